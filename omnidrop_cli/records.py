@@ -35,15 +35,15 @@ class Modality(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class MediaOptions:
-    """Which part of a clip is read, and how densely. The pixel bounds are per frame and come from the model unless set."""
+    """Which part of a clip is read, and how densely. Pixel bounds are per frame; None means the model's own (`ModelSpec`)."""
 
     start_s: float = 0.0
     end_s: float | None = None
     fps: float = 2.0
     min_frames: int = 4
     max_frames: int = 768
-    min_pixels: int = 128 * 28 * 28
-    max_pixels: int = 144 * 28 * 28
+    min_pixels: int | None = None
+    max_pixels: int | None = None
     use_audio: bool = True
     use_video: bool = True
 

@@ -1,0 +1,96 @@
+"""The road: from what the user asked to the report, for one job.
+
+Knows: that the clip can decode while torch is imported and the checkpoint loads, so it starts both. Does not know: how any step
+works. Imports torch only in the thread that loads, so a wrong file name fails in a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from omnidrop_cli.media.decode import decode
+from omnidrop_cli.media.fetch import fetch
+from omnidrop_cli.model.registry import resolve
+from omnidrop_cli.observer import SILENT, Observer
+
+if TYPE_CHECKING:
+    from omnidrop_cli.engine.session import Session
+    from omnidrop_cli.model.registry import FrameBounds
+    from omnidrop_cli.records import Clip, Comparison, Job, ModelChoice, Report
+
+T = TypeVar("T")
+
+
+def run(job: Job, observer: Observer = SILENT) -> Report:
+    """Fetch, decode and load, then answer. Raises `OmnidropError`."""
+    session, clip, seconds = _open(job, observer)
+    return session.ask(job, observer, clip, seconds)
+
+
+def run_comparison(job: Job, observer: Observer = SILENT) -> Comparison:
+    """Fetch, decode and load, then answer unpruned and pruned. Raises `OmnidropError`."""
+    session, clip, seconds = _open(job, observer)
+    return session.compare(job, observer, clip, seconds)
+
+
+def open_clip(job: Job, bounds: FrameBounds, observer: Observer, seconds: dict[str, float]) -> Clip:
+    """The job's media, fetched and decoded at the model's frame size; adds "fetch" and "decode" to `seconds`."""
+    observer.stage("fetch", job.media)
+    start = time.perf_counter()
+    path = fetch(job.media, offline=job.model.offline, observer=observer)
+    fetched = time.perf_counter()
+    options = job.media_options
+    options = replace(options, min_pixels=options.min_pixels or bounds.min_pixels, max_pixels=options.max_pixels or bounds.max_pixels)
+    observer.stage("decode")
+    clip = decode(path, options, observer)
+    seconds["fetch"] = fetched - start
+    seconds["decode"] = time.perf_counter() - fetched
+    for warning in clip.warnings:
+        observer.warn(warning)
+    return clip
+
+
+def _open(job: Job, observer: Observer) -> tuple[Session, Clip, dict[str, float]]:
+    start = time.perf_counter()
+    spec = resolve(job.model)
+    loading = _Background(lambda: _load(job.model))
+    seconds: dict[str, float] = {}
+    clip = open_clip(job, spec.frame_bounds, observer, seconds)
+    observer.stage("load", spec.name)
+    session, seconds["load"] = loading.result()
+    seconds["open"] = time.perf_counter() - start - seconds["fetch"]
+    return session, clip, seconds
+
+
+def _load(choice: ModelChoice) -> tuple[Session, float]:
+    start = time.perf_counter()
+    from omnidrop_cli.engine.session import Session
+
+    return Session.load(choice), time.perf_counter() - start
+
+
+class _Background(Generic[T]):
+    """A call in a daemon thread. A daemon, so that Ctrl-C need not wait for gigabytes to load."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, args=(call,), daemon=True)
+        self._thread.start()
+
+    def _work(self, call: Callable[[], T]) -> None:
+        try:
+            self._value = call()
+        except BaseException as error:  # carried to the thread that asks for the result
+            self._error = error
+
+    def result(self) -> T:
+        """Wait for the call; its value, or its exception."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]  # set whenever no error is

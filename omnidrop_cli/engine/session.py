@@ -1,0 +1,196 @@
+"""A loaded model that answers many questions.
+
+Knows: the order of the steps behind a decoded clip and which clock each runs under. Does not know: how any step works, where the
+clip came from (`road.py`), or who is watching.
+
+>>> session = Session.load(ModelChoice("7b"))
+>>> session.ask(Job("clip.mp4", "what is said?")).answer.text
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from omnidrop_cli.engine import meter
+from omnidrop_cli.engine.compare import agreement, first_token_kl
+from omnidrop_cli.engine.decode import generate
+from omnidrop_cli.engine.encode import MediaFeatures, embed, encode_media
+from omnidrop_cli.engine.prefill import prefill
+from omnidrop_cli.engine.road import open_clip
+from omnidrop_cli.errors import OutOfMemory, UsageError
+from omnidrop_cli.model.load import load
+from omnidrop_cli.observer import SILENT, Observer
+from omnidrop_cli.prompt.build import build
+from omnidrop_cli.prune.contract import PromptFacts
+from omnidrop_cli.prune.methods import create
+from omnidrop_cli.records import (
+    SAMPLE_RATE_HZ,
+    Clip,
+    Comparison,
+    Flops,
+    Job,
+    LoadedModel,
+    Memory,
+    MethodChoice,
+    ModelChoice,
+    Prompt,
+    Report,
+    Timings,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from omnidrop_cli.model.thinker import Thinker
+    from omnidrop_cli.prune.contract import Method
+
+NO_PRUNING = MethodChoice(name="none")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """A job whose clip has passed the towers; what both arms of a comparison start from."""
+
+    job: Job
+    clip: Clip
+    prompt: Prompt
+    features: MediaFeatures
+    method: Method
+    seconds: dict[str, float]
+
+
+class Session:
+    """A loaded model. Not thread-safe: one job at a time."""
+
+    def __init__(self, thinker: Thinker) -> None:
+        self.thinker = thinker
+
+    @classmethod
+    def load(cls, choice: ModelChoice | None = None, observer: Observer = SILENT) -> Session:
+        """Load a checkpoint once. Raises `ModelError` with what to do."""
+        return cls(load(choice or ModelChoice(), observer))
+
+    @property
+    def loaded(self) -> LoadedModel:
+        return self.thinker.loaded
+
+    def ask(self, job: Job, observer: Observer = SILENT, clip: Clip | None = None, seconds: dict[str, float] | None = None) -> Report:
+        """Answer one question. `clip` saves decoding the same media again; `seconds` are stages that ran before (for the report).
+
+        Raises `OmnidropError`.
+        """
+        read = self.read(job, observer, clip, seconds)
+        return self._run(read, observer)[0]
+
+    def compare(
+        self, job: Job, observer: Observer = SILENT, clip: Clip | None = None, seconds: dict[str, float] | None = None
+    ) -> Comparison:
+        """Answer one question unpruned and pruned from the same prompt; decoding and both towers run once."""
+        read = self.read(job, observer, clip, seconds)
+        # One unmeasured prefill of each arm: neither then pays for warming kernels and the allocator.
+        plain = replace(read, job=replace(job, method=NO_PRUNING), method=create(NO_PRUNING))
+        for arm in (plain, read):
+            with self._memory_guard(arm.prompt):
+                prefill(self.thinker, arm.prompt, embed(self.thinker, arm.prompt, arm.features), arm.features, arm.method)
+        full, full_logits = self._run(plain, SILENT)
+        pruned, pruned_logits = self._run(read, observer)
+        shared, difference = agreement(full.answer.token_ids, pruned.answer.token_ids)
+        return Comparison(full, pruned, shared, difference, first_token_kl(full_logits, pruned_logits))
+
+    def read(self, job: Job, observer: Observer = SILENT, clip: Clip | None = None, seconds: dict[str, float] | None = None) -> Read:
+        """Decode the clip unless given, build the prompt, run the towers. The pruning method is checked before the towers run."""
+        watch = meter.Stopwatch(self.thinker.device, seconds)
+        method = create(job.method)
+        if clip is None:
+            clip = open_clip(job, self.thinker.frame_bounds, observer, watch.seconds)
+        observer.stage("build")
+        with watch.stage("build"):
+            prompt = build(clip, job.question, self.thinker.tokenizer, self.thinker.spec, system=job.system)
+        try:
+            method.plan(PromptFacts(tokens=prompt.token_map, num_layers=self.thinker.geometry.num_layers))
+        except ValueError as error:
+            raise UsageError(f"{method.name}: {error}", "`omnidrop methods` lists every option") from error
+        observer.stage("encode")
+        meter.reset_peak(self.thinker.device)
+        with self._memory_guard(prompt), watch.stage("encode"):
+            features = encode_media(self.thinker, prompt, method.needs, observer)
+        return Read(job, clip, prompt, features, method, watch.seconds)
+
+    def _run(self, read: Read, observer: Observer) -> tuple[Report, Tensor]:
+        """Prefill, decode and report; also the first token's logits."""
+        thinker, prompt, job = self.thinker, read.prompt, read.job
+        watch = meter.Stopwatch(thinker.device, read.seconds)
+        observer.stage("prefill", f"{len(prompt)} tokens")
+        with self._memory_guard(prompt):
+            with watch.stage("prefill"):
+                embeds = embed(thinker, prompt, read.features)
+                prefilled = prefill(thinker, prompt, embeds, read.features, read.method)
+            kv_bytes = prefilled.cache.nbytes
+            observer.stage("generate")
+            with watch.stage("generate"):
+                ids = torch.from_numpy(prompt.input_ids).to(thinker.device)
+                answer = generate(thinker, prefilled, ids, job.generation, observer.text)
+        trace, clip = prefilled.trace, read.clip
+        report = Report(
+            job=job,
+            model=thinker.loaded,
+            source=clip.source,
+            clip_start_s=clip.start_s,
+            clip_duration_s=clip.duration_s,
+            frames=0 if clip.frames is None else len(clip.frames),
+            frame_size=None if clip.frames is None else (clip.frames.shape[2], clip.frames.shape[3]),
+            fps=clip.fps,
+            audio_s=0.0 if clip.waveform is None else len(clip.waveform) / SAMPLE_RATE_HZ,
+            prompt=prompt.token_map.counts(),
+            method=read.method.name,
+            method_options={**read.method.describe(), **prefilled.notes},
+            trace=trace,
+            answer=answer,
+            timings=_timings(watch.seconds),
+            memory=self._memory(kv_bytes, len(prompt), sum(trace.kv_lengths)),
+            flops=self._flops(len(prompt), trace.kv_lengths),
+            warnings=clip.warnings,
+        )
+        return report, prefilled.logits
+
+    def _memory(self, kv_bytes: int, tokens: int, rows: int) -> Memory:
+        device = self.thinker.device
+        return Memory(
+            weights_mb=sum(p.numel() * p.element_size() for p in self.thinker.model.parameters()) / 1e6,
+            kv_mb=kv_bytes / 1e6,
+            kv_full_mb=kv_bytes / rows * tokens * self.thinker.geometry.num_layers / 1e6,
+            peak_mb=meter.peak_mb(device),
+            kind=meter.memory_kind(device),
+        )
+
+    def _flops(self, tokens: int, entering: tuple[int, ...]) -> Flops:
+        g = self.thinker.geometry
+        shape = {"hidden": g.hidden, "heads": g.heads, "kv_heads": g.kv_heads, "head_dim": g.head_dim, "mlp": g.mlp, "vocab": g.vocab}
+        return Flops(full=meter.prefill_flops([tokens] * g.num_layers, **shape), pruned=meter.prefill_flops(entering, **shape))
+
+    @contextmanager
+    def _memory_guard(self, prompt: Prompt) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            counts = prompt.token_map.counts()
+            raise OutOfMemory(
+                f"the GPU ran out of memory on a prompt of {counts.total} tokens ({counts.video} video, {counts.audio} audio)",
+                "lower --keep, --max-frames or --max-pixels, or ask about a part with --start and --end",
+            ) from error
+
+
+def _timings(seconds: dict[str, float]) -> Timings:
+    """Stages as clocked. Where the clip decoded while the model loaded, "open" is what both took together on the wall."""
+    overlapped = {"decode", "load"} if "open" in seconds else set()
+    total = sum(value for name, value in seconds.items() if name not in overlapped)
+    return Timings(
+        **{f"{name}_s": value for name, value in seconds.items() if name != "open"},
+        first_token_s=total - seconds["generate"],
+        total_s=total,
+    )

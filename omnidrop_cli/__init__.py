@@ -1,5 +1,53 @@
-"""omnidrop: questions about clips, answered from frames and sound on one GPU. Public names are loaded on first use."""
+"""omnidrop: questions about clips, answered from frames and sound on one GPU.
+
+Everything the command line does, without the terminal. Names load on first use, so importing the package costs nothing.
+
+>>> import omnidrop_cli as omnidrop
+>>> session = omnidrop.Session.load(omnidrop.ModelChoice("nano"))
+>>> report = session.ask(omnidrop.Job("clip.mp4", "what is said?"))
+>>> report.answer.text, report.trace.retention_after
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omnidrop_cli.engine.road import run as run
+    from omnidrop_cli.engine.road import run_comparison as run_comparison
+    from omnidrop_cli.engine.session import Session as Session
+    from omnidrop_cli.errors import OmnidropError as OmnidropError
+    from omnidrop_cli.observer import Observer as Observer
+    from omnidrop_cli.prune.contract import Method as Method
+    from omnidrop_cli.prune.hooks import pruning as pruning
+    from omnidrop_cli.prune.methods import create as create
+    from omnidrop_cli.records import GenerationOptions as GenerationOptions
+    from omnidrop_cli.records import Job as Job
+    from omnidrop_cli.records import MediaOptions as MediaOptions
+    from omnidrop_cli.records import MethodChoice as MethodChoice
+    from omnidrop_cli.records import ModelChoice as ModelChoice
+
 __version__ = "0.1.0"
+
+_HOME_OF = {
+    "run": "engine.road",
+    "run_comparison": "engine.road",
+    "Session": "engine.session",
+    "OmnidropError": "errors",
+    "Observer": "observer",
+    "Method": "prune.contract",
+    "pruning": "prune.hooks",
+    "create": "prune.methods",
+    "GenerationOptions": "records",
+    "Job": "records",
+    "MediaOptions": "records",
+    "MethodChoice": "records",
+    "ModelChoice": "records",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"omnidrop_cli.{_HOME_OF[name]}"), name)

@@ -9,7 +9,7 @@ clip came from (`road.py`), or who is watching.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from omnidrop_cli.engine import meter
 from omnidrop_cli.engine.compare import agreement, first_token_kl
 from omnidrop_cli.engine.decode import generate
 from omnidrop_cli.engine.encode import MediaFeatures, embed, encode_media
-from omnidrop_cli.engine.prefill import prefill
+from omnidrop_cli.engine.prefill import Prefilled, prefill
 from omnidrop_cli.engine.road import open_clip
 from omnidrop_cli.errors import OutOfMemory, UsageError
 from omnidrop_cli.model.load import load
@@ -79,62 +79,91 @@ class Session:
     def loaded(self) -> LoadedModel:
         return self.thinker.loaded
 
-    def ask(self, job: Job, observer: Observer = SILENT, clip: Clip | None = None, seconds: dict[str, float] | None = None) -> Report:
+    def ask(self, job: Job, observer: Observer = SILENT, clip: Clip | None = None, seconds: Mapping[str, float] | None = None) -> Report:
         """Answer one question. `clip` saves decoding the same media again; `seconds` are stages that ran before (for the report).
 
         Raises `OmnidropError`.
         """
-        read = self.read(job, observer, clip, seconds)
-        return self._run(read, observer)[0]
+        return self.answer(self.read(job, observer, clip, seconds), observer)
 
     def compare(
-        self, job: Job, observer: Observer = SILENT, clip: Clip | None = None, seconds: dict[str, float] | None = None
+        self, job: Job, observer: Observer = SILENT, clip: Clip | None = None, seconds: Mapping[str, float] | None = None
     ) -> Comparison:
         """Answer one question unpruned and pruned from the same prompt; decoding and both towers run once."""
         read = self.read(job, observer, clip, seconds)
+        plain = self.with_method(read, NO_PRUNING)
         # One unmeasured prefill of each arm: neither then pays for warming kernels and the allocator.
-        plain = replace(read, job=replace(job, method=NO_PRUNING), method=create(NO_PRUNING))
         for arm in (plain, read):
-            with self._memory_guard(arm.prompt):
-                prefill(self.thinker, arm.prompt, embed(self.thinker, arm.prompt, arm.features), arm.features, arm.method)
+            self._prefill(arm)
         full, full_logits = self._run(plain, SILENT)
         pruned, pruned_logits = self._run(read, observer)
         shared, difference = agreement(full.answer.token_ids, pruned.answer.token_ids)
         return Comparison(full, pruned, shared, difference, first_token_kl(full_logits, pruned_logits))
 
-    def read(self, job: Job, observer: Observer = SILENT, clip: Clip | None = None, seconds: dict[str, float] | None = None) -> Read:
-        """Decode the clip unless given, build the prompt, run the towers. The pruning method is checked before the towers run."""
+    def read(
+        self,
+        job: Job,
+        observer: Observer = SILENT,
+        clip: Clip | None = None,
+        seconds: Mapping[str, float] | None = None,
+        *,
+        features: MediaFeatures | None = None,
+        needs: frozenset[str] = frozenset(),
+        history: Sequence[tuple[str, str]] = (),
+    ) -> Read:
+        """Decode the clip unless given, build the prompt, run the towers unless their `features` are given.
+
+        `needs` asks the towers for what other methods will read from the same features (`Method.needs`); `history` are earlier
+        questions and answers about the clip. The pruning method is checked before the towers run.
+        """
         watch = meter.Stopwatch(self.thinker.device, seconds)
         method = create(job.method)
         if clip is None:
             clip = open_clip(job, self.thinker.frame_bounds, observer, watch.seconds)
         observer.stage("build")
         with watch.stage("build"):
-            prompt = build(clip, job.question, self.thinker.tokenizer, self.thinker.spec, system=job.system)
+            prompt = build(clip, job.question, self.thinker.tokenizer, self.thinker.spec, system=job.system, history=history)
+        self._check(method, prompt)
+        meter.reset_peak(self.thinker.device)
+        if features is None:
+            observer.stage("encode")
+            with self._memory_guard(prompt), watch.stage("encode"):
+                features = encode_media(self.thinker, prompt, method.needs | needs, observer)
+        return Read(job, clip, prompt, features, method, watch.seconds)
+
+    def with_method(self, read: Read, choice: MethodChoice) -> Read:
+        """The same prompt and features under another method, whose needs the features must have met."""
+        method = create(choice)
+        self._check(method, read.prompt)
+        return replace(read, job=replace(read.job, method=choice), method=method)
+
+    def answer(self, read: Read, observer: Observer = SILENT) -> Report:
+        """Prefill and decode what was read. May be called again, also with other methods (`with_method`)."""
+        return self._run(read, observer)[0]
+
+    def _check(self, method: Method, prompt: Prompt) -> None:
         try:
             method.plan(PromptFacts(tokens=prompt.token_map, num_layers=self.thinker.geometry.num_layers))
         except ValueError as error:
             raise UsageError(f"{method.name}: {error}", "`omnidrop methods` lists every option") from error
-        observer.stage("encode")
-        meter.reset_peak(self.thinker.device)
-        with self._memory_guard(prompt), watch.stage("encode"):
-            features = encode_media(self.thinker, prompt, method.needs, observer)
-        return Read(job, clip, prompt, features, method, watch.seconds)
+
+    def _prefill(self, read: Read) -> Prefilled:
+        with self._memory_guard(read.prompt):
+            embeds = embed(self.thinker, read.prompt, read.features)
+            return prefill(self.thinker, read.prompt, embeds, read.features, read.method)
 
     def _run(self, read: Read, observer: Observer) -> tuple[Report, Tensor]:
         """Prefill, decode and report; also the first token's logits."""
         thinker, prompt, job = self.thinker, read.prompt, read.job
         watch = meter.Stopwatch(thinker.device, read.seconds)
         observer.stage("prefill", f"{len(prompt)} tokens")
-        with self._memory_guard(prompt):
-            with watch.stage("prefill"):
-                embeds = embed(thinker, prompt, read.features)
-                prefilled = prefill(thinker, prompt, embeds, read.features, read.method)
-            kv_bytes = prefilled.cache.nbytes
-            observer.stage("generate")
-            with watch.stage("generate"):
-                ids = torch.from_numpy(prompt.input_ids).to(thinker.device)
-                answer = generate(thinker, prefilled, ids, job.generation, observer.text)
+        with watch.stage("prefill"):
+            prefilled = self._prefill(read)
+        kv_bytes = prefilled.cache.nbytes
+        observer.stage("generate")
+        with self._memory_guard(prompt), watch.stage("generate"):
+            ids = torch.from_numpy(prompt.input_ids).to(thinker.device)
+            answer = generate(thinker, prefilled, ids, job.generation, observer.text)
         trace, clip = prefilled.trace, read.clip
         report = Report(
             job=job,

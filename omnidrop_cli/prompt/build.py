@@ -1,0 +1,104 @@
+"""Clip + question → Prompt.
+
+Knows: the order of the steps in this room and the mistakes a user can make here. Does not know how a clip was decoded, nor the model
+beyond its `PromptSpec`. Sound or pictures that a clip lacks are simply not in the prompt; nobody sets a flag for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from omnidrop_cli.errors import PromptError
+from omnidrop_cli.prompt.layout import assemble, count_audio_tokens, lay_out
+from omnidrop_cli.prompt.mel import count_mel_frames, log_mel
+from omnidrop_cli.prompt.patches import grid_of, resize
+from omnidrop_cli.prompt.template import AUDIO_PLACEHOLDER, VIDEO_PLACEHOLDER, chat, encode, render
+from omnidrop_cli.records import Prompt
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from omnidrop_cli.prompt.spec import PromptSpec, Tokenizer
+    from omnidrop_cli.records import Clip, Counts
+
+
+def build(
+    clip: Clip,
+    question: str,
+    tokenizer: Tokenizer,
+    spec: PromptSpec,
+    *,
+    system: str | None = None,
+    media_first: bool = True,
+    history: Sequence[tuple[str, str]] = (),
+) -> Prompt:
+    """The model's input for one question about one clip.
+
+    `system` None is Qwen's own system prompt. `media_first=False` puts the clip behind the words (Daily-Omni's official script).
+    `history` are earlier (question, answer) turns of the same chat. Sound under 30 ms makes no token and is left out.
+    Raises `PromptError` for an empty question, a clip without a single token, and a prompt longer than the model's context.
+    """
+    if not question.strip():
+        raise PromptError("the question is empty", 'ask something, such as "What is said?"')
+    frames = None if clip.frames is None else _whole_cells(clip.frames, spec)
+    grid = None if frames is None else grid_of(len(frames), frames.shape[-2], frames.shape[-1], spec)
+    seconds_per_grid = spec.temporal_patch_size / clip.fps if grid is not None and clip.fps else None
+    waveform = clip.waveform
+    n_audio = 0 if waveform is None else count_audio_tokens(count_mel_frames(len(waveform)))
+    if grid is None and not n_audio:
+        sound = "no sound" if waveform is None else "under 30 ms of sound"
+        raise PromptError(
+            f"{clip.source.path}: nothing to look at or listen to (no picture, {sound})",
+            "check --start and --end, and whether --no-video or --no-audio leaves anything",
+        )
+    pieces = chat(
+        question,
+        placeholder=AUDIO_PLACEHOLDER if grid is None else VIDEO_PLACEHOLDER,
+        system=system,
+        media_first=media_first,
+        history=history,
+    )
+    text = encode(pieces, tokenizer, spec)
+    block = lay_out(spec, grid_thw=grid, seconds_per_grid=seconds_per_grid, audio_tokens=n_audio)
+    layout = assemble(text.ids, text.is_query, text.media_at, block)
+    _check_length(layout.tokens.counts(), spec)
+    return Prompt(
+        input_ids=layout.input_ids,
+        positions=layout.positions,
+        next_position=layout.next_position,
+        token_map=layout.tokens,
+        frames=frames,
+        grid_thw=grid,
+        seconds_per_grid=seconds_per_grid,
+        mel=log_mel(waveform, spec.n_mels) if waveform is not None and n_audio else None,
+        text=render(pieces),
+    )
+
+
+def _whole_cells(frames: NDArray[np.uint8], spec: PromptSpec) -> NDArray[np.uint8]:
+    """The frames, shrunk or stretched to whole tokens if they are not yet; decoding already delivers them so."""
+    side = spec.pixels_per_token
+    height, width = (max(side, round(size / side) * side) for size in frames.shape[-2:])
+    if (height, width) == frames.shape[-2:]:
+        return frames
+    import torch
+
+    resized: NDArray[np.uint8] = resize(torch.from_numpy(frames), height, width).numpy()
+    return resized
+
+
+def _check_length(counts: Counts, spec: PromptSpec) -> None:
+    if counts.total <= spec.max_positions:
+        return
+    ways = ["a shorter piece with --start and --end"] if counts.media else ["a shorter question"]
+    if counts.video:
+        ways.append("a lower --fps, --max-frames or --max-pixels")
+    if counts.audio and counts.video:
+        ways.append("--no-audio")
+    raise PromptError(
+        f"the prompt has {counts.total} tokens ({counts.video} video, {counts.audio} audio, {counts.text} text); "
+        f"the model reads at most {spec.max_positions}",
+        f"try {', '.join(ways)}",
+    )

@@ -1,0 +1,196 @@
+"""Where every token of a prompt sits: placeholder order, TMRoPE positions, and the map that pruning and reports read.
+
+Knows: counts (grids, seconds per grid, audio tokens) and the model's clock. Does not know pixels, sound or text; a tokenizer is not needed.
+
+Audio and video interleave in chunks of two seconds, the video of a chunk before its audio. Temporal positions count 1/25 s on both
+tracks, height and width count merged cells, text counts on from where the clip ended. Held against transformers 5.23:
+`Qwen2_5OmniProcessor.replace_video_with_audio_token` (order) and `get_rope_index` (positions), whose peculiarities are kept:
+
+- both opening markers share one position, so do both closing ones;
+- the closing markers follow the last *run* of tokens in the sequence, not the highest position: a sound shorter than the picture's
+  grid is high or wide leaves them, and the text after them, below the picture's last position;
+- a chunk boundary crossed more than once between two video tokens (grids over two seconds apart) counts once, so the picture runs
+  ahead of the sound in the sequence. Positions and `TokenMap.chunk` stay true to time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from omnidrop_cli.records import Modality, TokenMap
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from omnidrop_cli.prompt.spec import PromptSpec
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MediaBlock:
+    """A clip's tokens between and with their markers, before they have a place in a prompt.
+
+    `ids` int64 (n,); `positions` int64 (3, n), counted from the first marker; `end` is the position after the last marker.
+    `tokens` has `is_query` False throughout.
+    """
+
+    ids: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    end: int
+    tokens: TokenMap
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """A whole prompt in place: `input_ids` int64 (n,), `positions` int64 (3, n), `next_position` of the first answer token."""
+
+    input_ids: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    next_position: int
+    tokens: TokenMap
+
+
+def count_audio_tokens(mel_frames: int) -> int:
+    """Tokens the audio tower makes of `mel_frames`: a stride-2 convolution, then pooling by 2. Under three frames there are none."""
+    return max(0, ((mel_frames - 1) // 2 + 1 - 2) // 2 + 1)
+
+
+def lay_out(
+    spec: PromptSpec,
+    *,
+    grid_thw: tuple[int, int, int] | None = None,
+    seconds_per_grid: float | None = None,
+    audio_tokens: int = 0,
+) -> MediaBlock:
+    """Place the tokens of one clip: video with sound, video alone, or sound alone.
+
+    `grid_thw` counts temporal grids and patches; `seconds_per_grid` is `temporal_patch_size` over the effective fps.
+    Raises `ValueError` where there is neither a grid nor an audio token, or a grid without its seconds.
+    """
+    if grid_thw is None:
+        if audio_tokens < 1:
+            raise ValueError("nothing to lay out: no video grid and no audio token")
+        return _enclose([spec.audio_bos], _audio(spec, audio_tokens), [spec.audio_eos])
+    if seconds_per_grid is None:
+        raise ValueError("a video grid needs seconds_per_grid")
+    video = _video(spec, grid_thw, seconds_per_grid)
+    if audio_tokens < 1:
+        return _enclose([spec.vision_bos], video, [spec.vision_eos])
+    return _enclose(
+        [spec.vision_bos, spec.audio_bos],
+        _interleave(video, _audio(spec, audio_tokens)),
+        [spec.audio_eos, spec.vision_eos],
+    )
+
+
+def assemble(ids: NDArray[np.int64], is_query: NDArray[np.bool_], media_at: int | None = None, block: MediaBlock | None = None) -> Layout:
+    """Put a clip's block in front of text token `media_at`; text counts its positions on from the block's end."""
+    n = len(ids)
+    if block is None or media_at is None:
+        positions = np.broadcast_to(np.arange(n), (3, n)).copy()
+        return Layout(ids, positions, n, _text_map(n, is_query))
+    before = np.broadcast_to(np.arange(media_at), (3, media_at))
+    after = np.broadcast_to(np.arange(n - media_at) + media_at + block.end, (3, n - media_at))
+    positions = np.concatenate([before, block.positions + media_at, after], axis=1)
+    around = _text_map(media_at, is_query[:media_at]), _text_map(n - media_at, is_query[media_at:])
+    tokens = TokenMap(*_columns(around[0], block.tokens, around[1]))
+    # Generation counts on from the highest position anywhere, which need not be the last token's (module docstring).
+    return Layout(np.concatenate([ids[:media_at], block.ids, ids[media_at:]]), positions, int(positions.max()) + 1, tokens)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Track:
+    """Tokens without markers; `positions` (3, n) count from the first token, `last_run` is how many the closing markers follow."""
+
+    ids: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    tokens: TokenMap
+    last_run: int
+
+
+def _video(spec: PromptSpec, grid_thw: tuple[int, int, int], seconds_per_grid: float) -> _Track:
+    """Video tokens in raster order."""
+    grids, rows, cols = grid_thw[0], grid_thw[1] // spec.spatial_merge_size, grid_thw[2] // spec.spatial_merge_size
+    cells = rows * cols
+    n = grids * cells
+    seconds = np.arange(grids) * seconds_per_grid
+    # The stock model multiplies in float32 and cuts the fraction off, so the positions must; the processor chunks in float64.
+    ticks = np.arange(grids, dtype=np.float32) * np.float32(seconds_per_grid) * np.float32(spec.position_id_per_seconds)
+    row = np.tile(np.repeat(np.arange(rows), cols), grids)
+    col = np.tile(np.arange(cols), grids * rows)
+    tokens = TokenMap(
+        modality=np.full(n, Modality.VIDEO, dtype=np.int8),
+        chunk=np.repeat((seconds * spec.position_id_per_seconds // spec.positions_per_chunk).astype(np.int32), cells),
+        time_s=np.repeat(seconds.astype(np.float32), cells),
+        grid=np.repeat(np.arange(grids, dtype=np.int32), cells),
+        row=row.astype(np.int16),
+        col=col.astype(np.int16),
+        is_query=np.zeros(n, dtype=np.bool_),
+    )
+    return _Track(np.full(n, spec.video), np.stack([np.repeat(ticks.astype(np.int64), cells), row, col]), tokens, n)
+
+
+def _audio(spec: PromptSpec, n: int) -> _Track:
+    """Audio tokens, one temporal position each."""
+    ticks = np.arange(n)
+    nowhere = np.full(n, -1, dtype=np.int16)
+    tokens = TokenMap(
+        modality=np.full(n, Modality.AUDIO, dtype=np.int8),
+        chunk=(ticks // spec.positions_per_chunk).astype(np.int32),
+        time_s=(ticks / spec.position_id_per_seconds).astype(np.float32),
+        grid=np.full(n, -1, dtype=np.int32),
+        row=nowhere,
+        col=nowhere,
+        is_query=np.zeros(n, dtype=np.bool_),
+    )
+    return _Track(np.full(n, spec.audio), np.broadcast_to(ticks, (3, n)), tokens, n)
+
+
+def _interleave(video: _Track, audio: _Track) -> _Track:
+    """Chunk by chunk, video before audio."""
+    # The processor opens at most one chunk per token: video token i sits in min over j <= i of chunk[j] + (i - j).
+    steps = np.arange(len(video.ids))
+    opened = np.minimum.accumulate(video.tokens.chunk - steps) + steps
+    runs = np.concatenate([2 * opened, 2 * audio.tokens.chunk + 1])
+    order = np.argsort(runs, kind="stable")
+    return _Track(
+        ids=np.concatenate([video.ids, audio.ids])[order],
+        positions=np.concatenate([video.positions, audio.positions], axis=1)[:, order],
+        tokens=TokenMap(*(column[order] for column in _columns(video.tokens, audio.tokens))),
+        last_run=int((runs == runs[order[-1]]).sum()),
+    )
+
+
+def _enclose(bos: list[int], track: _Track, eos: list[int]) -> MediaBlock:
+    """Add the markers; the content starts one position after the opening ones."""
+    content = track.positions + 1
+    closing = int(content[:, -track.last_run :].max()) + 1
+    opening_positions, closing_positions = np.zeros((3, len(bos)), np.int64), np.full((3, len(eos)), closing, np.int64)
+    return MediaBlock(
+        ids=np.concatenate([bos, track.ids, eos]),
+        positions=np.concatenate([opening_positions, content, closing_positions], axis=1),
+        end=closing + 1,
+        tokens=TokenMap(*_columns(_text_map(len(bos)), track.tokens, _text_map(len(eos)))),
+    )
+
+
+def _text_map(n: int, is_query: NDArray[np.bool_] | None = None) -> TokenMap:
+    nowhere = np.full(n, -1, dtype=np.int32)
+    return TokenMap(
+        modality=np.full(n, Modality.TEXT, dtype=np.int8),
+        chunk=nowhere,
+        time_s=np.full(n, np.nan, dtype=np.float32),
+        grid=nowhere,
+        row=nowhere.astype(np.int16),
+        col=nowhere.astype(np.int16),
+        is_query=np.zeros(n, dtype=np.bool_) if is_query is None else is_query,
+    )
+
+
+def _columns(*maps: TokenMap) -> Iterator[NDArray[Any]]:
+    """The maps' fields end to end, in the order `TokenMap` takes them."""
+    for field in fields(TokenMap):
+        yield np.concatenate([getattr(one, field.name) for one in maps])

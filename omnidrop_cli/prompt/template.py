@@ -1,0 +1,161 @@
+"""The chat text of a question, and its tokens.
+
+Knows: how Qwen2.5-Omni's chat template renders a conversation with one clip in its first user turn, and that words of a user,
+a system prompt or an earlier answer are plain text. Does not know: how many tokens the clip takes (`layout.py`), or its content.
+Source: `chat_template.json` of Qwen/Qwen2.5-Omni-7B.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from omnidrop_cli.prompt.spec import SPECIAL_TOKENS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from omnidrop_cli.prompt.spec import PromptSpec, Tokenizer
+
+DEFAULT_SYSTEM = (
+    "You are Qwen, a virtual human developed by the Qwen Team, Alibaba Group, capable of perceiving auditory and visual inputs, "
+    "as well as generating text and speech."
+)
+"""Qwen's own system prompt; the model was tuned with it."""
+
+VIDEO_PLACEHOLDER = "<|vision_bos|><|VIDEO|><|vision_eos|>"
+AUDIO_PLACEHOLDER = "<|audio_bos|><|AUDIO|><|audio_eos|>"
+
+
+class Kind(Enum):
+    MARKER = "marker"
+    TEXT = "text"
+    MEDIA = "media"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of chat text. `query_start` is the character at which the user's current question begins, if it is in here."""
+
+    kind: Kind
+    text: str
+    query_start: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextTokens:
+    """Tokens of the text round a clip: `ids` int64 (n,), `is_query` bool (n,). The clip goes in front of token `media_at`."""
+
+    ids: NDArray[np.int64]
+    is_query: NDArray[np.bool_]
+    media_at: int | None
+
+
+def chat(
+    question: str,
+    *,
+    placeholder: str | None = VIDEO_PLACEHOLDER,
+    system: str | None = None,
+    media_first: bool = True,
+    history: Sequence[tuple[str, str]] = (),
+) -> list[Piece]:
+    """The conversation up to the point where the model answers.
+
+    `placeholder` stands for the clip (None: a clip-less chat). `system` None is Qwen's own prompt, "" an empty one. The clip belongs to
+    the first user turn; `media_first=False` puts it behind that turn's words. `history` are earlier (question, answer) turns, oldest first.
+    """
+    pieces = [*_turn("system", [Piece(Kind.TEXT, DEFAULT_SYSTEM if system is None else system)])]
+    media = [] if placeholder is None else [Piece(Kind.MEDIA, placeholder)]
+    for earlier, answer in history:
+        words = [Piece(Kind.TEXT, earlier)]
+        pieces += _turn("user", media + words if media_first else words + media)
+        pieces += _turn("assistant", [Piece(Kind.TEXT, answer)])
+        media = []
+    words = [Piece(Kind.TEXT, question, query_start=0)]
+    pieces += _turn("user", media + words if media_first else words + media)
+    pieces += [Piece(Kind.MARKER, "<|im_start|>"), Piece(Kind.TEXT, "assistant\n")]
+    return list(_join(pieces))
+
+
+def render(pieces: Sequence[Piece]) -> str:
+    """The text as the chat template renders it, one placeholder for the clip."""
+    return "".join(piece.text for piece in pieces)
+
+
+def encode(pieces: Sequence[Piece], tokenizer: Tokenizer, spec: PromptSpec) -> TextTokens:
+    """Tokens of a chat, the clip left out. Equal to tokenising the rendered text, but for special tokens spelled out in user text."""
+    markers = {token: int(getattr(spec, field)) for field, token in SPECIAL_TOKENS.items()}
+    ids: list[int] = []
+    query = range(0)
+    media_at: int | None = None
+    for piece in pieces:
+        if piece.kind is Kind.MEDIA:
+            media_at = len(ids)
+        elif piece.kind is Kind.MARKER:
+            ids.append(markers[piece.text])
+        else:
+            tokens = plain_ids(piece.text, tokenizer, spec)
+            if piece.query_start is not None:
+                lead = _common_prefix(tokens, plain_ids(piece.text[: piece.query_start], tokenizer, spec))
+                query = range(len(ids) + lead, len(ids) + len(tokens))
+            ids += tokens
+    is_query = np.zeros(len(ids), dtype=np.bool_)
+    is_query[query.start : query.stop] = True
+    return TextTokens(np.array(ids, dtype=np.int64), is_query, media_at)
+
+
+def plain_ids(text: str, tokenizer: Tokenizer, spec: PromptSpec) -> list[int]:
+    """Tokens of `text` as words only: a special token spelled out in it does not become one.
+
+    The text is cut after the first character of every such spelling and the parts are tokenised one by one. transformers'
+    `split_special_tokens` would do the same, but it switches the shared tokenizer and so races with other threads.
+    """
+    cuts = [match.start() + 1 for match in _spellings(spec).finditer(text)]
+    if not cuts:
+        return tokenizer.encode(text, add_special_tokens=False) if text else []
+    ids: list[int] = []
+    for start, stop in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        ids += tokenizer.encode(text[start:stop], add_special_tokens=False)
+    return ids
+
+
+def _spellings(spec: PromptSpec) -> re.Pattern[str]:
+    # A lookahead finds overlapping spellings too; re caches the compiled pattern.
+    return re.compile(f"(?={'|'.join(map(re.escape, spec.reserved))})")
+
+
+def _turn(role: str, content: list[Piece]) -> Iterator[Piece]:
+    yield Piece(Kind.MARKER, "<|im_start|>")
+    yield Piece(Kind.TEXT, f"{role}\n")
+    yield from content
+    yield Piece(Kind.MARKER, "<|im_end|>")
+    yield Piece(Kind.TEXT, "\n")
+
+
+def _join(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """Neighbouring texts become one, because a tokenizer may merge across their border as it does in the rendered text."""
+    held: Piece | None = None
+    for piece in pieces:
+        if held and held.kind is piece.kind is Kind.TEXT:
+            start = held.query_start if piece.query_start is None else len(held.text) + piece.query_start
+            held = Piece(Kind.TEXT, held.text + piece.text, start)
+            continue
+        if held:
+            yield held
+        held = piece
+    if held:
+        yield held
+
+
+def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    length = 0
+    for a, b in zip(left, right, strict=False):
+        if a != b:
+            break
+        length += 1
+    return length

@@ -1,0 +1,106 @@
+"""The registry: a name and options become a `Method`.
+
+Knows: the built-in methods and the entry point group `omnidrop.methods` (name -> module:class). Does not know: what any of them
+does; a method's module, and torch with it, is imported when the method is made.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from omnidrop_cli.errors import UsageError
+from omnidrop_cli.prune import options
+from omnidrop_cli.prune.contract import Method
+
+if TYPE_CHECKING:
+    from omnidrop_cli.records import MethodChoice
+
+GROUP = "omnidrop.methods"
+
+_HERE = "omnidrop_cli.prune.methods"
+_BUILT_IN = {
+    "omnidrop": f"{_HERE}.omnidrop:OmniDrop",
+    "none": f"{_HERE}.none:Unpruned",
+    "random": f"{_HERE}.random:Random",
+    "random-input": f"{_HERE}.random:RandomAtInput",
+}
+
+
+def names() -> tuple[str, ...]:
+    """Every method there is: built-in ones first, then those other packages offer, by name."""
+    return (*_BUILT_IN, *sorted(set(_offered()) - set(_BUILT_IN)))
+
+
+def create(choice: MethodChoice) -> Method:
+    """The method a choice names, its options parsed and checked.
+
+    Raises `UsageError` for an unknown method, preset or option, a value out of range, or `keep` together with a preset.
+    """
+    cls = find(choice.name)
+    return cls(**_arguments(cls, choice))
+
+
+def find(name: str) -> type[Method]:
+    """The class of a method. Raises `UsageError` with near names, or with why a plugin cannot be loaded."""
+    target = {**_offered(), **_BUILT_IN}.get(name)
+    if target is None:
+        raise UsageError(f"unknown method '{name}'", _near(name, names(), "omnidrop methods lists them"))
+    module, _, attribute = target.partition(":")
+    try:
+        cls = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as problem:
+        raise UsageError(f"method '{name}' cannot be loaded from {target}: {problem}", "reinstall the package that offers it") from problem
+    if not (isinstance(cls, type) and issubclass(cls, Method)):
+        raise UsageError(f"method '{name}' at {target} is not a Method", "a method subclasses omnidrop_cli.prune.contract.Method")
+    return cls
+
+
+def describe_all() -> list[dict[str, Any]]:
+    """Name, summary, paper, presets and options of every method, JSON-ready."""
+    return [
+        {
+            "name": name,
+            "summary": cls.summary,
+            "paper": cls.paper,
+            "presets": {preset: dict(values) for preset, values in cls.presets.items()},
+            "options": options.describe(cls),
+        }
+        for name in names()
+        for cls in (find(name),)
+    ]
+
+
+def _arguments(cls: type[Method], choice: MethodChoice) -> dict[str, object]:
+    fields: Any = getattr(cls, "__dataclass_fields__", {})
+    values: dict[str, object] = {}
+    if choice.preset is not None:
+        if choice.keep is not None:
+            raise UsageError("--keep and --preset both set the budget", "give one of them")
+        if choice.preset not in cls.presets:
+            hint = _near(choice.preset, tuple(cls.presets), f"its presets: {', '.join(cls.presets) or 'none'}")
+            raise UsageError(f"method {choice.name} has no preset '{choice.preset}'", hint)
+        values.update(cls.presets[choice.preset])
+    if choice.keep is not None:
+        if not 0 < choice.keep <= 1:
+            raise UsageError(f"--keep is {choice.keep:g}; it is the share kept, above 0 and at most 1", "for example: --keep 0.3")
+        if "keep" in fields:
+            values["keep"] = choice.keep
+        elif choice.keep != 1:
+            raise UsageError(f"method {choice.name} has no --keep", "omnidrop methods tells which have one")
+    if "seed" in fields:
+        values["seed"] = choice.seed
+    return {**values, **options.parse(cls, choice.options, choice.name)}
+
+
+def _near(name: str, known: tuple[str, ...], otherwise: str) -> str:
+    close = difflib.get_close_matches(name, known, n=2)
+    return f"did you mean {' or '.join(close)}?" if close else otherwise
+
+
+@cache
+def _offered() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=GROUP)}

@@ -1,0 +1,276 @@
+"""How many audio and video tokens enter the decoder and leave each layer, for a wanted mean retention.
+
+Knows: the two-part budget of OmniDrop (a selection by modality at the input, a progressive drop inside) and how both follow one
+number. Does not know: scores, tensors, torch; everything here is host arithmetic on counts.
+
+The number F is the mean over layers of the audio and video tokens left after each layer's cut, over those of the prompt. It is met
+like this:
+
+1. Input share r_0. The paper keeps 70 % of the audio and 40 % of the video (44.4 % of a 50 + 288 token chunk). That holds while
+   1.5 F is below it; above, r_0 = min(1, 1.5 F), so that a third of the work is left to the query-guided part at any F. Rates move
+   towards 1 together: rate(t) = base + t (1 - base), one t for both modalities.
+2. `p_init` is 0.02 for F <= 0.2 and falls to 0 at F = 0.3, so that F = 0.2 and 0.3 fall on the paper's two settings. Decoders
+   deeper than 36 layers take 0.02 * 36 / L, or the early layers alone would drop too much.
+3. `p_final` is solved, at most 0.5. Where that is not enough, r_0 shrinks, both rates in proportion, until 0.5 is.
+4. A last step of single tokens meets F to within one token of one layer (`schedule.blend`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from omnidrop_cli.prune.schedule import MAX_RATE, Schedule, blend, fit
+from omnidrop_cli.records import Modality, TokenMap
+
+DEFAULT_KEEP = 0.3
+AUDIO_KEEP = 0.7
+VIDEO_KEEP = 0.4
+INPUT_SHARE_PER_KEEP = 1.5
+GROUP = 4
+"""Frames per group of temporal merging (DyCoke TTM): the first is the anchor."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLayout:
+    """Sizes of a prompt's media: `audio` tokens, and `frames` video frames of `frame_size` tokens each."""
+
+    audio: int
+    frames: int
+    frame_size: int
+
+    @classmethod
+    def of(cls, tokens: TokenMap, *, halves: bool = False) -> MediaLayout:
+        """Raises `ValueError` if the temporal grids differ in size. `halves` takes half a grid, a raw frame, as the unit."""
+        counts = tokens.counts()
+        if not counts.video:
+            return cls(counts.audio, 0, 0)
+        grids = len(set(tokens.grid[tokens.modality == Modality.VIDEO].tolist()))
+        size, rest = divmod(counts.video, grids)
+        if rest:
+            raise ValueError(f"{counts.video} video tokens do not fill {grids} temporal grids evenly")
+        if halves and size % 2 == 0:
+            grids, size = grids * 2, size // 2
+        return cls(counts.audio, grids, size)
+
+    @property
+    def video(self) -> int:
+        return self.frames * self.frame_size
+
+    @property
+    def total(self) -> int:
+        return self.audio + self.video
+
+    @property
+    def anchors(self) -> int:
+        return -(-self.frames // GROUP)
+
+
+@dataclass(frozen=True, slots=True)
+class InputBudget:
+    """What enters layer 0: so many audio tokens, and so many of each video frame."""
+
+    audio: int
+    video: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        return self.audio + sum(self.video)
+
+    @classmethod
+    def of_rates(cls, layout: MediaLayout, audio_rate: float, video_rate: float) -> InputBudget:
+        """Shares of whole groups of four frames; a shorter last group keeps its anchor too, as the merging rule does.
+
+        A present modality keeps at least one token.
+        """
+        audio = _at_least_one(audio_rate * layout.audio, layout.audio)
+        anchors = layout.anchors * layout.frame_size
+        followers = layout.video - anchors
+        if video_rate >= 1 / GROUP:
+            video = anchors + followers * (GROUP * video_rate - 1) / (GROUP - 1)
+        else:
+            video = anchors * GROUP * video_rate
+        return cls.of_counts(layout, audio, _at_least_one(video, layout.video))
+
+    @classmethod
+    def of_counts(cls, layout: MediaLayout, audio: int, video: int) -> InputBudget:
+        """`video` tokens spread over frames: anchors whole and the rest even, or, where that is too much, anchors alone."""
+        anchors = layout.anchors * layout.frame_size
+        if video >= anchors:
+            spread = iter(even_parts(video - anchors, layout.frames - layout.anchors))
+            per_frame = tuple(layout.frame_size if frame % GROUP == 0 else next(spread) for frame in range(layout.frames))
+        else:
+            spread = iter(even_parts(video, layout.anchors))
+            per_frame = tuple(next(spread) if frame % GROUP == 0 else 0 for frame in range(layout.frames))
+        return cls(audio, per_frame)
+
+    @classmethod
+    def of_total(cls, layout: MediaLayout, total: int, audio: int) -> InputBudget:
+        """Exactly `total` tokens, with `audio` of them sound as far as the sizes allow."""
+        audio = min(layout.audio, max(audio, total - layout.video), total)
+        return cls.of_counts(layout, audio, total - audio)
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Tokens of one modality in numbered groups: `number` of each token's group, from 0, and the `sizes` of the groups."""
+
+    number: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, keys: Sequence[int]) -> Segments:
+        """Groups of equal keys, numbered in the order of the keys."""
+        order = {key: place for place, key in enumerate(sorted(set(keys)))}
+        number = tuple(order[key] for key in keys)
+        counted = Counter(number)
+        return cls(number, tuple(counted[place] for place in range(len(order))))
+
+    @classmethod
+    def of_chunks(cls, tokens: TokenMap, modality: Modality) -> Segments:
+        return cls.of(tokens.chunk[tokens.modality == modality].tolist())
+
+    def quotas(self, total: int) -> tuple[int, ...]:
+        """`total` split over the groups by size, to within one token of the exact share."""
+        ends = [end * total // sum(self.sizes) for end in accumulate(self.sizes)]
+        return tuple(end - start for start, end in zip([0, *ends], ends, strict=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The whole plan in counts: what enters layer 0, what leaves each layer, and the schedule and rates behind it."""
+
+    input: InputBudget
+    keeps: tuple[int, ...]
+    schedule: Schedule
+    audio_rate: float
+    video_rate: float
+
+    def notes(self, layout: MediaLayout) -> dict[str, float | int | str]:
+        """Solved parameters and the mean retention in both conventions, for the report."""
+        entering = (self.input.total, *self.keeps[:-1])
+        scale = len(self.keeps) * layout.total
+        return {
+            "audio_keep": round(self.audio_rate, 4),
+            "video_keep": round(self.video_rate, 4),
+            "p_init": round(self.schedule.p_init, 4),
+            "p_final": round(self.schedule.p_final, 4),
+            "retention_after": round(sum(self.keeps) / scale, 4),
+            "retention_entering": round(sum(entering) / scale, 4),
+        }
+
+
+def solve(
+    layout: MediaLayout,
+    schedule: Schedule,
+    keep: float,
+    *,
+    p_init: float | None = None,
+    p_final: float | None = None,
+    audio_keep: float | None = None,
+    video_keep: float | None = None,
+) -> Budget:
+    """The budget whose mean retention after the cut is `keep`, by the rule of this module.
+
+    `schedule` gives depth, shape, beta and t_mid. A given `p_final` is held and the input share solved instead; a given
+    `audio_keep` or `video_keep` is held, and only `p_final` moves. Raises `ValueError` where what is held cannot meet `keep`.
+    """
+    layers = schedule.layers
+    wanted = max(layers, round(keep * layers * layout.total))
+    schedule = replace(schedule, p_init=default_p_init(keep, schedule) if p_init is None else p_init)
+    bases = (AUDIO_KEEP if audio_keep is None else audio_keep, VIDEO_KEEP if video_keep is None else video_keep)
+    held = audio_keep is not None or video_keep is not None
+    opening = 1.0 if held else _opening(layout, keep, bases)
+
+    def budget(scale: float) -> InputBudget:
+        return InputBudget.of_rates(layout, *_scaled(bases, scale))
+
+    def least(scale: float) -> int:
+        return sum(replace(schedule, p_final=MAX_RATE if p_final is None else p_final).keeps(budget(scale).total))
+
+    if p_final is not None:
+        schedule = replace(schedule, p_final=p_final)
+        scale, below = (1.0, 1.0) if held else _around(least, wanted, 2.0)
+        if least(scale) < wanted - layers or (held and least(scale) > wanted + layers):
+            raise ValueError(f"p_final={p_final:g} gives a mean of {least(scale) / (layers * layout.total):.3f}, not {keep:g}")
+        lower = schedule.keeps(budget(below).total)
+        return Budget(budget(scale), blend(schedule.keeps(budget(scale).total), lower, wanted), schedule, *_scaled(bases, scale))
+    scale = opening
+    if least(opening) > wanted:
+        if held:
+            raise ValueError(f"the input shares keep too much for a mean of {keep:g}, whatever is dropped inside; lower them")
+        above, scale = _around(least, wanted, opening)
+        if budget(scale).total * layers < wanted:
+            scale = above
+    if held and budget(scale).total * layers < wanted - layers:
+        raise ValueError(f"the input shares keep less than a mean of {keep:g}; raise them")
+    entering = budget(scale)
+    schedule, counts = fit(schedule, entering.total, wanted)
+    return Budget(entering, counts, schedule, *_scaled(bases, scale))
+
+
+def literal(layout: MediaLayout, schedule: Schedule, audio_keep: float | None = None, video_keep: float | None = None) -> Budget:
+    """The schedule as it stands, nothing solved: how the paper runs its presets."""
+    rates = (AUDIO_KEEP if audio_keep is None else audio_keep, VIDEO_KEEP if video_keep is None else video_keep)
+    entering = InputBudget.of_rates(layout, *rates)
+    return Budget(entering, schedule.keeps(entering.total), schedule, *rates)
+
+
+def input_only(layout: MediaLayout, layers: int, keep: float, audio_keep: float | None = None, video_keep: float | None = None) -> Budget:
+    """No drop inside: `round(keep * n)` tokens enter layer 0 and stay, split between the modalities as `solve` would."""
+    bases = (AUDIO_KEEP if audio_keep is None else audio_keep, VIDEO_KEEP if video_keep is None else video_keep)
+    wanted = max(1, round(keep * layout.total))
+    scale, _ = _around(lambda s: InputBudget.of_rates(layout, *_scaled(bases, s)).total, wanted, 2.0)
+    rates = _scaled(bases, scale)
+    entering = InputBudget.of_total(layout, wanted, InputBudget.of_rates(layout, *rates).audio)
+    return Budget(entering, (wanted,) * layers, Schedule(layers), *rates)
+
+
+def uniform(layout: MediaLayout, keep: float) -> tuple[int, int]:
+    """Audio and video tokens kept when both modalities keep the share `keep`; their sum is exact, and at least one."""
+    total = max(1, round(keep * layout.total))
+    audio = InputBudget.of_total(layout, total, round(keep * layout.audio)).audio
+    return audio, total - audio
+
+
+def default_p_init(keep: float, schedule: Schedule) -> float:
+    """0.02 up to F = 0.2, falling to 0 at 0.3; the exponential shape, which cannot start at 0, has at least 0.001."""
+    p_init = 0.02 * min(1.0, max(0.0, (0.3 - keep) / 0.1)) * min(1.0, 36 / schedule.layers)
+    return max(p_init, 0.001) if schedule.shape == "exponential" else p_init
+
+
+def even_parts(total: int, parts: int) -> tuple[int, ...]:
+    """`total` in `parts` whole numbers that differ by at most one, spread evenly."""
+    return tuple((part + 1) * total // parts - part * total // parts for part in range(parts))
+
+
+def _opening(layout: MediaLayout, keep: float, bases: tuple[float, float]) -> float:
+    base = (bases[0] * layout.audio + bases[1] * layout.video) / layout.total
+    share = min(1.0, max(base, INPUT_SHARE_PER_KEEP * keep))
+    return 1.0 + (share - base) / (1 - base) if base < 1 else 1.0
+
+
+def _scaled(bases: tuple[float, float], scale: float) -> tuple[float, float]:
+    """Both rates at `scale`: in proportion below 1, towards 1 together from 1 to 2."""
+    audio, video = (base * scale if scale <= 1 else base + (scale - 1) * (1 - base) for base in bases)
+    return audio, video
+
+
+def _around(value: Callable[[float], int], wanted: int, high: float) -> tuple[float, float]:
+    """Neighbouring scales in [0, high]: the first gives at least `wanted` (or is `high`), the second at most (or is 0)."""
+    low = 0.0
+    if value(high) <= wanted:
+        return high, high
+    for _ in range(50):
+        middle = (low + high) / 2
+        if value(middle) > wanted:
+            high = middle
+        else:
+            low = middle
+    return high, low
+
+
+def _at_least_one(wanted: float, present: int) -> int:
+    return min(present, max(min(present, 1), round(wanted)))

@@ -1,0 +1,22 @@
+"""No pruning: the baseline of every comparison.
+
+Knows: nothing. An empty plan makes the hook install nothing, so the baseline is the true one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from omnidrop_cli.prune.contract import Method, Plan, PromptFacts
+
+
+@dataclass(frozen=True)
+class Unpruned(Method):
+    """Keeps every token."""
+
+    name: ClassVar[str] = "none"
+    summary: ClassVar[str] = "every token, no hook: the baseline"
+
+    def plan(self, facts: PromptFacts) -> Plan:
+        return Plan()

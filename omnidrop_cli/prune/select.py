@@ -1,0 +1,123 @@
+"""Choosing tokens on the device when every count is already known on the host.
+
+Knows: stable top-k, quotas per segment, temporal diversity (OmniDrop Alg. 1), temporal merging (DyCoke TTM). Does not know: layers,
+methods, how scores are made. Nothing here waits for the device, and equal scores are settled by the lowest index, so the same
+scores give the same tokens everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+BLOCK = 16
+"""Video frames compared at once; bounds the float32 copy that a comparison needs."""
+
+
+def top(scores: Tensor, keep: int) -> Tensor:
+    """Ascending indices of the `keep` highest of `scores` (m,). Among equals the lowest index is dropped first."""
+    return scores.sort(stable=True).indices[scores.shape[0] - keep :].sort().values
+
+
+def lowest(scores: Tensor, count: int) -> Tensor:
+    """Indices of the `count` lowest of `scores` (m,), lowest first; among equals the lowest index first."""
+    return scores.sort(stable=True).indices[:count]
+
+
+def true_indices(mask: Tensor, count: int) -> Tensor:
+    """Ascending indices of the `count` true entries of `mask`: `nonzero` without asking the device how many there are."""
+    return mask.logical_not().to(torch.uint8).sort(stable=True).indices[:count]
+
+
+def without(dropped: Tensor, alive: int) -> Tensor:
+    """Ascending indices into `alive` tokens that are not in `dropped` (no repeats)."""
+    mask = torch.ones(alive, dtype=torch.bool, device=dropped.device).index_fill_(0, dropped, False)
+    return true_indices(mask, alive - dropped.shape[0])
+
+
+def on_device(numbers: Sequence[int], like: Tensor) -> Tensor:
+    """Host counts as an int64 tensor beside `like`."""
+    return torch.tensor(numbers, dtype=torch.int64).to(like.device, non_blocking=True)
+
+
+def ranks_within(scores: Tensor, segment: Tensor, sizes: Sequence[int]) -> Tensor:
+    """(m,) rank of each token in its segment, 0 the highest score; among equals the highest index ranks first, as in `top`.
+
+    `segment` (m,) numbers the segments from 0, `sizes` says how many tokens each has.
+    """
+    order = scores.sort(stable=True).indices.flip(0)
+    order = order[segment[order].sort(stable=True).indices]
+    starts = on_device([0, *accumulate(sizes)][:-1], segment)
+    ranks = torch.empty_like(order)
+    ranks[order] = torch.arange(order.shape[0], device=order.device) - starts[segment[order]]
+    return ranks
+
+
+def top_within(scores: Tensor, segment: Tensor, sizes: Sequence[int], quotas: Sequence[int]) -> Tensor:
+    """Ascending indices of the `quotas[i]` highest scores of every segment i."""
+    kept = ranks_within(scores, segment, sizes) < on_device(quotas, segment)[segment]
+    return true_indices(kept, sum(quotas))
+
+
+def diverse(scores: Tensor, chunk: Tensor, keep: int, *, weight: float, normalise: bool) -> Tensor:
+    """Ascending indices of the `keep` survivors of Algorithm 1 (temporal diversity score).
+
+    Of `scores` (m,), the 2k lowest are candidates (k = m - keep); their distance in chunks to the best-attended token's chunk, over
+    the largest chunk, is added with `weight`, and the k lowest sums go. `normalise` first divides the scores by their maximum: raw
+    softmax mass (1e-5 to 1e-3) is far smaller than the distance term, which then decides alone.
+    """
+    alive = scores.shape[0]
+    dropped = alive - keep
+    candidates = lowest(scores, min(2 * dropped, alive)).sort().values
+    key_chunk = chunk[scores.argmax()]
+    distance = (key_chunk - chunk[candidates]).abs() / chunk.max().clamp(min=1)
+    base = scores[candidates]
+    if normalise:
+        base = base / scores.max().clamp(min=torch.finfo(scores.dtype).tiny)
+    return without(candidates[lowest(base + weight * distance, dropped)], alive)
+
+
+def merge_references(frames: int, group: int = 4) -> list[int]:
+    """The frame each frame is compared with (DyCoke TTM): in a group 1 and 2 with 0, 3 with 2; an anchor with the one before.
+
+    The first anchor has none, which is written as itself; DyCoke's code leaves the last group's frame 2 whole and discards an odd
+    last frame, neither of which follows from its paper and neither of which is done here.
+    """
+    return [(frame - group if frame >= group else 0) if frame % group == 0 else frame - (2 - frame % 2) for frame in range(frames)]
+
+
+def similarity_to(video: Tensor, frame_size: int, references: Sequence[int]) -> Tensor:
+    """(frames, frame_size) float32 cosine of each token of `video` (frames * frame_size, d) with the same place of another frame.
+
+    A frame that refers to itself is compared with its own mean.
+    """
+    frames = video.view(-1, frame_size, video.shape[-1])
+    other = on_device(references, video)
+    parts = []
+    for start in range(0, frames.shape[0], BLOCK):
+        these = frames[start : start + BLOCK].float()
+        those = other[start : start + BLOCK]
+        theirs = frames[those].float()
+        itself = those == torch.arange(start, start + these.shape[0], device=video.device)
+        theirs = torch.where(itself[:, None, None], these.mean(dim=1, keepdim=True), theirs)
+        parts.append(torch.cosine_similarity(these, theirs, dim=-1))
+    return torch.cat(parts)
+
+
+def least_similar(similarity: Tensor, keep: Sequence[int]) -> Tensor:
+    """Ascending indices into the frames' tokens: of each row of `similarity` (frames, size) the `keep[i]` lowest."""
+    order = similarity.sort(dim=1, stable=True).indices
+    ranks = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
+    return true_indices((ranks < on_device(keep, order)[:, None]).flatten(), sum(keep))
+
+
+def temporally_merged(video: Tensor, frame_size: int, keep: Sequence[int]) -> Tensor:
+    """Ascending indices of the `keep[i]` tokens of every frame i least like their reference frame: DyCoke's temporal merging.
+
+    Nothing is averaged, despite the name. An anchor kept only in part (video rates below 25 %) is ranked against the anchor of the
+    group before, the first against its own mean.
+    """
+    return least_similar(similarity_to(video, frame_size, merge_references(len(keep))), keep)

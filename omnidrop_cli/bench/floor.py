@@ -1,0 +1,55 @@
+"""What the hardware could do: matrix products and copies per second, measured here and now.
+
+Knows: the shapes a decoder layer multiplies. Does not know: models. A figure without its floor beside it cannot be judged.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from omnidrop_cli.engine.meter import synchronise
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """Measured rates of one device: FLOP/s of matrix products in the compute dtype, bytes/s of a copy (read plus write)."""
+
+    matmul_flops: float
+    copy_bytes: float
+
+    def seconds(self, flops: float) -> float:
+        """Least time `flops` can take."""
+        return flops / self.matmul_flops
+
+
+def measure_floor(device: torch.device, dtype: torch.dtype, *, rows: int = 2048, hidden: int = 3584, wide: int = 18944) -> Floor:
+    """Best of five of (rows, hidden) x (hidden, wide), and of a copy of 256 MB (64 MB on a CPU)."""
+    x = torch.randn(rows, hidden, device=device).to(dtype)
+    w = torch.randn(hidden, wide, device=device).to(dtype)
+    numbers = (64 if device.type == "cpu" else 256) * 2**20 // 4
+    source = torch.empty(numbers, device=device)
+    target = torch.empty_like(source)
+    product = _best(lambda: torch.mm(x, w), device)
+    copy = _best(lambda: target.copy_(source), device)
+    return Floor(matmul_flops=2 * rows * hidden * wide / product, copy_bytes=2 * 4 * numbers / copy)
+
+
+def _best(call: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
+    times = []
+    for _ in range(repeats + 1):  # the first one warms up
+        synchronise(device)
+        start = time.perf_counter()
+        call()
+        synchronise(device)
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def median(values: list[float]) -> float:
+    """The middle value; a median because this machine may do other work now and then."""
+    return statistics.median(values)

@@ -1,0 +1,59 @@
+"""A method that repeats a recorded selection and thinks nothing: what is left of a prefill when choosing costs nothing.
+
+Knows: a trace. Does not know: scores. The difference to the method that was recorded is the price of its decisions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from omnidrop_cli.prune.contract import InputView, LayerView, Method, Plan, PromptFacts, Selection
+from omnidrop_cli.records import Modality
+
+if TYPE_CHECKING:
+    from omnidrop_cli.records import Trace
+
+
+@dataclass(frozen=True, eq=False)
+class Replay(Method):
+    """The selection of `trace`, made again on the same prompt."""
+
+    name = "replay"
+    summary = "repeats a recorded selection"
+
+    trace: Trace
+    device: torch.device
+
+    def plan(self, facts: PromptFacts) -> Plan:
+        modality = facts.tokens.modality
+        media = [torch.as_tensor(kept[modality[kept] != Modality.TEXT]).to(self.device) for kept in self.trace.kept]
+        before = None
+        if self.trace.entering[0].media < self.trace.prompt.media:
+            audio = torch.as_tensor(facts.tokens.rows(Modality.AUDIO)).to(self.device)
+            video = torch.as_tensor(facts.tokens.rows(Modality.VIDEO)).to(self.device)
+            selection = Selection(*(torch.isin(rows, media[0]).nonzero()[:, 0] for rows in (audio, video)))
+            before = _Always(selection)
+        return Plan(before=before, inside=_Recorded(media))
+
+
+@dataclass(frozen=True, slots=True)
+class _Always:
+    selection: Selection
+
+    def __call__(self, view: InputView) -> Selection:
+        return self.selection
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    media: list[Tensor]
+
+    def keep_after(self, layer: int, alive: int) -> int:
+        return len(self.media[layer + 1])
+
+    def __call__(self, view: LayerView, keep: int) -> Tensor:
+        return torch.searchsorted(view.index, self.media[view.layer + 1])

@@ -1,0 +1,63 @@
+"""A prompt in the papers' layout, with no clip behind it.
+
+Knows: 50 audio and 288 video tokens per two-second chunk (OmniDrop App. A: 252x448 frames at 2 fps), and stand-ins for what the
+towers would give. Does not know: clocks, methods. Time and memory of a prefill depend on counts only, so noise serves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from omnidrop_cli.engine.encode import MediaFeatures
+from omnidrop_cli.prompt.layout import assemble, lay_out
+from omnidrop_cli.records import Prompt
+
+if TYPE_CHECKING:
+    from omnidrop_cli.model.thinker import Thinker
+
+PATCHES_HIGH, PATCHES_WIDE = 18, 32
+AUDIO_TOKENS_PER_SECOND = 25
+SYSTEM_TOKENS, QUESTION_TOKENS, CLOSING_TOKENS = 40, 72, 8
+"""120 text tokens, the count methods are compared at (question with options behind the clip)."""
+
+
+def papers_prompt(thinker: Thinker, seconds: float) -> Prompt:
+    """A prompt of `seconds` of video with sound: one temporal grid of 144 tokens and 25 audio tokens a second."""
+    spec = thinker.spec
+    grids = max(2, round(seconds))
+    grid = (grids, PATCHES_HIGH, PATCHES_WIDE)
+    block = lay_out(spec, grid_thw=grid, seconds_per_grid=1.0, audio_tokens=grids * AUDIO_TOKENS_PER_SECOND)
+    text = SYSTEM_TOKENS + QUESTION_TOKENS + CLOSING_TOKENS
+    place = np.arange(text)
+    is_query = (place >= SYSTEM_TOKENS) & (place < text - CLOSING_TOKENS)
+    layout = assemble(place % 200, is_query, SYSTEM_TOKENS, block)
+    return Prompt(
+        input_ids=layout.input_ids,
+        positions=layout.positions,
+        next_position=layout.next_position,
+        token_map=layout.tokens,
+        frames=None,
+        grid_thw=grid,
+        seconds_per_grid=1.0,
+        mel=None,
+        text="",
+    )
+
+
+def noise_features(thinker: Thinker, prompt: Prompt, seed: int = 0) -> MediaFeatures:
+    """Random embeddings and attentions in the shapes the towers give."""
+    counts = prompt.token_map.counts()
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator).to(thinker.device)
+
+    return MediaFeatures(
+        audio=noise(counts.audio, thinker.geometry.hidden).to(thinker.dtype),
+        video=noise(counts.video, thinker.geometry.hidden).to(thinker.dtype),
+        audio_attention=noise(counts.audio).abs(),
+        video_attention=noise(counts.video).abs(),
+    )

@@ -7,7 +7,7 @@ layers attended to, if asked), the decoder, the question's meaning.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from omnidrop_cli.model.attention import capture_audio_attention, capture_video_attention
 from omnidrop_cli.observer import SILENT, Observer
+from omnidrop_cli.prompt.layout import count_audio_tokens
 from omnidrop_cli.prompt.patches import patchify
 from omnidrop_cli.records import Modality
 
@@ -67,22 +68,19 @@ def _encode_video(thinker: Thinker, prompt: Prompt, attention: bool, observer: O
     if prompt.frames is None or prompt.grid_thw is None:
         return None, None
     grids, height, width = prompt.grid_thw
-    # Chunk-wide attention (two grids) is asked for in some methods, so pieces hold whole chunks.
+    # Attention is asked for chunk by chunk (two grids), so pieces hold whole chunks.
     step = max(2, PATCHES_PER_PIECE // (height * width) // 2 * 2)
     frames_per_grid = thinker.spec.temporal_patch_size
-    rows, received = [], []
-    for start in range(0, grids, step):
-        stop = min(grids, start + step)
-        frames = torch.from_numpy(prompt.frames[start * frames_per_grid : stop * frames_per_grid]).to(thinker.device)
-        patches = patchify(frames, thinker.spec).to(thinker.dtype)
-        grid = torch.tensor([[stop - start, height, width]], device=thinker.device)
-        with ExitStack() as stack:
-            capture = stack.enter_context(capture_video_attention(thinker.visual)) if attention else None
+    rows = []
+    with capture_video_attention(thinker.visual) if attention else nullcontext() as capture:
+        for start in range(0, grids, step):
+            stop = min(grids, start + step)
+            frames = torch.from_numpy(prompt.frames[start * frames_per_grid : stop * frames_per_grid]).to(thinker.device)
+            patches = patchify(frames, thinker.spec).to(thinker.dtype)
+            grid = torch.tensor([[stop - start, height, width]], device=thinker.device)
             rows.append(thinker.visual(patches, grid_thw=grid).pooler_output)
-        if capture is not None:
-            received.append(capture.received())
-        observer.advance(stop, grids)
-    return torch.cat(rows), torch.cat(received) if received else None
+            observer.advance(stop, grids)
+    return torch.cat(rows), None if capture is None else capture.received()
 
 
 def _encode_audio(thinker: Thinker, prompt: Prompt, attention: bool) -> tuple[Tensor | None, Tensor | None]:
@@ -90,13 +88,12 @@ def _encode_audio(thinker: Thinker, prompt: Prompt, attention: bool) -> tuple[Te
         return None, None
     window = thinker.audio_tower.n_window * 2
     mel = torch.from_numpy(prompt.mel).to(thinker.device, thinker.dtype)
-    rows, received = [], []
-    for piece in mel.split(window * WINDOWS_PER_PIECE, dim=1):
-        length = torch.tensor([piece.shape[1]], device=thinker.device)
-        with ExitStack() as stack:
-            capture = stack.enter_context(capture_audio_attention(thinker.audio_tower)) if attention else None
+    rows = []
+    with capture_audio_attention(thinker.audio_tower) if attention else nullcontext() as capture:
+        for piece in mel.split(window * WINDOWS_PER_PIECE, dim=1):
+            if count_audio_tokens(piece.shape[1]) == 0:
+                break  # a last window too short for a token; the whole clip in one pass gives none for it either
+            length = torch.tensor([piece.shape[1]], device=thinker.device)
             encoded = thinker.audio_tower(piece, feature_lens=length, aftercnn_lens=(length - 1) // 2 + 1)
             rows.append(encoded.last_hidden_state)
-        if capture is not None:
-            received.append(capture.received())
-    return torch.cat(rows), torch.cat(received) if received else None
+    return torch.cat(rows), None if capture is None else capture.received()

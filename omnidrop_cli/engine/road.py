@@ -19,6 +19,7 @@ from omnidrop_cli.observer import SILENT, Observer
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.session import Session
+    from omnidrop_cli.model.registry import FrameBounds
     from omnidrop_cli.records import Clip, Comparison, Job, ModelChoice, Report
 
 T = TypeVar("T")
@@ -36,18 +37,17 @@ def run_comparison(job: Job, observer: Observer = SILENT) -> Comparison:
     return session.compare(job, observer, clip, seconds)
 
 
-def open_clip(job: Job, frame_bounds: tuple[int, int], observer: Observer, seconds: dict[str, float]) -> Clip:
+def open_clip(job: Job, bounds: FrameBounds, observer: Observer, seconds: dict[str, float]) -> Clip:
     """The job's media, fetched and decoded; adds "fetch" and "decode" to `seconds`.
 
-    `frame_bounds` are the model's own (least, most) pixels of a frame, for what the job leaves open.
+    `bounds` are the model's own, for what the job leaves open.
     """
     observer.stage("fetch", job.media)
     start = time.perf_counter()
     path = fetch(job.media, offline=job.model.offline, observer=observer)
     fetched = time.perf_counter()
     options = job.media_options
-    least, most = frame_bounds
-    options = replace(options, min_pixels=options.min_pixels or least, max_pixels=options.max_pixels or most)
+    options = replace(options, min_pixels=options.min_pixels or bounds.min_pixels, max_pixels=options.max_pixels or bounds.max_pixels)
     observer.stage("decode")
     clip = decode(path, options, observer)
     seconds["fetch"] = fetched - start

@@ -54,7 +54,7 @@ NO_PRUNING = MethodChoice(name="none")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Read:
-    """A job whose clip has passed the towers; what both arms of a comparison start from."""
+    """A job whose clip has passed the towers; what both arms of a comparison start from. `peak_mb` is the towers' memory peak."""
 
     job: Job
     clip: Clip
@@ -62,6 +62,7 @@ class Read:
     features: MediaFeatures
     method: Method
     seconds: dict[str, float]
+    peak_mb: float
 
 
 class Session:
@@ -110,11 +111,13 @@ class Session:
         features: MediaFeatures | None = None,
         needs: frozenset[str] = frozenset(),
         history: Sequence[tuple[str, str]] = (),
+        media_first: bool = True,
     ) -> Read:
         """Decode the clip unless given, build the prompt, run the towers unless their `features` are given.
 
         `needs` asks the towers for what other methods will read from the same features (`Method.needs`); `history` are earlier
-        questions and answers about the clip. The pruning method is checked before the towers run.
+        questions and answers about the clip; `media_first=False` puts the words before the clip (`prompt.build`). The pruning method
+        is checked before the towers run.
         """
         watch = meter.Stopwatch(self.thinker.device, seconds)
         method = create(job.method)
@@ -122,14 +125,24 @@ class Session:
             clip = open_clip(job, self.thinker.frame_bounds, observer, watch.seconds)
         observer.stage("build")
         with watch.stage("build"):
-            prompt = build(clip, job.question, self.thinker.tokenizer, self.thinker.spec, system=job.system, history=history)
+            prompt = build(
+                clip,
+                job.question,
+                self.thinker.tokenizer,
+                self.thinker.spec,
+                system=job.system,
+                media_first=media_first,
+                history=history,
+            )
         self._check(method, prompt)
-        meter.reset_peak(self.thinker.device)
+        peak_mb = 0.0
         if features is None:
             observer.stage("encode")
+            meter.reset_peak(self.thinker.device)
             with self._memory_guard(prompt), watch.stage("encode"):
                 features = encode_media(self.thinker, prompt, method.needs | needs, observer)
-        return Read(job, clip, prompt, features, method, watch.seconds)
+            peak_mb = meter.peak_mb(self.thinker.device)
+        return Read(job, clip, prompt, features, method, watch.seconds, peak_mb)
 
     def with_method(self, read: Read, choice: MethodChoice) -> Read:
         """The same prompt and features under another method, whose needs the features must have met."""
@@ -156,6 +169,8 @@ class Session:
         """Prefill, decode and report; also the first token's logits."""
         thinker, prompt, job = self.thinker, read.prompt, read.job
         watch = meter.Stopwatch(thinker.device, read.seconds)
+        # A peak of its own: an arm that runs after another must not report the other's.
+        meter.reset_peak(thinker.device)
         observer.stage("prefill", f"{len(prompt)} tokens")
         with watch.stage("prefill"):
             prefilled = self._prefill(read)
@@ -181,19 +196,19 @@ class Session:
             trace=trace,
             answer=answer,
             timings=_timings(watch.seconds),
-            memory=self._memory(kv_bytes, len(prompt), sum(trace.kv_lengths)),
+            memory=self._memory(read.peak_mb, kv_bytes, len(prompt), sum(trace.kv_lengths)),
             flops=self._flops(len(prompt), trace.kv_lengths),
             warnings=clip.warnings,
         )
         return report, prefilled.logits
 
-    def _memory(self, kv_bytes: int, tokens: int, rows: int) -> Memory:
+    def _memory(self, towers_peak_mb: float, kv_bytes: int, tokens: int, rows: int) -> Memory:
         device = self.thinker.device
         return Memory(
             weights_mb=sum(p.numel() * p.element_size() for p in self.thinker.model.parameters()) / 1e6,
             kv_mb=kv_bytes / 1e6,
             kv_full_mb=kv_bytes / rows * tokens * self.thinker.geometry.num_layers / 1e6,
-            peak_mb=meter.peak_mb(device),
+            peak_mb=max(towers_peak_mb, meter.peak_mb(device)),
             kind=meter.memory_kind(device),
         )
 

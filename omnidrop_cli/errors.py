@@ -48,3 +48,7 @@ class ModelError(OmnidropError):
 
 class OutOfMemory(OmnidropError):
     """The device has too little memory for this prompt."""
+
+
+class DatasetError(OmnidropError):
+    """A benchmark's files are missing, cannot be fetched, or are not in their published layout."""

@@ -43,6 +43,9 @@ def patchify(frames: Tensor, spec: PromptSpec) -> Tensor:
 
 
 def resize(frames: Tensor, height: int, width: int) -> Tensor:
-    """Frames (t, 3, H, W) uint8 → (t, 3, height, width) uint8: bicubic with antialiasing, rounded, as the stock processor resizes."""
-    resized = F.interpolate(frames.to(torch.float32), (height, width), mode="bicubic", antialias=True, align_corners=False)
-    return resized.round_().clamp_(0, 255).to(torch.uint8)
+    """Frames (t, 3, H, W) uint8 on the CPU → (t, 3, height, width) uint8: bicubic with antialiasing, bit for bit the stock resize.
+
+    torch's byte kernel, which torchvision uses too, clamps between its two passes; the float kernel does not, and lands up to
+    twenty levels away at hard edges.
+    """
+    return F.interpolate(frames, (height, width), mode="bicubic", antialias=True, align_corners=False)

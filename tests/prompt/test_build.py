@@ -1,0 +1,151 @@
+"""From a clip to a prompt: what is in it, and what a user's mistakes say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from omnidrop_cli.errors import PromptError
+from omnidrop_cli.prompt.build import build
+from omnidrop_cli.prompt.spec import PromptSpec
+from omnidrop_cli.records import Clip, Modality, SourceFacts
+
+
+def make_clip(frames: int = 4, size: tuple[int, int] = (56, 84), samples: int = 32_000, fps: float = 2.0) -> Clip:
+    rng = np.random.default_rng(0)
+    return Clip(
+        source=SourceFacts("party.mp4", "mp4", 0, 2.0, None, None),
+        frames=rng.integers(0, 256, (frames, 3, *size), np.uint8) if frames else None,
+        frame_times_s=np.arange(frames) / fps if frames else None,
+        fps=fps if frames else None,
+        waveform=rng.standard_normal(samples).astype(np.float32) * 0.1 if samples >= 0 else None,
+        start_s=0.0,
+        duration_s=2.0,
+    )
+
+
+def test_counts_grid_and_frames(tokenizer: Any, spec: PromptSpec) -> None:
+    clip = make_clip()
+    prompt = build(clip, "What is said?", tokenizer, spec)
+    counts = prompt.token_map.counts()
+    assert (counts.video, counts.audio) == (2 * 2 * 3, 50)
+    assert prompt.grid_thw == (2, 4, 6)
+    assert prompt.seconds_per_grid == 1.0
+    assert prompt.frames is clip.frames  # no second copy of a long clip
+    assert prompt.mel is not None
+    assert prompt.mel.shape == (128, 200)
+    assert tokenizer.decode(prompt.input_ids[prompt.token_map.is_query]) == "What is said?"
+
+
+def test_the_stock_thinker_takes_it(tokenizer: Any, spec: PromptSpec, thinker: Any) -> None:
+    """The model's own forward, given ids, patches and mel, finds as many features as placeholders and the same positions."""
+    from omnidrop_cli.prompt.patches import patchify
+
+    prompt = build(make_clip(), "What is said?", tokenizer, spec)
+    assert prompt.frames is not None
+    assert prompt.mel is not None
+    inputs = {
+        "input_ids": torch.from_numpy(prompt.input_ids)[None],
+        "attention_mask": torch.ones(1, len(prompt), dtype=torch.long),
+        "pixel_values_videos": patchify(torch.from_numpy(prompt.frames), spec),
+        "video_grid_thw": torch.tensor([prompt.grid_thw]),
+        "video_second_per_grid": torch.tensor([prompt.seconds_per_grid]),
+        "input_features": torch.from_numpy(prompt.mel)[None],
+        "feature_attention_mask": torch.ones(1, prompt.mel.shape[1], dtype=torch.long),
+        "use_audio_in_video": True,
+    }
+    with torch.no_grad():
+        own = thinker(**inputs).logits
+        given = thinker(**inputs, position_ids=torch.from_numpy(prompt.positions)[:, None]).logits
+    assert own.shape[1] == len(prompt)
+    assert torch.equal(own, given)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 320])
+def test_sound_too_short_for_a_token_is_left_out(tokenizer: Any, spec: PromptSpec, samples: int) -> None:
+    prompt = build(make_clip(samples=samples), "?", tokenizer, spec)
+    assert prompt.mel is None
+    assert prompt.token_map.counts().audio == 0
+    assert spec.audio_bos not in prompt.input_ids
+
+
+def test_sound_alone(tokenizer: Any, spec: PromptSpec) -> None:
+    prompt = build(make_clip(frames=0, samples=321), "?", tokenizer, spec)
+    assert prompt.token_map.counts().media == 1
+    assert prompt.frames is None
+    assert prompt.grid_thw is None
+    assert prompt.seconds_per_grid is None
+
+
+def test_frames_of_another_size_are_made_to_fit(tokenizer: Any, spec: PromptSpec) -> None:
+    prompt = build(make_clip(size=(50, 20)), "?", tokenizer, spec)
+    assert prompt.frames is not None
+    assert prompt.frames.shape[-2:] == (56, 28)
+    assert prompt.grid_thw == (2, 4, 2)
+
+
+def test_over_five_minutes_of_sound_is_whole(tokenizer: Any, spec: PromptSpec) -> None:
+    prompt = build(make_clip(frames=0, samples=320 * 16_000), "?", tokenizer, spec)
+    assert prompt.mel is not None
+    assert prompt.mel.shape[1] == 32_000
+    assert prompt.token_map.counts().audio == 8_000
+
+
+@pytest.mark.parametrize("question", ["", "  \n"])
+def test_empty_question(tokenizer: Any, spec: PromptSpec, question: str) -> None:
+    with pytest.raises(PromptError) as error:
+        build(make_clip(), question, tokenizer, spec)
+    assert "question is empty" in error.value.message
+    assert error.value.hint
+
+
+@pytest.mark.parametrize(("samples", "said"), [(-1, "no sound"), (100, "30 ms")])
+def test_nothing_in_the_clip(tokenizer: Any, spec: PromptSpec, samples: int, said: str) -> None:
+    with pytest.raises(PromptError) as error:
+        build(make_clip(frames=0, samples=samples), "?", tokenizer, spec)
+    assert "party.mp4" in error.value.message
+    assert said in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("frames", "samples", "flags", "not_flags"),
+    [
+        (40, 32_000, ["--fps", "--max-pixels", "--max-frames", "--no-audio", "--start"], []),
+        (40, -1, ["--fps", "--start"], ["--no-audio"]),
+        (0, 160_000, ["--start", "--end"], ["--fps", "--no-audio"]),
+    ],
+)
+def test_longer_than_the_context(
+    tokenizer: Any, spec: PromptSpec, frames: int, samples: int, flags: list[str], not_flags: list[str]
+) -> None:
+    clip = make_clip(frames=frames, samples=samples)
+    whole = build(clip, "?", tokenizer, spec)
+    assert len(build(clip, "?", tokenizer, replace(spec, max_positions=len(whole)))) == len(whole)
+    with pytest.raises(PromptError) as error:
+        build(clip, "?", tokenizer, replace(spec, max_positions=len(whole) - 1))
+    assert f"{len(whole)} tokens" in error.value.message
+    assert f"at most {len(whole) - 1}" in error.value.message
+    assert error.value.hint is not None
+    assert all(flag in error.value.hint for flag in flags)
+    assert not any(flag in error.value.hint for flag in not_flags)
+
+
+def test_media_last_and_history(tokenizer: Any, spec: PromptSpec) -> None:
+    prompt = build(make_clip(), "And then?", tokenizer, spec, media_first=False, history=[("What is said?", "Hello.")])
+    media = (prompt.token_map.modality != Modality.TEXT).nonzero()[0]
+    before = tokenizer.decode(prompt.input_ids[: media[0] - 2])
+    assert before.endswith("user\nWhat is said?")
+    assert tokenizer.decode(prompt.input_ids[prompt.token_map.is_query]) == "And then?"
+
+
+def test_waveform_is_not_changed(tokenizer: Any, spec: PromptSpec) -> None:
+    clip = make_clip()
+    assert clip.waveform is not None
+    before: NDArray[np.float32] = clip.waveform.copy()
+    build(clip, "?", tokenizer, spec)
+    assert np.array_equal(clip.waveform, before)

@@ -6,12 +6,11 @@ works. Imports torch only in the thread that loads, so a wrong file name fails i
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
+from omnidrop_cli.engine.background import Background
 from omnidrop_cli.media.decode import decode
 from omnidrop_cli.media.fetch import fetch
 from omnidrop_cli.model.registry import resolve
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from omnidrop_cli.engine.session import Session
     from omnidrop_cli.model.registry import FrameBounds
     from omnidrop_cli.records import Clip, Comparison, Job, ModelChoice, Report
-
-T = TypeVar("T")
 
 
 def run(job: Job, observer: Observer = SILENT) -> Report:
@@ -60,7 +57,7 @@ def open_clip(job: Job, bounds: FrameBounds, observer: Observer, seconds: dict[s
 def _open(job: Job, observer: Observer) -> tuple[Session, Clip, dict[str, float]]:
     start = time.perf_counter()
     spec = resolve(job.model)
-    loading = _Background(lambda: _load(job.model))
+    loading = Background(lambda: _load(job.model))
     seconds: dict[str, float] = {}
     clip = open_clip(job, spec.frame_bounds, observer, seconds)
     observer.stage("load", spec.name)
@@ -74,26 +71,3 @@ def _load(choice: ModelChoice) -> tuple[Session, float]:
     from omnidrop_cli.engine.session import Session
 
     return Session.load(choice), time.perf_counter() - start
-
-
-class _Background(Generic[T]):
-    """A call in a daemon thread. A daemon, so that Ctrl-C need not wait for gigabytes to load."""
-
-    def __init__(self, call: Callable[[], T]) -> None:
-        self._value: T | None = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, args=(call,), daemon=True)
-        self._thread.start()
-
-    def _work(self, call: Callable[[], T]) -> None:
-        try:
-            self._value = call()
-        except BaseException as error:  # carried to the thread that asks for the result
-            self._error = error
-
-    def result(self) -> T:
-        """Wait for the call; its value, or its exception."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._value  # type: ignore[return-value]  # set whenever no error is

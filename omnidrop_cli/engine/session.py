@@ -91,7 +91,10 @@ class Session:
         self, job: Job, observer: Observer = SILENT, clip: Clip | None = None, seconds: Mapping[str, float] | None = None
     ) -> Comparison:
         """Answer one question unpruned and pruned from the same prompt; decoding and both towers run once."""
-        read = self.read(job, observer, clip, seconds)
+        return self.contrast(self.read(job, observer, clip, seconds), observer)
+
+    def contrast(self, read: Read, observer: Observer = SILENT) -> Comparison:
+        """`compare` for a clip that was read already: neither decoding nor the towers run."""
         plain = self.with_method(read, NO_PRUNING)
         # One unmeasured prefill of each arm: neither then pays for warming kernels and the allocator.
         for arm in (plain, read):

@@ -66,10 +66,10 @@ def index_packets(rows: Sequence[tuple[int | None, bool, bool]], seconds_per_tic
         first = np.sort(np.unique(np.array(stamps, np.int64), return_index=True)[1])
         rows = [rows[i] for i in first]
         pts = np.array(stamps, np.int64)[first]
-        times = pts * seconds_per_tick - origin_s
+        times = pts.astype(np.float64) * seconds_per_tick - origin_s
     else:
         pts = np.arange(len(rows), dtype=np.int64)
-        times = pts / fps
+        times = pts.astype(np.float64) / fps
     steps = np.diff(np.sort(times))
     return PacketIndex(
         pts=pts,

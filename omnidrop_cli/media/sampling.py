@@ -95,9 +95,9 @@ def frame_size(height: int, width: int, frames: int, options: MediaOptions) -> t
         raise MediaError(
             f"a picture of {width} x {height} pixels is too narrow for the model", f"the sides may differ by {MAX_RATIO} times at most"
         )
-    least, most = options.min_pixels or FRAME_PIXELS[0], options.max_pixels or FRAME_PIXELS[1]
-    ceiling = max(min(VIDEO_MAX_PIXELS, VIDEO_TOTAL_PIXELS * FRAME_FACTOR // frames), int(least * 1.05))
-    most = min(most, ceiling)
+    least: float = options.min_pixels or FRAME_PIXELS[0]
+    ceiling = max(min(VIDEO_MAX_PIXELS, VIDEO_TOTAL_PIXELS / frames * FRAME_FACTOR), int(least * 1.05))
+    most = min(options.max_pixels or FRAME_PIXELS[1], ceiling)
     least = min(least, most)
     fetched = _smart_resize(height, width, least, most)
     return _smart_resize(*fetched, least, max(VIDEO_MAX_PIXELS, most))

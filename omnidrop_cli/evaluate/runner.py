@@ -1,0 +1,172 @@
+"""Questions x arms → rows.
+
+Knows: the order of work. A clip is decoded and passes both towers once for all its questions and all arms; every question is then
+prefilled once per arm. A clip or a question that fails becomes a row with an error for each arm, and the run goes on.
+Does not know: data sets, tables, terminals.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from omnidrop_cli.errors import MediaError, OmnidropError, UsageError
+from omnidrop_cli.evaluate import extract
+from omnidrop_cli.evaluate.records import Arm, Benchmark, Measured, Question, Row
+from omnidrop_cli.observer import SILENT, Observer
+from omnidrop_cli.prune.methods import create
+from omnidrop_cli.records import GenerationOptions, Job, MediaOptions, ModelChoice
+
+if TYPE_CHECKING:
+    from omnidrop_cli.engine.session import Read, Session
+    from omnidrop_cli.evaluate.rows import Journal
+    from omnidrop_cli.records import LoadedModel, Report
+
+Progress = Callable[[Row], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything that settles what a row will hold. `text_first` puts the words before the clip."""
+
+    benchmark: Benchmark
+    arms: tuple[Arm, ...]
+    model: ModelChoice
+    media_options: MediaOptions
+    generation: GenerationOptions
+    text_first: bool = False
+
+    def job(self, question: Question, arm: Arm) -> Job:
+        """The job of one question under one arm."""
+        return Job(
+            media=question.media,
+            question=self.benchmark.prompt(question),
+            system=self.benchmark.system,
+            media_options=self.media_options,
+            model=self.model,
+            method=arm.choice,
+            generation=self.generation,
+        )
+
+    def key(self, question: Question, arm: Arm) -> str:
+        """Names a row: equal for runs that would give the same one. The directory of the data does not count, nor the arm's spelling."""
+        job = asdict(replace(self.job(question, arm), media="", model=replace(self.model, offline=False)))
+        facts = [self.benchmark.name, question.id, self.text_first, job]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def pending(run: Run, questions: Sequence[Question], journal: Journal) -> list[tuple[Question, tuple[Arm, ...]]]:
+    """Questions with the arms that have no answer yet, the questions of one clip together. Checks every arm: raises `UsageError`."""
+    for arm in run.arms:
+        create(arm.choice)
+    order = {media: at for at, media in reversed(list(enumerate(question.media for question in questions)))}
+    work = []
+    for number, question in enumerate(sorted(questions, key=lambda question: order[question.media])):
+        turn = number % len(run.arms)
+        # Arms take turns in going first, so that none always meets warm or cold caches.
+        arms = tuple(arm for arm in run.arms[turn:] + run.arms[:turn] if not journal.done(run.key(question, arm)))
+        if arms:
+            work.append((question, arms))
+    return work
+
+
+def execute(
+    run: Run,
+    work: Sequence[tuple[Question, tuple[Arm, ...]]],
+    session: Session,
+    journal: Journal,
+    progress: Progress = lambda row: None,
+    observer: Observer = SILENT,
+) -> None:
+    """Answer what is pending and append the rows. Raises `UsageError` if the file holds rows of another model."""
+    model = _model_facts(session.loaded)
+    for row in journal.rows.values():
+        if row.error is None and row.model != model:
+            raise UsageError(
+                f"{journal.path} holds rows of {row.model.get('name')} ({row.model.get('quant')}, {row.model.get('dtype')}), "
+                f"this run has {model['name']} ({model['quant']}, {model['dtype']})",
+                "choose another file with -o",
+            )
+    for _, group in groupby(work, key=lambda item: item[0].media):
+        for row in _clip_rows(run, list(group), session, observer):
+            filled = replace(row, model=model)
+            journal.append(filled)
+            progress(filled)
+
+
+def _clip_rows(run: Run, group: Sequence[tuple[Question, tuple[Arm, ...]]], session: Session, observer: Observer) -> Iterator[Row]:
+    """All rows of one clip."""
+    needs = frozenset[str]().union(*(create(arm.choice).needs for _, arms in group for arm in arms))
+    read: Read | None = None
+    broken: MediaError | None = None
+    for question, arms in group:
+        try:
+            if broken is not None:
+                raise broken
+            if read is None and run.benchmark.prepare is not None:
+                run.benchmark.prepare(question)
+            read = session.read(
+                run.job(question, arms[0]),
+                observer,
+                clip=read.clip if read else None,
+                features=read.features if read else None,
+                needs=needs,
+                media_first=not run.text_first,
+            )
+        except OmnidropError as error:
+            broken = error if isinstance(error, MediaError) else None
+            yield from (_failed(run, question, arm, error) for arm in arms)
+            continue
+        for arm in arms:
+            try:
+                report = session.answer(session.with_method(read, arm.choice), observer)
+            except OmnidropError as error:
+                yield _failed(run, question, arm, error)
+            else:
+                yield _answered(run, question, arm, report)
+
+
+def _answered(run: Run, question: Question, arm: Arm, report: Report) -> Row:
+    text = report.answer.text
+    chosen = extract.letter(text, question.options) if question.options else text.strip() or None
+    correct = chosen == question.answer if question.options else extract.words_agree(text, question.answer)
+    measured = Measured(
+        tokens=report.prompt.total,
+        media_tokens=report.prompt.media,
+        retention_entering=report.trace.retention_entering,
+        retention_after=report.trace.retention_after,
+        encode_s=report.timings.encode_s,
+        prefill_s=report.timings.prefill_s,
+        generate_s=report.timings.generate_s,
+        peak_mb=report.memory.peak_mb,
+        kv_mb=report.memory.kv_mb,
+        flops_full=report.flops.full,
+        flops_pruned=report.flops.pruned,
+    )
+    row = _row(run, question, arm)
+    return replace(row, answer=text, prediction=chosen, correct=correct, measured=measured, warnings=report.warnings)
+
+
+def _failed(run: Run, question: Question, arm: Arm, error: OmnidropError) -> Row:
+    return replace(_row(run, question, arm), error={"type": type(error).__name__, "message": error.message, "hint": error.hint})
+
+
+def _row(run: Run, question: Question, arm: Arm) -> Row:
+    return Row(
+        key=run.key(question, arm),
+        benchmark=run.benchmark.name,
+        question=question.id,
+        media=question.media,
+        arm=arm.label,
+        labels=dict(question.labels),
+        gold=question.answer,
+    )
+
+
+def _model_facts(loaded: LoadedModel) -> dict[str, Any]:
+    names = ("name", "source", "quant", "device", "dtype", "attention", "revision")
+    return {name: getattr(loaded, name) for name in names}

@@ -1,0 +1,77 @@
+"""The statistics of an accuracy table: intervals, paired tests, correction for many tests.
+
+Knows: counts and arrays. Does not know: rows, arms, benchmarks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Z_95 = 1.959963984540054
+"""97.5 % quantile of the normal distribution."""
+
+RESAMPLES = 10_000
+"""Bootstrap resamples: the ends of a 95 % interval then vary by about 2 % of its width between seeds."""
+
+_PICKS_PER_PIECE = 4_000_000
+
+
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """95 % interval of a proportion (Wilson 1927), within [0, 1] also at 0 and n right answers. (0, 1) for n = 0."""
+    if n == 0:
+        return 0.0, 1.0
+    p, z2 = correct / n, Z_95**2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return (0.0 if correct == 0 else max(0.0, centre - half)), (1.0 if correct == n else min(1.0, centre + half))
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided exact p of McNemar's test: are the questions that only one of two arms got right split evenly between them?"""
+    n, least = only_first + only_second, min(only_first, only_second)
+    if n == 0:
+        return 1.0
+    tail = term = 1
+    for i in range(least):
+        term = term * (n - i) // (i + 1)
+        tail += term
+    return min(1.0, float(Fraction(2 * tail, 2**n)))
+
+
+def paired_bootstrap(differences: Sequence[float], clusters: Sequence[str], seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mean of `differences`, resampling whole `clusters` (questions of one clip are not independent)."""
+    if not differences:
+        return 0.0, 0.0
+    _, member = np.unique(np.asarray(clusters), return_inverse=True)
+    sums: NDArray[np.float64] = np.bincount(member, weights=np.asarray(differences, dtype=np.float64)).astype(np.float64)
+    sizes = np.bincount(member).astype(np.float64)
+    random = np.random.default_rng(seed)
+    step = max(1, _PICKS_PER_PIECE // len(sums))
+    means = np.concatenate([_means(sums, sizes, random, min(step, RESAMPLES - at)) for at in range(0, RESAMPLES, step)])
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: adjusted p values, in the given order, for judging several tests at once."""
+    order = sorted(range(len(p_values)), key=lambda at: p_values[at])
+    adjusted = [1.0] * len(p_values)
+    running = 0.0
+    for rank, at in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[at]))
+        adjusted[at] = running
+    return adjusted
+
+
+def _means(sums: NDArray[np.float64], sizes: NDArray[np.float64], random: np.random.Generator, count: int) -> NDArray[np.float64]:
+    picks = random.integers(len(sums), size=(count, len(sums)))
+    means: NDArray[np.float64] = sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
+    return means

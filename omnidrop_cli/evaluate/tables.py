@@ -1,0 +1,136 @@
+"""Summary → Markdown.
+
+Knows: which columns a reader needs, and how precisely a number is known. Does not know: how the numbers were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from omnidrop_cli.evaluate.summary import ArmSummary, Pair, Score, Summary
+
+
+def markdown(summary: Summary) -> str:
+    """The report of an evaluation as Markdown, ending in a line break."""
+    parts = [f"# {_cell(summary.title)}", _facts(summary), "## Methods", _arms(summary.arms)]
+    for label in dict.fromkeys(group.label for group in summary.groups):
+        parts += [f"## By {label}", _by_label(summary, label)]
+    if summary.pairs:
+        parts += [
+            "## Pairs",
+            "The second method less the first, in points, on the questions both answered. Interval: 95 % paired bootstrap over clips. "
+            "p: McNemar's exact test; Holm: corrected for the number of pairs.",
+            _pairs(summary.pairs),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first column is left-aligned, the others right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share of one in per cent, without the sign; a dash where there is none."""
+    return "-" if share is None else f"{100 * share:.{digits}f}"
+
+
+def _facts(summary: Summary) -> str:
+    model = summary.model
+    order = "words before the clip" if summary.text_first else "clip before the words"
+    lines = [
+        f"{summary.questions} questions about {summary.clips} clips, {order}. {summary.protocol}.",
+        f"Model: {_cell(str(model.get('name')))} ({model.get('quant')}, {model.get('dtype')}, {model.get('attention')}, "
+        f"{model.get('device')}), greedy."
+        if model
+        else "Nothing was answered.",
+    ]
+    failed = max((arm.errors for arm in summary.arms), default=0)
+    if failed:
+        lines.append(f"Up to {failed} questions of an arm failed; they are in no figure below. A rerun tries them again.")
+    return "\n".join(lines)
+
+
+def _arms(arms: Sequence[ArmSummary]) -> str:
+    full = next((arm.prefill_s for arm in arms if arm.retention_after == 1.0 and arm.prefill_s), None)
+    header = [
+        "method",
+        "n",
+        "accuracy % [95 %]",
+        "unparsed %",
+        "failed",
+        "kept % entering",
+        "kept % after",
+        "prefill s",
+        "of full",
+        "FLOPs %",
+        "KV MB",
+        "peak MB",
+    ]
+    return table(header, (_arm(arm, full) for arm in arms))
+
+
+def _arm(arm: ArmSummary, full_prefill_s: float | None) -> list[str]:
+    return [
+        _cell(arm.arm),
+        str(arm.score.n),
+        _score(arm.score),
+        percent(arm.unparsed / arm.score.n if arm.score.n else None),
+        str(arm.errors),
+        percent(arm.retention_entering),
+        percent(arm.retention_after),
+        "-" if arm.prefill_s is None else f"{arm.prefill_s:.3f}",
+        "-" if arm.prefill_s is None or full_prefill_s is None else f"{arm.prefill_s / full_prefill_s:.2f}",
+        percent(arm.flops),
+        "-" if arm.kv_mb is None else f"{arm.kv_mb:.1f}",
+        "-" if arm.peak_mb is None else f"{arm.peak_mb:.0f}",
+    ]
+
+
+def _by_label(summary: Summary, label: str) -> str:
+    groups = [group for group in summary.groups if group.label == label]
+    header = [label, "n", *(_cell(arm.arm) for arm in summary.arms)]
+    return table(
+        header,
+        (
+            [
+                _cell(group.value),
+                str(max(score.n for score in group.scores.values())),
+                *(_score(group.scores[arm.arm]) for arm in summary.arms),
+            ]
+            for group in groups
+        ),
+    )
+
+
+def _pairs(pairs: Sequence[Pair]) -> str:
+    header = ["first → second", "n", "difference [95 %]", "only first right", "only second right", "p", "Holm"]
+    return table(
+        header,
+        (
+            [
+                f"{_cell(pair.first)} → {_cell(pair.second)}",
+                str(pair.n),
+                f"{100 * pair.difference:+.1f} [{100 * pair.low:+.1f}, {100 * pair.high:+.1f}]",
+                str(pair.first_only),
+                str(pair.second_only),
+                _p(pair.p),
+                _p(pair.p_holm),
+            ]
+            for pair in pairs
+        ),
+    )
+
+
+def _score(score: Score) -> str:
+    return "-" if not score.n else f"{percent(score.accuracy)} [{percent(score.low)}, {percent(score.high)}]"
+
+
+def _p(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _cell(text: str) -> str:
+    """Text from outside, harmless in a table: no control characters, no cell borders."""
+    return "".join(char if char.isprintable() else " " for char in text).replace("|", "\\|")

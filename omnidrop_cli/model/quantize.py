@@ -1,13 +1,15 @@
 """Quantised decoder weights: NF4 and LLM.int8 through bitsandbytes.
 
 Knows: which layers are quantised (the projections of the decoder layers, nothing else) and what bitsandbytes can do where. Does
-not know where weights come from (`load.py`). A quantised copy is saved by `save.py`.
+not know where weights come from (`load.py`).
 
 NF4 is that of QLoRA (arXiv 2305.14314): blocks of 64, double quantisation, products in bf16.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,12 +17,20 @@ import torch
 from omnidrop_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
+
+    from omnidrop_cli.model.geometry import Geometry
+    from omnidrop_cli.model.thinker import Thinker
 
 QUANTS = ("nf4", "int8", "none")
 
 NOT_QUANTIZED = ("model.visual", "model.audio_tower", "lm_head")
 """Towers and output matrix. Full names: shorter ones match nothing, and any list replaces the default one, which names `lm_head`."""
+
+NF4_BLOCK = 64
+"""Weights that share one scale (bitsandbytes' default)."""
 
 
 def quantization_config(quant: str) -> Any:
@@ -42,14 +52,16 @@ def quantization_config(quant: str) -> Any:
     raise UsageError(f"unknown quantisation {quant!r}", f"one of {', '.join(QUANTS)}, auto")
 
 
-def require_bitsandbytes(quant: str) -> None:
-    """Raises `ModelError` where `quant` needs bitsandbytes and it cannot be imported."""
+def check_quantizable(quant: str, geometry: Geometry) -> None:
+    """Raises `ModelError` where bitsandbytes is missing, or where NF4's blocks of 64 do not fit the rows of a weight."""
     if quant == "none":
         return
     try:
         import bitsandbytes  # noqa: F401
     except Exception as error:  # a broken CUDA installation makes it raise more than ImportError
         raise ModelError(f"--quant {quant} needs bitsandbytes, which cannot be imported: {error}", "use --quant none") from error
+    if quant == "nf4" and any(size % NF4_BLOCK for size in (geometry.hidden, geometry.heads * geometry.head_dim, geometry.mlp)):
+        raise ModelError(f"NF4 works on rows that are multiples of {NF4_BLOCK} long, and this model's are not", "use --quant none")
 
 
 def quantize_in_place(layer: nn.Module, quant: str, device: str | torch.device) -> None:
@@ -86,3 +98,28 @@ def has_run_on_cpu(model: nn.Module) -> bool:
     """Whether the CPU kernels have repacked a 4-bit weight, which they do at its first product; saving it then loses precision."""
     states = (getattr(getattr(module, "weight", None), "quant_state", None) for module in model.modules())
     return any(getattr(state, "packing_format_for_cpu", False) for state in states)
+
+
+def save_quantized(thinker: Thinker, directory: Path) -> None:
+    """Write a copy of `thinker` that loads without quantising again: weights, tokenizer and frame bounds.
+
+    The directory appears complete or not at all. Raises `ModelError` where it exists already, cannot be written, or where the
+    model has run on the CPU (load it anew, then save).
+    """
+    if has_run_on_cpu(thinker.model):
+        raise ModelError("the CPU has repacked the weights of this model while it ran; a copy would be less exact", "load it again first")
+    if directory.exists():
+        raise ModelError(f"{directory} exists already", "choose a new directory, or remove it first")
+    work = directory.with_name(f".{directory.name}.part")
+    least, most = thinker.frame_bounds
+    try:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        thinker.model.save_pretrained(work, max_shard_size="4GB")
+        thinker.tokenizer.save_pretrained(work)
+        (work / "preprocessor_config.json").write_text(json.dumps({"min_pixels": least, "max_pixels": most}, indent=2) + "\n")
+        work.rename(directory)
+    except OSError as error:
+        raise ModelError(f"{directory} cannot be written: {error}", "check the free space and the permissions") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

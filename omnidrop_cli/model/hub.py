@@ -1,0 +1,135 @@
+"""The Hugging Face hub: the thinker's files of a repository, in the hub's own cache.
+
+Knows: which files a thinker needs, and what each failure of the hub means to a user. Does not know models or torch. Shards that
+hold only the talker or the vocoder are never downloaded (for the 7B checkpoint, a sixth of its bytes).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omnidrop_cli.errors import ModelError
+from omnidrop_cli.model.checkpoint import INDEX, SINGLE, thinker_shards
+from omnidrop_cli.model.registry import read_json
+
+if TYPE_CHECKING:
+    from omnidrop_cli.observer import Observer
+
+SMALL_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "preprocessor_config.json",
+)
+"""Files wanted where the repository has them. The tokenizer comes as one file or as vocabulary and merges."""
+
+_UNREACHABLE = "check the connection (HF_ENDPOINT names a mirror), or use --model nano or a directory"
+
+
+def pull(repository: str, revision: str | None, offline: bool, observer: Observer) -> tuple[Path, str]:
+    """The directory of a repository's thinker in the hub cache, and the commit it is of. Downloads what is not there.
+
+    `observer.advance` counts bytes of the file in work. Raises `ModelError` with what to do.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    def get(name: str, commit: str | None) -> Path:
+        path = hf_hub_download(repository, name, revision=commit, local_files_only=offline, tqdm_class=_reporting(observer))
+        return Path(path)
+
+    with _explained(repository, revision, offline), _quiet():
+        directory = get("config.json", revision).parent
+        commit = directory.name  # the cache names a snapshot by its commit; everything else comes from the same one
+        for name in SMALL_FILES:
+            try:
+                get(name, commit)
+            except EntryNotFoundError:
+                continue
+        try:
+            index = read_json(get(INDEX, commit))
+        except EntryNotFoundError:
+            index = None
+        for name in (SINGLE,) if index is None else thinker_shards(index, repository):
+            observer.stage("load", f"{repository}: {name}")
+            get(name, commit)
+    return directory, commit
+
+
+@contextmanager
+def _explained(repository: str, revision: str | None, offline: bool) -> Iterator[None]:
+    """Turns the hub's exceptions into one line and a hint."""
+    from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]  # re-exported
+
+    try:
+        yield
+    except (OSError, HTTPError, HFValidationError, OfflineModeIsEnabled) as error:
+        message, hint = _explain(error, repository, revision, offline)
+        raise ModelError(message, hint) from error
+
+
+def _explain(error: Exception, repository: str, revision: str | None, offline: bool) -> tuple[str, str]:
+    from huggingface_hub import errors
+
+    match error:  # a gated repository is a missing one to the library, and a missing file a failed request: special cases first
+        case errors.GatedRepoError():
+            page = f"https://huggingface.co/{repository}"
+            return f"{repository} is gated", f"accept its terms on {page}, then run `hf auth login`"
+        case errors.RevisionNotFoundError():
+            return f"{repository} has no revision {revision}", "give a branch, tag or commit of the repository"
+        case errors.RepositoryNotFoundError():
+            return f"the hub has no repository {repository}, or it is private", "check the name; `hf auth login` opens private ones"
+        case errors.LocalEntryNotFoundError() if offline:
+            return f"{repository} is not in the cache, or not completely", "run once without --offline, or `omnidrop models pull` it"
+        case errors.LocalEntryNotFoundError():
+            return f"{repository} is not in the cache and the hub cannot be reached", _UNREACHABLE
+        case errors.EntryNotFoundError():
+            return f"{repository} is no model in safetensors format: {_first_line(error)}", "give a Qwen2.5-Omni repository"
+        case errors.HFValidationError():
+            return f"{repository!r} is no repository name", "hub repositories are written owner/name"
+        case errors.HfHubHTTPError() | errors.OfflineModeIsEnabled():
+            return f"{repository} cannot be downloaded: {_first_line(error)}", _UNREACHABLE
+        case OSError():
+            return f"{repository} cannot be stored: {error}", "free disk space, or set HF_HOME to another disk"
+        case _:
+            return f"{repository} cannot be downloaded: {_first_line(error)}", _UNREACHABLE
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no advice from the hub's library; as before afterwards."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _reporting(observer: Observer) -> Any:
+    """A tqdm that draws nothing and tells `observer` how many bytes have come."""
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    class Reporting(tqdm):  # type: ignore[misc]  # tqdm has no types
+        def __init__(self, *args: Any, **options: Any) -> None:
+            options.pop("name", None)  # the hub's own group name
+            super().__init__(*args, **{**options, "disable": True})
+            self.total, self.n = options.get("total"), options.get("initial") or 0
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            observer.advance(self.n, self.total)
+
+    return Reporting

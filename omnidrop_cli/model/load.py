@@ -1,0 +1,237 @@
+"""A model's name → a `Thinker` on its device.
+
+Knows: how a device, a dtype, an attention and a quantisation are chosen where the user left them open, and transformers' loading
+call. Does not know file layouts (`checkpoint.py`), the hub (`hub.py`) or what names mean (`registry.py`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from omnidrop_cli.errors import ModelError, OutOfMemory, UsageError
+from omnidrop_cli.model.attention import install_windowed_attention
+from omnidrop_cli.model.checkpoint import Checkpoint, open_checkpoint, thinker_slices
+from omnidrop_cli.model.geometry import ThinkerGeometry
+from omnidrop_cli.model.hub import pull
+from omnidrop_cli.model.quantize import QUANTS, check_quantizable, quantization_config
+from omnidrop_cli.model.registry import ModelSpec, resolve
+from omnidrop_cli.model.thinker import Thinker
+from omnidrop_cli.observer import SILENT, Observer
+from omnidrop_cli.records import LoadedModel, ModelChoice
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+ATTENTIONS = ("sdpa", "flash_attention_2")
+
+LARGE = 1_000_000_000
+"""Decoder parameters from which `auto` quantises, and keeps a CPU's activations in bfloat16 to halve the memory."""
+
+
+def load(choice: ModelChoice, observer: Observer = SILENT) -> Thinker:
+    """Load the thinker that `choice` names; everything left at "auto" is settled here and told in `Thinker.loaded.reasons`.
+
+    Raises `UsageError` for values that mean nothing, `ModelError` for a checkpoint that cannot be found or read, `OutOfMemory`.
+    """
+    check_choice(choice)
+    spec = resolve(choice)
+    device = _device(choice.device)
+    attention = _attention(choice.attention, device)
+    if spec.notice:
+        observer.warn(spec.notice)
+    if spec.kind == "random":
+        return _load_random(choice, spec, device, attention)
+    directory, revision = Path(spec.source), None
+    if spec.kind == "hub":
+        directory, revision = pull(spec.source, choice.revision, choice.offline, observer)
+    elif choice.revision is not None:
+        raise UsageError(f"--revision means nothing for {spec.name}", "it chooses a version of a hub repository")
+    checkpoint = open_checkpoint(directory)
+    geometry = ThinkerGeometry.from_dict(checkpoint.thinker)
+    quant, why_quant = _quant(choice.quant, checkpoint.quant, geometry)
+    dtype, why_dtype = _dtype(choice.dtype, device, geometry)
+    tokenizer = _tokenizer(directory)
+    with _quiet(), _memory_explained(device, quant):
+        model = _model(checkpoint, tokenizer, quant, dtype, device, attention)
+    loaded = LoadedModel(
+        name=spec.name,
+        source="built in" if spec.kind == "builtin" else spec.source,
+        quant=quant,
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        attention=attention,
+        num_layers=geometry.decoder.num_layers,
+        revision=revision,
+        reasons=(*spec.reasons, *filter(None, (why_quant, why_dtype))),
+        notice=spec.notice,
+    )
+    return Thinker.assemble(model, tokenizer, loaded, spec.frame_bounds)
+
+
+def check_choice(choice: ModelChoice) -> None:
+    """Raises `UsageError` for a quantisation, dtype or attention that does not exist. Looks at names only."""
+    for what, value, known in (
+        ("quantisation", choice.quant, ("auto", *QUANTS)),
+        ("dtype", choice.dtype, ("auto", *DTYPES)),
+        ("attention", choice.attention, ATTENTIONS),
+    ):
+        if value not in known:
+            # Eager attention sizes its mask from layer 0 and cannot run on layers of different lengths, so it is not offered.
+            raise UsageError(f"unknown {what} {value!r}", f"one of {', '.join(known)}")
+
+
+# ---------------------------------------------------------------- what "auto" means
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device {name!r}", "one of auto, cpu, cuda, cuda:0, cuda:1, …") from error
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise UsageError(f"device {name!r} is not supported", "one of auto, cpu, cuda, cuda:0, cuda:1, …")
+    if not torch.cuda.is_available():
+        why = "this PyTorch was built without CUDA" if torch.version.cuda is None else "PyTorch finds no usable NVIDIA GPU"
+        raise ModelError(f"--device {name}: {why}", "use --device cpu, or see `omnidrop doctor`")
+    if (device.index or 0) >= torch.cuda.device_count():
+        raise ModelError(f"--device {name}: there are {torch.cuda.device_count()} GPUs", "they count from cuda:0")
+    return device
+
+
+def _attention(name: str, device: torch.device) -> str:
+    if name == "flash_attention_2":
+        if device.type != "cuda":
+            raise ModelError("flash_attention_2 runs on NVIDIA GPUs only", "leave --attention at sdpa")
+        if importlib.util.find_spec("flash_attn") is None:
+            raise ModelError("flash_attention_2 is not installed", "pip install 'omnidrop-cli[flash]', or leave --attention at sdpa")
+    return name
+
+
+def _quant(asked: str, stored: str, geometry: ThinkerGeometry) -> tuple[str, str | None]:
+    if stored != "none":
+        if asked not in ("auto", stored):
+            raise ModelError(
+                f"the checkpoint is stored in {stored} and cannot be loaded as {asked}", f"leave --quant out, or give {stored}"
+            )
+        return stored, f"{stored}: stored so"
+    if asked == "auto":
+        large = geometry.decoder.parameters >= LARGE
+        asked = "nf4" if large else "none"
+        reason = f"{asked}: the decoder has {geometry.decoder.parameters / 1e9:.2g} billion parameters"
+    else:
+        reason = None
+    check_quantizable(asked, geometry.decoder)
+    return asked, reason
+
+
+def _dtype(asked: str, device: torch.device, geometry: ThinkerGeometry) -> tuple[torch.dtype, str | None]:
+    if asked != "auto":
+        return DTYPES[asked], None
+    if device.type == "cuda":
+        return torch.bfloat16, "bfloat16: a GPU computes in it at full speed"
+    if geometry.decoder.parameters >= LARGE:
+        return torch.bfloat16, "bfloat16: float32 would need twice the memory"
+    return torch.float32, "float32: small enough for the CPU's most exact type"
+
+
+# ---------------------------------------------------------------- loading
+
+
+def _load_random(choice: ModelChoice, spec: ModelSpec, device: torch.device, attention: str) -> Thinker:
+    from omnidrop_cli.model.random import random_thinker
+
+    if spec.geometry is None:
+        raise ValueError("random weights have a geometry")
+    quant, _ = _quant(choice.quant, "none", spec.geometry)
+    dtype, _ = _dtype(choice.dtype, device, spec.geometry)
+    with _quiet(), _memory_explained(device, quant):
+        return random_thinker(spec.geometry, device=str(device), dtype=dtype, quant=quant, attention=attention, name=spec.name)
+
+
+def _model(checkpoint: Checkpoint, tokenizer: Any, quant: str, dtype: torch.dtype, device: torch.device, attention: str) -> Any:
+    """The thinker with its weights on `device`. Tensors go there one by one as they are read and quantised."""
+    from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
+
+    source = checkpoint.directory
+    stored: Mapping[str, Any] = checkpoint.thinker
+    if checkpoint.quantization is not None:
+        stored = {**stored, "quantization_config": checkpoint.quantization}
+    try:
+        config = Qwen2_5OmniThinkerConfig.from_dict(stored)
+        config._attn_implementation = attention
+        if getattr(config, "vision_start_token_id", None) is None:  # read by transformers, declared nowhere
+            config.vision_start_token_id = tokenizer.convert_tokens_to_ids("<|vision_bos|>")
+        model, info = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
+            None,
+            config=config,
+            state_dict=thinker_slices(checkpoint),
+            dtype=dtype,
+            device_map={"": device},
+            quantization_config=quantization_config(quant) if checkpoint.quantization is None else None,
+            output_loading_info=True,
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except (ImportError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"the checkpoint in {source} cannot be loaded: {reason}", "--debug shows the whole error") from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(f"the checkpoint in {source} lacks {len(missing)} tensors, the first is {missing[0]}", "download it again")
+    model.eval().requires_grad_(False)
+    install_windowed_attention(model)
+    return model
+
+
+def _tokenizer(directory: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        with _quiet():
+            return AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises bare exceptions
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{directory} holds no usable tokenizer: {reason}", "copy tokenizer.json and tokenizer_config.json there"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no advice from transformers and bitsandbytes; transformers is as before afterwards.
+
+    bitsandbytes stays at errors: it warns again at every product of a quantised layer.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def _memory_explained(device: torch.device, quant: str) -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        hint = "use a smaller model (--model 3b)" if quant == "nf4" else "use --quant nf4"
+        raise OutOfMemory(f"the model does not fit on {device}", f"{hint}; `omnidrop inspect` shows what each needs") from error

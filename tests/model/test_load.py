@@ -1,0 +1,196 @@
+"""Loading: layouts, defaults, and what is said when it fails."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from omnidrop_cli.errors import ModelError, UsageError
+from omnidrop_cli.model.checkpoint import open_checkpoint, thinker_slices
+from omnidrop_cli.model.load import load
+from omnidrop_cli.model.random import tiny_geometry, tiny_thinker
+from omnidrop_cli.model.thinker import Thinker
+from omnidrop_cli.records import ModelChoice
+from tests.model.checkpoints import INDEX, write_plain
+
+
+def logits(thinker: Thinker, ids: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return thinker.model(ids).logits
+
+
+@pytest.mark.parametrize("layout", ["plain_checkpoint", "omni_checkpoint"])
+def test_weights_come_back_bit_for_bit(layout: str, thinker: Thinker, prompt_ids: torch.Tensor, request: pytest.FixtureRequest) -> None:
+    directory = request.getfixturevalue(layout)
+    loaded = load(ModelChoice(str(directory), device="cpu"))
+    expected = thinker.model.state_dict()
+    found = loaded.model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert torch.equal(logits(loaded, prompt_ids), logits(thinker, prompt_ids))
+
+
+def test_talker_is_not_read(omni_checkpoint: Path) -> None:
+    index = json.loads((omni_checkpoint / INDEX).read_text())["weight_map"]
+    talker_only = {index["talker.codec_head.weight"]}
+    opened = open_checkpoint(omni_checkpoint)
+    assert {shard.name for shard in opened.shards} == set(index.values()) - talker_only
+    assert all(key.startswith("thinker.") for key in thinker_slices(opened))  # one shard holds both
+
+
+def test_everything_a_prompt_needs_is_there(omni_checkpoint: Path, thinker: Thinker) -> None:
+    loaded = load(ModelChoice(str(omni_checkpoint), device="cpu"))
+    assert loaded.geometry == thinker.geometry
+    assert loaded.spec == thinker.spec
+    assert [loaded.tokenizer.decode([number]) for number in loaded.eos_ids] == ["<|im_end|>", "<|endoftext|>"]
+    assert loaded.tokenizer.decode([loaded.pad_id]) == "<|endoftext|>"
+    assert (loaded.loaded.quant, loaded.loaded.device, loaded.loaded.dtype) == ("none", "cpu", "float32")
+    assert loaded.loaded.num_layers == len(loaded.layers) == 4
+    assert any("float32" in reason for reason in loaded.loaded.reasons)
+    assert not loaded.model.training
+    assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
+
+
+def test_position_ids_know_where_pictures_start(plain_checkpoint: Path, tmp_path: Path, thinker: Thinker) -> None:
+    directory = shutil.copytree(plain_checkpoint, tmp_path / "model")
+    config = json.loads((directory / "config.json").read_text())
+    del config["vision_start_token_id"]
+    (directory / "config.json").write_text(json.dumps(config))
+    assert load(ModelChoice(str(directory), device="cpu")).model.config.vision_start_token_id == thinker.spec.vision_bos
+
+
+def test_dtype_is_taken(plain_checkpoint: Path) -> None:
+    loaded = load(ModelChoice(str(plain_checkpoint), device="cpu", dtype="bfloat16"))
+    assert loaded.dtype == torch.bfloat16
+    assert loaded.loaded.dtype == "bfloat16"
+
+
+def test_tied_embeddings_stay_one_tensor(tmp_path: Path) -> None:
+    loaded = load(ModelChoice(str(write_plain(tiny_thinker(tied=True), tmp_path)), device="cpu"))
+    assert loaded.geometry.tied
+    assert loaded.lm_head.weight is loaded.embed_tokens.weight
+
+
+def test_loading_is_silent_and_leaves_logging_alone(plain_checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from transformers.utils import logging as transformers_logging
+
+    before = transformers_logging.get_verbosity(), logging.getLogger("huggingface_hub").level
+    load(ModelChoice(str(plain_checkpoint), device="cpu"))
+    assert (transformers_logging.get_verbosity(), logging.getLogger("huggingface_hub").level) == before
+    assert transformers_logging.is_progress_bar_enabled()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_random_weights_load_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    from omnidrop_cli.model import registry
+
+    monkeypatch.setitem(registry._RANDOM, "7b", tiny_geometry())
+    loaded = load(ModelChoice("random:7b@2layers", device="cpu"))
+    assert len(loaded.layers) == 2
+    assert loaded.loaded.name == "random:7b@2layers"
+    assert "noise" in (loaded.loaded.notice or "")
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        (ModelChoice("{plain}", quant="int3"), "int3"),
+        (ModelChoice("{plain}", dtype="float8"), "float8"),
+        (ModelChoice("{plain}", attention="eager"), "eager"),
+        (ModelChoice("{plain}", device="gpu"), "gpu"),
+        (ModelChoice("{plain}", device="meta"), "meta"),
+        (ModelChoice("{plain}", device="cpu", revision="main"), "revision"),
+    ],
+)
+def test_values_that_mean_nothing(choice: ModelChoice, words: str, plain_checkpoint: Path) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(UsageError, match=words) as caught:
+        load(replace(choice, name=str(plain_checkpoint)))
+    assert caught.value.hint
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("choice", [ModelChoice(device="cuda"), ModelChoice(device="cpu", attention="flash_attention_2")])
+def test_no_gpu(choice: ModelChoice, plain_checkpoint: Path) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(ModelError, match=r"CUDA|GPU") as caught:
+        load(replace(choice, name=str(plain_checkpoint)))
+    assert caught.value.hint
+
+
+def broken(checkpoint: Path, directory: Path, what: str) -> str:
+    """Copies `checkpoint` and breaks the copy; returns a word the message must hold."""
+    shutil.copytree(checkpoint, directory)
+    shard = sorted(directory.glob("*.safetensors"))[0]
+    match what:
+        case "no config":
+            (directory / "config.json").unlink()
+            return "config.json"
+        case "config is no JSON":
+            (directory / "config.json").write_text("{")
+            return "config.json"
+        case "another model":
+            (directory / "config.json").write_text(json.dumps({"model_type": "llama"}))
+            return "llama"
+        case "no weights":
+            for file in directory.glob("*.safetensors"):
+                file.unlink()
+            return "safetensors"
+        case "index without a map":
+            (directory / INDEX).write_text("{}")
+            return "weight map"
+        case "index leads out":
+            (directory / INDEX).write_text(json.dumps({"weight_map": {"thinker.lm_head.weight": "../../etc/passwd"}}))
+            return "weight map"
+        case "cut shard":
+            shard.write_bytes(shard.read_bytes()[:1000])
+            return shard.name
+        case "missing tensor":
+            index = json.loads((directory / INDEX).read_text())
+            index["weight_map"] = {key: name for key, name in index["weight_map"].items() if name == shard.name}
+            (directory / INDEX).write_text(json.dumps(index))
+            return "lacks"
+        case "other sizes":
+            config = json.loads((directory / "config.json").read_text())
+            config["thinker_config"]["text_config"]["intermediate_size"] = 256
+            (directory / "config.json").write_text(json.dumps(config))
+            return "cannot be loaded"
+        case "no tokenizer":
+            for file in directory.glob("token*"):
+                file.unlink()
+            return "tokenizer"
+        case _:
+            raise ValueError(what)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "no config",
+        "config is no JSON",
+        "another model",
+        "no weights",
+        "index without a map",
+        "index leads out",
+        "cut shard",
+        "missing tensor",
+        "other sizes",
+        "no tokenizer",
+    ],
+)
+def test_broken_directories(what: str, omni_checkpoint: Path, tmp_path: Path) -> None:
+    word = broken(omni_checkpoint, tmp_path / "broken", what)
+    with pytest.raises(ModelError, match=word) as caught:
+        load(ModelChoice(str(tmp_path / "broken"), device="cpu"))
+    assert caught.value.hint
+    assert "\n" not in caught.value.message

@@ -1,0 +1,134 @@
+"""A session on a tiny random thinker and real clips: the whole road behind the loaded model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from omnidrop_cli.engine.prefill import prefill
+from omnidrop_cli.engine.session import Session
+from omnidrop_cli.errors import PromptError, UsageError
+from omnidrop_cli.model.random import tiny_thinker
+from omnidrop_cli.observer import Observer
+from omnidrop_cli.prune.methods import names
+from omnidrop_cli.records import GenerationOptions, Job, MediaOptions, MethodChoice
+
+Clips = Mapping[str, Path]
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return Session(tiny_thinker(6))
+
+
+def job_of(path: Path, method: str = "omnidrop", keep: float | None = 0.3, **media: object) -> Job:
+    return Job(
+        str(path),
+        "what is said?",
+        method=MethodChoice(method, keep),
+        media_options=MediaOptions(**media),  # type: ignore[arg-type]
+        generation=GenerationOptions(max_new_tokens=6),
+    )
+
+
+def test_report_of_one_question(session: Session, clips: Clips) -> None:
+    report = session.ask(job_of(clips["speech_video"]))
+    assert report.prompt.video > 0
+    assert report.prompt.audio > 0
+    assert report.trace.prompt == report.prompt
+    assert report.trace.retention_after == pytest.approx(0.3, abs=1 / report.prompt.media)
+    assert report.flops.pruned < report.flops.full
+    assert report.memory.kv_mb < report.memory.kv_full_mb
+    assert report.timings.total_s == pytest.approx(
+        sum(getattr(report.timings, f"{stage}_s") for stage in ("fetch", "decode", "build", "encode", "prefill", "generate"))
+    )
+    assert report.timings.first_token_s < report.timings.total_s
+    assert len(report.answer.token_ids) <= 6
+
+
+def test_keep_one_is_none_bit_for_bit(session: Session, clips: Clips) -> None:
+    read = session.read(job_of(clips["speech_video"], keep=1.0), needs=frozenset({"audio_attention"}))
+    arms = [read, session.with_method(read, MethodChoice("none"))]
+    runs = []
+    for arm in arms:
+        from omnidrop_cli.engine.encode import embed
+
+        embeds = embed(session.thinker, arm.prompt, arm.features)
+        runs.append(prefill(session.thinker, arm.prompt, embeds, arm.features, arm.method))
+    assert torch.equal(runs[0].logits, runs[1].logits)
+    assert runs[0].cache.lengths == runs[1].cache.lengths
+    for one, other in zip(runs[0].cache.layers, runs[1].cache.layers, strict=True):
+        assert torch.equal(one.keys, other.keys)
+        assert torch.equal(one.values, other.values)
+    assert session.answer(arms[0]).answer == session.answer(arms[1]).answer
+
+
+@pytest.mark.parametrize("method", sorted(set(names()) - {"none"}))
+@pytest.mark.parametrize("media", [{}, {"use_audio": False}, {"use_video": False}])
+def test_every_method_answers_with_any_tracks(session: Session, clips: Clips, method: str, media: dict[str, object]) -> None:
+    read = session.read(job_of(clips["speech_video"], method, keep=0.4, **media), needs=frozenset({"audio_attention", "video_attention"}))
+    report = session.answer(read)
+    assert (report.prompt.audio > 0) == media.get("use_audio", True)
+    assert (report.prompt.video > 0) == media.get("use_video", True)
+    assert report.trace.leaving[-1].media >= 1
+    assert report.trace.leaving[-1].text == report.prompt.text
+    assert all(a.total == b for a, b in zip(report.trace.entering, report.trace.kv_lengths, strict=True))
+
+
+def test_compare_runs_the_towers_once(session: Session, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    stock = type(session.thinker.visual).forward
+    monkeypatch.setattr(type(session.thinker.visual), "forward", lambda *a, **k: runs.append(1) or stock(*a, **k))
+    comparison = session.compare(job_of(clips["speech_video"]))
+    assert len(runs) == 1
+    assert comparison.full.method == "none"
+    assert comparison.full.trace.retention_after == 1.0
+    assert comparison.pruned.method == "omnidrop"
+    assert 0 <= comparison.agreement <= 1
+    assert comparison.first_token_kl >= 0
+    assert session.compare(job_of(clips["speech_video"], keep=1.0)).first_token_kl == 0
+
+
+def test_streamed_text_is_the_answer(session: Session, clips: Clips) -> None:
+    class Listener(Observer):
+        def __init__(self) -> None:
+            self.pieces: list[str] = []
+            self.stages: list[str] = []
+
+        def text(self, piece: str) -> None:
+            self.pieces.append(piece)
+
+        def stage(self, name: str, detail: str = "") -> None:
+            self.stages.append(name)
+
+    listener = Listener()
+    report = session.ask(job_of(clips["speech_video"]), listener)
+    assert "".join(listener.pieces) == report.answer.text
+    assert listener.stages == ["fetch", "decode", "build", "encode", "prefill", "generate"]
+
+
+def test_sampling_is_seeded_and_greedy_is_the_default(session: Session, clips: Clips) -> None:
+    job = job_of(clips["speech_video"], "none", None)
+
+    def tokens(**options: float) -> tuple[int, ...]:
+        from dataclasses import replace
+
+        return session.ask(replace(job, generation=GenerationOptions(max_new_tokens=12, **options))).answer.token_ids  # type: ignore[arg-type]
+
+    assert tokens() == tokens()
+    hot = tokens(temperature=3.0, seed=1)
+    assert hot == tokens(temperature=3.0, seed=1)
+    assert hot != tokens(temperature=3.0, seed=2)
+    assert tokens(temperature=3.0, top_p=1e-6, seed=2) == tokens(), "the smallest nucleus is the likeliest token"
+
+
+def test_mistakes(session: Session, clips: Clips) -> None:
+    with pytest.raises(UsageError, match="unknown method"):
+        session.ask(job_of(clips["speech_video"], "omnidorp"))
+    from dataclasses import replace
+
+    with pytest.raises(PromptError):
+        session.ask(replace(job_of(clips["speech_video"]), question="  "))

@@ -38,10 +38,12 @@ def build(
 
     `system` None is Qwen's own system prompt. `media_first=False` puts the clip behind the words (Daily-Omni's official script).
     `history` are earlier (question, answer) turns of the same chat. Sound under 30 ms makes no token and is left out.
-    Raises `PromptError` for an empty question, a clip without a single token, and a prompt longer than the model's context.
+    Raises `PromptError` for an empty or undecodable question, a clip without a single token, and a prompt longer than the model's context.
     """
     if not question.strip():
         raise PromptError("the question is empty", 'ask something, such as "What is said?"')
+    _check_encodable(question, "question")
+    _check_encodable(system or "", "system prompt")
     frames = None if clip.frames is None else _whole_cells(clip.frames, spec)
     grid = None if frames is None else grid_of(len(frames), frames.shape[-2], frames.shape[-1], spec)
     seconds_per_grid = spec.temporal_patch_size / clip.fps if grid is not None and clip.fps else None
@@ -79,7 +81,7 @@ def build(
 
 def _whole_cells(frames: NDArray[np.uint8], spec: PromptSpec) -> NDArray[np.uint8]:
     """The frames, shrunk or stretched to whole tokens if they are not yet; decoding already delivers them so."""
-    side = spec.pixels_per_token
+    side = spec.token_side_px
     height, width = (max(side, round(size / side) * side) for size in frames.shape[-2:])
     if (height, width) == frames.shape[-2:]:
         return frames
@@ -87,6 +89,14 @@ def _whole_cells(frames: NDArray[np.uint8], spec: PromptSpec) -> NDArray[np.uint
 
     resized: NDArray[np.uint8] = resize(torch.from_numpy(frames), height, width).numpy()
     return resized
+
+
+def _check_encodable(text: str, what: str) -> None:
+    # Bytes of a command line that are not valid in the locale arrive as lone surrogates, which tokenizers refuse with a type error.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PromptError(f"the {what} holds bytes that are not text", "write it in UTF-8, or pass it on stdin") from None
 
 
 def _check_length(counts: Counts, spec: PromptSpec) -> None:

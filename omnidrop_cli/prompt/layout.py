@@ -11,6 +11,10 @@ tracks, height and width count merged cells, text counts on from where the clip 
   grid is high or wide leaves them, and the text after them, below the picture's last position;
 - a chunk boundary crossed more than once between two video tokens (grids over two seconds apart) counts once, so the picture runs
   ahead of the sound in the sequence. Positions and `TokenMap.chunk` stay true to time.
+
+One is not kept. The processor chunks in float64 and the model in float32, so at some rates (18 frames in 11 s) a grid on a border falls
+on different sides, and the stock model then hands tokens of one track the positions of the other. Here the order is the processor's and
+every token has its own position.
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ def grid_of(frames: int, height: int, width: int, spec: PromptSpec) -> tuple[int
 def patchify(frames: Tensor, spec: PromptSpec) -> Tensor:
     """Frames (t, 3, H, W) uint8 → patches (n, 3 * temporal_patch_size * patch_size²) float32, on the frames' device.
 
-    H and W are multiples of `spec.pixels_per_token`. An incomplete last grid repeats the last frame, as the stock processor does.
-    Patches of one merged cell are neighbours, as the tower's merger wants. A patch takes 9.3 kB and n = t/2 · H·W/196, six times the
-    frames' own bytes in float32 plus working copies: hand in long clips piece by piece, cut at whole grids (results are the same).
+    H and W are multiples of `spec.token_side_px`. An incomplete last grid repeats the last frame, as the stock processor does.
+    Patches of one merged cell are neighbours, as the tower's merger wants. They take four times the frames' bytes, and one more for the
+    reordered copy: hand in long clips piece by piece, cut at whole grids (the results are the same).
     """
     merge, patch, depth = spec.spatial_merge_size, spec.patch_size, spec.temporal_patch_size
     if missing := -len(frames) % depth:

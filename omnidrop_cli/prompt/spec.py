@@ -75,7 +75,7 @@ class PromptSpec:
     image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 
     @property
-    def pixels_per_token(self) -> int:
+    def token_side_px(self) -> int:
         """Side of the square of pixels behind one video token; frames are multiples of it."""
         return self.patch_size * self.spatial_merge_size
 
@@ -90,7 +90,7 @@ class PromptSpec:
 
         Raises `ModelError` where the tokenizer lacks a token of Qwen2.5-Omni, or the two disagree about its id.
         """
-        ids = {field: _token_id(tokenizer, token) for field, token in SPECIAL_TOKENS.items()}
+        ids: dict[str, Any] = {field: _token_id(tokenizer, token) for field, token in SPECIAL_TOKENS.items()}
         for field, attribute in _CONFIG_IDS.items():
             configured = getattr(thinker_config, attribute, None)
             if configured is not None and configured != ids[field]:

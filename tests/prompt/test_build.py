@@ -104,6 +104,14 @@ def test_empty_question(tokenizer: Any, spec: PromptSpec, question: str) -> None
     assert error.value.hint
 
 
+def test_bytes_that_are_no_text(tokenizer: Any, spec: PromptSpec) -> None:
+    bad = b"What\xff?".decode("utf-8", "surrogateescape")
+    with pytest.raises(PromptError, match="question"):
+        build(make_clip(), bad, tokenizer, spec)
+    with pytest.raises(PromptError, match="system prompt"):
+        build(make_clip(), "?", tokenizer, spec, system=bad)
+
+
 @pytest.mark.parametrize(("samples", "said"), [(-1, "no sound"), (100, "30 ms")])
 def test_nothing_in_the_clip(tokenizer: Any, spec: PromptSpec, samples: int, said: str) -> None:
     with pytest.raises(PromptError) as error:

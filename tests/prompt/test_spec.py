@@ -23,7 +23,7 @@ def test_sizes_come_from_the_config(tokenizer: Any) -> None:
     config.audio_config.num_mel_bins = 80
     config.seconds_per_chunk = 4
     spec = PromptSpec.from_config(config, tokenizer)
-    assert (spec.max_positions, spec.pixels_per_token, spec.n_mels, spec.positions_per_chunk) == (777, 16, 80, 100)
+    assert (spec.max_positions, spec.token_side_px, spec.n_mels, spec.positions_per_chunk) == (777, 16, 80, 100)
 
 
 def test_normalisation_is_the_stock_processors(spec: PromptSpec) -> None:

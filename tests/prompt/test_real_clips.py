@@ -1,0 +1,53 @@
+"""Real files, decoded and built: ids, positions and features as the stock code gives them for the decoded clip."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from omnidrop_cli.media.decode import decode
+from omnidrop_cli.media.sampling import audio_tokens, video_tokens
+from omnidrop_cli.prompt.build import build
+from omnidrop_cli.prompt.layout import count_audio_tokens
+from omnidrop_cli.prompt.spec import PromptSpec
+from omnidrop_cli.records import MediaOptions
+from tests.clips import Clips
+from tests.prompt.test_layout import chunkings_agree, stock_order, stock_positions
+from tests.prompt.test_mel import reference
+
+SMALL = MediaOptions(min_pixels=56 * 56, max_pixels=112 * 112)
+PICTURES = ["silent_video", "tiny", "wide", "half_fps", "one_frame", "rotated_180"]
+SOUNDS = ["mp3", "wav_22k", "cover_mp3", "long_audio"]
+BOTH = ["speech_video", "portrait", "landscape", "odd_duration", "ntsc", "seven_fps", "short", "sound_longer", "sound_shorter"]
+BOTH += ["delayed_audio", "delayed_video", "surround", "rotated", "webm"]
+ALL = [(name, SMALL) for name in PICTURES + SOUNDS + BOTH]
+PARTS = [(name, replace(SMALL, **{flag: False})) for name in ("odd_duration", "ntsc") for flag in ("use_audio", "use_video")]
+
+
+@pytest.mark.parametrize(("name", "options"), ALL + PARTS)
+def test_built_as_the_stock_code_would(name: str, options: MediaOptions, clips: Clips, tokenizer: Any, spec: PromptSpec) -> None:
+    clip = decode(clips[name], options)
+    prompt = build(clip, "What is said?", tokenizer, spec)
+    counts, mel_frames = prompt.token_map.counts(), 0 if prompt.mel is None else prompt.mel.shape[1]
+
+    assert counts.audio == count_audio_tokens(mel_frames)
+    if clip.waveform is not None:
+        assert abs(counts.audio - audio_tokens(len(clip.waveform))) <= 1  # media's is an estimate
+        assert prompt.mel is not None
+        np.testing.assert_allclose(prompt.mel, reference(clip.waveform), rtol=0, atol=1e-4)
+    if clip.frames is not None:
+        assert prompt.frames is clip.frames
+        assert counts.video == video_tokens(len(clip.frames), (clip.frames.shape[-2], clip.frames.shape[-1]))
+    if prompt.grid_thw is not None and prompt.seconds_per_grid is not None:
+        if not chunkings_agree(prompt.grid_thw[0], prompt.seconds_per_grid):
+            pytest.skip("the stock processor and model disagree about this rate")
+        if counts.audio:
+            begin = prompt.input_ids.tolist().index(spec.audio_bos)
+            order = stock_order(prompt.grid_thw, prompt.seconds_per_grid, counts.audio)
+            assert np.array_equal(prompt.input_ids[begin : begin + len(order)], order)
+    positions, following = stock_positions(prompt.input_ids, prompt.grid_thw, prompt.seconds_per_grid, mel_frames)
+    assert np.array_equal(prompt.positions, positions)
+    assert prompt.next_position == following

@@ -126,4 +126,4 @@ def published(preset: str, layers: int) -> Schedule:
 
 
 def _compounded(rate: float, layers: int) -> float:
-    return min(MAX_RATE, 1 - (1 - rate) ** (PAPER_LAYERS / layers))
+    return min(MAX_RATE, 1 - math.pow(1 - rate, PAPER_LAYERS / layers))

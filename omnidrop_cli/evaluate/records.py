@@ -5,7 +5,7 @@ Knows: their fields, and how a row becomes JSON and back. Does not know: any dat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ class Row:
     measured: Measured | None = None
     error: Mapping[str, str | None] | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
-    warnings: Sequence[str] = ()
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The row's published shape: its fields and a schema number."""
@@ -120,8 +120,8 @@ class Row:
         if data.get("schema") != SCHEMA:
             raise ValueError(f"schema {data.get('schema')!r}, expected {SCHEMA}")
         values = {name: value for name, value in data.items() if name != "schema"}
-        measured = values.pop("measured", None)
+        measured, warnings = values.pop("measured", None), values.pop("warnings", ())
         try:
-            return cls(measured=None if measured is None else Measured(**measured), **values)
+            return cls(measured=None if measured is None else Measured(**measured), warnings=tuple(warnings), **values)
         except TypeError as problem:
             raise ValueError(str(problem)) from problem

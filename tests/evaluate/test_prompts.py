@@ -26,7 +26,10 @@ def test_videomme() -> None:
 
 
 def test_worldsense_and_avut() -> None:
-    expected = "What is heard?\nOptions:\nA. a dog\nB. the cat's bell\nC. rain\nD. no\nAnswer with the option's letter from the given choices directly."
+    expected = (
+        "What is heard?\nOptions:\nA. a dog\nB. the cat's bell\nC. rain\nD. no\n"
+        "Answer with the option's letter from the given choices directly."
+    )
     assert WORLDSENSE.prompt(QUESTION) == AVUT.prompt(QUESTION) == expected
     addition = " Please analyze the video carefully and select the most appropriate answer from the given options."
     assert WORLDSENSE.system == AVUT.system == DEFAULT_SYSTEM + addition

@@ -1,0 +1,191 @@
+"""Whole evaluations: official layouts, real clips, a tiny random thinker; then resume, failures, torn files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from omnidrop_cli.engine import session as engine
+from omnidrop_cli.engine.session import Session
+from omnidrop_cli.errors import DatasetError, UsageError
+from omnidrop_cli.evaluate import arms, avut, dailyomni, summary, tables, videomme, worldsense
+from omnidrop_cli.evaluate.records import Benchmark, Question, Row
+from omnidrop_cli.evaluate.rows import Journal, load
+from omnidrop_cli.evaluate.runner import Run, execute, pending
+from omnidrop_cli.model.random import tiny_thinker
+from omnidrop_cli.records import GenerationOptions, ModelChoice
+from tests.clips import Clips
+from tests.evaluate import datasets
+
+METHODS = "none,omnidrop@0.3,random@0.3"
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return Session(tiny_thinker())
+
+
+def make_run(benchmark: Benchmark, methods: str = METHODS, text_first: bool = False) -> Run:
+    return Run(
+        benchmark,
+        tuple(arms.parse([methods])),
+        ModelChoice("random:tiny"),
+        replace(benchmark.media_options, max_frames=4),
+        GenerationOptions(max_new_tokens=3),
+        text_first,
+    )
+
+
+def evaluate(run: Run, questions: Sequence[Question], session: Session, path: Path) -> dict[str, Row]:
+    with Journal(path) as journal:
+        execute(run, pending(run, questions, journal), session, journal)
+        return dict(journal.rows)
+
+
+@pytest.fixture
+def towers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Clips that passed the towers."""
+    seen: list[str] = []
+    original = engine.encode_media
+
+    def counting(thinker, prompt, *args, **kwargs):  # type: ignore[no-untyped-def]
+        seen.append(prompt.text)
+        return original(thinker, prompt, *args, **kwargs)
+
+    monkeypatch.setattr(engine, "encode_media", counting)
+    return seen
+
+
+def test_videomme_end_to_end(tmp_path: Path, clips: Clips, session: Session, towers: list[str]) -> None:
+    questions = videomme.read(datasets.videomme(tmp_path / "data", clips))
+    run = make_run(videomme.BENCHMARK)
+    rows = evaluate(run, questions, session, tmp_path / "out" / "rows.jsonl")
+    assert len(rows) == 7 * 3
+    assert len(towers) == 2, "the towers run once per readable clip, for all questions and arms"
+    by_arm = {arm.label: [rows[run.key(question, arm)] for question in questions] for arm in run.arms}
+    for label, mine in by_arm.items():
+        assert [row.error is None for row in mine] == [True] * 4 + [False] * 3
+        for row in mine[:4]:
+            assert row.measured is not None
+            assert row.arm == label
+            assert 0 < row.measured.prefill_s < 30
+            assert row.measured.media_tokens < row.measured.tokens
+            if label == "none":
+                assert row.measured.retention_after == row.measured.retention_entering == 1.0
+                assert row.measured.flops_pruned == row.measured.flops_full
+            else:
+                assert row.measured.retention_after == pytest.approx(
+                    0.3, abs=0.08
+                )  # to within a token's rounding: a clip here has a few dozen
+                assert row.measured.retention_entering > row.measured.retention_after
+                assert row.measured.flops_pruned < row.measured.flops_full
+    errors = [row.error for row in by_arm["none"] if row.error is not None]
+    assert all(error["type"] == "MediaError" and error["message"] for error in errors)
+    assert "missing_04.mp4" in str(errors[-1]["message"])
+
+
+def test_the_answer_equals_that_of_a_single_ask(tmp_path: Path, clips: Clips, session: Session) -> None:
+    questions = videomme.read(datasets.videomme(tmp_path / "data", clips))[:2]
+    run = make_run(videomme.BENCHMARK)
+    rows = evaluate(run, questions, session, tmp_path / "rows.jsonl")
+    for question in questions:
+        for arm in run.arms:
+            assert rows[run.key(question, arm)].answer == session.ask(run.job(question, arm)).answer.text
+
+
+def test_a_second_run_does_nothing_but_retry_failures(tmp_path: Path, clips: Clips, session: Session, towers: list[str]) -> None:
+    root = datasets.videomme(tmp_path / "data", clips)
+    questions, path = videomme.read(root), tmp_path / "rows.jsonl"
+    run = make_run(videomme.BENCHMARK)
+    evaluate(run, questions, session, path)
+    before = path.read_bytes()
+    with Journal(path) as journal:
+        todo = pending(run, questions, journal)
+        assert {question.id for question, _ in todo} == {"003-1", "003-2", "004-1"}
+    (root / "data" / "broken_03x.mp4").write_bytes(clips["tiny"].read_bytes())
+    towers.clear()
+    rows = evaluate(run, questions, session, path)
+    assert len(towers) == 1
+    assert path.read_bytes().startswith(before), "rows are only ever appended"
+    assert sum(row.error is not None for row in rows.values()) == 3
+    assert load(path) == rows
+
+    more = make_run(videomme.BENCHMARK, METHODS + ",omnidrop@0.5")
+    with Journal(path) as journal:
+        assert [[arm.label for arm in missing] for _, missing in pending(more, questions[:4], journal)] == [["omnidrop@0.5"]] * 4
+
+
+def test_a_torn_line_is_cut_and_done_again(tmp_path: Path, clips: Clips, session: Session) -> None:
+    questions, path = videomme.read(datasets.videomme(tmp_path / "data", clips))[:2], tmp_path / "rows.jsonl"
+    run = make_run(videomme.BENCHMARK, "none")
+    rows = evaluate(run, questions, session, path)
+    whole = path.read_bytes()
+    for size in range(len(whole) - 1, len(whole) - 40, -7):
+        path.write_bytes(whole[:size])
+        again = evaluate(run, questions, session, path)
+        assert {key: row.answer for key, row in again.items()} == {key: row.answer for key, row in rows.items()}
+        assert path.read_bytes().count(b"\n") == 2
+
+
+def test_two_runs_on_one_file_refuse_each_other(tmp_path: Path) -> None:
+    with Journal(tmp_path / "rows.jsonl"), pytest.raises(UsageError, match="another run"), Journal(tmp_path / "rows.jsonl"):
+        pass
+    with Journal(tmp_path / "rows.jsonl"):
+        pass
+
+
+def test_other_files_and_other_models_are_refused(tmp_path: Path, clips: Clips, session: Session) -> None:
+    path = tmp_path / "notes.jsonl"
+    path.write_text('{"my": "notes"}\n')
+    with pytest.raises(DatasetError, match="line 1: not a result"), Journal(path):
+        pass
+    assert path.read_text() == '{"my": "notes"}\n'
+
+    questions, path = videomme.read(datasets.videomme(tmp_path / "data", clips))[:2], tmp_path / "rows.jsonl"
+    evaluate(make_run(videomme.BENCHMARK, "none"), questions[:1], session, path)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[0]["model"]["dtype"] = "bfloat16"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UsageError, match="bfloat16"):
+        evaluate(make_run(videomme.BENCHMARK, "none"), questions, session, path)
+
+
+def test_arms_are_checked_before_anything_runs(tmp_path: Path) -> None:
+    with Journal(tmp_path / "rows.jsonl") as journal, pytest.raises(UsageError, match="unknown method"):
+        pending(make_run(videomme.BENCHMARK, "none,omnidorp@0.3"), [], journal)
+
+
+def test_questions_of_a_clip_stand_together_and_arms_take_turns(tmp_path: Path) -> None:
+    questions = [Question(str(at), f"clip{at % 3}.mp4", "?", ("A. a", "B. b"), "A") for at in range(6)]
+    with Journal(tmp_path / "rows.jsonl") as journal:
+        work = pending(make_run(videomme.BENCHMARK), questions, journal)
+    assert [question.id for question, _ in work] == ["0", "3", "1", "4", "2", "5"]
+    assert [order[0].label for _, order in work] == ["none", "omnidrop@0.3", "random@0.3"] * 2
+
+
+def test_text_first_changes_the_prompt_and_the_key(tmp_path: Path, clips: Clips, session: Session, towers: list[str]) -> None:
+    questions = dailyomni.read(datasets.dailyomni(tmp_path / "data", clips))
+    first, after = make_run(dailyomni.BENCHMARK, "none", text_first=True), make_run(dailyomni.BENCHMARK, "none")
+    path = tmp_path / "rows.jsonl"
+    evaluate(after, questions, session, path)
+    rows = evaluate(first, questions, session, path)
+    assert len(rows) == 4
+    assert [text.index("<|VIDEO|>") > text.index("Your task is") for text in towers] == [False, True]
+
+
+@pytest.mark.parametrize(("module", "make", "count"), [(worldsense, datasets.worldsense, 3), (avut, datasets.avut, 3)])
+def test_other_layouts_end_to_end(tmp_path: Path, clips: Clips, session: Session, module, make, count: int) -> None:  # type: ignore[no-untyped-def]
+    questions = module.read(make(tmp_path / "data", clips))
+    run = make_run(module.BENCHMARK)
+    rows = evaluate(run, questions, session, tmp_path / "rows.jsonl")
+    assert len(rows) == count * 3
+    answers = {arm.label: {question.id: rows[run.key(question, arm)] for question in questions} for arm in run.arms}
+    made = summary.summarise(module.BENCHMARK, questions, answers)
+    assert [arm.arm for arm in made.arms] == METHODS.split(",")
+    text = tables.markdown(made)
+    assert all(f"| {name} |" in text for name in METHODS.split(","))
+    json.dumps(made.to_json())

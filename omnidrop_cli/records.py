@@ -208,8 +208,7 @@ class Prompt:
     """A model input of batch one: token ids, the media behind the placeholder ids, and where each token sits.
 
     `input_ids` int64 (n,); `positions` int64 (3, n), TMRoPE temporal, height, width; `next_position` is the position of the first
-    generated token. `frames` uint8 (T, 3, H, W) become patches piece by piece in the encoder (a minute of patches is twelve
-    times its pixels); `grid_thw` counts temporal grids and 14-pixel patches. `mel` float32 (128, M), nothing cut.
+    generated token. `frames` uint8 (T, 3, H, W) become patches piece by piece in the encoder (patches take five times the room); `grid_thw` counts temporal grids and 14-pixel patches. `mel` float32 (128, M), nothing cut.
     """
 
     input_ids: NDArray[np.int64]
@@ -221,6 +220,7 @@ class Prompt:
     seconds_per_grid: float | None
     mel: NDArray[np.float32] | None
     text: str
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.input_ids)

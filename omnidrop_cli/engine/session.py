@@ -137,6 +137,8 @@ class Session:
                 media_first=media_first,
                 history=history,
             )
+        for warning in prompt.warnings:
+            observer.warn(warning)
         self._check(method, prompt)
         peak_mb = 0.0
         if features is None:
@@ -201,7 +203,7 @@ class Session:
             timings=_timings(watch.seconds),
             memory=self._memory(read.peak_mb, kv_bytes, len(prompt), sum(trace.kv_lengths)),
             flops=self._flops(len(prompt), trace.kv_lengths),
-            warnings=clip.warnings,
+            warnings=(*clip.warnings, *prompt.warnings),
         )
         return report, prefilled.logits
 

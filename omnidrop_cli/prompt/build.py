@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from omnidrop_cli.errors import PromptError
-from omnidrop_cli.prompt.layout import assemble, count_audio_tokens, lay_out
+from omnidrop_cli.prompt.layout import Layout, assemble, count_audio_tokens, lay_out
 from omnidrop_cli.prompt.mel import count_mel_frames, log_mel
 from omnidrop_cli.prompt.patches import grid_of, resize
 from omnidrop_cli.prompt.template import AUDIO_PLACEHOLDER, VIDEO_PLACEHOLDER, chat, encode, render
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from omnidrop_cli.prompt.spec import PromptSpec, Tokenizer
-    from omnidrop_cli.records import Clip, Counts
+    from omnidrop_cli.records import Clip
 
 
 def build(
@@ -38,7 +38,7 @@ def build(
 
     `system` None is Qwen's own system prompt. `media_first=False` puts the clip behind the words (Daily-Omni's official script).
     `history` are earlier (question, answer) turns of the same chat. Sound under 30 ms makes no token and is left out.
-    Raises `PromptError` for an empty or undecodable question, a clip without a single token, and a prompt longer than the model's context.
+    Raises `PromptError` for an empty or undecodable question, a clip without a single token, and text that fills the model's context alone.
     """
     if not question.strip():
         raise PromptError("the question is empty", 'ask something, such as "What is said?"')
@@ -65,7 +65,7 @@ def build(
     text = encode(pieces, tokenizer, spec)
     block = lay_out(spec, grid_thw=grid, seconds_per_grid=seconds_per_grid, audio_tokens=n_audio)
     layout = assemble(text.ids, text.is_query, text.media_at, block)
-    _check_length(layout.tokens.counts(), spec)
+    warnings = _check_length(layout, spec)
     return Prompt(
         input_ids=layout.input_ids,
         positions=layout.positions,
@@ -76,6 +76,7 @@ def build(
         seconds_per_grid=seconds_per_grid,
         mel=log_mel(waveform, spec.n_mels) if waveform is not None and n_audio else None,
         text=render(pieces),
+        warnings=warnings,
     )
 
 
@@ -99,16 +100,18 @@ def _check_encodable(text: str, what: str) -> None:
         raise PromptError(f"the {what} holds bytes that are not text", "write it in UTF-8, or pass it on stdin") from None
 
 
-def _check_length(counts: Counts, spec: PromptSpec) -> None:
-    if counts.total <= spec.max_positions:
-        return
-    ways = ["a shorter piece with --start and --end"] if counts.media else ["a shorter question"]
-    if counts.video:
-        ways.append("a lower --fps, --max-frames or --max-pixels")
-    if counts.audio and counts.video:
-        ways.append("--no-audio")
-    raise PromptError(
-        f"the prompt has {counts.total} tokens ({counts.video} video, {counts.audio} audio, {counts.text} text); "
-        f"the model reads at most {spec.max_positions}",
-        f"try {', '.join(ways)}",
+def _check_length(layout: Layout, spec: PromptSpec) -> tuple[str, ...]:
+    """Refuse text that alone fills the context; warn where the clip leads past what the model was trained on.
+
+    The published evaluations run clips of an hour that way, so a long clip is the user's choice, but not a silent one.
+    """
+    counts = layout.tokens.counts()
+    if counts.text >= spec.max_positions:
+        raise PromptError(f"the question has {counts.text} tokens; the model reads at most {spec.max_positions}", "shorten the question")
+    if counts.total <= spec.max_positions and layout.next_position <= spec.max_positions:
+        return ()
+    seconds = spec.max_positions // spec.position_id_per_seconds
+    return (
+        f"the prompt has {counts.total} tokens and ends at position {layout.next_position}; the model was trained on {spec.max_positions} "
+        f"({seconds // 60} min of clip): --start/--end, --max-frames or a lower --fps bring it back",
     )

@@ -1,0 +1,126 @@
+"""Sound from any file lies where it belongs in time, at 16 kHz, mono, nothing cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from omnidrop_cli.media import audio
+from omnidrop_cli.media.audio import read_sound
+from omnidrop_cli.media.decode import decode
+from omnidrop_cli.media.probe import probe
+from omnidrop_cli.records import MediaOptions
+from tests import clips as make
+from tests.clips import Clips, onsets
+
+DEFAULT = MediaOptions()
+
+
+def heard(path: Path, **options: float) -> np.ndarray:
+    waveform = decode(path, MediaOptions(**options)).waveform  # type: ignore[arg-type]
+    assert waveform is not None
+    return waveform
+
+
+@pytest.mark.parametrize("name", ["tone_video", "webm", "mkv", "mov", "surround", "stereo_wav", "cover_mp3", "sound_longer"])
+def test_bursts_lie_on_the_second(clips: Clips, name: str) -> None:
+    waveform = heard(clips[name])
+    found = onsets(waveform, threshold=0.05)
+    assert found == pytest.approx(list(range(1, len(found) + 1)), abs=0.01)
+    assert found
+    assert waveform.dtype == np.float32
+    assert np.abs(waveform).max() <= 1.0
+
+
+def test_a_late_sound_track_is_late(clips: Clips) -> None:
+    """Its bursts lie at whole seconds of the track, and the track begins at 1.5 s."""
+    assert onsets(heard(clips["delayed_audio"])) == pytest.approx([2.5, 3.5, 4.5], abs=0.03)
+    assert onsets(heard(clips["delayed_audio"], start_s=1.0)) == pytest.approx([1.5, 2.5, 3.5], abs=0.03)
+    assert onsets(heard(clips["delayed_audio"], start_s=2.0, end_s=4.0)) == pytest.approx([0.5, 1.5], abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["tone_video", "mkv", "webm", "cover_mp3", "stereo_wav", "long_audio"])
+@pytest.mark.parametrize("start_s", [0.25, 0.9, 1.7])
+def test_a_stretch_equals_the_cut_whole(clips: Clips, name: str, start_s: float) -> None:
+    facts = probe(clips[name])
+    end_s = min(start_s + 1.5, facts.duration_s)
+    whole = read_sound(clips[name], facts, 0.0, None)[round(start_s * 16_000) : round(end_s * 16_000)]
+    part = read_sound(clips[name], facts, start_s, end_s)
+    assert abs(len(part) - len(whole)) <= 2
+    count = min(len(part), len(whole))
+    assert np.abs(part[200:count] - whole[200:count]).max() < 0.02
+
+
+def test_speech_survives_every_codec(clips: Clips) -> None:
+    """Lossy copies of one sentence stay aligned with the wav: the best shift is under 5 ms."""
+    original = heard(clips["wav"])
+    for name in ("mp3", "m4a", "ogg", "flac"):
+        copy = heard(clips[name])
+        count = min(len(copy), len(original))
+        spectrum = np.fft.rfft(original[:count], 2 * count) * np.conj(np.fft.rfft(copy[:count], 2 * count))
+        shift = int(np.argmax(np.fft.irfft(spectrum)))
+        assert min(shift, 2 * count - shift) < 80, name
+
+
+def test_the_plain_path_agrees_with_the_general_one(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("wav", "wav_22k", "stereo_wav", "flac"):
+        plain = heard(clips[name])
+        monkeypatch.setattr(audio, "_PLAIN_FILES", set())
+        general = heard(clips[name])
+        monkeypatch.undo()
+        assert abs(len(plain) - len(general)) <= 1
+        count = min(len(plain), len(general))
+        assert np.abs(plain[:count] - general[:count]).max() < 2e-3, name
+
+
+def test_channels_are_averaged(clips: Clips) -> None:
+    left_only = heard(clips["stereo_wav"])
+    assert np.abs(left_only).max() == pytest.approx(0.25, abs=0.03)
+
+
+def test_nothing_is_cut_after_five_minutes(clips: Clips) -> None:
+    waveform = heard(clips["long_audio"])
+    assert len(waveform) == 310 * 16_000
+    assert onsets(waveform) == pytest.approx([1.0, 309.0], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("rate", "subtype"), [(8_000, "PCM_U8"), (16_000, "PCM_24"), (48_000, "FLOAT"), (11_025, "ULAW"), (96_000, "PCM_16")]
+)
+def test_wav_kinds(tmp_path: Path, rate: int, subtype: str) -> None:
+    path = tmp_path / "kind.wav"
+    soundfile.write(path, make.bursts(3.0, [1.0, 2.0], rate), rate, subtype=subtype)
+    waveform = heard(path)
+    assert abs(len(waveform) - 48_000) <= 2
+    assert onsets(waveform) == pytest.approx([1.0, 2.0], abs=0.01)
+
+
+def test_a_cut_wav_is_read_as_far_as_it_goes(clips: Clips, tmp_path: Path) -> None:
+    path = make.cut(clips["stereo_wav"], tmp_path / "cut.wav", 0.75)
+    assert onsets(heard(path)) == pytest.approx([1.0], abs=0.01)
+
+
+def test_a_hole_is_silence(tmp_path: Path) -> None:
+    """Two seconds of packets are missing from the middle of a recording: what follows keeps its time."""
+    import av
+
+    whole = make.write(tmp_path / "whole.mkv", sound=make.Track(make.bursts(6.0, range(1, 6))))
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "hole.mkv"), "w") as out:
+        track = out.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.dts is not None and not 1.5 < float(packet.pts * packet.time_base) < 3.5:
+                packet.stream = track
+                out.mux(packet)
+    assert onsets(heard(tmp_path / "hole.mkv")) == pytest.approx([1.0, 4.0, 5.0], abs=0.03)
+
+
+def test_silence_before_the_start_is_not_counted_twice(clips: Clips) -> None:
+    facts = probe(clips["delayed_audio"])
+    assert len(read_sound(clips["delayed_audio"], facts, 0.0, 1.0)) in (0, 16_000)
+
+
+def test_it_stops_when_told(clips: Clips) -> None:
+    assert len(read_sound(clips["long_audio"], probe(clips["long_audio"]), 0.0, None, cancelled=lambda: True)) == 0

@@ -1,0 +1,143 @@
+"""Arithmetic of frames and sizes, held against Qwen's published rules and against its own properties."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omnidrop_cli.errors import MediaError
+from omnidrop_cli.media.probe import probe
+from omnidrop_cli.media.sampling import audio_tokens, estimate, frame_count, frame_size, frames_on_display, sample_times, video_tokens
+from omnidrop_cli.records import MediaOptions
+from tests.clips import Clips
+
+PAPER = MediaOptions(min_pixels=128 * 28 * 28, max_pixels=128 * 28 * 28)
+NANO = MediaOptions(min_pixels=112 * 112, max_pixels=112 * 112)
+
+
+def smart_nframes(total_frames: int, video_fps: float, fps: float = 2.0) -> int:
+    """The published rule, written out (qwen-omni-utils 0.0.9)."""
+    high = min(768, total_frames) // 2 * 2
+    return int(min(max(total_frames / video_fps * fps, 4), high, total_frames) // 2 * 2)
+
+
+@pytest.mark.parametrize("source_fps", [7, 10, 23.976, 25, 30_000 / 1001, 30, 60])
+@pytest.mark.parametrize("total", [4, 5, 30, 59, 60, 301, 1800, 18_000, 200_000])
+def test_frame_count_is_qwens(total: int, source_fps: float) -> None:
+    assert frame_count(total / source_fps, source_fps, MediaOptions()) == smart_nframes(total, source_fps)
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "source_fps", "count"), [(60, 30, 120), (5.3, 10, 10), (0.3, 10, 2), (0.04, 25, 2), (12, 0.5, 6), (3600, 30, 768)]
+)
+def test_frame_count_examples(duration_s: float, source_fps: float, count: int) -> None:
+    assert frame_count(duration_s, source_fps, MediaOptions()) == count
+
+
+@given(st.floats(0.01, 1e4), st.floats(0.1, 120), st.floats(0.1, 30), st.integers(1, 800), st.integers(2, 2000))
+def test_frame_count_is_even_and_bounded(duration_s: float, source_fps: float, fps: float, low: int, high: int) -> None:
+    options = MediaOptions(fps=fps, min_frames=low, max_frames=high)
+    count = frame_count(duration_s, source_fps, options)
+    assert count % 2 == 0
+    assert 2 <= count <= max(2, high, min(low, high))
+    assert count <= max(2, round(duration_s * source_fps))
+
+
+def test_frame_size_of_the_papers() -> None:
+    assert frame_size(720, 1280, 120, PAPER) == (252, 448)
+    assert frame_size(720, 1280, 120, MediaOptions()) == (252, 448)
+    assert frame_size(1280, 720, 120, PAPER) == (448, 252)
+    height, width = frame_size(480, 640, 120, PAPER)
+    assert height // 28 * (width // 28) in (130, 140)
+
+
+def test_frame_size_equals_the_two_stock_steps() -> None:
+    """`fetch_video` then the processor, both written out, over many shapes."""
+
+    def smart_resize(h: int, w: int, least: float, most: float) -> tuple[int, int]:
+        a, b = max(28, round(h / 28) * 28), max(28, round(w / 28) * 28)
+        if a * b > most:
+            beta = math.sqrt(h * w / most)
+            return max(28, math.floor(h / beta / 28) * 28), max(28, math.floor(w / beta / 28) * 28)
+        if a * b < least:
+            beta = math.sqrt(least / (h * w))
+            return math.ceil(h * beta / 28) * 28, math.ceil(w * beta / 28) * 28
+        return a, b
+
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        h, w = (int(x) for x in rng.integers(40, 2200, 2))
+        frames, most = int(rng.integers(1, 385)) * 2, int(rng.integers(128, 900)) * 784
+        cap = min(most, max(min(768 * 784, 128_000 * 784 * 0.9 / frames * 2), int(128 * 784 * 1.05)))
+        expected = smart_resize(*smart_resize(h, w, 128 * 784, cap), 128 * 784, 768 * 784)
+        assert frame_size(h, w, frames, MediaOptions(min_pixels=128 * 784, max_pixels=most)) == expected
+
+
+@given(st.integers(16, 4000), st.integers(16, 4000), st.integers(1, 384))
+def test_frame_size_is_in_whole_tokens(height: int, width: int, pairs: int) -> None:
+    if max(height, width) > 200 * min(height, width):
+        return
+    h, w = frame_size(height, width, pairs * 2, NANO)
+    assert h % 28 == 0 == w % 28
+    assert h >= 28
+    assert w >= 28
+
+
+def test_many_frames_share_a_budget() -> None:
+    large = MediaOptions(max_pixels=768 * 784)
+    few, many = frame_size(1080, 1920, 60, large), frame_size(1080, 1920, 768, large)
+    assert few[0] * few[1] > many[0] * many[1]
+    assert video_tokens(768, many) <= 128_000 * 0.9
+
+
+def test_ribbons_are_refused() -> None:
+    with pytest.raises(MediaError, match="too narrow"):
+        frame_size(10, 4000, 4, MediaOptions())
+
+
+@given(st.integers(1, 400), st.floats(1, 60))
+def test_constant_rate_gives_the_nearest_frame(total: int, fps: float) -> None:
+    """At a constant rate a moment's frame is the nearest one, as `linspace(...).round()` picks it in qwen-omni-utils."""
+    times = np.arange(total) / fps
+    moments = sample_times(times[0], times[-1], 8)
+    chosen = frames_on_display(times, moments)
+    assert np.all(np.diff(chosen) >= 0)
+    assert chosen[0] == 0
+    assert chosen[-1] == total - 1
+    assert np.all(np.abs(times[chosen] - moments) <= 0.5 / fps + 1e-9)
+
+
+def test_a_picture_that_stays_stands_for_its_time() -> None:
+    times = np.array([*np.arange(0, 1, 0.1), 5.0, 5.1])
+    assert frames_on_display(times, np.array([0.5, 3.0, 4.9, 5.0])).tolist() == [5, 9, 9, 10]
+
+
+def test_audio_tokens_are_25_a_second() -> None:
+    assert audio_tokens(16_000 * 60) == 1500
+    assert audio_tokens(16_000 * 2) == 50
+    assert audio_tokens(0) == 0
+
+
+@pytest.mark.parametrize("name", ["speech_video", "portrait", "ntsc", "silent_video", "flac", "gif", "rotated"])
+def test_estimate_foretells_the_decoded_clip(clips: Clips, name: str) -> None:
+    from omnidrop_cli.media.decode import decode
+
+    facts, clip = probe(clips[name]), decode(clips[name], MediaOptions())
+    guess = estimate(facts, MediaOptions())
+    assert guess.frames == (0 if clip.frames is None else len(clip.frames))
+    assert guess.frame_size == (None if clip.frames is None else clip.frames.shape[2:])
+    heard = 0 if clip.waveform is None else audio_tokens(len(clip.waveform))
+    assert abs(guess.audio_tokens - heard) <= 2
+
+
+def test_estimate_of_a_stretch(clips: Clips) -> None:
+    facts = probe(clips["speech_video"])
+    guess = estimate(facts, MediaOptions(start_s=2.0, end_s=4.0))
+    assert (guess.frames, guess.audio_tokens) == (4, 50)
+    silent = estimate(facts, replace(MediaOptions(), use_audio=False, use_video=False))
+    assert (silent.frames, silent.video_tokens, silent.audio_tokens) == (0, 0, 0)

@@ -1,0 +1,101 @@
+"""Stage one: the towers learn to turn pictures and sound into the text rows of what is seen and heard.
+
+Knows: labels, the loss against the rows. Does not know the decoder, which may train at the same time on ideal tokens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from omnidrop_cli.nano import clips, ideal, towers
+from omnidrop_cli.nano.labels import class_index, label
+from omnidrop_cli.nano.optim import Optimiser
+from omnidrop_cli.nano.timeline import FRAME_CELLS, Profile, Timeline, sample
+from omnidrop_cli.nano.tokenizer import row_ids
+from omnidrop_cli.nano.world import BEEP, NOISE, NOTHING, SILENCE, WORDS
+from omnidrop_cli.prompt.spec import PromptSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
+
+    from omnidrop_cli.nano.voices import VoiceBank
+
+SHARPNESS = 10.0
+"""Scale of the cosine logits."""
+
+DULL = 0.3
+"""Weight of tokens that show or sound of nothing."""
+
+
+class EncoderStage:
+    """See the module."""
+
+    name = "encoders"
+
+    def __init__(
+        self,
+        model: Qwen2_5OmniThinkerForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerFast,
+        bank: VoiceBank,
+        voices: tuple[int, ...],
+        clips: int = 40,
+    ) -> None:
+        self._model, self._bank, self._clips = model, bank, clips
+        self._profile = Profile(2, 2, silent=0.0, sound_only=0.0, voices=voices)
+        self._spec = PromptSpec.from_config(model.config, tokenizer)
+        self._rows = model.model.language_model.embed_tokens.weight.detach()[list(row_ids(tokenizer).values())].float().clone()
+        self._dull = torch.tensor([class_index()[name] for name in (NOTHING, SILENCE, NOISE)])
+        free = [w for tower in (model.model.visual, model.model.audio_tower) for w in tower.parameters() if w.requires_grad]
+        self.optimiser = Optimiser([w for w in free if w.dim() == 2], [w for w in free if w.dim() != 2])
+
+    def step(self, rng: np.random.Generator, progress: float) -> tuple[float, list[tuple[str, bool]]]:
+        timelines = [sample(rng, self._profile, self._bank.take) for _ in range(self._clips)]
+        tokens, classes, weights = self._encode(timelines)
+        clean = ideal.mixture(classes, weights, self._rows)
+        logits = tokens @ self._rows.T * SHARPNESS
+        shares = weights / weights.sum(1, keepdim=True)
+        target = torch.zeros_like(logits).scatter_add_(1, classes, shares)
+        matter = torch.where(torch.isin(classes[:, 0], self._dull), DULL, 1.0)
+        losses = -(target * logits.log_softmax(1)).sum(1) + 2 * (tokens - clean).pow(2).sum(1)
+        loss = (losses * matter).sum() / matter.sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item(), self._hits(logits.detach(), classes, weights)
+
+    def _encode(self, timelines: list[Timeline]) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (n, d) of both towers in fp32 with their labels' classes and weights."""
+        media = [clips.render(timeline, self._bank) for timeline in timelines]
+        labels = [label(timeline, self._spec) for timeline in timelines]
+        thinker = self._model.model
+        tokens, order = [], []
+        for cells in dict.fromkeys(FRAME_CELLS):
+            same = [i for i, timeline in enumerate(timelines) if timeline.cells == cells]
+            if same:
+                frames = torch.cat([m.frames for m in (media[i] for i in same) if m.frames is not None])
+                tokens.append(towers.see(thinker.visual, frames, self._spec).flatten(0, 1))
+                order += [(i, False) for i in same]
+        tokens += towers.hear(thinker.audio_tower, [m.mel for m in media if m.mel is not None])
+        order += [(i, True) for i in range(len(media))]
+        classes = np.concatenate([labels[i].classes[labels[i].audio == heard] for i, heard in order])
+        weights = np.concatenate([labels[i].weights[labels[i].audio == heard] for i, heard in order])
+        return torch.cat(tokens).float(), torch.from_numpy(classes), torch.from_numpy(weights)
+
+    def _hits(self, logits: Tensor, classes: Tensor, weights: Tensor) -> list[tuple[str, bool]]:
+        """Tokens that are mostly one class, by sort; both words of a shape count."""
+        clear = (weights[:, 0] > 0.6).nonzero()[::3, 0]
+        first = class_index()[WORDS[0]]
+        hits: list[tuple[str, bool]] = []
+        names = list(class_index())
+        for place in clear.tolist():
+            wanted = classes[place, : 2 if weights[place, 1] > 0 else 1]
+            found = logits[place].topk(len(wanted)).indices
+            number = int(wanted[0])
+            if names[number] in (NOTHING, SILENCE, NOISE, BEEP):
+                sort = names[number]
+            else:
+                sort = "word" if first <= number < first + len(WORDS) else "item"
+            hits.append((sort, bool(torch.isin(wanted, found).all())))
+        return hits

@@ -1,0 +1,155 @@
+"""From timelines and questions to padded training batches.
+
+Knows: the chat layout round the media, which questions to pick, how to thin out media tokens. Does not know embeddings of media
+(`stages` fill them in) or losses. Positions are those of `prompt/`; a test holds them together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from omnidrop_cli.nano import choice
+from omnidrop_cli.nano.labels import MediaLabels
+from omnidrop_cli.nano.questions import Question, ask
+from omnidrop_cli.nano.timeline import Timeline
+from omnidrop_cli.nano.tokenizer import SYSTEM
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+IGNORE = -100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One clip: its labels, which of its media tokens are fed (`chosen`, ascending), and packed questions."""
+
+    timeline: Timeline
+    labels: MediaLabels
+    chosen: NDArray[np.int64]
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Right-padded arrays of several samples.
+
+    The part that all questions of a clip see: `shared` (b, s) token ids, `shared_positions` (3, b, s), `shared_valid` and `media` (b, s)
+    bool. The question blocks: `ids` and `targets` (b, t), `positions` (3, b, t), `block` (b, t) number of each token's question, -1 padding.
+    """
+
+    shared: Tensor
+    shared_positions: Tensor
+    shared_valid: Tensor
+    media: Tensor
+    ids: Tensor
+    targets: Tensor
+    positions: Tensor
+    block: Tensor
+
+    @property
+    def allowed(self) -> Tensor:
+        """(b, t, t): a token sees earlier ones of its own question; padding sees itself, lest a softmax be empty."""
+        same = self.block[:, :, None] == self.block[:, None, :]
+        return same & torch.ones(same.shape[1:], dtype=torch.bool).tril()
+
+
+class Packer:
+    """Writes samples as token ids. Keeps the kinds asked so far, to ask all of them about equally often."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._tokenizer = tokenizer
+        self._asked: Counter[str] = Counter()
+        self._cache: dict[str, list[int]] = {}
+        self._head = self._encode(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n")
+        self._tail = self._encode("<|im_end|>\n<|im_start|>assistant\n")
+
+    def pick(self, timeline: Timeline, rng: np.random.Generator, tokens: int, choices: float = 0.2) -> tuple[Question, ...]:
+        """Questions worth `tokens` tokens, the least asked kinds first; a share of them as multiple choice."""
+        pool = ask(timeline, rng)
+        order = sorted(pool, key=lambda q: self._asked[q.kind] * (0.7 + 0.6 * rng.random()) / WEIGHTS.get(q.kind, 1.0))
+        picked: list[Question] = []
+        for question in order:
+            made = question
+            if rng.random() < choices and choice.can_choose(question):
+                made = choice.as_choice(question, choice.STYLES[int(rng.integers(len(choice.STYLES)))], rng)
+            cost = len(self.block(made)[0])
+            if cost > tokens:
+                break
+            tokens -= cost
+            self._asked[question.kind] += 1
+            picked.append(made)
+        return tuple(picked)
+
+    def prefix(self, labels: MediaLabels) -> list[int]:
+        """Text ids before the media, opening markers included."""
+        return [*self._head, *labels.block.ids[: labels.marks].tolist()]
+
+    def block(self, question: Question) -> tuple[list[int], list[int]]:
+        """Ids from the question's first token on, and targets: the answer and its end, elsewhere ignored."""
+        asked = [*self._encode(question.text), *self._tail]
+        answer = [*self._encode(" " + question.answer), self._tail[0]]
+        ids = [*asked, *answer[:-1]]
+        return ids, [IGNORE] * (len(asked) - 1) + answer
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Pad to the longest of each part."""
+        heads, blocks = [self.prefix(s.labels) for s in samples], [self._blocks(s) for s in samples]
+        wide = max(len(head) + len(s.chosen) for head, s in zip(heads, samples, strict=True))
+        long = max(len(b[0]) for b in blocks)
+        count = len(samples)
+        shared, shared_positions = np.zeros((count, wide), np.int64), np.zeros((3, count, wide), np.int64)
+        valid, media = np.zeros((count, wide), bool), np.zeros((count, wide), bool)
+        ids, positions = np.zeros((count, long), np.int64), np.zeros((3, count, long), np.int64)
+        targets, block = np.full((count, long), IGNORE, np.int64), np.full((count, long), -1, np.int64)
+        text = len(self._head)
+        for row, (sample, head, (tokens, wanted, place, number)) in enumerate(zip(samples, heads, blocks, strict=True)):
+            start, stop = len(head), len(head) + len(sample.chosen)
+            shared[row, :start], valid[row, :stop], media[row, start:stop] = head, True, True
+            shared_positions[:, row, :text] = np.arange(text)
+            shared_positions[:, row, text:start] = text
+            shared_positions[:, row, start:stop] = sample.labels.positions[:, sample.chosen] + text
+            ids[row, : len(tokens)], targets[row, : len(tokens)], block[row, : len(tokens)] = tokens, wanted, number
+            positions[:, row, : len(tokens)] = np.asarray(place) + text + sample.labels.block.end
+        return Batch(*(torch.from_numpy(a) for a in (shared, shared_positions, valid, media, ids, targets, positions, block)))
+
+    def _blocks(self, sample: Sample) -> tuple[list[int], list[int], list[int], list[int]]:
+        """All questions one after the other: ids, targets, positions from the end of the media block, question numbers."""
+        ends = sample.labels.block.ids[-sample.labels.marks :].tolist()
+        ids, targets, positions, numbers = [], [], [], []
+        for number, question in enumerate(sample.questions):
+            own, wanted = self.block(question)
+            ids += [*ends, *own]
+            targets += [*([IGNORE] * len(ends)), *wanted]
+            positions += [*([-1] * len(ends)), *range(len(own))]
+            numbers += [number] * (len(ends) + len(own))
+        return ids, targets, positions, numbers
+
+    def _encode(self, text: str) -> list[int]:
+        if text not in self._cache:
+            if len(self._cache) > 200_000:
+                self._cache.clear()
+            self._cache[text] = self._tokenizer.encode(text, add_special_tokens=False)
+        return self._cache[text]
+
+
+WEIGHTS = {"said while": 2.0, "shown when": 2.0, "said": 1.5, "side": 1.0, "speech": 0.4, "count words": 0.7}
+"""How often a kind is asked, against the others: binding is what takes longest to learn."""
+
+
+def thin(labels: MediaLabels, rng: np.random.Generator, share: float) -> NDArray[np.int64]:
+    """Indices of about `share` of the media tokens; of every event at least one stays, so every question keeps its answer."""
+    stays = rng.random(len(labels)) < share
+    for event in range(int(labels.event.max(initial=-1)) + 1):
+        own = np.nonzero(labels.event == event)[0]
+        if len(own):
+            stays[rng.choice(own, size=min(2, len(own)))] = True
+    return np.nonzero(stays)[0]

@@ -1,0 +1,30 @@
+"""How many media tokens each layer sees in training.
+
+Knows: the random curves that teach the decoder to be done with audio and video tokens by its last quarter. Does not know which tokens go.
+The real 7B needs none of them from about layer 23 of 28 on (SEATS, arXiv 2605.20035, methods.md section 4); a model trained without
+dropping reads them up to its last layer and could not be pruned by anything.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def full_then_none(layers: int, media_layers: int, clips: int) -> Tensor:
+    """(layers, clips) shares: everything, then nothing in the last quarter."""
+    keep = torch.ones(layers, clips)
+    keep[media_layers:] = 0.0
+    return keep
+
+
+def random_shares(layers: int, media_layers: int, clips: int, rng: np.random.Generator, dropping: float = 0.6) -> Tensor:
+    """As `full_then_none`, but a share `dropping` of the clips loses tokens on the way, from a random layer on, to a random share."""
+    keep = full_then_none(layers, media_layers, clips)
+    for clip in range(clips):
+        if rng.random() < dropping:
+            first = int(rng.integers(2, media_layers))
+            curve = np.linspace(1.0, float(rng.uniform(0.0, 0.6)), media_layers - first + 1)[1:]
+            keep[first:media_layers, clip] = torch.from_numpy(curve).float()
+    return keep

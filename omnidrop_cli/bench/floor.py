@@ -14,6 +14,8 @@ import torch
 
 from omnidrop_cli.engine.meter import synchronise
 
+REPEATS = 6
+
 
 @dataclass(frozen=True, slots=True)
 class Floor:
@@ -28,28 +30,26 @@ class Floor:
 
 
 def measure_floor(device: torch.device, dtype: torch.dtype, *, rows: int = 2048, hidden: int = 3584, wide: int = 18944) -> Floor:
-    """Best of five of (rows, hidden) x (hidden, wide), and of a copy of 256 MB (64 MB on a CPU)."""
+    """Best of six of (rows, hidden) x (hidden, wide), and of a copy of 256 MB (64 MB on a CPU)."""
     x = torch.randn(rows, hidden, device=device).to(dtype)
     w = torch.randn(hidden, wide, device=device).to(dtype)
     numbers = (64 if device.type == "cpu" else 256) * 2**20 // 4
     source = torch.empty(numbers, device=device)
     target = torch.empty_like(source)
-    product = _best(lambda: torch.mm(x, w), device)
-    copy = _best(lambda: target.copy_(source), device)
+    product = min(seconds_of(lambda: torch.mm(x, w), device) for _ in range(REPEATS))
+    copy = min(seconds_of(lambda: target.copy_(source), device) for _ in range(REPEATS))
     return Floor(matmul_flops=2 * rows * hidden * wide / product, copy_bytes=2 * 4 * numbers / copy)
 
 
-def _best(call: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
-    times = []
-    for _ in range(repeats + 1):  # the first one warms up
-        synchronise(device)
-        start = time.perf_counter()
-        call()
-        synchronise(device)
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+def seconds_of(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call, the device drained before and after."""
+    synchronise(device)
+    start = time.perf_counter()
+    call()
+    synchronise(device)
+    return time.perf_counter() - start
 
 
 def median(values: list[float]) -> float:
-    """The middle value; a median because this machine may do other work now and then."""
+    """The middle value; a median because the machine may do other work now and then."""
     return statistics.median(values)

@@ -1,0 +1,110 @@
+"""One bench: a model, a prompt, arms, towers and the floor, in one process, as one JSON-ready record.
+
+Knows: the order of the measurements and what must stand beside a figure (device, versions, date). Does not know: terminals.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass
+from datetime import date
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from omnidrop_cli.bench.floor import Floor, measure_floor
+from omnidrop_cli.bench.prefill import ArmResult, measure_arms
+from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
+from omnidrop_cli.bench.towers import TowerResult, measure_towers
+from omnidrop_cli.observer import SILENT, Observer
+from omnidrop_cli.prune.methods import create
+from omnidrop_cli.records import Counts, Job, LoadedModel, MethodChoice
+
+if TYPE_CHECKING:
+    from omnidrop_cli.engine.encode import MediaFeatures
+    from omnidrop_cli.engine.session import Session
+    from omnidrop_cli.records import Prompt
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """Everything one bench measured. `towers` is empty where they were not asked for."""
+
+    date: str
+    device: str
+    versions: dict[str, str]
+    model: LoadedModel
+    prompt_of: str
+    prompt: Counts
+    repeats: int
+    floor: Floor
+    arms: list[ArmResult]
+    towers: list[TowerResult]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, with the ratios a reader wants."""
+        body = asdict(self)
+        for stored, tower in zip(body["towers"], self.towers, strict=True):
+            stored |= {"speedup": tower.speedup, "over_products": tower.over_products}
+        return {"schema": SCHEMA, **body}
+
+
+def bench_synthetic(
+    session: Session, seconds: float, choices: list[MethodChoice], *, repeats: int, tower_s: float = 0.0, observer: Observer = SILENT
+) -> BenchResult:
+    """`seconds` of video with sound in the papers' layout, and, where `tower_s` is positive, both towers on that much noise."""
+    thinker = session.thinker
+    prompt = papers_prompt(thinker, seconds)
+    return _bench(
+        session, f"{seconds:g} s in the papers' layout", prompt, noise_features(thinker, prompt), choices, repeats, tower_s, observer
+    )
+
+
+def bench_clip(
+    session: Session, job: Job, choices: list[MethodChoice], *, repeats: int, tower_s: float = 0.0, observer: Observer = SILENT
+) -> BenchResult:
+    """A real clip and question through the real towers."""
+    needs = frozenset().union(*(create(choice).needs for choice in choices))
+    read = session.read(job, observer, needs=needs)
+    return _bench(session, job.media, read.prompt, read.features, choices, repeats, tower_s, observer)
+
+
+def _bench(
+    session: Session,
+    prompt_of: str,
+    prompt: Prompt,
+    features: MediaFeatures,
+    choices: list[MethodChoice],
+    repeats: int,
+    tower_s: float,
+    observer: Observer,
+) -> BenchResult:
+    thinker = session.thinker
+    observer.stage("floor")
+    floor = measure_floor(thinker.device, thinker.dtype, hidden=thinker.geometry.hidden, wide=thinker.geometry.mlp)
+    observer.stage("prefill", f"{len(prompt)} tokens")
+    arms = measure_arms(thinker, prompt, features, choices, floor, repeats=repeats, observer=observer)
+    observer.stage("towers")
+    towers = measure_towers(thinker, tower_s, repeats) if tower_s > 0 else []
+    return BenchResult(
+        date=date.today().isoformat(),
+        device=device_name(thinker.device),
+        versions={name: version(name) for name in ("torch", "transformers", "bitsandbytes")},
+        model=thinker.loaded,
+        prompt_of=prompt_of,
+        prompt=prompt.token_map.counts(),
+        repeats=repeats,
+        floor=floor,
+        arms=arms,
+        towers=towers,
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's architecture with the threads in use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

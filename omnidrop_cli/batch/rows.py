@@ -1,0 +1,71 @@
+"""What travels between the planner, the workers and the journal: clips with their questions, and rows.
+
+Knows: the shape of a row: the report's own JSON, and a "batch" part that says which question it answers. Does not know how rows are
+made or kept. Everything here can be pickled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from omnidrop_cli.errors import OmnidropError
+
+if TYPE_CHECKING:
+    from omnidrop_cli.batch.identity import Stamp
+    from omnidrop_cli.batch.journal import Row
+    from omnidrop_cli.records import Job, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One question about one clip, with the key its row is found by."""
+
+    job: Job
+    stamp: Stamp
+    key: str
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The open questions about one stretch of one clip, at least one."""
+
+    tasks: tuple[Task, ...]
+
+    @property
+    def media(self) -> str:
+        return self.tasks[0].job.media
+
+
+def answered(task: Task, report: Report) -> Row:
+    """The row of an answer: the object that `ask --json` prints, and the batch part."""
+    from omnidrop_cli.report.json import SCHEMA, report_to_dict
+
+    return {"schema": SCHEMA, "batch": _batch(task), **report_to_dict(report)}
+
+
+def failed(task: Task, error: BaseException) -> Row:
+    """The row of a failure, whatever failed."""
+    from omnidrop_cli.report.json import SCHEMA
+
+    message = error.message if isinstance(error, OmnidropError) else (str(error).strip() or type(error).__name__)
+    return {
+        "schema": SCHEMA,
+        "batch": _batch(task),
+        "media": {"path": task.job.media},
+        "question": task.job.question,
+        "error": {"type": type(error).__name__, "message": message, "hint": error.hint if isinstance(error, OmnidropError) else None},
+    }
+
+
+def _batch(task: Task) -> dict[str, str | int | None]:
+    stamp = task.stamp
+    return {
+        "key": task.key,
+        "id": task.id,
+        "path": stamp.path,
+        "size": stamp.size,
+        "mtime_ns": stamp.mtime_ns,
+        "content": stamp.content,
+    }

@@ -1,0 +1,168 @@
+"""The batch itself: what is still open goes to the workers, every row goes to the journal.
+
+Knows: the order of things, and what counts as done. Does not know terminals (`Watcher`), files (`journal.py`), or models
+(`worker.py`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from omnidrop_cli.batch.distribute import distribute
+from omnidrop_cli.batch.identity import key, model_id, stamp
+from omnidrop_cli.batch.rows import Task, Work
+from omnidrop_cli.observer import Observer
+
+if TYPE_CHECKING:
+    from omnidrop_cli.batch.distribute import Crew
+    from omnidrop_cli.batch.interrupt import Interrupt
+    from omnidrop_cli.batch.jobs import Group
+    from omnidrop_cli.batch.journal import Journal, Row
+    from omnidrop_cli.batch.worker import Worker
+    from omnidrop_cli.model.registry import ModelSpec
+
+T = TypeVar("T")
+
+
+class Watcher(Observer):
+    """What a batch tells the outside; ignores everything, subclasses draw."""
+
+    def skipped(self, count: int) -> None:
+        """`count` questions were answered (or had failed) in an earlier run."""
+
+    def clip(self, media: str) -> None:
+        """A clip is in work."""
+
+    def row(self, row: Row) -> None:
+        """A row is on the disk."""
+
+    def finishing(self) -> None:
+        """A signal came; what is in work is being finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the questions asked. `failed` counts those of earlier runs too, `left` those not reached."""
+
+    total: int
+    answered: int
+    failed: int
+    earlier: int
+    interrupted: bool = False
+
+    @property
+    def left(self) -> int:
+        return self.total - self.answered - self.failed - self.earlier
+
+
+class Plan:
+    """Which questions are open, found out clip by clip: a long list starts at once, and finished clips are not even opened."""
+
+    def __init__(self, groups: Sequence[Group], spec: ModelSpec, journal: Journal | None, *, retry_failed: bool = False) -> None:
+        self.total = sum(len(group) for group in groups)
+        self.earlier = self.failed = 0
+        """Questions met so far that an earlier run answered, or tried in vain."""
+        self._groups, self._model = groups, model_id(spec)
+        self._done = {} if journal is None else journal.done
+        self._contents = {} if journal is None else journal.contents
+        self._retry = retry_failed
+        self._seen: Counter[str] = Counter()
+
+    def works(self, watcher: Watcher, limit: int | None = None) -> Iterator[Work]:
+        """The open questions of each clip that has any, `limit` questions at most."""
+        room = limit
+        for group in self._groups:
+            tasks = [task for task in self._tasks(group) if self._is_open(task)]
+            if len(tasks) < len(group):
+                watcher.skipped(len(group) - len(tasks))
+            if room is not None:
+                tasks = tasks[:room]
+                room -= len(tasks)
+            if tasks:
+                yield Work(tuple(tasks))
+            if room == 0:
+                return
+
+    def _tasks(self, group: Group) -> Iterator[Task]:
+        of_clip = stamp(group[0].job.media, self._contents)
+        for asked in group:
+            name = key(asked.job, of_clip.content, self._model, asked.id)
+            self._seen[name] += 1
+            copy = self._seen[name]  # the same clip under another path has a row of its own
+            yield Task(asked.job, of_clip, name if copy == 1 else f"{name}-{copy}", asked.id)
+
+    def _is_open(self, task: Task) -> bool:
+        good = self._done.get(task.key)
+        if good is None or (self._retry and not good):
+            return True
+        if good:
+            self.earlier += 1
+        else:
+            self.failed += 1
+        return False
+
+
+class Runner:
+    """Takes rows from workers to the journal and counts them."""
+
+    def __init__(self, plan: Plan, journal: Journal, watcher: Watcher, stop: Interrupt) -> None:
+        self._plan, self._journal, self._watcher, self._stop = plan, journal, watcher, stop
+        self._answered = self._failed = 0
+
+    def here(self, worker: Callable[[], Worker], limit: int | None = None) -> Outcome:
+        """Answer in this process. The worker is made for the first open clip, so a finished batch loads no model.
+
+        Raises `ModelError` where the model cannot load or the GPU is lost, `OmnidropError` where the disk refuses.
+        """
+
+        def answer() -> None:
+            at_work: Worker | None = None
+            for work, ahead in _with_next(self._plan.works(self._watcher, limit)):
+                at_work = at_work or worker()
+                self._watcher.clip(work.media)
+                opened = at_work.open(work, ahead)
+                for task in work.tasks:
+                    with self._stop.finishing():
+                        self._keep(at_work.answer(opened, task, self._watcher))
+
+        return self._until_stopped(answer)
+
+    def apart(self, crew: Crew, size: int, limit: int | None = None) -> Outcome:
+        """Answer by `size` workers elsewhere. After a signal the clips in work are finished. Raises as `here` does."""
+
+        def answer() -> None:
+            works = self._plan.works(self._watcher, limit)
+            with self._stop.finishing():
+                for row in distribute(crew, size, works, lambda: self._stop.requested):
+                    self._keep(row)
+
+        return self._until_stopped(answer)
+
+    def _keep(self, row: Row) -> None:
+        self._journal.append(row)
+        if "error" in row:
+            self._failed += 1
+        else:
+            self._answered += 1
+        self._watcher.row(row)
+
+    def _until_stopped(self, answer: Callable[[], None]) -> Outcome:
+        interrupted = False
+        try:
+            answer()
+        except KeyboardInterrupt:
+            interrupted = True
+        plan = self._plan
+        return Outcome(plan.total, self._answered, self._failed + plan.failed, plan.earlier, interrupted)
+
+
+def _with_next(items: Iterator[T]) -> Iterator[tuple[T, T | None]]:
+    """Every item together with the one after it."""
+    current = next(items, None)
+    while current is not None:
+        following = next(items, None)
+        yield current, following
+        current = following

@@ -1,0 +1,111 @@
+"""A loaded model that answers clip after clip, and has the next clip decoded by the time it needs it.
+
+Knows: the road of one clip with several questions, and what becomes of a failure (a row, unless the device itself is lost). Does not
+know: journals, keys, which process it runs in. torch is imported where the model loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from omnidrop_cli.batch.rows import Task, Work, answered, failed
+from omnidrop_cli.engine.background import Background
+from omnidrop_cli.engine.road import open_clip
+from omnidrop_cli.errors import ModelError, OmnidropError
+from omnidrop_cli.model.registry import resolve
+from omnidrop_cli.observer import SILENT, Observer
+
+if TYPE_CHECKING:
+    from omnidrop_cli.batch.journal import Row
+    from omnidrop_cli.engine.encode import MediaFeatures
+    from omnidrop_cli.engine.session import Session
+    from omnidrop_cli.model.registry import FrameBounds
+    from omnidrop_cli.records import Clip, ModelChoice
+
+
+class DeviceLost(ModelError):
+    """The device is gone for this process; a new one may find it well again."""
+
+
+@dataclass(slots=True, eq=False)
+class Opened:
+    """A decoded clip, or why there is none. `features` are what the towers made of it, once a question went through them."""
+
+    work: Work
+    clip: Clip | None = None
+    error: Exception | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    features: MediaFeatures | None = None
+
+
+class Worker:
+    """One model in one process. Loading starts at once, beside the caller. Not thread-safe."""
+
+    def __init__(self, choice: ModelChoice, observer: Observer = SILENT) -> None:
+        self._bounds = resolve(choice).frame_bounds
+        self._loading = Background(lambda: _load(choice, observer))
+        self._ahead: tuple[Work, Background[Opened]] | None = None
+
+    def open(self, work: Work, ahead: Work | None = None) -> Opened:
+        """Wait for the model and the clip, then begin decoding the clip of `ahead`. Raises `ModelError` where loading failed."""
+        if self._ahead is not None and self._ahead[0] == work:
+            decoding = self._ahead[1]
+        else:
+            decoding = self._begin(work)
+        self._loading.result()
+        opened = decoding.result()
+        # Only now: two clips decoding at once would slow the one that is waited for, and three in memory are one too many.
+        self._ahead = None if ahead is None else (ahead, self._begin(ahead))
+        return opened
+
+    def answer(self, opened: Opened, task: Task, observer: Observer = SILENT) -> Row:
+        """The row of one question, also where it failed. Raises `DeviceLost` where no later question could be answered."""
+        from torch import AcceleratorError
+
+        try:
+            return self._answer(opened, task, observer)
+        except AcceleratorError as error:  # the CUDA context is gone: every later call in this process fails too
+            raise DeviceLost(
+                f"the GPU failed: {_first_line(error)}", "run the same command again; it goes on where this one stopped"
+            ) from error
+        except Exception as error:
+            return failed(task, error)
+
+    def rows(self, work: Work, ahead: Work | None = None) -> Iterator[Row]:
+        """Every row of a clip, one by one."""
+        opened = self.open(work, ahead)
+        for task in work.tasks:
+            yield self.answer(opened, task)
+
+    def _answer(self, opened: Opened, task: Task, observer: Observer) -> Row:
+        session = self._loading.result()
+        if opened.clip is None:
+            raise opened.error or OmnidropError(f"{task.job.media} was not decoded")
+        seconds, opened.seconds = opened.seconds, {}  # the first question carries what fetching and decoding took
+        read = session.read(task.job, observer, opened.clip, seconds, features=opened.features)
+        opened.features = read.features
+        return answered(task, session.answer(read, observer))
+
+    def _begin(self, work: Work) -> Background[Opened]:
+        return Background(lambda: _decode(work, self._bounds))
+
+
+def _load(choice: ModelChoice, observer: Observer) -> Session:
+    from omnidrop_cli.engine.session import Session
+
+    return Session.load(choice, observer)
+
+
+def _decode(work: Work, bounds: FrameBounds) -> Opened:
+    opened = Opened(work)
+    try:
+        opened.clip = open_clip(work.tasks[0].job, bounds, SILENT, opened.seconds)
+    except Exception as error:  # one bad clip is a row; the run goes on
+        opened.error = error
+    return opened
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

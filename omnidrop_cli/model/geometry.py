@@ -109,7 +109,7 @@ class ThinkerGeometry:
                 num_layers=text.get("num_hidden_layers", 28),
                 hidden=hidden,
                 heads=heads,
-                kv_heads=text.get("num_key_value_heads") or heads,
+                kv_heads=text.get("num_key_value_heads", 4) or heads,
                 head_dim=text.get("head_dim") or hidden // heads,
                 mlp=text.get("intermediate_size", 18944),
                 vocab=text.get("vocab_size", 152064),

@@ -7,7 +7,6 @@ call. Does not know file layouts (`checkpoint.py`), the hub (`hub.py`) or what n
 from __future__ import annotations
 
 import importlib.util
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from omnidrop_cli.model.checkpoint import Checkpoint, open_checkpoint, thinker_s
 from omnidrop_cli.model.geometry import ThinkerGeometry
 from omnidrop_cli.model.hub import pull
 from omnidrop_cli.model.quantize import QUANTS, check_quantizable, quantization_config
+from omnidrop_cli.model.quiet import quiet
 from omnidrop_cli.model.registry import ModelSpec, resolve
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.observer import SILENT, Observer
@@ -59,7 +59,7 @@ def load(choice: ModelChoice, observer: Observer = SILENT) -> Thinker:
     quant, why_quant = _quant(choice.quant, checkpoint.quant, geometry)
     dtype, why_dtype = _dtype(choice.dtype, device, geometry)
     tokenizer = _tokenizer(directory)
-    with _quiet(), _memory_explained(device, quant):
+    with quiet(), _memory_explained(device, quant):
         model = _model(checkpoint, tokenizer, quant, dtype, device, attention)
     loaded = LoadedModel(
         name=spec.name,
@@ -156,7 +156,7 @@ def _load_random(choice: ModelChoice, spec: ModelSpec, device: torch.device, att
         raise ValueError("random weights have a geometry")
     quant, _ = _quant(choice.quant, "none", spec.geometry)
     dtype, _ = _dtype(choice.dtype, device, spec.geometry)
-    with _quiet(), _memory_explained(device, quant):
+    with quiet(), _memory_explained(device, quant):
         return random_thinker(spec.geometry, device=str(device), dtype=dtype, quant=quant, attention=attention, name=spec.name)
 
 
@@ -199,33 +199,13 @@ def _tokenizer(directory: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        with _quiet():
+        with quiet():
             return AutoTokenizer.from_pretrained(directory, local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare exceptions
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"{directory} holds no usable tokenizer: {reason}", "copy tokenizer.json and tokenizer_config.json there"
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and no advice from transformers and bitsandbytes; transformers is as before afterwards.
-
-    bitsandbytes stays at errors: it warns again at every product of a quantised layer.
-    """
-    from transformers.utils import logging as transformers_logging
-
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 @contextmanager

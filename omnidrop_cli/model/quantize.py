@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from omnidrop_cli.errors import ModelError, UsageError
+from omnidrop_cli.model.quiet import quiet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,9 @@ NOT_QUANTIZED = ("model.visual", "model.audio_tower", "lm_head")
 NF4_BLOCK = 64
 """Weights that share one scale (bitsandbytes' default)."""
 
+OUTLIER_THRESHOLD = 6.0
+"""Activations beyond it are multiplied in 16 bits (LLM.int8, arXiv 2208.07339)."""
+
 
 def quantization_config(quant: str) -> Any:
     """What transformers is told for `quant`; None for "none". Raises `UsageError` for an unknown name."""
@@ -48,7 +52,7 @@ def quantization_config(quant: str) -> Any:
             llm_int8_skip_modules=list(NOT_QUANTIZED),
         )
     if quant == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(NOT_QUANTIZED))
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=OUTLIER_THRESHOLD, llm_int8_skip_modules=list(NOT_QUANTIZED))
     raise UsageError(f"unknown quantisation {quant!r}", f"one of {', '.join(QUANTS)}, auto")
 
 
@@ -57,7 +61,8 @@ def check_quantizable(quant: str, geometry: Geometry) -> None:
     if quant == "none":
         return
     try:
-        import bitsandbytes  # noqa: F401
+        with quiet():  # its import warns of kernels that are optional
+            import bitsandbytes  # noqa: F401
     except Exception as error:  # a broken CUDA installation makes it raise more than ImportError
         raise ModelError(f"--quant {quant} needs bitsandbytes, which cannot be imported: {error}", "use --quant none") from error
     if quant == "nf4" and any(size % NF4_BLOCK for size in (geometry.hidden, geometry.heads * geometry.head_dim, geometry.mlp)):
@@ -79,7 +84,7 @@ def quantize_in_place(layer: nn.Module, quant: str, device: str | torch.device) 
             if quant == "nf4":
                 new = bnb.nn.Linear4bit(*sizes, torch.bfloat16, compress_statistics=True, quant_type="nf4")
             else:
-                new = bnb.nn.Linear8bitLt(*sizes, has_fp16_weights=False)
+                new = bnb.nn.Linear8bitLt(*sizes, has_fp16_weights=False, threshold=OUTLIER_THRESHOLD)
         options = {"requires_grad": False, **new.weight.__dict__}
         options.pop("SCB", None)
         kind = bnb.nn.Params4bit if quant == "nf4" else bnb.nn.Int8Params
@@ -115,7 +120,8 @@ def save_quantized(thinker: Thinker, directory: Path) -> None:
     try:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        thinker.model.save_pretrained(work, max_shard_size="4GB")
+        with quiet():
+            thinker.model.save_pretrained(work, max_shard_size="4GB")
         thinker.tokenizer.save_pretrained(work)
         (work / "preprocessor_config.json").write_text(json.dumps({"min_pixels": least, "max_pixels": most}, indent=2) + "\n")
         work.rename(directory)

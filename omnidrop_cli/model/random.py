@@ -17,7 +17,7 @@ from transformers.initialization import no_init_weights
 
 from omnidrop_cli.model.attention import install_windowed_attention
 from omnidrop_cli.model.geometry import AudioGeometry, Geometry, ThinkerGeometry, VisionGeometry
-from omnidrop_cli.model.quantize import quantize_in_place
+from omnidrop_cli.model.quantize import quantization_config, quantize_in_place
 from omnidrop_cli.model.registry import QWEN_BOUNDS, FrameBounds
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.records import LoadedModel
@@ -135,6 +135,8 @@ def random_thinker(
     filler.fill(model)
     if geometry.decoder.tied:
         model.tie_weights()
+    if quant != "none":  # so that a saved copy says what it is
+        model.config.quantization_config = quantization_config(quant)
     model.to(device).eval().requires_grad_(False)
     install_windowed_attention(model)
     loaded = LoadedModel(

@@ -81,7 +81,7 @@ def resolve(choice: ModelChoice) -> ModelSpec:
     if name.startswith("random:"):
         return _random(name)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return _directory(name, path)
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not name.endswith((".safetensors", ".gguf")):
         known = {source.lower(): geometry for source, geometry in _HUB.values()}

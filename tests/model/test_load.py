@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,18 @@ def test_loading_is_silent_and_leaves_logging_alone(plain_checkpoint: Path, capf
     assert (transformers_logging.get_verbosity(), logging.getLogger("huggingface_hub").level) == before
     assert transformers_logging.is_progress_bar_enabled()
     assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_is_printed_in_a_fresh_process(omni_checkpoint: Path) -> None:
+    """Libraries warn once per process, so the others cannot tell."""
+    code = (
+        "import sys, torch; from omnidrop_cli.model.load import load; from omnidrop_cli.records import ModelChoice\n"
+        "for quant in ('nf4', 'int8'):\n"
+        "    thinker = load(ModelChoice(sys.argv[1], device='cpu', quant=quant))\n"
+        "    with torch.inference_mode(): thinker.model(torch.arange(9)[None])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(omni_checkpoint)], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_random_weights_load_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

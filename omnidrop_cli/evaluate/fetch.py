@@ -33,10 +33,9 @@ def fetch(benchmark: Benchmark, observer: Observer = SILENT) -> Path:
         from huggingface_hub import snapshot_download
 
         snapshot_download(benchmark.hub.repo, repo_type="dataset", local_dir=target, allow_patterns=list(benchmark.hub.patterns))
-    except Exception as problem:  # the client raises its own, requests', httpx' and OS errors; to the user all mean the same
-        raise DatasetError(
-            f"{benchmark.hub.repo} cannot be fetched: {str(problem).splitlines()[0] if str(problem) else problem!r}", by_hand
-        ) from problem
+    except Exception as problem:  # the client raises its own, httpx' and OS errors; to the user all mean the same
+        reason = next(iter(str(problem).splitlines()), type(problem).__name__)
+        raise DatasetError(f"{benchmark.hub.repo} cannot be fetched: {reason}", by_hand) from problem
     for archive in sorted([*target.rglob("*.zip"), *target.rglob("*.tar")]):
         unpack(archive, target, observer)
     return target

@@ -9,77 +9,90 @@ from __future__ import annotations
 
 import json
 import os
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
-from omnidrop_cli.errors import DatasetError, UsageError
-from omnidrop_cli.evaluate.records import Row
+from omnidrop_cli.errors import DatasetError, OmnidropError, UsageError
+from omnidrop_cli.evaluate.records import SCHEMA, Row
+
+HEAD = f'{{"schema": {SCHEMA}, "key": '.encode()
+"""How every line begins: tells a torn line of ours from the end of somebody else's file."""
 
 
 def load(path: Path) -> dict[str, Row]:
     """Key to latest row; empty where there is no file. Raises `DatasetError` for a file that holds anything else."""
-    if not path.exists():
-        return {}
-    rows: dict[str, Row] = {}
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            row = Row.from_json(json.loads(line))
-        except (ValueError, AttributeError) as problem:
-            raise DatasetError(
-                f"{path}, line {number}: not a result of `omnidrop evaluate` ({problem})", "choose another file with -o"
-            ) from problem
-        rows[row.key] = row
-    return rows
+    return _parse(path, path.read_bytes())[0] if path.exists() else {}
 
 
 class Journal:
-    """An open results file. Use as a context manager; one process at a time. Raises `UsageError`, `DatasetError` on opening."""
+    """A results file open for appending. Use as a context manager; one process at a time."""
 
     def __init__(self, path: Path) -> None:
+        """Open or create `path` and cut off a torn last line. Raises `UsageError`, `DatasetError`; other files stay as they are."""
         self.path = path
-        self._file: IO[bytes] | None = None
-        self.rows: dict[str, Row] = {}
-
-    def __enter__(self) -> Journal:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("ab")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = FileIO(path, "ab+")
         except OSError as problem:
-            raise UsageError(f"{self.path}: cannot be written ({problem.strerror})", "choose another file with -o") from problem
+            raise UsageError(f"{path}: cannot be written ({problem.strerror})", "choose another file with -o") from problem
         try:
-            _lock(self._file, self.path)
-            self.rows = load(self.path)
-            whole = self.path.read_bytes().rfind(b"\n") + 1
-            self._file.truncate(whole)
+            _lock(self._file, path)
+            self.rows, self._end = _parse(path, path.read_bytes())
+            self._file.truncate(self._end)
         except BaseException:
             self._file.close()
             raise
+
+    def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
 
     def done(self, key: str) -> bool:
         """Whether an earlier row answered this, without an error."""
         return key in self.rows and self.rows[key].error is None
 
     def append(self, row: Row) -> None:
-        """Write a row; it is on the disk when this returns."""
-        if self._file is None:
-            raise ValueError("the results file is not open")
-        self._file.write(json.dumps(row.to_json(), ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Write a row; it is on the disk when this returns. Raises `OmnidropError`; the file then ends with the row before."""
+        line = json.dumps(row.to_json(), ensure_ascii=False).encode("utf-8", errors="backslashreplace") + b"\n"
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(28, "No space left on device")  # a short write has no errno of its own
+            os.fsync(self._file.fileno())
+        except OSError as problem:
+            self._file.truncate(self._end)
+            raise OmnidropError(
+                f"{self.path}: cannot be written ({problem.strerror})", "make room, then run the same command again"
+            ) from problem
+        self._end += len(line)
         self.rows[row.key] = row
 
 
-def _lock(file: IO[bytes], path: Path) -> None:
+def _parse(path: Path, content: bytes) -> tuple[dict[str, Row], int]:
+    """Rows by key, and the length of the whole lines."""
+    rows: dict[str, Row] = {}
+    *lines, tail = content.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = Row.from_json(json.loads(line))
+        except (ValueError, AttributeError) as problem:
+            raise _foreign(path, number) from problem
+        rows[row.key] = row
+    if tail[: len(HEAD)] != HEAD[: len(tail)]:
+        raise _foreign(path, len(lines) + 1)
+    return rows, len(content) - len(tail)
+
+
+def _foreign(path: Path, number: int) -> DatasetError:
+    return DatasetError(f"{path}, line {number}: not a result of `omnidrop evaluate`", "choose another file with -o")
+
+
+def _lock(file: FileIO, path: Path) -> None:
     try:
         import fcntl
-    except ImportError:  # Windows: no advisory lock there, and two runs on one file are then the user's to avoid
+    except ImportError:  # Windows has no advisory locks; keeping two runs apart is the user's part there
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -140,10 +140,13 @@ def test_two_runs_on_one_file_refuse_each_other(tmp_path: Path) -> None:
 
 def test_other_files_and_other_models_are_refused(tmp_path: Path, clips: Clips, session: Session) -> None:
     path = tmp_path / "notes.jsonl"
-    path.write_text('{"my": "notes"}\n')
-    with pytest.raises(DatasetError, match="line 1: not a result"), Journal(path):
+    for notes in ('{"my": "notes"}\n', "a line without an end", '{"schema": 1, "batch": {}}\n'):
+        path.write_text(notes)
+        with pytest.raises(DatasetError, match="line 1: not a result"), Journal(path):
+            pass
+        assert path.read_text() == notes
+    with pytest.raises(UsageError, match="cannot be written"), Journal(tmp_path):
         pass
-    assert path.read_text() == '{"my": "notes"}\n'
 
     questions, path = videomme.read(datasets.videomme(tmp_path / "data", clips))[:2], tmp_path / "rows.jsonl"
     evaluate(make_run(videomme.BENCHMARK, "none"), questions[:1], session, path)

@@ -1,0 +1,171 @@
+"""The command as a user types it: files, exit codes, stdout, the paper's table."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from omnidrop_cli.commands.evaluate import evaluate
+from omnidrop_cli.engine.session import Session
+from omnidrop_cli.errors import DatasetError, OmnidropError, UsageError
+from omnidrop_cli.evaluate import benchmarks, fetch, paper
+from omnidrop_cli.model.random import tiny_thinker
+from tests.clips import Clips
+from tests.evaluate import datasets
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(Session, "load", classmethod(lambda cls, choice=None, observer=None: cls(tiny_thinker())))
+    monkeypatch.chdir(tmp_path)
+
+
+def call(*arguments: object) -> Result:
+    app = typer.Typer()
+    app.command()(evaluate)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_markdown_and_exit_code_3_with_broken_clips(tmp_path: Path, clips: Clips) -> None:
+    root = datasets.videomme(tmp_path / "data", clips)
+    result = call("Video-MME", "--data", root, "-m", "none,random@0.5", "--max-frames", 4, "--max-new-tokens", 2)
+    assert result.exit_code == 3
+    assert result.stdout.startswith("# Video-MME (without subtitles)\n")
+    assert "## By duration" in result.stdout
+    assert "| none → random@0.5 | 4 |" in result.stdout
+    assert "missing_04.mp4" in result.stderr
+    assert len((tmp_path / "videomme.jsonl").read_text().splitlines()) == 14
+
+
+def test_json_and_no_model_when_nothing_is_left(tmp_path: Path, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("dailyomni", "--data", datasets.dailyomni(tmp_path / "data", clips), "-o", "r.jsonl", "--json", "--max-frames", 4)
+    first = call(*arguments)
+    assert first.exit_code == 0, first.output
+    summary = json.loads(first.stdout)
+    assert summary["schema"] == 1
+    assert [arm["arm"] for arm in summary["arms"]] == ["none", "omnidrop@0.3"]
+    assert summary["arms"][0]["retention_after"] == 1.0
+    assert {group["value"] for group in summary["groups"]} == {"Event Sequence", "Inference", "30s", "Howto & Style"}
+
+    def no_model(*_: object) -> None:
+        raise OmnidropError("the model was loaded")
+
+    monkeypatch.setattr(Session, "load", no_model)
+    assert call(*arguments).stdout == first.stdout
+    assert isinstance(call(*arguments, "-m", "none,random").exception, OmnidropError)
+
+
+def test_exit_code_1_when_nothing_could_be_answered(tmp_path: Path, clips: Clips) -> None:
+    root = datasets.worldsense(tmp_path / "data", clips)
+    (root / "videos" / "vidAAAA1.mp4").unlink()
+    assert call("worldsense", "--data", root, "-m", "none").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "no benchmark named"),
+        (("videomee",), "unknown benchmark"),
+        (("avut", "-m", "none,none"), "given twice"),
+        (("--paper", "table9"), "unknown table"),
+    ],
+)
+def test_mistakes(arguments: tuple[str, ...], message: str) -> None:
+    error = call(*arguments).exception
+    assert isinstance(error, UsageError)
+    assert message in error.message
+
+
+def test_data_that_is_not_there() -> None:
+    error = call("avut").exception
+    assert isinstance(error, DatasetError)
+    assert "--data" in str(error.hint)
+    assert "--fetch" in str(error.hint)
+
+
+def test_limit_spreads_over_the_set(tmp_path: Path, clips: Clips) -> None:
+    benchmark = benchmarks.find("videomme")
+    root = datasets.videomme(tmp_path / "data", clips)
+    assert [question.id for question in benchmarks.questions(benchmark, root, 3)] == ["001-1", "002-1", "003-1"]
+    assert len(benchmarks.questions(benchmark, root, 99)) == 7
+
+
+def test_paper_table_before_and_after_an_evaluation(tmp_path: Path, clips: Clips) -> None:
+    bare = call("--paper", "omnidrop-table2").stdout
+    line = "omnidrop evaluate avut --data AVUT_DIR --model 7b --quant none --methods none,"
+    assert line in bare
+    assert "| OmniDrop, 20 % | 66.44 / - | 46.50 / - | 63.67 / - | 1.04 / - | 25.65 / - |" in bare
+    assert "| DASH, 20 % | - / - | - / - | 60.09 / - | - / - | - / - |" in bare
+    root = datasets.avut(tmp_path / "data", clips)
+    result = call("avut", "--data", root, "-m", "none,omnidrop@paper-20", "-o", "omnidrop-table2-avut.jsonl", "--max-frames", 4)
+    assert result.exit_code == 0, result.output
+    after = call("--paper", "omnidrop-table2").stdout
+    (row,) = [line for line in after.splitlines() if line.startswith("| OmniDrop, 20 %")]
+    assert row.startswith("| OmniDrop, 20 % | 66.44 / - | 46.50 / - | 63.67 / ")
+    assert "[" in row
+    assert "1.04 / -" not in row
+
+
+def test_paper_commands_leave_out_methods_that_are_not_here() -> None:
+    table = paper.OMNIDROP_TABLE_2
+    assert "dash" not in "".join(paper.commands(table, ["none", "omnidrop"]))
+    assert "dash@0.3" in paper.commands(table, ["none", "omnidrop", "dash"])[0]
+    assert "left out of the commands: dash, omnizip" in paper.markdown(table, ["none", "omnidrop"], lambda path: {})
+
+
+def test_fetch_unpacks_once_and_fails_clearly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    benchmark = benchmarks.find("dailyomni")
+    asked: list[tuple[str, list[str]]] = []
+
+    def download(repo: str, repo_type: str, local_dir: Path, allow_patterns: list[str]) -> None:
+        asked.append((repo, allow_patterns))
+        local_dir.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "clip.txt").write_text("clip")
+        with tarfile.open(local_dir / "Videos.tar", "w") as tar:
+            tar.add(tmp_path / "clip.txt", "Videos/a/a_video.mp4")
+        with zipfile.ZipFile(local_dir / "more.zip", "w") as zipped:
+            zipped.writestr("data/b.mp4", "clip")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    root = fetch.fetch(benchmark)
+    assert asked == [("liarliar/Daily-Omni", ["qa.json", "Videos.tar"])]
+    assert (root / "Videos" / "a" / "a_video.mp4").read_text() == (root / "data" / "b.mp4").read_text() == "clip"
+    (root / "Videos" / "a" / "a_video.mp4").unlink()
+    fetch.fetch(benchmark)
+    assert not (root / "Videos" / "a" / "a_video.mp4").exists()
+
+    def offline(*_: object, **__: object) -> None:
+        raise ConnectionError("Name or service not known\nand a long trace")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(DatasetError, match=r"cannot be fetched: Name or service not known$") as caught:
+        fetch.fetch(benchmark)
+    assert "hf download --repo-type dataset liarliar/Daily-Omni" in str(caught.value.hint)
+    (root / "bad.zip").write_text("no archive")
+    with pytest.raises(DatasetError, match="cannot be unpacked"):
+        fetch.unpack(root / "bad.zip", root)
+
+
+def test_archives_cannot_write_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    with tarfile.open(tmp_path / "evil.tar", "w") as tar:
+        tar.add(tmp_path / "x", "../outside.txt")
+    with pytest.raises(DatasetError):
+        fetch.unpack(tmp_path / "evil.tar", tmp_path / "in")
+    assert not (tmp_path / "outside.txt").exists()
+
+
+def test_the_command_imports_without_torch() -> None:
+    code = "import sys, omnidrop_cli.commands.evaluate; print({'torch', 'transformers', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert done.stdout.strip() == "set()"

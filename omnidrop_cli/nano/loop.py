@@ -49,7 +49,7 @@ def run(stage: Stage, plan: Plan, work: Path, say: Callable[[str], None] | None 
     """Train until `plan.steps`; False if stopped before. Takes up `work/<stage>.pt` where there is one."""
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     state_file = work / f"{stage.name}.pt"
-    step, spent = _resume(stage, state_file)
+    step, spent = resume(stage, state_file)
     score, losses, began, saved = Score(), [], time.perf_counter(), time.perf_counter()
     while step < plan.steps:
         rng = np.random.default_rng([plan.seed, step])
@@ -75,7 +75,8 @@ def run(stage: Stage, plan: Plan, work: Path, say: Callable[[str], None] | None 
     return True
 
 
-def _resume(stage: Stage, file: Path) -> tuple[int, float]:
+def resume(stage: Stage, file: Path) -> tuple[int, float]:
+    """Put a saved state back; the steps and seconds it has behind it, zeros where there is none. Raises `OmnidropError` if unreadable."""
     if not file.exists():
         return 0, 0.0
     try:

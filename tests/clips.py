@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def frame_index(frame: NDArray[np.uint8]) -> int:
     return sum(1 << bit for bit, x in enumerate(centres) if row[x] > 127)
 
 
-def pictures(count: int, height: int = 180, width: int = 320) -> Iterator[NDArray[np.uint8]]:
+def pictures(count: int, height: int = 180, width: int = 320) -> Frames:
     return (picture(i, height, width) for i in range(count))
 
 
@@ -155,17 +156,12 @@ def write(
         # Interleaved second by second, as a camera would write it: a reader meets both tracks early.
         jobs: list[tuple[float, Any, Any]] = []
         if video is not None and first is not None:
-            jobs += [(t, video, p) for t, p in _video_packets(video, _chain(first, pending), rate, times_s, delay_s)]
+            jobs += [(t, video, p) for t, p in _video_packets(video, chain([first], pending), rate, times_s, delay_s)]
         if audio is not None and sound is not None:
             jobs += [(t, audio, p) for t, p in _audio_packets(audio, sound)]
         for _, _, packet in sorted(jobs, key=lambda job: job[0]):
             out.mux(packet)
     return path
-
-
-def _chain(first: NDArray[np.uint8], rest: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-    yield first
-    yield from rest
 
 
 def _video_packets(

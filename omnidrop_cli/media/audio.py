@@ -67,99 +67,90 @@ def _read_plain(path: Path, start_s: float, end_s: float | None) -> Iterator[Sou
             convert = _Converter()
             while first < last and len(block := file.read(min(_BLOCK, last - first), dtype="float32", always_2d=True)):
                 first += len(block)
-                yield from convert.samples(block.mean(axis=1), file.samplerate)
+                yield from convert(block.mean(axis=1), file.samplerate)
             yield from convert.rest()
 
     return pieces()
 
 
 def _read_any(path: Path, start_s: float, end_s: float | None) -> Iterator[Sound]:
-    import av
-
+    """Any other track, frame by frame, each put where its time stamp says."""
     with open_media(path) as container:
         stream: Any = sound_track(container)  # the facts name one
         origin = origin_s(container)
         if start_s > _RUN_UP_S:
             container.seek(int((start_s - _RUN_UP_S + origin) / stream.time_base), stream=stream)
         convert = _Converter()
-        now: float | None = None  # where the next sample belongs, by the samples so far
-        for frame in _frames(container, stream, av.FFmpegError):
-            at = now or 0.0 if frame.pts is None else float(frame.pts * frame.time_base) - origin
+        now: float | None = None  # where the next sample belongs, going by those so far
+        for frame in _frames(container, stream):
+            at = (now or 0.0) if frame.pts is None else float(frame.pts * frame.time_base) - origin
             if end_s is not None and at >= end_s:
                 break
-            samples = _trimmed(frame, start_s - at)
-            if samples is not None:
-                # The first sample's distance from start_s, or a hole in the middle: silence either way.
-                silence = max(0.0, at - start_s) if now is None else at - now
-                if silence > (0 if now is None else _HOLE_S):
-                    yield from convert.rest()
-                    yield np.zeros(round(silence * SAMPLE_RATE_HZ), np.float32)
-                    now = at
-                now = max(at, start_s) if now is None else now
-                now += samples.samples / samples.sample_rate
-                yield from convert.frame(samples)
+            mono, rate = _mono(frame), frame.sample_rate
+            if (early := round((start_s - at) * rate)) > 0:
+                mono, at = mono[early:], at + early / rate
+            if not len(mono):
+                continue
+            silence_s = max(0.0, at - start_s) if now is None else at - now
+            if silence_s > (_HOLE_S if now is not None else 0.0):
+                yield from convert.rest()
+                yield np.zeros(round(silence_s * SAMPLE_RATE_HZ), np.float32)
+                now = at
+            now = (at if now is None else now) + len(mono) / rate
+            yield from convert(mono, rate)
         yield from convert.rest()
 
 
-def _frames(container: Any, stream: Any, damage: type[Exception]) -> Iterator[Any]:
+def _frames(container: Any, stream: Any) -> Iterator[Any]:
+    import av
+
     for packet in packets(container, stream):
         try:
             yield from stream.codec_context.decode(packet)
-        except damage:
-            continue
+        except av.FFmpegError:
+            continue  # a damaged packet; its time is filled with silence
     try:
         yield from stream.codec_context.decode(None)
-    except damage:
+    except av.FFmpegError:
         return
 
 
-def _trimmed(frame: Any, early_s: float) -> Any | None:
-    """`frame` without its first `early_s` seconds; None if nothing is left. Cut before resampling, so that sample 0 is exact."""
-    import av
-
-    skip = round(early_s * frame.sample_rate)
-    if skip <= 0:
-        return frame
-    if skip >= frame.samples:
-        return None
+def _mono(frame: Any) -> Sound:
+    """(samples,) mean over the channels, as librosa does it for Qwen. (swresample's own mix of float stereo is 3 dB louder, and clips.)"""
     planes = frame.to_ndarray()
-    step = 1 if frame.format.is_planar else frame.layout.nb_channels
-    rest = av.AudioFrame.from_ndarray(np.ascontiguousarray(planes[:, skip * step :]), format=frame.format.name, layout=frame.layout)
-    rest.sample_rate = frame.sample_rate
-    return rest
+    channels = planes if frame.format.is_planar else planes.reshape(-1, frame.layout.nb_channels).T
+    if planes.dtype.kind == "u":
+        channels = channels.astype(np.float32) - 128.0
+    scale = 1.0 if planes.dtype.kind == "f" else 1.0 / float(1 << (8 * planes.dtype.itemsize - 1))
+    mean: Sound = channels.mean(axis=0, dtype=np.float32) * np.float32(scale)
+    return mean
 
 
 class _Converter:
-    """Frames of any format in, 16 kHz mono out; survives a change of format in the middle of a track."""
+    """Mono of any rate in, 16 kHz out; survives a change of rate in the middle of a track."""
 
     def __init__(self) -> None:
         self._resampler: Any = None
-        self._format: tuple[str, str, int] | None = None
+        self._rate_hz = 0
 
-    def frame(self, frame: Any) -> Iterator[Sound]:
+    def __call__(self, mono: Sound, rate_hz: int) -> Iterator[Sound]:
         import av
 
-        now = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if now != self._format:
+        if rate_hz != self._rate_hz:
             yield from self.rest()
-            self._resampler, self._format = av.AudioResampler("flt", "mono", SAMPLE_RATE_HZ), now
-        frame.pts = None  # the resampler would judge time stamps; that is settled above
-        for piece in self._resampler.resample(frame):
-            yield piece.to_ndarray()[0]
-
-    def samples(self, mono: Sound, rate_hz: int) -> Iterator[Sound]:
-        import av
-
-        if rate_hz == SAMPLE_RATE_HZ:
+            self._rate_hz = rate_hz
+            self._resampler = None if rate_hz == SAMPLE_RATE_HZ else av.AudioResampler("flt", "mono", SAMPLE_RATE_HZ)
+        if self._resampler is None:
             yield mono
             return
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono[None]), format="flt", layout="mono")
         frame.sample_rate = rate_hz
-        yield from self.frame(frame)
+        for piece in self._resampler.resample(frame):
+            yield piece.to_ndarray()[0]
 
     def rest(self) -> Iterator[Sound]:
-        """What the filter still holds."""
+        """What the filter still holds; the next samples begin afresh."""
         if self._resampler is not None:
             for piece in self._resampler.resample(None):
                 yield piece.to_ndarray()[0]
-        self._resampler = self._format = None
+        self._resampler, self._rate_hz = None, 0

@@ -22,7 +22,7 @@ from omnidrop_cli.media.pictures import read_frames, read_index
 from omnidrop_cli.media.probe import has_cover, open_media, probe
 from omnidrop_cli.media.sampling import frame_count, frame_size, frames_on_display, sample_times
 from omnidrop_cli.observer import SILENT, Observer
-from omnidrop_cli.records import SAMPLE_RATE_HZ, Clip, MediaOptions, SourceFacts
+from omnidrop_cli.records import SAMPLE_RATE_HZ, Clip, MediaOptions, SourceFacts, VideoStream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +64,7 @@ def decode(path: str | Path, options: MediaOptions, observer: Observer = SILENT)
     with ThreadPoolExecutor(1, "omnidrop-sound") as pool:
         try:
             hearing = pool.submit(read_sound, path, facts, start_s, options.end_s, stop.is_set) if want_sound else None
-            pictures = _pictures(path, facts, options, observer) if want_pictures else None
+            pictures = _pictures(path, facts.video, options, observer) if facts.video is not None and options.use_video else None
             waveform = hearing.result() if hearing is not None else None
         finally:
             stop.set()  # an error or Ctrl-C must not wait for an hour of sound
@@ -90,28 +90,26 @@ def decode(path: str | Path, options: MediaOptions, observer: Observer = SILENT)
     )
 
 
-def _pictures(path: Path, facts: SourceFacts, options: MediaOptions, observer: Observer) -> _Pictures | None:
+def _pictures(path: Path, video: VideoStream, options: MediaOptions, observer: Observer) -> _Pictures | None:
     """Chooses moments, the frames on display then, and decodes those. None if there are none in the stretch."""
-    video = facts.video
-    assert video is not None  # the caller asks for pictures only where there is a track
     index = read_index(path, video.fps)
     inside = index.within(options.start_s, math.inf if options.end_s is None else options.end_s)
     if not len(inside):
         return None
     times = index.times_s[inside]
-    track_end_s = max(float(times[-1]) + index.frame_s, video.duration_s or 0.0)
-    if options.start_s >= track_end_s:
+    end_s = min(index.end_s, math.inf if options.end_s is None else options.end_s)
+    if options.start_s >= end_s:
         return None
-    first_s, end_s = max(float(times[0]), options.start_s), min(float(times[-1]) + index.frame_s, options.end_s or math.inf)
+    first_s = max(float(times[0]), options.start_s)
     rate = len(times) / max(end_s - first_s, index.frame_s)
     warnings = []
     if (late_s := first_s - options.start_s) > _LATE_S:
-        # Grid k of the prompt stands at k seconds: without these the pictures would be heard too early.
+        # Grid k of the prompt stands k seconds after the start: without these the pictures would come too early for the sound.
         warnings.append(f"the pictures begin {late_s:.1f} s after the sound; the first one stands for that time")
         first_s = options.start_s
     seconds = max(end_s - first_s, index.frame_s)
     count = frame_count(seconds, rate, options)
-    moments = sample_times(first_s, max(float(times[-1]), first_s), count)
+    moments = sample_times(first_s, max(float(times[-1]), end_s - index.frame_s, first_s), count)
     chosen = frames_on_display(times, moments)
     upright = (video.height, video.width) if video.rotation_deg % 180 == 0 else (video.width, video.height)
     size = frame_size(*upright, count, options)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,13 +28,23 @@ class Action(IntEnum):
     SHOW = 2
 
 
+class Row(NamedTuple):
+    """One packet; times in the track's ticks, None where it bears none."""
+
+    pts: int | None
+    duration: int | None
+    keyframe: bool
+    shown: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PacketIndex:
     """The packets of a picture track in decoding order; all arrays (n,).
 
     `pts` is int64 in the track's own ticks and unique; `times_s` are the same moments in seconds of the file; `keyframe` marks where
-    decoding may begin; `shown` is False for packets that the container hides (edit lists). `frame_s` is the usual length of a frame.
-    `timed` is False where the packets bear no times: `pts` then counts frames.
+    decoding may begin; `shown` is False for packets that the container hides (edit lists) or calls corrupt. `frame_s` is the usual
+    length of a frame, `end_s` the moment at which the last one leaves. `timed` is False where the packets bear no times: `pts` then
+    counts frames.
     """
 
     pts: NDArray[np.int64]
@@ -42,6 +52,7 @@ class PacketIndex:
     keyframe: NDArray[np.bool_]
     shown: NDArray[np.bool_]
     frame_s: float
+    end_s: float
     timed: bool
 
     def __len__(self) -> int:
@@ -57,9 +68,9 @@ class PacketIndex:
         return order[standing:][times[standing:] < end_s - 1e-6]
 
 
-def index_packets(rows: Sequence[tuple[int | None, bool, bool]], seconds_per_tick: float, origin_s: float, fps: float) -> PacketIndex:
-    """The index of (pts, is a key frame, is shown) rows in decoding order. `fps` stands in where there are no times."""
-    stamps = [row[0] for row in rows if row[0] is not None]
+def index_packets(rows: Sequence[Row], seconds_per_tick: float, origin_s: float, fps: float) -> PacketIndex:
+    """The index of `rows` in decoding order. `fps` stands in where there are no times."""
+    stamps = [row.pts for row in rows if row.pts is not None]
     timed = len(stamps) == len(rows)
     if timed:
         # Two packets of one time are one picture in two fields, or damage: the first stands for both.
@@ -71,12 +82,15 @@ def index_packets(rows: Sequence[tuple[int | None, bool, bool]], seconds_per_tic
         pts = np.arange(len(rows), dtype=np.int64)
         times = pts.astype(np.float64) / fps
     steps = np.diff(np.sort(times))
+    frame_s = float(np.median(steps)) if len(steps) else 1 / fps
+    last = int(times.argmax()) if len(rows) else -1
     return PacketIndex(
         pts=pts,
         times_s=times,
-        keyframe=np.array([row[1] for row in rows], bool),
-        shown=np.array([row[2] for row in rows], bool),
-        frame_s=float(np.median(steps)) if len(steps) else 1 / fps,
+        keyframe=np.array([row.keyframe for row in rows], bool),
+        shown=np.array([row.shown for row in rows], bool),
+        frame_s=frame_s,
+        end_s=float(times[last]) + max(frame_s, (rows[last].duration or 0) * seconds_per_tick) if len(rows) else 0.0,
         timed=timed,
     )
 

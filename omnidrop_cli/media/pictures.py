@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omnidrop_cli.media.packets import Action, PacketIndex, index_packets, plan
+from omnidrop_cli.media.packets import Action, PacketIndex, Row, index_packets, plan
 from omnidrop_cli.media.probe import open_media, origin_s, packets, picture_track
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def read_index(path: Path, fps: float) -> PacketIndex:
     """The index of a file's picture track. Nothing is decoded. May be empty."""
     with open_media(path) as container:
         stream: Any = picture_track(container)  # the facts name one
-        rows = [(p.pts, p.is_keyframe, not p.is_discard) for p in packets(container, stream)]
+        rows = [Row(p.pts, p.duration, p.is_keyframe, not (p.is_discard or p.is_corrupt)) for p in packets(container, stream)]
         return index_packets(rows, float(stream.time_base), origin_s(container), fps)
 
 

@@ -108,7 +108,7 @@ def check(name: str, value: Any, origin: str) -> Value:
     """`value` itself. Raises `UsageError` that names `origin` (a flag, a variable, a file) where it is none the key takes."""
     key = KEYS[name]
     if value is None or key.holds(value):
-        return float(value) if key.kind is float and value is not None else value  # type: ignore[no-any-return]  # one of Value
+        return float(value) if key.kind is float and value is not None else value
     shown = repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
     raise UsageError(f"{origin} is {shown}; it must be {key.allowed}", _hint(name, value))
 

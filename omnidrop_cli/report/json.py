@@ -1,0 +1,242 @@
+"""Reports as JSON, both ways, under a version number.
+
+Knows: the one shape of `ask --json`, of a batch row and of a saved report (docs/json.md). Does not know files or terminals. Fields are
+added without a new version; one that goes or changes its meaning raises `SCHEMA`.
+
+Units are in the names: `_s` seconds, `_mb` megabytes (1e6 bytes). Counts of a layer are `[text, audio, video]`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from omnidrop_cli.records import (
+    Answer,
+    AudioStream,
+    Comparison,
+    Counts,
+    Flops,
+    GenerationOptions,
+    Job,
+    LoadedModel,
+    MediaOptions,
+    Memory,
+    MethodChoice,
+    ModelChoice,
+    Report,
+    SourceFacts,
+    Timings,
+    Trace,
+    VideoStream,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SCHEMA = 1
+
+R = TypeVar("R")
+
+
+def to_dict(report: Report, *, kept: bool = False) -> dict[str, Any]:
+    """A report as plain values. `kept` adds which tokens each layer saw (`tokens.layers_survived`)."""
+    return {"schema": SCHEMA, "kind": "report", **_report(report, kept)}
+
+
+def comparison_to_dict(comparison: Comparison, *, kept: bool = False) -> dict[str, Any]:
+    """A comparison as plain values: both reports and what sets them apart. An infinite divergence is null."""
+    return {
+        "schema": SCHEMA,
+        "kind": "comparison",
+        "agreement": comparison.agreement,
+        "first_difference": comparison.first_difference,
+        "first_token_kl": comparison.first_token_kl if math.isfinite(comparison.first_token_kl) else None,
+        "full": _report(comparison.full, kept),
+        "pruned": _report(comparison.pruned, kept),
+    }
+
+
+def from_dict(value: Mapping[str, Any]) -> Report:
+    """The report back. Raises `ValueError` for another schema, another kind, or a missing field."""
+    return _read(value, "report", _to_report)
+
+
+def comparison_from_dict(value: Mapping[str, Any]) -> Comparison:
+    """The comparison back. Raises `ValueError` as `from_dict` does."""
+    return _read(value, "comparison", _to_comparison)
+
+
+def error_to_dict(media: str, question: str, error: BaseException) -> dict[str, Any]:
+    """A failure as a row of its own, in place of a report."""
+    about = {"type": type(error).__name__, "message": str(error), "hint": getattr(error, "hint", None)}
+    return {"schema": SCHEMA, "kind": "error", "media": {"asked": media}, "question": question, "error": about}
+
+
+# ---------------------------------------------------------------- writing
+
+
+def _report(report: Report, kept: bool) -> dict[str, Any]:
+    job, trace = report.job, report.trace
+    tokens: dict[str, Any] = {
+        "prompt": {**asdict(report.prompt), "total": report.prompt.total},
+        "generated": len(report.answer.token_ids),
+        "entering": [list(_row(counts)) for counts in trace.entering],
+        "leaving": [list(_row(counts)) for counts in trace.leaving],
+    }
+    if kept and trace.kept:
+        tokens["layers_survived"] = _runs(trace)
+    return {
+        "media": {
+            "asked": job.media,
+            **asdict(report.source),
+            "has_video": report.frames > 0,
+            "has_audio": report.audio_s > 0,
+            "start_s": report.clip_start_s,
+            "used_s": report.clip_duration_s,
+            "frames": report.frames,
+            "frame_size": list(report.frame_size) if report.frame_size else None,
+            "fps_effective": report.fps,
+            "audio_s": report.audio_s,
+        },
+        "question": job.question,
+        "answer": report.answer.text,
+        "finish_reason": report.answer.finish_reason,
+        "answer_token_ids": list(report.answer.token_ids),
+        "model": {**asdict(report.model), "reasons": list(report.model.reasons)},
+        "pruning": {
+            "method": report.method,
+            "options": dict(report.method_options),
+            "retention_entering": trace.retention_entering,
+            "retention_after": trace.retention_after,
+            "flops_full": report.flops.full,
+            "flops_pruned": report.flops.pruned,
+        },
+        "tokens": tokens,
+        "timing_s": {field.name.removesuffix("_s"): getattr(report.timings, field.name) for field in fields(Timings)},
+        "memory_mb": {field.name.removesuffix("_mb"): getattr(report.memory, field.name) for field in fields(Memory)},
+        "warnings": list(report.warnings),
+        "request": {
+            "system": job.system,
+            "media": asdict(job.media_options),
+            "model": asdict(job.model),
+            "method": {**_plain(job.method), "options": dict(job.method.options)},
+            "generation": {**asdict(job.generation), "stop": list(job.generation.stop)},
+        },
+    }
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    """A record's fields, one deep: `asdict` would copy mappings it cannot rebuild."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
+
+
+def _row(counts: Counts) -> tuple[int, int, int]:
+    return counts.text, counts.audio, counts.video
+
+
+def _runs(trace: Trace) -> list[list[int]]:
+    """[layers, tokens] pairs in prompt order: the next `tokens` prompt tokens are in the first `layers` of the kept sets.
+
+    Survivors of a layer are survivors of all before it, so one number per token says everything; neighbours share it often.
+    """
+    import numpy as np
+
+    depth = np.zeros(trace.prompt.total, np.int64)
+    for rows in trace.kept:
+        depth[rows] += 1
+    starts = np.flatnonzero(np.diff(depth, prepend=-1))
+    lengths = np.diff(starts, append=len(depth))
+    return [[int(depth[start]), int(length)] for start, length in zip(starts, lengths, strict=True)]
+
+
+# ---------------------------------------------------------------- reading
+
+
+def _read(value: Mapping[str, Any], kind: str, make: Any) -> Any:
+    if value.get("schema") != SCHEMA:
+        raise ValueError(f"this report has schema {value.get('schema')}; this version reads {SCHEMA}")
+    if value.get("kind") != kind:
+        raise ValueError(f"this is a {value.get('kind')}, not a {kind}")
+    try:
+        return make(value)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"this {kind} is incomplete: {error}") from error
+
+
+def _to_comparison(value: Mapping[str, Any]) -> Comparison:
+    kl = value["first_token_kl"]
+    return Comparison(
+        full=_to_report(value["full"]),
+        pruned=_to_report(value["pruned"]),
+        agreement=value["agreement"],
+        first_difference=value["first_difference"],
+        first_token_kl=math.inf if kl is None else kl,
+    )
+
+
+def _to_report(value: Mapping[str, Any]) -> Report:
+    media, pruning, request = value["media"], value["pruning"], value["request"]
+    model = _record(LoadedModel, value["model"], reasons=tuple(value["model"]["reasons"]))
+    return Report(
+        job=_job(media["asked"], value["question"], request),
+        model=model,
+        source=_record(SourceFacts, media, video=_optional(VideoStream, media["video"]), audio=_optional(AudioStream, media["audio"])),
+        clip_start_s=media["start_s"],
+        clip_duration_s=media["used_s"],
+        frames=media["frames"],
+        frame_size=None if media["frame_size"] is None else (media["frame_size"][0], media["frame_size"][1]),
+        fps=media["fps_effective"],
+        audio_s=media["audio_s"],
+        prompt=_record(Counts, value["tokens"]["prompt"]),
+        method=pruning["method"],
+        method_options=pruning["options"],
+        trace=_trace(pruning["method"], value["tokens"]),
+        answer=Answer(value["answer"], tuple(value["answer_token_ids"]), value["finish_reason"]),
+        timings=Timings(**{f"{name}_s": seconds for name, seconds in value["timing_s"].items() if f"{name}_s" in _names(Timings)}),
+        memory=Memory(**{name if name == "kind" else f"{name}_mb": size for name, size in value["memory_mb"].items()}),
+        flops=Flops(pruning["flops_full"], pruning["flops_pruned"]),
+        warnings=tuple(value["warnings"]),
+    )
+
+
+def _job(media: str, question: str, request: Mapping[str, Any]) -> Job:
+    return Job(
+        media=media,
+        question=question,
+        system=request["system"],
+        media_options=_record(MediaOptions, request["media"]),
+        model=_record(ModelChoice, request["model"]),
+        method=_record(MethodChoice, request["method"]),
+        generation=_record(GenerationOptions, request["generation"], stop=tuple(request["generation"]["stop"])),
+    )
+
+
+def _trace(method: str, tokens: Mapping[str, Any]) -> Trace:
+    entering, leaving = (tuple(Counts(*row) for row in tokens[name]) for name in ("entering", "leaving"))
+    kept = _kept(tokens["layers_survived"], len(entering) + 1) if "layers_survived" in tokens else ()
+    return Trace(method, _record(Counts, tokens["prompt"]), entering, leaving, kept)
+
+
+def _kept(runs: Sequence[Sequence[int]], sets: int) -> tuple[NDArray[np.int64], ...]:
+    import numpy as np
+
+    layers, lengths = np.array(runs, np.int64).reshape(-1, 2).T
+    depth = np.repeat(layers, lengths)
+    return tuple(np.flatnonzero(depth > index).astype(np.int64) for index in range(sets))
+
+
+def _record(cls: type[R], value: Mapping[str, Any], **replaced: Any) -> R:
+    """A record from a mapping that may hold more than its fields, so that an older version reads a newer report."""
+    return cls(**{name: value[name] for name in _names(cls) if name in value} | replaced)
+
+
+def _optional(cls: type[R], value: Mapping[str, Any] | None) -> R | None:
+    return None if value is None else _record(cls, value)
+
+
+def _names(cls: type) -> set[str]:
+    return {field.name for field in fields(cls)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -56,6 +57,9 @@ _IMAGE_BOUND = 768 * 28 * 28
 NANO_DIRECTORY = Path(__file__).parent.parent / "nano" / "assets"
 
 _HUB = {"7b": ("Qwen/Qwen2.5-Omni-7B", QWEN_7B), "3b": ("Qwen/Qwen2.5-Omni-3B", QWEN_3B)}
+
+HUB_NAMES = {name: source for name, (source, _) in _HUB.items()}
+"""Short names of hub repositories."""
 _RANDOM = {"7b": QWEN_7B, "3b": QWEN_3B}
 
 NAMES = ("auto", "nano", *_HUB, *(f"random:{name}" for name in _RANDOM))
@@ -63,6 +67,12 @@ NAMES = ("auto", "nano", *_HUB, *(f"random:{name}" for name in _RANDOM))
 
 AUTO_BYTES = {"7b": 11.5e9, "3b": 7.5e9}
 """Device memory from which `auto` takes a checkpoint in NF4: its weights and a minute of video (`memory.py`), with room to spare."""
+
+
+def copies_folder() -> Path:
+    """Where `omnidrop models quantize` keeps its copies: `omnidrop/models` under XDG_DATA_HOME, LOCALAPPDATA or ~/.local/share."""
+    base = os.environ.get("XDG_DATA_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
+    return (Path(base) if base else Path.home() / ".local" / "share") / "omnidrop" / "models"
 
 
 def resolve(choice: ModelChoice) -> ModelSpec:
@@ -83,6 +93,8 @@ def resolve(choice: ModelChoice) -> ModelSpec:
     path = Path(name).expanduser()
     if name and path.is_dir():
         return _directory(name, path)
+    if re.fullmatch(r"[\w-][\w.-]*", name) and (copy := copies_folder() / name).is_dir():
+        return _directory(name, copy)
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not name.endswith((".safetensors", ".gguf")):
         known = {source.lower(): geometry for source, geometry in _HUB.values()}
         return ModelSpec(name, "hub", name, QWEN_BOUNDS, known.get(name.lower()))
@@ -93,7 +105,7 @@ def resolve(choice: ModelChoice) -> ModelSpec:
     close = get_close_matches(name.lower(), NAMES, n=1)
     raise UsageError(
         f"unknown model {name!r}" + (f"; did you mean {close[0]}?" if close else ""),
-        f"one of {', '.join(NAMES)}, a hub repository (owner/name), or a directory",
+        f"one of {', '.join(NAMES)}, a hub repository (owner/name), a directory, or a quantised copy",
     )
 
 

@@ -9,7 +9,7 @@ Units are in the names: `_s` seconds, `_mb` megabytes (1e6 bytes). Counts of a l
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -156,7 +156,7 @@ def _runs(trace: Trace) -> list[list[int]]:
 # ---------------------------------------------------------------- reading
 
 
-def _read(value: Mapping[str, Any], kind: str, make: Any) -> Any:
+def _read(value: Mapping[str, Any], kind: str, make: Callable[[Mapping[str, Any]], R]) -> R:
     if value.get("schema") != SCHEMA:
         raise ValueError(f"this report has schema {value.get('schema')}; this version reads {SCHEMA}")
     if value.get("kind") != kind:

@@ -1,0 +1,97 @@
+"""Reports made by hand, of the size a real one has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from omnidrop_cli.records import (
+    Answer,
+    AudioStream,
+    Comparison,
+    Counts,
+    Flops,
+    GenerationOptions,
+    Job,
+    LoadedModel,
+    MediaOptions,
+    Memory,
+    MethodChoice,
+    ModelChoice,
+    Report,
+    SourceFacts,
+    Timings,
+    Trace,
+    VideoStream,
+)
+
+PROMPT = Counts(text=42, audio=150, video=864)
+
+
+def trace(keeps: list[int], prompt: Counts = PROMPT, method: str = "omnidrop") -> Trace:
+    """`keeps[0]` media tokens enter layer 0, `keeps[l + 1]` leave layer l; the first of each kind survive."""
+    is_audio = np.arange(prompt.total) < prompt.audio
+    sets = []
+    for keep in keeps:
+        audio = round(keep * prompt.audio / prompt.media) if prompt.media else 0
+        media = np.concatenate([np.arange(audio), prompt.audio + np.arange(keep - audio)])
+        sets.append(np.concatenate([media, np.arange(prompt.media, prompt.total)]).astype(np.int64))
+    counts = []
+    for rows in sets:
+        media = rows[rows < prompt.media]
+        counts.append(Counts(prompt.text, int(is_audio[media].sum()), int((~is_audio[media]).sum())))
+    return Trace(method, prompt, tuple(counts[:-1]), tuple(counts[1:]), tuple(sets))
+
+
+KEEPS = [451] * 4 + [440, 430, 380, 300, 220, 140, 80, 40, 29]
+
+
+def report(**changes: object) -> Report:
+    made = Report(
+        job=Job(
+            media="talk.mp4",
+            question="What is said?",
+            media_options=MediaOptions(end_s=6.0),
+            model=ModelChoice("7b"),
+            method=MethodChoice(keep=0.3, options={"beta": "20"}),
+            generation=GenerationOptions(stop=("\n\n",)),
+        ),
+        model=LoadedModel("7b", "Qwen/Qwen2.5-Omni-7B", "nf4", "cuda:0", "bfloat16", "sdpa", 12, "abc123", ("7b: 24 GB",), None),
+        source=SourceFacts(
+            "talk.mp4", "mov,mp4", 123_456, 7.5, VideoStream("h264", 1280, 720, 30.0, 7.5, 90, 225), AudioStream("aac", 48_000, 2, 7.5)
+        ),
+        clip_start_s=0.0,
+        clip_duration_s=6.0,
+        frames=12,
+        frame_size=(252, 448),
+        fps=2.0,
+        audio_s=6.0,
+        prompt=PROMPT,
+        method="omnidrop",
+        method_options={"keep": 0.3, "beta": 20.0, "shape": "sigmoid"},
+        trace=trace(KEEPS),
+        answer=Answer("The quick brown fox.", tuple(range(6)), "eos"),
+        timings=Timings(0.0, 0.21, 0.012, 14.2, 0.31, 0.104, 0.26, 14.8, 15.1),
+        memory=Memory(5123.0, 21.5, 60.6, 7123.4, "allocated on the GPU"),
+        flops=Flops(7_700_000_000_000, 2_300_000_000_000),
+        warnings=("the last 0.1 s of sound are missing",),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]  # field names
+
+
+def full_report() -> Report:
+    return report(
+        job=replace(report().job, method=MethodChoice("none")),
+        method="none",
+        method_options={},
+        trace=trace([PROMPT.media] * 13, method="none"),
+        answer=Answer("The quick brown fox jumps.", tuple(range(8)), "eos"),
+        timings=Timings(0.0, 0.21, 0.012, 14.2, 0.31, 0.412, 0.41, 15.1, 15.5),
+        memory=Memory(5123.0, 60.6, 60.6, 7500.0, "allocated on the GPU"),
+        flops=Flops(7_700_000_000_000, 7_700_000_000_000),
+    )
+
+
+def comparison() -> Comparison:
+    return Comparison(full_report(), report(), agreement=0.625, first_difference=5, first_token_kl=0.0312)

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omnidrop_cli.errors import DatasetError, UsageError
-from omnidrop_cli.evaluate import avut, dailyomni, videomme, worldsense
+from omnidrop_cli.evaluate import avut, dailyomni, nano, videomme, worldsense
 from omnidrop_cli.evaluate.fetch import directory
 from omnidrop_cli.evaluate.records import Benchmark, Question
 
-BENCHMARKS: dict[str, Benchmark] = {b.name: b for b in (videomme.BENCHMARK, worldsense.BENCHMARK, avut.BENCHMARK, dailyomni.BENCHMARK)}
+_ALL = (videomme.BENCHMARK, worldsense.BENCHMARK, avut.BENCHMARK, dailyomni.BENCHMARK, nano.BENCHMARK)
+BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
 
 
 def find(name: str) -> Benchmark:

@@ -41,11 +41,6 @@ def letter(answer: str, options: Sequence[str]) -> str | None:
     return quoted[0].strip()[0].upper() if len(quoted) == 1 and len(options) > 1 else None
 
 
-def words_agree(answer: str, gold: str) -> bool:
-    """An open answer is right if its words are the right ones; case, punctuation and articles aside."""
-    return _words(answer) == _words(gold)
-
-
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     matches = list(pattern.finditer(text))
     return matches[-1] if matches else None

@@ -38,8 +38,3 @@ def dailyomni(question: Question) -> str:
         f"Question: {question.text}\nChoices: {list(question.options)}\n"
         "Your answer should be a capital letter representing your choice: A, B, C, or D. Don't generate any other text.\n"
     )
-
-
-def plain(question: Question) -> str:
-    """The question as it stands, its options below it if it has any."""
-    return "\n".join((question.text, *question.options))

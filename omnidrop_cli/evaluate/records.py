@@ -1,6 +1,7 @@
 """What travels through an evaluation: a question, a benchmark, an arm, and the row that came out.
 
-Knows: their fields, and how a row becomes JSON and back. Does not know: any data set, the engine, statistics. Imports no torch.
+Knows: their fields, how a row becomes JSON and back, and how most benchmarks judge an answer. Does not know: any data set, the engine,
+statistics. Imports no torch.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from omnidrop_cli.evaluate.extract import letter
 from omnidrop_cli.records import MediaOptions, MethodChoice
 
 SCHEMA = 1
@@ -21,7 +23,7 @@ class Question:
     """One benchmark question.
 
     `options` are the lines shown to the model ("A. a dog"), empty for an open question; `answer` is the right letter, or the open
-    answer's words. `labels` are what accuracy is broken down by, in table order.
+    answer's words. `labels` are what accuracy is broken down by, in table order. Questions with the same `media` share a clip.
     """
 
     id: str
@@ -30,6 +32,12 @@ class Question:
     options: tuple[str, ...]
     answer: str
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def multiple_choice(question: Question, answer: str) -> tuple[str | None, bool]:
+    """The letter in an answer, and whether it is the right one."""
+    chosen = letter(answer, question.options)
+    return chosen, chosen == question.answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,8 @@ class Benchmark:
     """A benchmark and its protocol: how its files are read, and what the model is told.
 
     `read` turns a directory into questions and raises `DatasetError`; `prompt` is the user's turn; `system` None is Qwen's own system
-    prompt. `prepare`, where given, makes a question's clip on demand. `source` names the published protocol.
+    prompt. `judge` reads an answer: what was chosen (None: cannot be told), and whether it is right. `prepare`, where given, makes a
+    question's clip on demand and returns its path. `source` names the published protocol.
     """
 
     name: str
@@ -57,7 +66,8 @@ class Benchmark:
     system: str | None = None
     media_options: MediaOptions = field(default_factory=MediaOptions)
     hub: Hub | None = None
-    prepare: Callable[[Question], None] | None = None
+    judge: Callable[[Question, str], tuple[str | None, bool]] = multiple_choice
+    prepare: Callable[[Question], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +102,8 @@ class Measured:
 class Row:
     """One question under one arm: a line of the results file.
 
-    `prediction` is the letter read out of `answer`, None where none could be; `error` (type, message, hint) replaces both and `measured`.
+    `prediction` is what was read out of `answer` (a letter), None where nothing could be. `error` (type, message, hint) stands in for
+    both and for `measured`.
     """
 
     key: str

@@ -15,7 +15,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.errors import MediaError, OmnidropError, UsageError
-from omnidrop_cli.evaluate import extract
 from omnidrop_cli.evaluate.records import Arm, Benchmark, Measured, Question, Row
 from omnidrop_cli.observer import SILENT, Observer
 from omnidrop_cli.prune.methods import create
@@ -59,10 +58,14 @@ class Run:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def pending(run: Run, questions: Sequence[Question], journal: Journal) -> list[tuple[Question, tuple[Arm, ...]]]:
-    """Questions with the arms that have no answer yet, the questions of one clip together. Checks every arm: raises `UsageError`."""
+def check(run: Run) -> None:
+    """Raise `UsageError` for an arm whose method, preset or options do not exist."""
     for arm in run.arms:
         create(arm.choice)
+
+
+def pending(run: Run, questions: Sequence[Question], journal: Journal) -> list[tuple[Question, tuple[Arm, ...]]]:
+    """Questions with the arms that have no answer yet, the questions of one clip together."""
     order = {media: at for at, media in reversed(list(enumerate(question.media for question in questions)))}
     work = []
     for number, question in enumerate(sorted(questions, key=lambda question: order[question.media])):
@@ -101,16 +104,16 @@ def execute(
 def _clip_rows(run: Run, group: Sequence[tuple[Question, tuple[Arm, ...]]], session: Session, observer: Observer) -> Iterator[Row]:
     """All rows of one clip."""
     needs = frozenset[str]().union(*(create(arm.choice).needs for _, arms in group for arm in arms))
+    # A clip that cannot be made ends the run: it fails for want of a program, not for what it shows.
+    media = run.benchmark.prepare(group[0][0]) if run.benchmark.prepare else group[0][0].media
     read: Read | None = None
     broken: MediaError | None = None
     for question, arms in group:
         try:
             if broken is not None:
                 raise broken
-            if read is None and run.benchmark.prepare is not None:
-                run.benchmark.prepare(question)
             read = session.read(
-                run.job(question, arms[0]),
+                replace(run.job(question, arms[0]), media=media),
                 observer,
                 clip=read.clip if read else None,
                 features=read.features if read else None,
@@ -132,8 +135,7 @@ def _clip_rows(run: Run, group: Sequence[tuple[Question, tuple[Arm, ...]]], sess
 
 def _answered(run: Run, question: Question, arm: Arm, report: Report) -> Row:
     text = report.answer.text
-    chosen = extract.letter(text, question.options) if question.options else text.strip() or None
-    correct = chosen == question.answer if question.options else extract.words_agree(text, question.answer)
+    chosen, correct = run.benchmark.judge(question, text)
     measured = Measured(
         tokens=report.prompt.total,
         media_tokens=report.prompt.media,

@@ -14,6 +14,7 @@ from typing import Any
 
 from omnidrop_cli.evaluate import stats
 from omnidrop_cli.evaluate.records import Benchmark, Question, Row
+from omnidrop_cli.records import MediaOptions
 
 SCHEMA = 1
 """Version of the summary's JSON shape."""
@@ -91,6 +92,7 @@ class Summary:
     questions: int
     clips: int
     text_first: bool
+    media_options: MediaOptions
     model: Mapping[str, Any]
     arms: tuple[ArmSummary, ...]
     groups: tuple[Group, ...]
@@ -101,7 +103,9 @@ class Summary:
         return {"schema": SCHEMA, **asdict(self)}
 
 
-def summarise(benchmark: Benchmark, questions: Sequence[Question], answers: Answers, text_first: bool = False) -> Summary:
+def summarise(
+    benchmark: Benchmark, questions: Sequence[Question], answers: Answers, media_options: MediaOptions, text_first: bool = False
+) -> Summary:
     """The summary of `answers` to `questions`; questions without a row yet are left out of every figure."""
     good = {arm: {name: row for name, row in rows.items() if row.error is None} for arm, rows in answers.items()}
     model = next((row.model for rows in good.values() for row in rows.values()), {})
@@ -112,6 +116,7 @@ def summarise(benchmark: Benchmark, questions: Sequence[Question], answers: Answ
         questions=len(questions),
         clips=len({question.media for question in questions}),
         text_first=text_first,
+        media_options=media_options,
         model=model,
         arms=tuple(_arm(arm, list(rows.values()), len(answers[arm]) - len(rows)) for arm, rows in good.items()),
         groups=tuple(_groups(questions, good)),

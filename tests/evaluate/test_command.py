@@ -13,6 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from omnidrop_cli.commands._groups import grouped
 from omnidrop_cli.commands.evaluate import evaluate
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import DatasetError, OmnidropError, UsageError
@@ -30,7 +31,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def call(*arguments: object) -> Result:
     app = typer.Typer()
-    app.command()(evaluate)
+    app.command()(grouped(evaluate))
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
@@ -75,6 +76,9 @@ def test_exit_code_1_when_nothing_could_be_answered(tmp_path: Path, clips: Clips
         ((), "no benchmark named"),
         (("videomee",), "unknown benchmark"),
         (("avut", "-m", "none,none"), "given twice"),
+        (("avut", "-m", "none,omnidorp@0.3"), "unknown method"),
+        (("avut", "-m", "omnidrop@paper-25"), "no preset"),
+        (("avut", "--fetch", "--data", "."), "--fetch and --data"),
         (("--paper", "table9"), "unknown table"),
     ],
 )

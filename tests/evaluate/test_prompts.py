@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from omnidrop_cli.evaluate import prompts
 from omnidrop_cli.evaluate.avut import BENCHMARK as AVUT
 from omnidrop_cli.evaluate.dailyomni import BENCHMARK as DAILYOMNI
 from omnidrop_cli.evaluate.records import Question
@@ -46,7 +45,3 @@ def test_dailyomni_prints_the_choices_as_a_list() -> None:
     )
     assert DAILYOMNI.system is None
     assert DAILYOMNI.max_new_tokens == 10
-
-
-def test_plain() -> None:
-    assert prompts.plain(QUESTION) == "What is heard?\nA. a dog\nB. the cat's bell\nC. rain\nD. no"

@@ -157,11 +157,6 @@ def test_other_files_and_other_models_are_refused(tmp_path: Path, clips: Clips, 
         evaluate(make_run(videomme.BENCHMARK, "none"), questions, session, path)
 
 
-def test_arms_are_checked_before_anything_runs(tmp_path: Path) -> None:
-    with Journal(tmp_path / "rows.jsonl") as journal, pytest.raises(UsageError, match="unknown method"):
-        pending(make_run(videomme.BENCHMARK, "none,omnidorp@0.3"), [], journal)
-
-
 def test_questions_of_a_clip_stand_together_and_arms_take_turns(tmp_path: Path) -> None:
     questions = [Question(str(at), f"clip{at % 3}.mp4", "?", ("A. a", "B. b"), "A") for at in range(6)]
     with Journal(tmp_path / "rows.jsonl") as journal:
@@ -187,7 +182,7 @@ def test_other_layouts_end_to_end(tmp_path: Path, clips: Clips, session: Session
     rows = evaluate(run, questions, session, tmp_path / "rows.jsonl")
     assert len(rows) == count * 3
     answers = {arm.label: {question.id: rows[run.key(question, arm)] for question in questions} for arm in run.arms}
-    made = summary.summarise(module.BENCHMARK, questions, answers)
+    made = summary.summarise(module.BENCHMARK, questions, answers, run.media_options)
     assert [arm.arm for arm in made.arms] == METHODS.split(",")
     text = tables.markdown(made)
     assert all(f"| {name} |" in text for name in METHODS.split(","))

@@ -1,0 +1,68 @@
+"""The nano benchmark: made-up clips and questions for the built-in model.
+
+Knows: how `nano.bench` names its questions, and that a clip is made when it is first asked about (once, in the cache or in --data).
+Does not know how clips are drawn or answers judged. Questions are mostly open; multiple choice comes in the other benchmarks' wordings.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omnidrop_cli.evaluate.records import Benchmark, Question
+
+if TYPE_CHECKING:
+    from omnidrop_cli.nano.bench import BenchQuestion
+
+
+def read(root: Path) -> list[Question]:
+    """All questions; their clips will lie in `root`. Raises `OmnidropError` where the installation has no benchmark."""
+    return [
+        Question(
+            id=question.id,
+            media=str(root / question.clip),
+            text=question.question,
+            options=(),
+            answer=question.answer,
+            labels={
+                "category": question.category,
+                "length": f"{question.duration_s:02.0f} s",
+                "needle": "needle in a long clip" if question.needle else "anywhere",
+            },
+        )
+        for question in _recipe().values()
+    ]
+
+
+def prepare(question: Question) -> str:
+    """Make the question's clip unless it is there; its path. Raises `OmnidropError` with what to install."""
+    from omnidrop_cli.nano import bench
+
+    return str(bench.make_clip(_recipe()[question.id], Path(question.media).parent))
+
+
+def judge(question: Question, answer: str) -> tuple[str | None, bool]:
+    """The answer as given, and whether the benchmark counts it as right."""
+    from omnidrop_cli.nano import bench
+
+    return answer.strip() or None, bench.is_right(_recipe()[question.id], answer)
+
+
+@lru_cache(maxsize=1)
+def _recipe() -> dict[str, BenchQuestion]:
+    from omnidrop_cli.nano import bench
+
+    return {question.id: question for question in bench.questions()}
+
+
+BENCHMARK = Benchmark(
+    name="nano",
+    title="nano: a made-up world for the built-in model",
+    read=read,
+    prompt=lambda question: question.text,
+    max_new_tokens=32,
+    source="fixed questions about synthetic clips, unseen voices; says nothing about other models or the real world",
+    prepare=prepare,
+    judge=judge,
+)

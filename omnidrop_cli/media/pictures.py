@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _LEAP = 256
 """Packets in a row that are worth a seek rather than reading on."""
 
+_QUALITY = 0x4 | 0x40000 | 0x2000 | 0x4000
+"""SWS_BICUBIC, SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT, SWS_FULL_CHR_H_INP (libswscale/swscale.h); PyAV names the last three since 18."""
+
 
 def read_index(path: Path, fps: float) -> PacketIndex:
     """The index of a file's picture track. Nothing is decoded. May be empty."""
@@ -117,14 +120,13 @@ def _shrinker(size: tuple[int, int], rotation_deg: int) -> Callable[[Any], NDArr
     matters: against torch's antialiased bicubic on the full-size RGB frame it gives 37-39 dB, the area filter 36-38 dB, and either
     without it 29 dB.
     """
-    from av.video.reformatter import Interpolation, VideoReformatter
+    from av.video.reformatter import VideoReformatter
 
-    quality = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
     reformatter = VideoReformatter()
     height, width = size if rotation_deg % 180 == 0 else size[::-1]
 
     def shrink(frame: Any) -> NDArray[np.uint8]:
-        small = reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation=quality).to_ndarray()
+        small = reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation=_QUALITY).to_ndarray()
         upright: NDArray[np.uint8] = np.rot90(small, rotation_deg // 90)
         return upright.transpose(2, 0, 1)
 

@@ -103,8 +103,8 @@ def has_cover(container: InputContainer) -> bool:
 
 
 def origin_s(container: InputContainer) -> float:
-    """The time stamp that counts as second zero: streams may start anywhere (MPEG-TS), and later than each other."""
-    return (container.start_time or 0) * MICROSECOND
+    """The time stamp that counts as second zero: a file's clock may start anywhere (MPEG-TS). What lies before 0 only primes decoders."""
+    return max(0, container.start_time or 0) * MICROSECOND
 
 
 def packets(container: InputContainer, stream: Any) -> Iterator[Any]:

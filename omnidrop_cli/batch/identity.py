@@ -85,7 +85,7 @@ def key(job: Job, content: str, model: str, name: str | None = None) -> str:
         "system": job.system,
         "media": asdict(job.media_options),
         "model": [model, job.model.revision, job.model.quant, job.model.dtype],
-        "method": asdict(job.method),
+        "method": [job.method.name, job.method.keep, job.method.preset, dict(job.method.options), job.method.seed],
         "generation": asdict(job.generation),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

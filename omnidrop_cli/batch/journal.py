@@ -14,11 +14,13 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from omnidrop_cli.errors import OmnidropError, UsageError
+from omnidrop_cli.report.plain import escape_json
 
 Row = dict[str, Any]
 
@@ -27,6 +29,21 @@ HEAD = b'{"schema": '
 
 
 _FIELDS = {"key", "id", "path", "size", "mtime_ns", "content"}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a file of answers tells about questions and clips."""
+
+    done: dict[str, bool] = field(default_factory=dict)
+    """Key → whether its last row holds an answer (False: an error)."""
+    contents: dict[tuple[str, int, int], str] = field(default_factory=dict)
+    """(path, size, mtime_ns) → content id, of every clip in the file."""
+
+    def note(self, row: Mapping[str, Any]) -> None:
+        batch = row["batch"]
+        self.done[batch["key"]] = "error" not in row
+        self.contents[batch["path"], batch["size"], batch["mtime_ns"]] = batch["content"]
 
 
 class Journal:
@@ -39,10 +56,7 @@ class Journal:
         disk refuses.
         """
         self.path = Path(path)
-        self.done: dict[str, bool] = {}
-        """Key → whether its last row holds an answer (False: an error)."""
-        self.contents: dict[tuple[str, int, int], str] = {}
-        """(path, size, mtime_ns) → content id, of every clip in the file."""
+        self.known = Known()
         self._fd = _open(self.path)
         try:
             _lock(self._fd, self.path)
@@ -63,7 +77,7 @@ class Journal:
             os.ftruncate(self._fd, self._end)
             raise OmnidropError(f"{self.path} cannot be written: {error.strerror}", "make room, then run the same command again") from error
         self._end += len(line)
-        self._note(row)
+        self.known.note(row)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -74,11 +88,6 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _note(self, row: Mapping[str, Any]) -> None:
-        batch = row["batch"]
-        self.done[batch["key"]] = "error" not in row
-        self.contents[batch["path"], batch["size"], batch["mtime_ns"]] = batch["content"]
-
     def _mend(self) -> int:
         """Read every row, cut off a torn last one; the file's length afterwards."""
         end = 0
@@ -86,11 +95,11 @@ class Journal:
             for number, line in enumerate(handle, 1):
                 row = decode(line)
                 if row is not None:
-                    self._note(row)
+                    self.known.note(row)
                     end += len(line)
-                    if not line.endswith(b"\n"):
+                    if not line.endswith(b"\n"):  # whole but for its end; reading on would find what is written here
                         os.write(self._fd, b"\n")
-                        end += 1
+                        return end + 1
                 elif not line.endswith(b"\n") and _is_torn(line):
                     os.ftruncate(self._fd, end)
                     os.fsync(self._fd)
@@ -100,8 +109,8 @@ class Journal:
 
 
 def encode(row: Mapping[str, Any]) -> bytes:
-    """A row as one line. Half characters of undecodable file names become JSON escapes, so the line is valid UTF-8."""
-    line = json.dumps(row, ensure_ascii=False).encode("utf-8", errors="backslashreplace")
+    """A row as one line, harmless on a terminal, and UTF-8 whatever bytes a file name holds."""
+    line = escape_json(json.dumps(row, ensure_ascii=False, allow_nan=False)).encode()
     if not line.startswith(HEAD):
         raise ValueError("a row begins with its schema")
     return line + b"\n"
@@ -135,6 +144,15 @@ def read(path: str | Path) -> Iterator[Row]:
                 yield json.loads(handle.readline())
     except OSError as error:
         raise OmnidropError(f"{path} cannot be read: {error.strerror}", "check the path and its permissions") from error
+
+
+def look(path: str | Path) -> Known:
+    """What a file tells, without opening it for writing; nothing where there is none. Raises as `read` does."""
+    known = Known()
+    if Path(path).exists():
+        for row in read(path):
+            known.note(row)
+    return known
 
 
 def set_aside(path: str | Path) -> Path | None:

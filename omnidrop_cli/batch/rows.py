@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from omnidrop_cli.errors import OmnidropError
+from omnidrop_cli.report.json import error_to_dict, to_dict
 
 if TYPE_CHECKING:
     from omnidrop_cli.batch.identity import Stamp
@@ -40,23 +40,12 @@ class Work:
 
 def answered(task: Task, report: Report) -> Row:
     """The row of an answer: the object that `ask --json` prints, and the batch part."""
-    from omnidrop_cli.report.json import SCHEMA, report_to_dict
-
-    return {"schema": SCHEMA, "batch": _batch(task), **report_to_dict(report)}
+    return {**to_dict(report), "batch": _batch(task)}
 
 
 def failed(task: Task, error: BaseException) -> Row:
     """The row of a failure, whatever failed."""
-    from omnidrop_cli.report.json import SCHEMA
-
-    message = error.message if isinstance(error, OmnidropError) else (str(error).strip() or type(error).__name__)
-    return {
-        "schema": SCHEMA,
-        "batch": _batch(task),
-        "media": {"path": task.job.media},
-        "question": task.job.question,
-        "error": {"type": type(error).__name__, "message": message, "hint": error.hint if isinstance(error, OmnidropError) else None},
-    }
+    return {**error_to_dict(task.job.media, task.job.question, error), "batch": _batch(task)}
 
 
 def _batch(task: Task) -> dict[str, str | int | None]:

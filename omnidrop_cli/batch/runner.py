@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from omnidrop_cli.batch.distribute import Crew
     from omnidrop_cli.batch.interrupt import Interrupt
     from omnidrop_cli.batch.jobs import Group
-    from omnidrop_cli.batch.journal import Journal, Row
+    from omnidrop_cli.batch.journal import Journal, Known, Row
     from omnidrop_cli.batch.worker import Worker
     from omnidrop_cli.model.registry import ModelSpec
 
@@ -30,8 +30,8 @@ T = TypeVar("T")
 class Watcher(Observer):
     """What a batch tells the outside; ignores everything, subclasses draw."""
 
-    def skipped(self, count: int) -> None:
-        """`count` questions were answered (or had failed) in an earlier run."""
+    def skipped(self, media: str, count: int) -> None:
+        """`count` questions about a clip were answered (or had failed) in an earlier run."""
 
     def clip(self, media: str) -> None:
         """A clip is in work."""
@@ -61,14 +61,12 @@ class Outcome:
 class Plan:
     """Which questions are open, found out clip by clip: a long list starts at once, and finished clips are not even opened."""
 
-    def __init__(self, groups: Sequence[Group], spec: ModelSpec, journal: Journal | None, *, retry_failed: bool = False) -> None:
+    def __init__(self, groups: Sequence[Group], spec: ModelSpec, known: Known, *, retry_failed: bool = False) -> None:
         self.total = sum(len(group) for group in groups)
         self.earlier = self.failed = 0
         """Questions met so far that an earlier run answered, or tried in vain."""
         self._groups, self._model = groups, model_id(spec)
-        self._done = {} if journal is None else journal.done
-        self._contents = {} if journal is None else journal.contents
-        self._retry = retry_failed
+        self._known, self._retry = known, retry_failed
         self._seen: Counter[str] = Counter()
 
     def works(self, watcher: Watcher, limit: int | None = None) -> Iterator[Work]:
@@ -77,7 +75,7 @@ class Plan:
         for group in self._groups:
             tasks = [task for task in self._tasks(group) if self._is_open(task)]
             if len(tasks) < len(group):
-                watcher.skipped(len(group) - len(tasks))
+                watcher.skipped(group[0].job.media, len(group) - len(tasks))
             if room is not None:
                 tasks = tasks[:room]
                 room -= len(tasks)
@@ -87,7 +85,7 @@ class Plan:
                 return
 
     def _tasks(self, group: Group) -> Iterator[Task]:
-        of_clip = stamp(group[0].job.media, self._contents)
+        of_clip = stamp(group[0].job.media, self._known.contents)
         for asked in group:
             name = key(asked.job, of_clip.content, self._model, asked.id)
             self._seen[name] += 1
@@ -95,7 +93,7 @@ class Plan:
             yield Task(asked.job, of_clip, name if copy == 1 else f"{name}-{copy}", asked.id)
 
     def _is_open(self, task: Task) -> bool:
-        good = self._done.get(task.key)
+        good = self._known.done.get(task.key)
         if good is None or (self._retry and not good):
             return True
         if good:

@@ -73,5 +73,6 @@ def test_missing_file_gets_another_content_once_it_is_there(tmp_path: Path) -> N
     path = tmp_path / "f"
     absent = stamp(str(path), {})
     path.write_bytes(b"one")
-    assert absent.content.startswith("unreadable") and stamp(str(path), {}).content != absent.content
+    assert absent.content.startswith("unreadable")
+    assert stamp(str(path), {}).content != absent.content
     assert stamp("https://example.org/a", {}).content == "url:https://example.org/a"

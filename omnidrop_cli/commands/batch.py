@@ -1,0 +1,219 @@
+"""`omnidrop batch`: many clips, many questions, one file of answers that survives anything.
+
+Knows: flags, progress, exit codes, the command that resumes. Does not know how rows are made or kept (`batch/`).
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from omnidrop_cli.commands._groups import grouped
+from omnidrop_cli.commands._output import ConsoleFlags, check_target, stderr_console, write_file, write_stdout
+from omnidrop_cli.commands.options import OUTPUT, GenerationFlags, MediaFlags, MethodFlags, ModelFlags, read_question
+from omnidrop_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
+from omnidrop_cli.records import Job
+from omnidrop_cli.report.plain import clean, one_line
+
+if TYPE_CHECKING:
+    from omnidrop_cli.batch.jobs import Group
+    from omnidrop_cli.batch.journal import Journal
+    from omnidrop_cli.batch.runner import Outcome, Plan, Watcher
+    from omnidrop_cli.model.registry import ModelSpec
+
+SCALE, INPUT = "Scale", "Input"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchConsoleFlags(ConsoleFlags):
+    """Here -q is a question, as in `-q QUESTION`; quietness has its long name only."""
+
+    quiet: Annotated[bool, typer.Option("--quiet", rich_help_panel=OUTPUT, help="Errors and the summary only.")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class InputFlags:
+    """What is asked, about which clips."""
+
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Files, folders (searched recursively), globs, list files (.txt, .m3u; - is stdin), http(s) addresses.",
+            metavar="PATH...",
+            show_default=False,
+        ),
+    ] = None
+    question: Annotated[
+        list[str] | None,
+        typer.Option("--question", "-q", metavar="QUESTION", rich_help_panel=INPUT, help="What to ask of every clip. Repeatable."),
+    ] = None
+    input: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="FILE",
+            rich_help_panel=INPUT,
+            help='JSON lines: {"media", "question", "id", "system", "start", "end"}.',
+        ),
+    ] = None
+    limit: Annotated[int | None, typer.Option("--limit", min=1, rich_help_panel=INPUT, help="Ask so many open questions, then stop.")] = (
+        None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KeepingFlags:
+    """Where answers go, and which of an earlier run count."""
+
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", rich_help_panel=OUTPUT, help="JSON lines, one per question, appended as they come."),
+    ] = Path("answers.jsonl")
+    export: Annotated[
+        list[Path] | None,
+        typer.Option("--export", metavar="FILE", rich_help_panel=OUTPUT, help="At the end, write all answers as .csv or .md. Repeatable."),
+    ] = None
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", rich_help_panel=OUTPUT, help="Ask again where an earlier run failed.")] = (
+        False
+    )
+    force: Annotated[
+        bool, typer.Option("--force", rich_help_panel=OUTPUT, help="Begin anew; the file there is set aside as FILE.old-1.")
+    ] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", rich_help_panel=OUTPUT, help="List the open questions on stdout; run nothing.")] = (
+        False
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleFlags:
+    """How many models answer, and where."""
+
+    devices: Annotated[
+        str | None,
+        typer.Option("--devices", metavar="LIST", rich_help_panel=SCALE, help="A model on each: 0,1 or all (GPUs), or cpu,cpu."),
+    ] = None
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="ADDRESS",
+            rich_help_panel=SCALE,
+            help="Workers on Ray: auto, local, or host:port. Needs omnidrop-cli[ray].",
+        ),
+    ] = None
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, rich_help_panel=SCALE, help="Workers on the cluster.  [default: one per GPU]")
+    ] = None
+
+
+@grouped
+def batch(
+    what: InputFlags,
+    keeping: KeepingFlags,
+    scale: ScaleFlags,
+    media: MediaFlags,
+    method: MethodFlags,
+    model: ModelFlags,
+    generation: GenerationFlags,
+    console: BatchConsoleFlags,
+) -> None:
+    """Ask many clips many questions; answers are appended to a file, and the same command resumes.
+
+    A clip that cannot be read becomes a row with an error, and the run goes on. Exit code 0: every question has an answer; 3: some
+    failed; 130: interrupted.
+
+    Examples:  omnidrop batch interviews/ -q "Who speaks?" -q "About what?" -o answers.jsonl   ·
+    omnidrop batch -i questions.jsonl -o answers.jsonl --export answers.csv   ·   omnidrop batch "**/*.mp4" -q "What is said?" --devices 0,1
+    """
+    from omnidrop_cli.batch.formats import writer_for
+    from omnidrop_cli.batch.jobs import gather
+    from omnidrop_cli.batch.journal import Journal, read, set_aside
+    from omnidrop_cli.batch.runner import Plan
+    from omnidrop_cli.commands._batch_progress import BatchScreen
+    from omnidrop_cli.model.registry import resolve
+
+    if scale.devices is not None and scale.cluster is not None:
+        raise UsageError("--devices and --cluster both say where the models run", "give one of them")
+    exports = [(path, writer_for(path)) for path in keeping.export or ()]
+    for path, _ in exports:
+        check_target(path)
+    if keeping.output.suffix.lower() in (".csv", ".md"):
+        raise UsageError(f"answers are kept as JSON lines, not in {keeping.output}", f"-o answers.jsonl --export {keeping.output}")
+    template = Job("", "", generation.system, media.record(), model.record(), method.record(), generation.record(method.seed))
+    groups = gather(what.paths or [], [read_question(question) for question in what.question or ()], template, what.input)
+    spec = resolve(template.model)
+    if keeping.dry_run:
+        _dry_run(groups, spec, keeping, what.limit)
+        return
+    old = set_aside(keeping.output) if keeping.force else None
+    with Journal(keeping.output) as journal, BatchScreen(console, groups) as watcher:
+        if old is not None:
+            watcher.warn(f"the answers of before are in {old}")
+        if spec.notice is not None:
+            watcher.warn(spec.notice)
+        plan = Plan(groups, spec, journal.known, retry_failed=keeping.retry_failed)
+        outcome = _run(plan, journal, watcher, template, scale, what.limit)
+    for path, pieces in exports:
+        write_file(path, "".join(pieces(read(keeping.output))))
+    _finish(outcome, keeping, console)
+
+
+def _run(plan: Plan, journal: Journal, watcher: Watcher, template: Job, scale: ScaleFlags, limit: int | None) -> Outcome:
+    from omnidrop_cli.batch.interrupt import Interrupt
+    from omnidrop_cli.batch.runner import Runner
+    from omnidrop_cli.batch.worker import Worker
+
+    with ExitStack() as stack:
+        stop = stack.enter_context(Interrupt(watcher.finishing))
+        runner = Runner(plan, journal, watcher, stop)
+        if scale.devices is not None:
+            from omnidrop_cli.batch.processes import Processes, devices
+
+            names = devices(scale.devices)
+            return runner.apart(stack.enter_context(Processes(template.model, names)), len(names), limit)
+        if scale.cluster is not None:
+            from omnidrop_cli.batch.cluster import Cluster
+
+            cluster = stack.enter_context(Cluster(template.model, scale.cluster, scale.workers))
+            return runner.apart(cluster, cluster.size, limit)
+        return runner.here(lambda: Worker(template.model, watcher), limit)
+
+
+def _dry_run(groups: list[Group], spec: ModelSpec, keeping: KeepingFlags, limit: int | None) -> None:
+    from omnidrop_cli.batch.journal import Known, look
+    from omnidrop_cli.batch.runner import Plan, Watcher
+
+    plan = Plan(groups, spec, Known() if keeping.force else look(keeping.output), retry_failed=keeping.retry_failed)
+    for work in plan.works(Watcher(), limit):
+        for task in work.tasks:
+            write_stdout(f"{one_line(task.job.media)}\t{one_line(task.job.question)}\n")
+
+
+def _finish(outcome: Outcome, keeping: KeepingFlags, console: BatchConsoleFlags) -> None:
+    """The summary, what to do next, and the exit code."""
+    done = f"{outcome.answered} answered, {outcome.failed} failed"
+    earlier = f", {outcome.earlier} answered before" if outcome.earlier else ""
+    left = f", {outcome.left} open" if outcome.left else ""
+    lines = [f"{keeping.output}: {done}{earlier}{left}"]
+    if outcome.left:
+        lines += ["to go on:", f"  {resume_command(sys.argv[1:])}"]
+    elif outcome.failed:
+        lines.append("--retry-failed asks the failed ones again")
+    for line in lines:
+        stderr_console(console).print(clean(line), soft_wrap=True)
+    if outcome.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if outcome.failed:
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+def resume_command(arguments: list[str]) -> str:
+    """The command that goes on: the same one, but not from the beginning again."""
+    return shlex.join(["omnidrop", *(word for word in arguments if word != "--force")])

@@ -1,0 +1,198 @@
+"""A batch on a tiny random thinker and real clips: shared towers, error rows, resume, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omnidrop_cli.batch import worker as worker_module
+from omnidrop_cli.batch.interrupt import Interrupt
+from omnidrop_cli.batch.jobs import gather
+from omnidrop_cli.batch.journal import Journal, Row, read
+from omnidrop_cli.batch.runner import Outcome, Plan, Runner, Watcher
+from omnidrop_cli.batch.worker import DeviceLost, Worker
+from omnidrop_cli.engine import session as session_module
+from omnidrop_cli.errors import EXIT_FAILED, ModelError
+from omnidrop_cli.model.random import tiny_thinker
+from omnidrop_cli.model.registry import resolve
+from omnidrop_cli.records import GenerationOptions, Job, ModelChoice
+from omnidrop_cli.report.json import from_dict
+from tests.model.checkpoints import write_plain
+
+Clips = Mapping[str, Path]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = write_plain(tiny_thinker(), tmp_path_factory.mktemp("tiny"))
+    (directory / "preprocessor_config.json").write_text('{"min_pixels": 3136, "max_pixels": 12544}')
+    return directory
+
+
+@pytest.fixture
+def folder(clips: Clips, tmp_path: Path) -> Path:
+    """Two good clips and one that is none."""
+    place = tmp_path / "clips"
+    place.mkdir()
+    for name, clip in {"a.mp4": "speech_video", "b.mp4": "text_mp4", "c.wav": "wav"}.items():
+        shutil.copy(clips[clip], place / name)
+    return place
+
+
+class Setup:
+    """One batch that can be run again and again."""
+
+    def __init__(self, checkpoint: Path, folder: Path, output: Path) -> None:
+        self.template = Job("", "", model=ModelChoice(str(checkpoint)), generation=GenerationOptions(max_new_tokens=3))
+        self.folder, self.output = folder, output
+
+    def run(
+        self, *questions: str, watcher: Watcher | None = None, limit: int | None = None, retry_failed: bool = False, **changes: Any
+    ) -> Outcome:
+        template = replace(self.template, **changes)
+        groups = gather([str(self.folder)], questions or ("who?",), template)
+        with Journal(self.output) as journal, Interrupt() as stop:
+            plan = Plan(groups, resolve(template.model), journal.known, retry_failed=retry_failed)
+            return Runner(plan, journal, watcher or Watcher(), stop).here(lambda: Worker(template.model), limit)
+
+    @property
+    def rows(self) -> list[Row]:
+        return [json.loads(line) for line in self.output.read_text().splitlines()]
+
+
+@pytest.fixture
+def batch(checkpoint: Path, folder: Path, tmp_path: Path) -> Setup:
+    return Setup(checkpoint, folder, tmp_path / "answers.jsonl")
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one whenever the towers run."""
+    runs: list[int] = []
+    towers = session_module.encode_media
+    monkeypatch.setattr(session_module, "encode_media", lambda *a, **k: runs.append(1) or towers(*a, **k))
+    return runs
+
+
+def test_questions_share_towers_and_a_bad_clip_is_a_row(batch: Setup, encoded: list[int]) -> None:
+    outcome = batch.run("who?", "what?")
+    assert outcome == Outcome(total=6, answered=4, failed=2, earlier=0)
+    assert len(encoded) == 2
+    bad = [row for row in batch.rows if "error" in row]
+    assert [row["error"]["type"] for row in bad] == ["MediaError"] * 2
+    good = [row for row in batch.rows if "error" not in row]
+    assert [from_dict(row).job.question for row in good] == ["who?", "what?"] * 2
+    assert good[0]["timing_s"]["decode"] > 0
+    assert good[1]["timing_s"]["decode"] == good[1]["timing_s"]["encode"] == 0
+
+
+def test_answers_equal_those_of_ask(batch: Setup) -> None:
+    from omnidrop_cli.engine.session import Session
+
+    batch.run("who?", "what?")
+    session = Session.load(batch.template.model)
+    for row in read(batch.output):
+        if "error" not in row:
+            report = session.ask(replace(batch.template, media=row["media"]["asked"], question=row["question"]))
+            assert list(report.answer.token_ids) == row["answer_token_ids"]
+
+
+def test_same_command_does_nothing_and_loads_nothing(batch: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch.run()
+    before = batch.output.read_bytes()
+    monkeypatch.setattr(worker_module, "_load", lambda *_: pytest.fail("the model was loaded"))
+    assert batch.run() == Outcome(total=3, answered=0, failed=1, earlier=2)
+    assert batch.output.read_bytes() == before
+
+
+def test_settings_questions_and_content_make_new_rows(batch: Setup) -> None:
+    batch.run()
+    assert batch.run("who?", "new?").answered == 2
+    assert batch.run(generation=GenerationOptions(max_new_tokens=2)).answered == 2
+    assert batch.run().answered == 0
+    shutil.copy(batch.folder / "c.wav", batch.folder / "b.mp4")
+    assert batch.run() == Outcome(total=3, answered=1, failed=0, earlier=2)
+
+
+def test_moved_clips_stay_answered_and_copies_are_asked(batch: Setup, tmp_path: Path) -> None:
+    batch.run()
+    batch.folder = batch.folder.rename(tmp_path / "elsewhere")
+    (batch.folder / "a.mp4").rename(batch.folder / "renamed.mp4")
+    assert batch.run().answered == 0
+    shutil.copy(batch.folder / "c.wav", batch.folder / "d.wav")
+    assert batch.run().answered == 1
+    assert batch.run().answered == 0
+    assert {Path(row["media"]["asked"]).name for row in batch.rows} == {"a.mp4", "b.mp4", "c.wav", "d.wav"}
+
+
+def test_retry_asks_the_failed_alone(batch: Setup) -> None:
+    batch.run()
+    assert batch.run(retry_failed=True) == Outcome(total=3, answered=0, failed=1, earlier=2)
+    assert len(batch.rows) == 4
+    assert len([*read(batch.output)]) == 3
+
+
+def test_limit_counts_open_questions(batch: Setup) -> None:
+    assert batch.run("who?", "what?", limit=1) == Outcome(total=6, answered=1, failed=0, earlier=0)
+    assert batch.run("who?", "what?", limit=2).failed == 1
+    assert batch.run("who?", "what?").left == 0
+    assert len({row["batch"]["key"] for row in batch.rows}) == len(batch.rows) == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_keeps_the_row_in_work(number: signal.Signals, batch: Setup) -> None:
+    class Impatient(Watcher):
+        def stage(self, name: str, detail: str = "") -> None:
+            if name == "prefill":
+                os.kill(os.getpid(), number)
+
+    outcome = batch.run("who?", "what?", watcher=Impatient())
+    assert (outcome.interrupted, outcome.answered, outcome.left) == (True, 1, 5)
+    assert len(batch.rows) == 1
+    assert batch.run("who?", "what?").left == 0
+    assert len(batch.rows) == 6
+
+
+def test_a_model_that_cannot_load_ends_the_run(batch: Setup, checkpoint: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(checkpoint, broken)
+    (broken / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(ModelError):
+        batch.run(model=ModelChoice(str(broken)))
+    assert not batch.rows
+
+
+def test_a_lost_gpu_ends_the_run_without_a_row(batch: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    def lost(*_: Any, **__: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore")
+
+    monkeypatch.setattr(session_module, "prefill", lost)
+    with pytest.raises(DeviceLost, match="illegal memory access") as raised:
+        batch.run()
+    assert raised.value.exit_code == EXIT_FAILED
+    assert not batch.rows
+
+
+def test_an_odd_error_is_a_row_too(batch: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = session_module.prefill, []
+
+    def first_fails(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("odd")
+        return real(*args, **options)
+
+    monkeypatch.setattr(session_module, "prefill", first_fails)
+    outcome = batch.run("who?", "what?")
+    assert (outcome.answered, outcome.failed) == (3, 3)
+    assert batch.rows[0]["error"] == {"type": "RuntimeError", "message": "odd", "hint": None}

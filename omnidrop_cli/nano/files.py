@@ -5,6 +5,7 @@ Knows: containers, codecs, muxing with PyAV. Does not know how pictures and soun
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from fractions import Fraction
@@ -57,7 +58,8 @@ def write(timeline: Timeline, path: Path, bank: VoiceBank) -> Path:
                     out.mux(packet)
         os.replace(part, path)
     except (OSError, ValueError, av.error.FFmpegError) as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise OmnidropError(f"{path}: cannot write the clip ({error})", "check the directory, the free space and PyAV's codecs") from error
     return path
 

@@ -6,6 +6,7 @@ run draws what an unbroken one would have drawn.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -94,7 +95,8 @@ def _save(stage: Stage, file: Path, step: int, seconds: float) -> None:
         torch.save({"optimiser": stage.optimiser.state(), "step": step, "seconds": seconds}, part)
         os.replace(part, file)
     except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise OmnidropError(f"{file}: cannot save the state ({error})", "free some space; the same command goes on from the last state") from error
 
 

@@ -7,6 +7,7 @@ Programs and voices: espeak-ng (GPL-3; its output is free), Flite and Festival w
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -121,7 +122,8 @@ def _write(file: Path, spoken: dict[str, Wave]) -> None:
             np.savez(out, **{word: (sound * 32767).clip(-32767, 32767).astype(np.int16) for word, sound in spoken.items()})
         os.replace(part, file)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise OmnidropError(f"{file}: cannot write the voice cache ({error})", "free some space; finished voices are kept") from error
 
 

@@ -1,0 +1,121 @@
+"""The training forward is the stock forward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from omnidrop_cli.nano import packed, schedule, towers
+from omnidrop_cli.nano.labels import label
+from omnidrop_cli.nano.optim import Optimiser, orthogonal, rate_at
+from omnidrop_cli.nano.questions import ask
+from omnidrop_cli.nano.samples import Packer, Sample
+from omnidrop_cli.nano.timeline import Profile, sample
+from omnidrop_cli.prompt.patches import patchify
+from omnidrop_cli.prompt.spec import PromptSpec
+
+
+def _batch(tokenizer: Any, spec: PromptSpec) -> tuple[Any, list[Sample]]:
+    rng = np.random.default_rng(0)
+    samples = []
+    for profile in (Profile(2, 2, silent=0.0, sound_only=0.0), Profile(3, 4, silent=1.0)):
+        timeline = sample(rng, profile)
+        labels = label(timeline, spec)
+        samples.append(Sample(timeline, labels, np.arange(len(labels)), tuple(ask(timeline, rng)[:3])))
+    return Packer(tokenizer).collate(samples), samples
+
+
+@torch.no_grad()
+def test_packed_questions_equal_separate_stock_runs(model: Any, tokenizer: Any, spec: PromptSpec) -> None:
+    batch, samples = _batch(tokenizer, spec)
+    text = model.model.language_model
+    media = torch.randn(int(batch.media.sum()), text.config.hidden_size)
+    shared = text.embed_tokens(batch.shared).masked_scatter(batch.media[..., None], media)
+    parts = packed.Shared(shared, batch.shared_positions, batch.shared_valid, batch.media)
+    got = packed.run(model, parts, packed.Blocks(text.embed_tokens(batch.ids), batch.positions, batch.allowed))
+    for row, one in enumerate(samples):
+        for number in range(len(one.questions)):
+            own, valid = batch.block[row] == number, batch.shared_valid[row]
+            hidden = torch.cat([shared[row, valid], text.embed_tokens(batch.ids[row, own])])[None]
+            places = torch.cat([batch.shared_positions[:, row, valid], batch.positions[:, row, own]], 1)[:, None]
+            stock = text(inputs_embeds=hidden, position_ids=places, use_cache=False).last_hidden_state[0, -int(own.sum()) :]
+            torch.testing.assert_close(got[row, own], stock, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_dropped_tokens_are_masked_tokens(model: Any, tokenizer: Any, spec: PromptSpec) -> None:
+    """All media gone from layer 2 on equals the two lower layers with media and the two upper ones without."""
+    batch, _ = _batch(tokenizer, spec)
+    text = model.model.language_model
+    media = torch.randn(int(batch.media.sum()), text.config.hidden_size)
+    shared = text.embed_tokens(batch.shared).masked_scatter(batch.media[..., None], media)
+    blocks = packed.Blocks(text.embed_tokens(batch.ids), batch.positions, batch.allowed)
+    parts = packed.Shared(shared, batch.shared_positions, batch.shared_valid, batch.media)
+    keep = schedule.full_then_none(4, 2, 2)
+    got = packed.run(model, parts, blocks, keep)
+    own, valid = batch.block[0] == 1, batch.shared_valid[0]
+    hidden = torch.cat([shared[0, valid], blocks.hidden[0, own]])[None]
+    places = torch.cat([batch.shared_positions[:, 0, valid], batch.positions[:, 0, own]], 1)[:, None]
+    stays = torch.cat([~batch.media[0, valid], torch.ones(int(own.sum()), dtype=torch.bool)])
+    for number, layer in enumerate(text.layers):
+        if number == 2:
+            hidden, places = hidden[:, stays], places[:, :, stays]
+        hidden = layer(hidden, position_embeddings=text.rotary_emb(hidden, places))
+    torch.testing.assert_close(got[0, own], text.norm(hidden)[0, -int(own.sum()) :], rtol=1e-4, atol=1e-4)
+
+
+def test_shares_never_grow_and_end_at_nothing() -> None:
+    keep = schedule.random_shares(12, 9, 64, np.random.default_rng(1))
+    assert (keep.diff(dim=0) <= 1e-6).all()
+    assert (keep[9:] == 0).all()
+    assert (keep[0] == 1).all()
+    assert ((keep[8] > 0) & (keep[8] < 1)).any(), "some clips lose tokens on the way"
+
+
+@torch.no_grad()
+def test_towers_equal_the_stock_towers(model: Any, spec: PromptSpec) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for height, width in ((84, 84), (56, 112), (112, 56)):
+        frames = torch.randint(0, 256, (6, 3, height, width), generator=generator, dtype=torch.uint8)
+        grid = torch.tensor([[3, height // 14, width // 14]])
+        stock = model.model.visual(patchify(frames, spec), grid_thw=grid).pooler_output
+        torch.testing.assert_close(towers.see(model.model.visual, frames, spec).flatten(0, 1), stock, rtol=1e-4, atol=1e-5)
+    mels = [torch.randn(128, length, generator=generator) for length in (200, 430, 73)]
+    for mel, ours in zip(mels, towers.hear(model.model.audio_tower, mels), strict=True):
+        stock = model.model.audio_tower(mel, feature_lens=torch.tensor([mel.shape[1]])).last_hidden_state
+        torch.testing.assert_close(ours, stock, rtol=1e-4, atol=1e-5)
+
+
+def test_query_and_key_match_at_the_start(model: Any) -> None:
+    attention = model.model.language_model.layers[0].self_attn
+    head = attention.head_dim
+    query, key = attention.q_proj.weight[:head], attention.k_proj.weight[:head]
+    assert torch.nn.functional.cosine_similarity(query.flatten(), key.flatten(), dim=0) > 0.9
+    torch.testing.assert_close(key @ key.T, torch.eye(head), atol=0.35, rtol=0)
+
+
+def test_orthogonal_brings_singular_values_to_one() -> None:
+    stack = torch.randn(3, 40, 24, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonal(stack).float())
+    assert values.min() > 0.5
+    assert values.max() < 1.4
+
+
+def test_optimiser_descends_and_ignores_what_is_not_finite() -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrix, vector = torch.randn(8, 8, generator=generator).requires_grad_(), torch.zeros(8).requires_grad_()
+    goal = torch.randn(8, 8, generator=generator)
+    optimiser = Optimiser([matrix], [vector])
+    first = None
+    for step in range(150):
+        loss = (matrix - goal).pow(2).mean() + (vector - 1).pow(2).mean()
+        first = first or loss.item()
+        loss.backward()
+        optimiser.step(rate_at(step, 150, 0.2, warm=5))
+    assert loss.item() < 0.05 * first
+    before = matrix.detach().clone()
+    matrix.grad = torch.full_like(matrix, torch.nan)
+    optimiser.step(0.1)
+    assert torch.equal(matrix.detach(), before)

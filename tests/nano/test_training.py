@@ -1,0 +1,133 @@
+"""The recipe runs, stops and goes on; what can go wrong is one line and loses nothing."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from omnidrop_cli.errors import OmnidropError
+from omnidrop_cli.nano import loop, train
+from omnidrop_cli.nano.answers import Score
+from omnidrop_cli.nano.decoder import DecoderStage
+from omnidrop_cli.nano.encoders import EncoderStage
+from omnidrop_cli.nano.export import export
+from omnidrop_cli.nano.joint import JointStage
+from omnidrop_cli.nano.voices import VoiceBank
+
+
+def _weights(stage: Any) -> list[torch.Tensor]:
+    return [w.clone() for w in stage.optimiser.master]
+
+
+def _run(stage: Any, steps: int, work: Path, total: int = 4) -> None:
+    """Train up to `steps` of a plan of `total`, as if killed there."""
+    inner, calls = stage.step, []
+
+    def step(rng: np.random.Generator, progress: float) -> tuple[float, list[tuple[str, bool]]]:
+        if len(calls) + start == steps:
+            raise KeyboardInterrupt
+        calls.append(1)
+        result: tuple[float, list[tuple[str, bool]]] = inner(rng, progress)
+        return result
+
+    start = loop.resume(stage, work / f"{stage.name}.pt")[0]
+    stage.step = step
+    loop.run(stage, loop.Plan(total, 1e-3, every=2), work, say=lambda line: None)
+
+
+def test_a_resumed_run_is_an_unbroken_run(frozen_model: bytes, tokenizer: Any, tmp_path: Path) -> None:
+    """Question kinds are balanced by what was asked so far, which a restart forgets: only the losses' draws must agree here."""
+
+    def stage() -> DecoderStage:
+        return DecoderStage(pickle.loads(frozen_model), tokenizer, media_layers=3, clips=2, block_tokens=60)
+
+    torch.set_num_threads(1)
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    unbroken.mkdir()
+    broken.mkdir()
+    whole = stage()
+    _run(whole, 4, unbroken)
+    first = stage()
+    _run(first, 2, broken)
+    middle = _weights(first)
+    second = stage()
+    assert loop.resume(second, broken / "decoder.pt")[0] == 2
+    assert all(torch.equal(a, b) for a, b in zip(middle, _weights(second), strict=True))
+    _run(second, 4, broken)
+    assert loop.resume(stage(), broken / "decoder.pt")[0] == 4
+    assert (broken / "curve.jsonl").read_text().count("\n") == 2
+
+
+def test_all_stages_learn_and_export(frozen_model: bytes, tokenizer: Any, bank: VoiceBank, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    model = pickle.loads(frozen_model)
+    stages = (
+        EncoderStage(model, tokenizer, bank, (0,), clips=3),
+        DecoderStage(model, tokenizer, 3, clips=2, block_tokens=60),
+        JointStage(model, tokenizer, bank, (0,), 3, clips=2, block_tokens=60),
+    )
+    for stage in stages:
+        before = _weights(stage)
+        assert loop.run(stage, loop.Plan(2, 1e-3, every=1), tmp_path, say=lambda line: None)
+        moved = sum(not torch.equal(a, b) for a, b in zip(before, _weights(stage), strict=True))
+        assert moved > 0.9 * len(before), f"{stage.name} trains its weights"
+    export(model, tokenizer, tmp_path / "out")
+    from transformers import AutoTokenizer, Qwen2_5OmniThinkerForConditionalGeneration
+
+    loaded = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(str(tmp_path / "out"), dtype=torch.bfloat16)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, loaded.state_dict()[name]), name
+    assert AutoTokenizer.from_pretrained(str(tmp_path / "out")).eos_token == "<|im_end|>"
+    assert loaded.config.vision_start_token_id == tokenizer.convert_tokens_to_ids("<|vision_bos|>")
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in loaded.generation_config.eos_token_id
+
+
+def test_a_damaged_state_is_named(frozen_model: bytes, tokenizer: Any, tmp_path: Path) -> None:
+    (tmp_path / "decoder.pt").write_bytes(b"half a file")
+    stage = DecoderStage(pickle.loads(frozen_model), tokenizer, 3)
+    with pytest.raises(OmnidropError, match=r"decoder\.pt"):
+        loop.resume(stage, tmp_path / "decoder.pt")
+
+
+def test_a_full_disk_keeps_the_last_state(
+    frozen_model: bytes, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = DecoderStage(pickle.loads(frozen_model), tokenizer, 3, clips=2, block_tokens=60)
+    loop.run(stage, loop.Plan(1, 1e-3), tmp_path, say=lambda line: None)
+    kept = (tmp_path / "decoder.pt").read_bytes()
+
+    def full(state: object, file: Path) -> None:
+        file.write_bytes(b"a part")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OmnidropError, match="No space left"):
+        loop.run(stage, loop.Plan(2, 1e-3), tmp_path, say=lambda line: None)
+    assert (tmp_path / "decoder.pt").read_bytes() == kept
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_command_line_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert train.main(["voices", "--work", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.splitlines() == ["error: espeak-ng is not installed", "hint: apt-get install espeak-ng"]
+    assert train.main(["joint", "--work", str(tmp_path)]) == 1
+    assert "this voice is not in the cache" in capsys.readouterr().err
+    assert train.main(["export", "--work", str(tmp_path)]) == 1
+    assert "has not been trained yet" in capsys.readouterr().err
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert train.main(["voices", "--work", str(blocked / "under")]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_scores_count_by_kind() -> None:
+    score = Score()
+    score.add([("said", True), ("said", False), ("shown", True)])
+    assert score.line() == "said=0.50 shown=1.00"
+    assert score.mean() == 0.75

@@ -109,7 +109,7 @@ def check(name: str, value: Any, origin: str) -> Value:
     key = KEYS[name]
     if value is None or key.holds(value):
         return float(value) if key.kind is float and value is not None else value
-    shown = repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    shown = f"'{value}'" if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value).lower()
     raise UsageError(f"{origin} is {shown}; it must be {key.allowed}", _hint(name, value))
 
 
@@ -173,7 +173,7 @@ def _read(path: Path) -> dict[str, Value]:
 
 
 def _hint(name: str, value: Any) -> str | None:
-    if name == "keep" and isinstance(value, int | float) and 1 < value <= 100:
+    if name == "keep" and isinstance(value, int | float) and 5 <= value <= 100:
         return f"it is a fraction, not a percentage: {value / 100:g} keeps {value:g} %"
     if name == "keep":
         return "it is the share kept, for example 0.3; the whole clip is --method none"

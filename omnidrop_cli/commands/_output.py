@@ -56,6 +56,13 @@ def stderr_console(flags: ConsoleFlags) -> Console:
     return Console(stderr=True, markup=False, highlight=False, emoji=False, no_color=flags.no_color or None)
 
 
+def stdout_console(flags: ConsoleFlags) -> Console:
+    """The same on stdout, for the commands whose answer is a table."""
+    from rich.console import Console
+
+    return Console(markup=False, highlight=False, emoji=False, no_color=flags.no_color or None)
+
+
 class Screen(Observer):
     """Draws a running job. A context: leaving it takes the progress bar away, also after an error.
 

@@ -71,6 +71,7 @@ def _models() -> Iterable[str]:
 
 Media = Annotated[str, typer.Argument(help="A video or audio file, or an http(s) address.", metavar="MEDIA", show_default=False)]
 Question = Annotated[str, typer.Argument(help="What to ask; - reads it from stdin.", metavar="QUESTION", show_default=False)]
+OfflineFlag = Annotated[bool, flag("offline", "Never touch the network.", MODEL, "--offline/--no-offline")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ class ModelFlags:
     dtype: Annotated[str, flag("dtype", "Precision of everything not quantised.", MODEL)] = "auto"
     attn: Annotated[str, flag("attn", "Attention kernel.", MODEL)] = "sdpa"
     revision: Annotated[str | None, flag("revision", "Branch, tag or commit of a hub repository.", MODEL)] = None
-    offline: Annotated[bool, flag("offline", "Never touch the network.", MODEL, "--offline/--no-offline")] = False
+    offline: OfflineFlag = False
 
     def record(self) -> ModelChoice:
         return ModelChoice(

@@ -1,0 +1,132 @@
+"""`omnidrop inspect`: what a clip holds and what it will cost, before anything is decoded or loaded.
+
+Knows: how the estimates read. Does not know how they are made (`media/sampling.py`, `model/memory.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from omnidrop_cli.commands._output import ConsoleFlags, JsonFlag, Screen, dump, emit, stdout_console
+from omnidrop_cli.commands.options import Media, MediaFlags, OfflineFlag
+from omnidrop_cli.report.numbers import seconds
+from omnidrop_cli.report.plain import one_line
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+    from omnidrop_cli.media.sampling import Estimate
+    from omnidrop_cli.records import SourceFacts
+
+EXAMPLES = ("omnidrop inspect talk.mp4", "omnidrop inspect talk.mp4 --end 5:00 --max-frames 128", "omnidrop inspect talk.mp4 --json")
+
+KEEPS = (1.0, 0.5, 0.3, 0.2, 0.1)
+
+TEXT_TOKENS = 64
+"""Qwen's system prompt, the chat markers and a question of a line."""
+
+
+def inspect(media: Media, part: MediaFlags, console: ConsoleFlags, offline: OfflineFlag = False, as_json: JsonFlag = False) -> None:
+    """Show a clip's streams, the frames and tokens it becomes, and the memory that takes. Needs no model.
+
+    Memory is a guess for a GPU and a prompt that many tokens long in every layer; frames and tokens are what ask will use.
+    """
+    from omnidrop_cli.media.fetch import fetch
+    from omnidrop_cli.media.probe import probe
+    from omnidrop_cli.media.sampling import estimate
+
+    options = part.record()
+    with Screen(console) as screen:
+        screen.stage("fetch", media)
+        path = fetch(media, offline=offline, observer=screen)
+        screen.stage("probe", media)
+        source = probe(path)
+    expected = estimate(source, options)
+    found = _describe(source, expected)
+    if as_json:
+        emit(dump({"schema": 1, "kind": "inspection", **found}), None)
+    else:
+        out = stdout_console(console)
+        for part_of_it in _render(source, expected, found):
+            out.print(part_of_it)
+
+
+def _describe(source: SourceFacts, expected: Estimate) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    media = expected.audio_tokens + expected.video_tokens
+    return {
+        "media": asdict(source),
+        "frames": expected.frames,
+        "frame_size": list(expected.frame_size) if expected.frame_size else None,
+        "fps_effective": expected.fps,
+        "audio_s": expected.audio_s,
+        "tokens": {"text": TEXT_TOKENS, "audio": expected.audio_tokens, "video": expected.video_tokens, "media": media},
+        "mean_tokens_by_keep": {f"{keep:g}": TEXT_TOKENS + round(keep * media) for keep in KEEPS},
+        "memory_guess_mb": list(_guesses(expected)),
+    }
+
+
+def _guesses(expected: Estimate) -> Iterator[dict[str, Any]]:
+    from omnidrop_cli.model.geometry import QWEN_3B, QWEN_7B
+    from omnidrop_cli.model.memory import guess
+
+    patches = 0 if expected.frame_size is None else expected.frames // 2 * (expected.frame_size[0] // 14) * (expected.frame_size[1] // 14)
+    media = expected.audio_tokens + expected.video_tokens
+    for model, geometry in (("3b", QWEN_3B), ("7b", QWEN_7B)):
+        for quant in ("nf4", "int8", "none"):
+            peaks = {}
+            for keep in KEEPS:
+                lengths = [TEXT_TOKENS + round(keep * media)] * geometry.decoder.num_layers
+                guessed = guess(geometry, quant, lengths, video_patches=patches, audio_windows=math.ceil(expected.audio_s / 2))
+                peaks[f"{keep:g}"] = round(guessed.peak_mb)
+            yield {"model": model, "quant": quant, "weights": round(guessed.weights_mb), "peak_by_keep": peaks}
+
+
+def _render(source: SourceFacts, expected: Estimate, found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    from rich.table import Table
+    from rich.text import Text
+
+    from omnidrop_cli.report.numbers import megabytes
+    from omnidrop_cli.report.table import facts
+
+    yield facts(_facts(source, expected))
+    yield Text()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("", no_wrap=True)
+    for keep in KEEPS:
+        table.add_column("unpruned" if keep == 1 else f"keep {keep:g}", justify="right", no_wrap=True)
+    for name in ("audio", "video"):
+        table.add_row(f"{name} tokens", *(str(round(keep * found["tokens"][name])) for keep in KEEPS))
+    table.add_row("with the text", *(str(found["mean_tokens_by_keep"][f"{keep:g}"]) for keep in KEEPS))
+    for row in found["memory_guess_mb"]:
+        table.add_row(f"memory {row['model']} {row['quant']}", *(megabytes(peak) for peak in row["peak_by_keep"].values()))
+    yield table
+    yield Text("Tokens are means over the layers; memory is a guess of the peak on a GPU.", style="dim")
+
+
+def _facts(source: SourceFacts, expected: Estimate) -> Iterator[tuple[str, Text]]:
+    from rich.text import Text
+
+    from omnidrop_cli.report.numbers import megabytes
+    from omnidrop_cli.report.table import joined
+
+    yield "file", Text(one_line(source.path))
+    yield "", joined(source.container.replace(",", "/"), megabytes(source.size_bytes / 1e6), seconds(source.duration_s))
+    if source.video is not None:
+        v = source.video
+        turned = f"turned by {v.rotation_deg} degrees" if v.rotation_deg else ""
+        yield "pictures", joined(v.codec, f"{v.width}x{v.height}", f"{v.fps:.4g} fps", turned)
+    if source.audio is not None:
+        a = source.audio
+        yield "sound", joined(a.codec, f"{a.sample_rate_hz} Hz", f"{a.channels} channel{'s' * (a.channels != 1)}")
+    taken = []
+    if expected.frame_size is not None:
+        rate = f" at {expected.fps:.3g} fps" if expected.fps else ""
+        taken.append(f"{expected.frames} frames of {expected.frame_size[1]}x{expected.frame_size[0]}{rate}")
+    if expected.audio_s:
+        taken.append(f"{seconds(expected.audio_s)} of sound")
+    yield "taken", joined(*taken) if taken else Text("nothing")

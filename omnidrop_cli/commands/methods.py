@@ -1,0 +1,52 @@
+"""`omnidrop methods`: the pruning methods, their options and presets.
+
+Knows: how the registry's descriptions read. Does not know what a method does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from omnidrop_cli.commands._output import ConsoleFlags, JsonFlag, dump, emit, stdout_console
+from omnidrop_cli.report.table import facts
+
+EXAMPLES = ("omnidrop methods", "omnidrop methods omnidrop", 'omnidrop ask talk.mp4 "What is said?" --method random --keep 0.5')
+
+
+def methods(
+    console: ConsoleFlags,
+    name: Annotated[str | None, typer.Argument(metavar="METHOD", help="Show this one with its options.", show_default=False)] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the pruning methods; with a name, its options and presets."""
+    from omnidrop_cli.prune.methods import describe_all, find
+
+    if name is not None:
+        find(name)  # refuses an unknown one, with near names
+    described = [method for method in describe_all() if name in (None, method["name"])]
+    if as_json:
+        emit(dump({"schema": 1, "methods": described}), None)
+        return
+    out = stdout_console(console)
+    if name is None:
+        out.print(facts((method["name"], _summary(method)) for method in described))
+    else:
+        out.print(_summary(described[0]))
+        out.print(facts(_details(described[0])))
+
+
+def _summary(method: Mapping[str, Any]) -> Text:
+    presets = ", ".join(method["presets"])
+    return Text("; ".join(filter(None, (method["summary"], method["paper"], f"presets {presets}" if presets else ""))))
+
+
+def _details(method: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
+    for option in method["options"]:
+        default = "automatic" if option["default"] is None else str(option["default"]).lower()
+        yield option["name"], Text(f"{option['help']} [{option['type']}, default {default}]".lstrip())
+    for preset, values in method["presets"].items():
+        yield preset, Text("preset: " + ", ".join(f"{key}={value}" for key, value in values.items()))

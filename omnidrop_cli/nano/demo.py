@@ -73,7 +73,7 @@ def timelines() -> dict[str, Timeline]:
             ),
             beeps=(Beep(6.4, 6.55, 880.0), Beep(7.1, 7.25, 880.0)),
             noise=0.05,
-            look=31,
+            look=201,
             needle=False,
         ),
         "demo2": Timeline(

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 def run(job: Job, observer: Observer = SILENT) -> Report:
     """Fetch, decode and load, then answer. Raises `OmnidropError`."""
-    session, clip, seconds = _open(job, observer)
+    session, clip, seconds = open_both(job, observer)
     return session.ask(job, observer, clip, seconds)
 
 
 def run_comparison(job: Job, observer: Observer = SILENT) -> Comparison:
     """Fetch, decode and load, then answer unpruned and pruned. Raises `OmnidropError`."""
-    session, clip, seconds = _open(job, observer)
+    session, clip, seconds = open_both(job, observer)
     return session.compare(job, observer, clip, seconds)
 
 
@@ -54,7 +54,8 @@ def open_clip(job: Job, bounds: FrameBounds, observer: Observer, seconds: dict[s
     return clip
 
 
-def _open(job: Job, observer: Observer) -> tuple[Session, Clip, dict[str, float]]:
+def open_both(job: Job, observer: Observer = SILENT) -> tuple[Session, Clip, dict[str, float]]:
+    """The model and the clip, one beside the other, and what each took. Raises `OmnidropError`."""
     start = time.perf_counter()
     spec = resolve(job.model)
     loading = Background(lambda: _load(job.model))

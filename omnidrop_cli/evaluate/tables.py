@@ -50,9 +50,8 @@ def _facts(summary: Summary) -> str:
         if model
         else "Nothing was answered.",
     ]
-    failed = max((arm.errors for arm in summary.arms), default=0)
-    if failed:
-        lines.append(f"Up to {failed} questions of an arm failed; they are in no figure below. A rerun tries them again.")
+    if any(arm.errors for arm in summary.arms):
+        lines.append("Failed questions are in no other figure; a rerun tries them again.")
     return "\n".join(lines)
 
 

@@ -47,6 +47,20 @@ def evaluate(run: Run, questions: Sequence[Question], session: Session, path: Pa
 
 
 @pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Files that were opened, by name."""
+    seen: list[str] = []
+    original = engine.open_clip
+
+    def counting(job, *args, **kwargs):  # type: ignore[no-untyped-def]
+        seen.append(Path(job.media).name)
+        return original(job, *args, **kwargs)
+
+    monkeypatch.setattr(engine, "open_clip", counting)
+    return seen
+
+
+@pytest.fixture
 def towers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Clips that passed the towers."""
     seen: list[str] = []
@@ -60,12 +74,13 @@ def towers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_videomme_end_to_end(tmp_path: Path, clips: Clips, session: Session, towers: list[str]) -> None:
+def test_videomme_end_to_end(tmp_path: Path, clips: Clips, session: Session, towers: list[str], opened: list[str]) -> None:
     questions = videomme.read(datasets.videomme(tmp_path / "data", clips))
     run = make_run(videomme.BENCHMARK)
     rows = evaluate(run, questions, session, tmp_path / "out" / "rows.jsonl")
     assert len(rows) == 7 * 3
     assert len(towers) == 2, "the towers run once per readable clip, for all questions and arms"
+    assert opened == ["spoken_01x.mp4", "-silent_02.mp4", "broken_03x.mp4", "missing_04.mp4"], "each file is opened once, broken or not"
     by_arm = {arm.label: [rows[run.key(question, arm)] for question in questions] for arm in run.arms}
     for label, mine in by_arm.items():
         assert [row.error is None for row in mine] == [True] * 4 + [False] * 3

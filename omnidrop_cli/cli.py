@@ -13,15 +13,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from omnidrop_cli import __version__, settings
-from omnidrop_cli.commands import ask, doctor, inspect, methods
+from omnidrop_cli.commands import ask, batch, chat, doctor, inspect, methods, models
 from omnidrop_cli.commands._exit import end
 from omnidrop_cli.commands._groups import grouped
 from omnidrop_cli.errors import UsageError
 
 COMMANDS: tuple[tuple[Callable[..., None], Sequence[str]], ...] = (
     (ask.ask, ask.EXAMPLES),
+    (batch.batch, batch.EXAMPLES),
+    (chat.chat, chat.EXAMPLES),
     (inspect.inspect, inspect.EXAMPLES),
     (methods.methods, methods.EXAMPLES),
+    (bench.bench, bench.EXAMPLES),
     (doctor.doctor, doctor.EXAMPLES),
 )
 """Every command and the examples at the end of its help."""
@@ -35,11 +38,19 @@ def build() -> typer.Typer:
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"], "default_map": {run.__name__: defaults for run, _ in COMMANDS}},
+        context_settings={
+            "help_option_names": ["-h", "--help"],
+            "default_map": {"models": dict.fromkeys((name for name, *_ in models.COMMANDS), defaults)}
+            | {run.__name__: defaults for run, _ in COMMANDS},
+        },
     )
     app.callback()(_top)
     for run, examples in COMMANDS:
         app.command(epilog=_epilog(examples), no_args_is_help="media" in run.__annotations__)(grouped(run))
+    group = typer.Typer(help="Models on this disk: list, fetch, quantise, remove.", no_args_is_help=True)
+    for name, run, examples in models.COMMANDS:
+        group.command(name, epilog=_epilog(examples))(grouped(run))
+    app.add_typer(group, name="models")
     return app
 
 

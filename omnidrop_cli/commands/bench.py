@@ -9,11 +9,16 @@ from typing import Annotated
 
 import typer
 
-from omnidrop_cli.commands._output import ConsoleFlags, JsonFlag, OutputFlag, Screen, check_target, dump, emit
+from omnidrop_cli.commands._output import ConsoleFlags, JsonFlag, OutputFlag, Screen, check_target, dump, emit, stdout_console
 from omnidrop_cli.commands.options import PRUNING, MediaFlags, ModelFlags
 from omnidrop_cli.records import Job
 
 DEFAULT_ARMS = "none,omnidrop@0.3,omnidrop@0.2,omnidrop@0.1"
+EXAMPLES = (
+    "omnidrop bench --model random:7b --quant nf4",
+    "omnidrop bench --model random:7b@4layers --seconds 20 --towers 4 -o bench.json",
+    "omnidrop bench talk.mp4 --model nano -m none,omnidrop@0.3,random@0.3",
+)
 QUESTION = "What is said, and what is shown?"
 
 
@@ -42,8 +47,6 @@ def bench(
 
     The floor is the FLOPs over the matrix products per second measured here; choosing is what the method's decisions cost. With
     --model random:7b (or random:3b, random:7b@4layers) no weights are needed: time and memory do not depend on them.
-
-    Examples: omnidrop bench --model random:7b --quant nf4; omnidrop bench talk.mp4 --model nano -m none,omnidrop@0.3,random@0.3
     """
     from omnidrop_cli.evaluate import arms
 
@@ -67,4 +70,4 @@ def bench(
     if as_json or output is not None:
         emit(dump(result.to_dict()), output)
     if not as_json:
-        screen.show(render(result))
+        stdout_console(console).print(render(result))

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnidrop_cli.commands._groups import grouped
 from omnidrop_cli.commands._output import ConsoleFlags, check_target, stderr_console, write_file, write_stdout
 from omnidrop_cli.commands.options import OUTPUT, GenerationFlags, MediaFlags, MethodFlags, ModelFlags, read_question
 from omnidrop_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
@@ -105,22 +104,28 @@ class ScaleFlags:
             "--cluster",
             metavar="ADDRESS",
             rich_help_panel=SCALE,
-            help="Workers on Ray: auto, local, or host:port. Needs omnidrop-cli[ray].",
+            help="Workers on Ray: auto, local, or host:port. Needs omnidrop-cli\\[ray].",
         ),
     ] = None
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, rich_help_panel=SCALE, help="Workers on the cluster.  [default: one per GPU]")
+        int | None, typer.Option("--workers", min=1, rich_help_panel=SCALE, help="Workers on the cluster; one per GPU if unset.")
     ] = None
 
 
-@grouped
+EXAMPLES = (
+    'omnidrop batch interviews/ -q "Who speaks?" -q "About what?" -o answers.jsonl',
+    "omnidrop batch -i questions.jsonl -o answers.jsonl --export answers.csv",
+    'omnidrop batch "talks/**/*.mp4" -q "What is said at the end?" --devices 0,1',
+)
+
+
 def batch(
     what: InputFlags,
     keeping: KeepingFlags,
     scale: ScaleFlags,
-    media: MediaFlags,
-    method: MethodFlags,
-    model: ModelFlags,
+    part: MediaFlags,
+    pruning: MethodFlags,
+    loading: ModelFlags,
     generation: GenerationFlags,
     console: BatchConsoleFlags,
 ) -> None:
@@ -128,9 +133,6 @@ def batch(
 
     A clip that cannot be read becomes a row with an error, and the run goes on. Exit code 0: every question has an answer; 3: some
     failed; 130: interrupted.
-
-    Examples:  omnidrop batch interviews/ -q "Who speaks?" -q "About what?" -o answers.jsonl   ·
-    omnidrop batch -i questions.jsonl -o answers.jsonl --export answers.csv   ·   omnidrop batch "**/*.mp4" -q "What is said?" --devices 0,1
     """
     from omnidrop_cli.batch.formats import writer_for
     from omnidrop_cli.batch.jobs import gather
@@ -146,7 +148,7 @@ def batch(
         check_target(path)
     if keeping.output.suffix.lower() in (".csv", ".md"):
         raise UsageError(f"answers are kept as JSON lines, not in {keeping.output}", f"-o answers.jsonl --export {keeping.output}")
-    template = Job("", "", generation.system, media.record(), model.record(), method.record(), generation.record(method.seed))
+    template = Job("", "", generation.system, part.record(), loading.record(), pruning.record(), generation.record(pruning.seed))
     groups = gather(what.paths or [], [read_question(question) for question in what.question or ()], template, what.input)
     spec = resolve(template.model)
     if keeping.dry_run:

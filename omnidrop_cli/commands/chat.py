@@ -1,0 +1,265 @@
+"""`omnidrop chat`: several questions about one clip.
+
+Knows: the prompt, its history, the slash commands; a script on stdin instead of a person. Does not know how an answer comes about
+(`engine/conversation.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from omnidrop_cli.commands._output import ConsoleFlags, Screen, StreamFlag, check_target, dump, emit, stderr_console, write_file
+from omnidrop_cli.commands.options import GenerationFlags, Media, MediaFlags, MethodFlags, ModelFlags, make_job
+from omnidrop_cli.errors import EXIT_PARTIAL, OmnidropError, UsageError
+from omnidrop_cli.report.plain import clean, one_line
+
+if TYPE_CHECKING:
+    from omnidrop_cli.engine.conversation import Conversation
+    from omnidrop_cli.records import Comparison, Report
+
+EXAMPLES = (
+    "omnidrop chat talk.mp4",
+    "omnidrop chat talk.mp4 --method omnidrop --keep 0.2 < questions.txt > answers.txt",
+)
+
+PROMPT = "> "
+
+
+def chat(
+    media: Media,
+    pruning: MethodFlags,
+    part: MediaFlags,
+    loading: ModelFlags,
+    generation: GenerationFlags,
+    console: ConsoleFlags,
+    stream: StreamFlag = True,
+) -> None:
+    """Ask several questions about one clip; it is decoded and encoded once.
+
+    Every question is pruned by its own words, and sees the questions and answers before it. Lines of a script on stdin are questions
+    too; the answers go to stdout. /help shows the commands.
+    """
+    # The question is only a place holder: each line brings its own.
+    job = make_job(media, "?", part, pruning, loading, generation)
+    from omnidrop_cli.engine.conversation import Conversation
+    from omnidrop_cli.engine.road import open_both
+
+    with Screen(console) as screen:
+        session, clip, seconds = open_both(job, screen)
+        if session.loaded.notice:
+            screen.warn(session.loaded.notice)
+    person = sys.stdin.isatty()
+    talk = Chat(Conversation(session, job, clip, seconds), console, person=person, stream=stream)
+    if person:
+        talk.say(f"{one_line(media)}, {clip.duration_s:.1f} s. Ask, or /help; Ctrl-D ends.")
+    with _own_interrupts():
+        for line in _typed(talk) if person else sys.stdin:
+            try:
+                if not talk.take(line):
+                    break
+            except KeyboardInterrupt:
+                if not person:
+                    raise
+                talk.say("\nthis answer was stopped; Ctrl-D ends the chat")
+    if talk.failures and not person:
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+class Chat:
+    """A conversation with its slash commands. `failures` counts the lines that could not be answered or done."""
+
+    def __init__(self, conversation: Conversation, console: ConsoleFlags, *, person: bool, stream: bool) -> None:
+        self.failures = 0
+        self._conversation, self._console, self._person, self._stream = conversation, console, person, stream
+        self._results: list[Report | Comparison] = []
+        self._commands: dict[str, tuple[str, str, Callable[[str], None]]] = {
+            "/compare": ("[QUESTION]", "answer unpruned and pruned; without a question, the last one again", self._compare),
+            "/method": ("NAME", "prune the next questions by another method", self._method),
+            "/keep": ("SHARE", "keep another share of the audio and video tokens", self._keep),
+            "/table": ("", "tokens per layer, times and memory of the last answer", self._table),
+            "/save": ("FILE", "write the answers so far as .md, .csv or .jsonl", self._save),
+            "/forget": ("", "begin anew: the next question sees none before it", self._forget),
+            "/help": ("", "this list", self._help),
+            "/quit": ("", "end; so does Ctrl-D", self._help),
+        }
+
+    def take(self, line: str) -> bool:
+        """Do one line; False where it ends the chat."""
+        line = line.strip()
+        try:
+            if line.startswith("/"):
+                name, _, argument = line.partition(" ")
+                if name == "/quit":
+                    return False
+                if name not in self._commands:
+                    raise UsageError(f"there is no command {one_line(name)}", "/help lists them; a question does not begin with a slash")
+                self._commands[name][2](argument.strip())
+            elif line:
+                self._ask(line)
+        except OmnidropError as error:
+            self.failures += 1
+            self.say(f"error: {one_line(error.message)}", *([f"hint: {one_line(error.hint)}"] if error.hint else []))
+        return True
+
+    def say(self, *lines: str) -> None:
+        """On stderr: stdout holds answers alone."""
+        for line in lines:
+            stderr_console(self._console).print(clean(line), soft_wrap=True)
+
+    def complete(self, text: str, state: int) -> str | None:
+        """What readline offers for `text`: commands, and methods after /method."""
+        import readline
+
+        if readline.get_line_buffer().startswith("/method "):
+            from omnidrop_cli.prune.methods import names
+
+            words: tuple[str, ...] = names()
+        else:
+            words = tuple(self._commands)
+        fitting = [word for word in words if word.startswith(text)]
+        return fitting[state] if state < len(fitting) else None
+
+    def _ask(self, question: str) -> None:
+        with Screen(self._console, stream=self._stream) as screen:
+            report = self._conversation.ask(question, screen)
+        self._results.append(report)
+        if not screen.streamed:
+            emit(clean(report.answer.text), None)
+        if self._person and not self._console.quiet:
+            share = f"{report.trace.retention_after:.0%} of {report.prompt.media} audio and video tokens"
+            self.say(f"({report.method}: {share}; {report.timings.total_s:.1f} s)")
+
+    def _compare(self, question: str) -> None:
+        if not question and not self._conversation.turns:
+            raise UsageError("nothing was asked yet", "/compare QUESTION")
+        with Screen(self._console) as screen:
+            comparison = self._conversation.compare(question or None, screen)
+        self._results.append(comparison)
+        emit(clean(comparison.pruned.answer.text), None)
+        self._table("")
+
+    def _method(self, name: str) -> None:
+        if not name:
+            raise UsageError(f"the method is {self._conversation.method.name}", "/method NAME changes it; `omnidrop methods` lists them")
+        before = self._conversation.method
+        # Options and presets belong to the method they were given for; a share is understood by all.
+        self._conversation.method = replace(before, name=name, options={}, preset=None)
+
+    def _keep(self, share: str) -> None:
+        try:
+            keep = float(share)
+        except ValueError:
+            raise UsageError(f"{one_line(share) or 'nothing'} is not a share", "/keep 0.3 keeps 30 %") from None
+        self._conversation.method = replace(self._conversation.method, keep=keep, preset=None)
+
+    def _table(self, _: str) -> None:
+        from omnidrop_cli.records import Comparison
+        from omnidrop_cli.report.comparison import ComparisonTable
+        from omnidrop_cli.report.table import ReportTable
+
+        if not self._results:
+            raise UsageError("nothing was asked yet", "the table tells about the last answer")
+        last = self._results[-1]
+        table = ComparisonTable(last) if isinstance(last, Comparison) else ReportTable(last)
+        stderr_console(self._console).print(table)
+
+    def _save(self, name: str) -> None:
+        if not name:
+            raise UsageError("/save wants a file", "/save answers.md, answers.csv or answers.jsonl")
+        path = Path(name).expanduser()
+        check_target(path)
+        rows = [*self._rows()]
+        if path.suffix.lower() == ".jsonl":
+            text = "".join(f"{dump(row)}\n" for row in rows)
+        else:
+            from omnidrop_cli.batch.formats import writer_for
+
+            text = "".join(writer_for(path)(rows))
+        write_file(path, text)
+        self.say(f"{len(rows)} answers are in {path}")
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        from omnidrop_cli.records import Comparison
+        from omnidrop_cli.report.json import to_dict
+
+        for result in self._results:
+            if isinstance(result, Comparison):
+                yield to_dict(result.full)
+            yield to_dict(result.pruned if isinstance(result, Comparison) else result)
+
+    def _forget(self, _: str) -> None:
+        self._conversation.forget()
+
+    def _help(self, _: str) -> None:
+        self.say(*(f"{f'{name} {argument}':22} {text}" for name, (argument, text, _) in self._commands.items()))
+
+
+def _typed(talk: Chat) -> Iterator[str]:
+    """Lines of a person, with editing and history where this Python has readline; Ctrl-C clears the line, Ctrl-D ends."""
+    with _history(talk):
+        while True:
+            try:
+                if sys.stdout.isatty():
+                    yield input(PROMPT)
+                else:  # the prompt is no answer
+                    sys.stderr.write(PROMPT)
+                    sys.stderr.flush()
+                    line = sys.stdin.readline()
+                    if not line:
+                        return
+                    yield line
+            except EOFError:
+                sys.stderr.write("\n")
+                return
+            except KeyboardInterrupt:
+                sys.stderr.write("\n")
+
+
+@contextmanager
+def _history(talk: Chat) -> Iterator[None]:
+    try:
+        import readline
+    except ImportError:
+        yield
+        return
+    path = _history_file()
+    readline.set_completer_delims(" ")
+    readline.set_completer(talk.complete)
+    readline.parse_and_bind("tab: complete")
+    with suppress(OSError):
+        readline.read_history_file(path)
+    try:
+        yield
+    finally:
+        readline.set_history_length(1000)
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            readline.write_history_file(path)
+
+
+def _history_file() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
+    return (Path(base) if base else Path.home() / ".local" / "state") / "omnidrop" / "chat_history"
+
+
+@contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Ctrl-C stops an answer, not the chat: the program's own handling would end the process."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

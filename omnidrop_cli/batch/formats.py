@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from omnidrop_cli.batch.journal import Row
 
 COLUMNS: dict[str, Callable[[Row], Any]] = {
-    "id": lambda row: row["batch"]["id"],
+    "id": lambda row: _of(row, "batch", "id"),
     "media": lambda row: row["media"]["asked"],
     "question": lambda row: row["question"],
     "answer": lambda row: row.get("answer"),
@@ -75,6 +75,11 @@ def to_markdown(rows: Iterable[Row]) -> Iterator[str]:
             yield "".join(f"> {_inert(line)}\n" for line in clean(row["answer"]).splitlines() or [""])
 
 
+def _escaped_start(match: re.Match[str]) -> str:
+    indent, mark = match.groups()
+    return f"{indent}{mark}\\" if mark[0].isdecimal() else f"{indent}\\{mark}"
+
+
 def _of(row: Row, *names: str) -> Any:
     """A nested field; None in the row of a failure, which has few."""
     value: Any = row
@@ -96,5 +101,6 @@ def _is_number(text: str) -> bool:
 
 
 def _inert(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|<>~&.-])", r"\\\1", text)
+    """One line of text that Markdown shows as it is: no markup inside, no list or rule at its beginning."""
+    text = re.sub(r"([\\`*_\[\]#|<>~&])", r"\\\1", text)
+    return re.sub(r"^(\s*)([-+=]|\d+(?=[.)](?:\s|$)))", _escaped_start, text)

@@ -44,7 +44,7 @@ class InputFlags:
         list[str] | None,
         typer.Argument(
             help="Files, folders (searched recursively), globs, list files (.txt, .m3u; - is stdin), http(s) addresses.",
-            metavar="PATH...",
+            metavar="PATH",
             show_default=False,
         ),
     ] = None

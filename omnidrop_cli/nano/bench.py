@@ -33,7 +33,9 @@ LENGTHS: tuple[tuple[int, int, float], ...] = (
 """Seconds, number of clips, share of needle clips."""
 
 QUESTIONS_PER_CLIP = 7
-NEEDLE_KINDS = frozenset({"said while", "shown when", "is shown", "is said", "colour", "side", "height", "half", "number", "sign", "shown", "said"})
+NEEDLE_KINDS = frozenset(
+    {"said while", "shown when", "is shown", "is said", "colour", "side", "height", "half", "number", "sign", "shown", "said"}
+)
 
 
 @dataclass(frozen=True, slots=True)

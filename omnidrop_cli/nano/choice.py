@@ -26,9 +26,7 @@ DAILYOMNI_HEAD = (
     "Your task is to accurately answer multiple-choice questions based on the given video.\n"
     "Select the single most accurate answer from the given choices.\nQuestion: "
 )
-DAILYOMNI_TAIL = (
-    "\nYour answer should be a capital letter representing your choice: A, B, C, or D. Don't generate any other text.\n"
-)
+DAILYOMNI_TAIL = "\nYour answer should be a capital letter representing your choice: A, B, C, or D. Don't generate any other text.\n"
 
 STYLES = ("videomme", "worldsense", "avut", "dailyomni")
 """AVUT is asked in WorldSense's wording (as OmniZip does)."""

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from omnidrop_cli.nano import ideal, packed, schedule
@@ -72,9 +71,7 @@ class DecoderStage:
 
     def _sample(self, rng: np.random.Generator, timeline: Timeline, budget: int) -> Sample:
         labels = label(timeline, self._spec)
-        return Sample(
-            timeline, labels, thin(labels, rng, budget / len(labels)), self._packer.pick(timeline, rng, self._block_tokens)
-        )
+        return Sample(timeline, labels, thin(labels, rng, budget / len(labels)), self._packer.pick(timeline, rng, self._block_tokens))
 
 
 def draw(rng: np.random.Generator, lengths: Sequence[tuple[float, Profile]] = LENGTHS) -> Timeline:

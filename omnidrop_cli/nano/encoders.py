@@ -62,7 +62,7 @@ class EncoderStage:
         matter = torch.where(torch.isin(classes[:, 0], self._dull), DULL, 1.0)
         losses = -(target * logits.log_softmax(1)).sum(1) + 2 * (tokens - clean).pow(2).sum(1)
         loss = (losses * matter).sum() / matter.sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.item(), self._hits(logits.detach(), classes, weights)
 
     def _encode(self, timelines: list[Timeline]) -> tuple[Tensor, Tensor, Tensor]:

@@ -35,9 +35,7 @@ PREPROCESSOR = {
 """Qwen2.5-Omni's own, but for the pixel bounds."""
 
 
-def export(
-    model: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, directory: Path
-) -> None:
+def export(model: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
     """Write config, bf16 weights, tokenizer, generation and preprocessor configs. Raises `OmnidropError` where they cannot be written."""
     try:
         directory.mkdir(parents=True, exist_ok=True)

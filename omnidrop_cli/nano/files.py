@@ -16,7 +16,7 @@ import numpy as np
 
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.nano import pictures, sound
-from omnidrop_cli.nano.timeline import Timeline
+from omnidrop_cli.nano.timeline import CELL_PX, Timeline
 from omnidrop_cli.records import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def write(timeline: Timeline, path: Path, bank: VoiceBank) -> Path:
     """Write the clip; the file appears whole or not at all. Raises `OmnidropError` for an unknown type, no PyAV codec, a full disk."""
     codecs = CODECS.get(path.suffix)
     if codecs is None or (timeline.has_video and codecs[0] is None):
-        raise OmnidropError(f"{path}: cannot write this clip as {path.suffix or 'a file without a type'}", f"use one of {', '.join(CODECS)}")
+        raise OmnidropError(
+            f"{path}: cannot write this clip as {path.suffix or 'a file without a type'}", f"use one of {', '.join(CODECS)}"
+        )
     import av
 
     part = path.with_name(f".{os.getpid()}-{path.name}")
@@ -66,7 +68,7 @@ def write(timeline: Timeline, path: Path, bank: VoiceBank) -> Path:
 
 def _video_stream(out: Any, codec: str | None, timeline: Timeline) -> Any:
     stream = out.add_stream(codec, rate=FILE_FPS)
-    stream.height, stream.width = (cells * pictures.CELL_PX * SCALE for cells in timeline.cells)
+    stream.height, stream.width = (cells * CELL_PX * SCALE for cells in timeline.cells)
     stream.pix_fmt = "yuv420p"
     stream.options = {"crf": "23"} if codec == "libx264" else {"crf": "32", "b": "0", "cpu-used": "5", "row-mt": "0"}
     stream.codec_context.thread_count = 1

@@ -79,27 +79,26 @@ class JointStage:
         return Sample(timeline, labels, chosen, self._packer.pick(timeline, rng, self._block_tokens))
 
 
-def embed(
-    model: Qwen2_5OmniThinkerForConditionalGeneration, samples: Sequence[Sample], bank: VoiceBank, spec: PromptSpec
-) -> Tensor:
+def embed(model: Qwen2_5OmniThinkerForConditionalGeneration, samples: Sequence[Sample], bank: VoiceBank, spec: PromptSpec) -> Tensor:
     """(n, d) embeddings of all samples' chosen tokens, by the towers."""
     thinker = model.model
     media = [clips.render(sample.timeline, bank) for sample in samples]
     seen: dict[int, Tensor] = {}
     for cells in dict.fromkeys(FRAME_CELLS):
-        same = [i for i, sample in enumerate(samples) if sample.timeline.has_video and sample.timeline.cells == cells]
+        same = [i for i, one in enumerate(samples) if one.timeline.has_video and one.timeline.cells == cells]
         if same:
             tokens = towers.see(thinker.visual, torch.cat([f for f in (media[i].frames for i in same) if f is not None]), spec)
             parts = tokens.split([samples[i].timeline.grids for i in same])
             seen |= {i: part.flatten(0, 1) for i, part in zip(same, parts, strict=True)}
     sounding = [i for i, clip in enumerate(media) if clip.mel is not None]
-    heard = dict(zip(sounding, towers.hear(thinker.audio_tower, [m.mel for m in media if m.mel is not None]), strict=True)) if sounding else {}
+    mels = [clip.mel for clip in media if clip.mel is not None]
+    heard = dict(zip(sounding, towers.hear(thinker.audio_tower, mels), strict=True)) if mels else {}
     parts = []
-    for i, sample in enumerate(samples):
-        audio = torch.from_numpy(sample.labels.audio)
+    for i, one in enumerate(samples):
+        audio = torch.from_numpy(one.labels.audio)
         both = torch.cat([part for part in (seen.get(i), heard.get(i)) if part is not None])
         # The n-th video token of the prompt is the n-th of the tower, and likewise for sound: only the interleaving is to be undone.
         order = torch.cat([(~audio).nonzero()[:, 0], audio.nonzero()[:, 0]])
         place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
-        parts.append(both[place[torch.from_numpy(sample.chosen)]])
+        parts.append(both[place[torch.from_numpy(one.chosen)]])
     return torch.cat(parts)

@@ -112,7 +112,7 @@ def _video(timeline: Timeline) -> Columns:
 
 @cache
 def _edges(cells: int) -> NDArray[np.float64]:
-    return np.arange(cells + 1) * float(CELL_PX)
+    return np.linspace(0.0, cells * CELL_PX, cells + 1)
 
 
 def _audio(timeline: Timeline) -> Columns:

@@ -97,7 +97,9 @@ def _save(stage: Stage, file: Path, step: int, seconds: float) -> None:
     except (OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise OmnidropError(f"{file}: cannot save the state ({error})", "free some space; the same command goes on from the last state") from error
+        raise OmnidropError(
+            f"{file}: cannot save the state ({error})", "free some space; the same command goes on from the last state"
+        ) from error
 
 
 def _note(file: Path, stage: str, step: int, seconds: float, loss: float, score: Score) -> None:

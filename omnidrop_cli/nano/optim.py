@@ -93,7 +93,8 @@ def orthogonal(stack: Tensor, rounds: int = 5) -> Tensor:
     for _ in range(rounds):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return x.mT if tall else x
+    result: Tensor = x.mT if tall else x
+    return result
 
 
 def rate_at(step: int, steps: int, peak: float, warm: int = 60, floor: float = 0.05) -> float:

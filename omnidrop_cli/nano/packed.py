@@ -98,7 +98,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     folded = query.reshape(batch, groups, heads // groups * rows, width) * width**-0.5
     scores = (folded @ key.transpose(2, 3)).view(batch, groups, heads // groups, rows, -1) + mask
     mixed = scores.softmax(-1).view(batch, groups, heads // groups * rows, -1) @ value
-    return mixed.view(batch, heads, rows, width).transpose(1, 2).flatten(2)
+    merged: Tensor = mixed.view(batch, heads, rows, width).transpose(1, 2).flatten(2)
+    return merged
 
 
 def _masks(valid: Tensor, allowed: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

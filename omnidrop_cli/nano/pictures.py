@@ -1,7 +1,8 @@
 """Frames of a timeline: emoji, shapes, digits and signs on plain, noisy and photographic-looking backgrounds.
 
 Knows: fonts, drawing, backgrounds. Does not know sound, files or tokens. Needed to make data only, with Pillow.
-Pictures: Noto Color Emoji (Google, SIL Open Font License 1.1) and DejaVu fonts (Bitstream Vera licence). The same timeline gives the same frames.
+Pictures: Noto Color Emoji (Google, SIL Open Font License 1.1) and DejaVu fonts (Bitstream Vera licence).
+The same timeline gives the same frames.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def render(timeline: Timeline, scale: int = 1, fps: int = FRAMES_PER_S) -> Frame
             if show.start_s <= now < show.end_s:
                 _paste(picture, sprite, show.centre(now))
         if grain:
-            picture += np.random.default_rng([timeline.look, number]).normal(0, grain, picture.shape[:2] + (1,)).astype(np.float32)
+            picture += np.random.default_rng([timeline.look, number]).normal(0, grain, (*picture.shape[:2], 1)).astype(np.float32)
         frames[number] = picture.clip(0, 255).astype(np.uint8).transpose(2, 0, 1)
     return frames
 
@@ -147,19 +148,19 @@ def background(rng: np.random.Generator, height: int, width: int, scale: int = 1
     angle = rng.uniform(0, 2 * np.pi)
     along = x * np.cos(angle) + y * np.sin(angle)
     if kind == "plain":
-        return np.broadcast_to(first, (height, width, 3)).astype(np.float32)
+        return np.full((height, width, 3), first, np.float32)
     if kind == "gradient":
-        return (first + (along - along.min())[..., None] * (second - first)).astype(np.float32)
+        return np.asarray(first + (along - along.min())[..., None] * (second - first), np.float32)
     if kind == "stripes":
         wave = 0.5 + 0.5 * np.sin(along * rng.uniform(15, 60))
-        return (first + 0.5 * wave[..., None] * (second - first)).astype(np.float32)
+        return np.asarray(first + 0.5 * wave[..., None] * (second - first), np.float32)
     slope = 0.0 if kind == "speckle" else float(rng.uniform(0.9, 1.6))
     # The field is drawn at the model's size and enlarged, so that a clip looks the same at every scale.
     field = _fractal(rng, height // scale, width // scale, slope)
     field = field.repeat(scale, 0).repeat(scale, 1) if kind == "speckle" else _enlarge(field, height, width)
     amount = float(rng.uniform(10, 30)) if kind == "speckle" else float(rng.uniform(25, 60))
     mix = rng.normal(size=(3, 3)) * 0.35 + np.array([1.0, 0.9, 0.7])[:, None] / 3
-    return (first * 0.7 + 35 + amount * field @ mix.T).astype(np.float32)
+    return np.asarray(first * 0.7 + 35 + amount * field @ mix.T, np.float32)
 
 
 def _fractal(rng: np.random.Generator, height: int, width: int, slope: float) -> NDArray[np.float64]:

@@ -42,8 +42,16 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "shown first": ("What is shown first?", "What is shown at the start?", "What comes first on the screen?"),
     "shown last": ("What is shown last?", "What is shown at the end?", "What comes last on the screen?"),
     "shown after": ("What is shown after {a}?", "What comes after {a}?", "What follows {a}?"),
-    "said while": ("What is said while {a} is shown?", "What does the voice say while {a} is on the screen?", "Which word is said with {a}?"),
-    "shown when": ("What is shown when the voice says {a}?", "What is on the screen when {a} is said?", "What can be seen with the word {a}?"),
+    "said while": (
+        "What is said while {a} is shown?",
+        "What does the voice say while {a} is on the screen?",
+        "Which word is said with {a}?",
+    ),
+    "shown when": (
+        "What is shown when the voice says {a}?",
+        "What is on the screen when {a} is said?",
+        "What can be seen with the word {a}?",
+    ),
     "count beeps": ("How many beeps are there?", "How many beeps can be heard?", "Count the beeps."),
     "count shown": ("How many things are shown?", "How many things can be seen?", "Count the things on the screen."),
     "count words": ("How many words are said?", "How many words are spoken?", "Count the words."),

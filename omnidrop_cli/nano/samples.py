@@ -43,7 +43,7 @@ class Batch:
     """Right-padded arrays of several samples.
 
     The part that all questions of a clip see: `shared` (b, s) token ids, `shared_positions` (3, b, s), `shared_valid` and `media` (b, s)
-    bool. The question blocks: `ids` and `targets` (b, t), `positions` (3, b, t), `block` (b, t) number of each token's question, -1 padding.
+    bool. The question blocks: `ids` and `targets` (b, t), `positions` (3, b, t), `block` (b, t) the question's number, -1 padding.
     """
 
     shared: Tensor

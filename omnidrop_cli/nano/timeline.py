@@ -153,9 +153,7 @@ def _scenes(rng: np.random.Generator, duration: int, needle: bool) -> list[tuple
     return scenes
 
 
-def _shows(
-    rng: np.random.Generator, scenes: Sequence[tuple[float, float, bool]], cells: tuple[int, int], needle: bool
-) -> tuple[Show, ...]:
+def _shows(rng: np.random.Generator, scenes: Sequence[tuple[float, float, bool]], cells: tuple[int, int], needle: bool) -> tuple[Show, ...]:
     pool = _draw_items(rng, MAX_ITEMS)
     shows: list[Show] = []
     for start, end, filled in scenes:

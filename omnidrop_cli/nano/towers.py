@@ -90,4 +90,5 @@ def _mix(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention of (b, n, heads, d) over all of one window, written out for the sake of its backward pass on CPUs."""
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3)
-    return (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+    merged: Tensor = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+    return merged

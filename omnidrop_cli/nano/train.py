@@ -117,7 +117,9 @@ def _take_up(
         stages = [JointStage(model, tokenizer, nobody, (0,), shape.media_layers)]
     for stage in stages:
         if not loop.resume(stage, work / f"{stage.name}.pt")[0]:
-            raise OmnidropError(f"{work}: stage {stage.name} has not been trained yet", f"run `python -m omnidrop_cli.nano.train {stage.name}`")
+            raise OmnidropError(
+                f"{work}: stage {stage.name} has not been trained yet", f"run `python -m omnidrop_cli.nano.train {stage.name}`"
+            )
 
 
 if __name__ == "__main__":

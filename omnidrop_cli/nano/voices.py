@@ -17,6 +17,7 @@ import wave
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,12 +50,12 @@ class Voice:
         return f"{self.engine}-{self.name}-{self.speed:g}-{self.pitch}".replace("+", "_")
 
 
-_TRAIN_VARIANTS = (
+_TRAIN_VARIANTS = (  # noqa: SIM905
     "m1 m2 m3 m4 m6 m8 f1 f2 f4 f5 adam Alex Alicia Andrea Annie antonio belinda benjamin boris caleb david ed edward Gene "
     "gustave Henrique Hugo iven iven3 john Lee linda marcelo Marco max Michael Mike pablo paul pedro quincy rob steph victor "
     "klatt klatt2 klatt4"
 ).split()
-_TEST_VARIANTS = "m5 m7 f3 Andy robert sandro shelby travis norbert zac anika miguel".split()
+_TEST_VARIANTS = "m5 m7 f3 Andy robert sandro shelby travis norbert zac anika miguel".split()  # noqa: SIM905
 _ACCENTS = ("en-us", "en-gb", "en-us", "en-gb-x-rp")
 
 
@@ -117,9 +118,10 @@ def synthesise(directory: Path, numbers: Sequence[int] | None = None, say: Calla
 
 def _write(file: Path, spoken: dict[str, Wave]) -> None:
     part = file.with_suffix(".part")
+    stored: dict[str, Any] = {word: (sound * 32767).clip(-32767, 32767).astype(np.int16) for word, sound in spoken.items()}
     try:
         with part.open("wb") as out:
-            np.savez(out, **{word: (sound * 32767).clip(-32767, 32767).astype(np.int16) for word, sound in spoken.items()})
+            np.savez(out, **stored)
         os.replace(part, file)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -167,7 +169,7 @@ def _read(data: bytes) -> tuple[Wave, int]:
         rate = source.getframerate()
         start = data.index(b"data") + 8
     samples = np.frombuffer(data[start : start + (len(data) - start) // 2 * 2], np.int16)
-    return samples.astype(np.float32) / 32768, rate
+    return (samples / 32768).astype(np.float32), rate
 
 
 def _tidy(sound: Wave, rate: int, word: str, voice: Voice) -> Wave:
@@ -177,4 +179,5 @@ def _tidy(sound: Wave, rate: int, word: str, voice: Voice) -> Wave:
     if not len(loud) or np.abs(sound).max() < 1e-3:
         raise OmnidropError(f"{voice.engine} voice {voice.name} is silent on {word!r}", f"apt-get install {PACKAGES[voice.engine]}")
     sound = sound[max(0, loud[0] - 80) : loud[-1] + 240]
-    return (sound * (SPEECH_RMS / np.sqrt(np.mean(sound**2)))).astype(np.float32)
+    level = float(np.sqrt(np.mean(sound**2)))
+    return np.asarray(sound * (SPEECH_RMS / level), np.float32)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 OBJECTS: dict[str, str] = dict(
     pair.split(":")
-    for pair in (
+    for pair in (  # noqa: SIM905
         "dog:1F415 cat:1F408 horse:1F40E cow:1F404 pig:1F416 sheep:1F411 rabbit:1F407 mouse:1F401 elephant:1F418 lion:1F981 "
         "bear:1F43B panda:1F43C monkey:1F412 frog:1F438 snake:1F40D turtle:1F422 fish:1F41F whale:1F433 shark:1F988 octopus:1F419 "
         "crab:1F980 snail:1F40C bee:1F41D butterfly:1F98B spider:1F577 bird:1F426 duck:1F986 owl:1F989 penguin:1F427 chicken:1F414 "
@@ -46,7 +46,7 @@ SIGNS = ("exit", "open", "sale", "free", "help", "push", "pull", "news", "live",
 """Short words that are drawn, never spoken."""
 
 WORDS = tuple(
-    (
+    (  # noqa: SIM905
         "river mountain window table garden summer winter morning evening doctor teacher soldier captain farmer engine money "
         "paper kitchen mirror pillow blanket ladder basket bottle copper silver thunder danger freedom wisdom history music "
         "village island desert valley ocean harbor forest tunnel station market office hotel hospital library museum theater "

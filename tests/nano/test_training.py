@@ -94,9 +94,7 @@ def test_a_damaged_state_is_named(frozen_model: bytes, tokenizer: Any, tmp_path:
         loop.resume(stage, tmp_path / "decoder.pt")
 
 
-def test_a_full_disk_keeps_the_last_state(
-    frozen_model: bytes, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_keeps_the_last_state(frozen_model: bytes, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = DecoderStage(pickle.loads(frozen_model), tokenizer, 3, clips=2, block_tokens=60)
     loop.run(stage, loop.Plan(1, 1e-3), tmp_path, say=lambda line: None)
     kept = (tmp_path / "decoder.pt").read_bytes()

@@ -12,7 +12,7 @@ from omnidrop_cli.nano.labels import class_index, label
 from omnidrop_cli.nano.questions import CATEGORIES, WORDINGS, Question, ask
 from omnidrop_cli.nano.samples import thin
 from omnidrop_cli.nano.timeline import Profile, Timeline, sample
-from omnidrop_cli.nano.world import COLOURS, OBJECTS, SHAPES, WORDS, media_classes
+from omnidrop_cli.nano.world import OBJECTS, WORDS, media_classes
 from omnidrop_cli.prompt.spec import PromptSpec
 
 seeds = st.integers(0, 2**32 - 1)
@@ -116,7 +116,9 @@ def test_choice_wordings_are_the_benchmarks_own() -> None:
     assert choice.word("What is shown?", options, "worldsense") == (
         "What is shown?\nOptions:\nA. dog\nB. cat\nC. sun\nD. key\nAnswer with the option's letter from the given choices directly."
     )
-    assert "\nQuestion: What is shown?\nChoices: ['A. dog', 'B. cat', 'C. sun', 'D. key']\n" in choice.word("What is shown?", options, "dailyomni")
+    assert "\nQuestion: What is shown?\nChoices: ['A. dog', 'B. cat', 'C. sun', 'D. key']\n" in choice.word(
+        "What is shown?", options, "dailyomni"
+    )
     with pytest.raises(ValueError, match="unknown style"):
         choice.word("What is shown?", options, "exam")
 

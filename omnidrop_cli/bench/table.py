@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def render(result: BenchResult) -> RenderableType:
-    """The arms, the towers if measured, and what the device can do at best."""
+    """The arms, the towers if measured, and what the device can do at best ("floor": the prefill over its products' own time)."""
     facts = Text(
         f"{result.prompt_of}: {result.prompt.total} tokens ({result.prompt.video} video, {result.prompt.audio} audio)\n"
         f"{result.model.name}, {result.model.quant}, {result.model.dtype}, {result.model.num_layers} layers, {result.device}\n"
@@ -32,7 +32,7 @@ def render(result: BenchResult) -> RenderableType:
 
 
 def _arms(result: BenchResult) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0))
     for name in ("method", "kept", "FLOPs", "prefill", "faster", "floor", "choosing", "token", "KV", "peak"):
         table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
     for arm in result.arms:
@@ -42,7 +42,7 @@ def _arms(result: BenchResult) -> Table:
             share(arm.flops_ratio),
             seconds(arm.prefill_s),
             f"{arm.speedup:.2f}x",
-            seconds(arm.floor_s),
+            f"{arm.prefill_s / arm.floor_s:.2f}x",
             share(arm.choosing_s / arm.prefill_s),
             seconds(arm.step_s),
             megabytes(arm.kv_mb),
@@ -52,7 +52,7 @@ def _arms(result: BenchResult) -> Table:
 
 
 def _towers(result: BenchResult) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0))
     for name in ("tower", "pass", "stock", "faster", "products alone", "over them"):
         table.add_column(name, justify="left" if name == "tower" else "right", no_wrap=True)
     for tower in result.towers:

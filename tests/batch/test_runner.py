@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,30 +20,9 @@ from omnidrop_cli.batch.runner import Outcome, Plan, Runner, Watcher
 from omnidrop_cli.batch.worker import DeviceLost, Worker
 from omnidrop_cli.engine import session as session_module
 from omnidrop_cli.errors import EXIT_FAILED, ModelError
-from omnidrop_cli.model.random import tiny_thinker
 from omnidrop_cli.model.registry import resolve
 from omnidrop_cli.records import GenerationOptions, Job, ModelChoice
 from omnidrop_cli.report.json import from_dict
-from tests.model.checkpoints import write_plain
-
-Clips = Mapping[str, Path]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = write_plain(tiny_thinker(), tmp_path_factory.mktemp("tiny"))
-    (directory / "preprocessor_config.json").write_text('{"min_pixels": 3136, "max_pixels": 12544}')
-    return directory
-
-
-@pytest.fixture
-def folder(clips: Clips, tmp_path: Path) -> Path:
-    """Two good clips and one that is none."""
-    place = tmp_path / "clips"
-    place.mkdir()
-    for name, clip in {"a.mp4": "speech_video", "b.mp4": "text_mp4", "c.wav": "wav"}.items():
-        shutil.copy(clips[clip], place / name)
-    return place
 
 
 class Setup:

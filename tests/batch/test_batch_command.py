@@ -1,0 +1,138 @@
+"""`omnidrop batch` as a user meets it: streams, exit codes, files, the command that resumes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omnidrop_cli.batch.journal import Journal
+from omnidrop_cli.commands.batch import resume_command
+from omnidrop_cli.errors import UsageError
+
+Run = Callable[..., Any]
+SHORT = ("--max-new-tokens", "3")
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "answers.jsonl"
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_answers_exports_and_plain_lines(omnidrop: Run, checkpoint: Path, folder: Path, output: Path, tmp_path: Path) -> None:
+    exports = tmp_path / "answers.csv", tmp_path / "answers.md"
+    words = ["batch", folder, "-q", "who?", "-q", "what?", "-o", output, "--model", checkpoint, *SHORT]
+    result = omnidrop(*words, "--export", exports[0], "--export", exports[1])
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert sum(line.startswith("failed: ") for line in lines) == 2
+    assert [line.split(" ", 1)[0] for line in lines if line[0].isdigit() and "b.mp4" not in line] == ["2/6", "6/6"]
+    assert f"{output}: 4 answered, 2 failed" in result.stderr
+    assert "--retry-failed" in result.stderr
+    assert Counter("error" in row for row in rows(output)) == {False: 4, True: 2}
+    assert len(exports[0].read_text().splitlines()) >= 7
+    assert exports[1].read_text().count("\n## ") == 3
+    again = omnidrop(*words)
+    assert (again.exit_code, len(rows(output))) == (3, 6)
+    assert "0 answered, 2 failed, 4 answered before" in again.stderr
+
+
+def test_all_answered_is_exit_zero_and_quiet_is_quiet(omnidrop: Run, checkpoint: Path, folder: Path, output: Path) -> None:
+    result = omnidrop("batch", folder / "c.wav", "-q", "who?", "-o", output, "--model", checkpoint, "--quiet", *SHORT)
+    assert (result.exit_code, result.stderr) == (0, f"{output}: 1 answered, 0 failed\n")
+
+
+def test_dry_run_tells_and_touches_nothing(omnidrop: Run, checkpoint: Path, folder: Path, output: Path) -> None:
+    words = ["batch", folder, "-q", "who?", "-o", output, "--model", checkpoint, "--dry-run"]
+    assert omnidrop(*words).stdout.splitlines() == [f"{folder / name}\twho?" for name in ("a.mp4", "b.mp4", "c.wav")]
+    assert not output.exists()
+    omnidrop(*words[:-1], "--limit", "1", *SHORT)
+    with Journal(output):  # also beside a run that is writing
+        assert len(omnidrop(*words, *SHORT).stdout.splitlines()) == 2
+
+
+def test_force_keeps_the_old_answers_beside(omnidrop: Run, checkpoint: Path, folder: Path, output: Path) -> None:
+    words = ["batch", folder / "c.wav", "-q", "who?", "-o", output, "--model", checkpoint, *SHORT]
+    omnidrop(*words)
+    before = output.read_text()
+    result = omnidrop(*words, "--force")
+    assert "answers.jsonl.old-1" in result.stderr
+    assert len(rows(output)) == 1
+    assert output.with_name("answers.jsonl.old-1").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-o", "a.csv"], "answers are kept as JSON lines"),
+        (["--export", "a.xlsx"], "told by the suffix"),
+        (["--devices", "cpu", "--cluster", "local"], "give one of them|both say where"),
+        (["--devices", "gpu"], "is not a device"),
+        (["--model", "9b"], "unknown model"),
+        (["--method", "omnidorp"], "unknown method"),
+        (["--keep", "2"], "keep"),
+    ],
+)
+def test_mistakes_are_usage_errors(words: list[str], message: str, omnidrop: Run, folder: Path, output: Path, checkpoint: Path) -> None:
+    result = omnidrop("batch", folder, "-q", "who?", "-o", output, "--model", checkpoint, *words)
+    assert isinstance(result.exception, UsageError)
+    import re
+
+    assert re.search(message, result.exception.message)
+    assert not output.exists() or not rows(output)
+
+
+def test_resume_command_quotes_and_forgets_force() -> None:
+    assert resume_command(["batch", "my clips", "-q", "who?", "--force"]) == "omnidrop batch 'my clips' -q 'who?'"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_from_outside(checkpoint: Path, folder: Path, output: Path) -> None:
+    words = ["batch", str(folder), "-q", "who?", "-q", "what?", "-o", str(output), "--model", str(checkpoint), "--max-new-tokens", "400"]
+    command = [sys.executable, "-m", "omnidrop_cli", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not (output.exists() and output.stat().st_size):
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "to go on:" in err
+    assert f"omnidrop batch {folder} -q 'who?'" in err
+    assert 1 <= len(rows(output)) < 6
+    assert all(row["finish_reason"] != "interrupted" for row in rows(output) if "error" not in row)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+def test_live_bar_on_a_terminal(checkpoint: Path, folder: Path, output: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "omnidrop_cli", "batch", str(folder), "-q", "who?", "-o", str(output), "--model", str(checkpoint)]
+    with subprocess.Popen([*command, *SHORT], stderr=theirs, stdout=subprocess.PIPE, env={**os.environ, "TERM": "xterm"}) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 65536):
+                shown += piece
+        except OSError:  # the other end is closed
+            pass
+        assert process.wait(timeout=60) == 3
+    os.close(ours)
+    text = shown.decode()
+    assert "/3" in text
+    assert "1 failed" in text
+    assert "a.mp4" in text
+    assert "\x1b[" in text

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from omnidrop_cli.records import Comparison, Report
 from omnidrop_cli.report.numbers import flops, megabytes, seconds, share, times
-from omnidrop_cli.report.plain import clean
+from omnidrop_cli.report.plain import clean, one_line
 from omnidrop_cli.report.table import facts, joined, layer_table, tokens_per_second
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ class ComparisonTable:
         yield facts([("full", _words(full)), (pruned.method, _words(pruned)), *_agreement(self.comparison)])
         for warning in dict.fromkeys((*full.warnings, *pruned.warnings)):
             if warning not in self.said:
-                yield Text(f"warning: {clean(warning)}", style="yellow")
+                yield Text(f"warning: {one_line(warning)}", style="yellow")
 
 
 def _side_by_side(full: Report, pruned: Report) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("")
-    for name in ("full", Text(pruned.method), "ratio"):
+    for name in ("full", Text(one_line(pruned.method)), "ratio"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, left, right, ratio in _rows(full, pruned):
         table.add_row(name, left, right, ratio)

@@ -38,8 +38,11 @@ def share(value: float) -> str:
 
 
 def times(first: float, second: float) -> str:
-    """How many times `first` is `second`: "3.98x"; "-" where nothing can be said."""
-    return f"{first / second:.3g}x" if first > 0 and second > 0 else "-"
+    """How many times `first` is `second`: "3.98x", "12.4x", "310x"; "-" where nothing can be said."""
+    if first <= 0 or second <= 0:
+        return "-"
+    ratio = first / second
+    return f"{ratio:.{2 if ratio < 9.995 else 1 if ratio < 99.95 else 0}f}x"
 
 
 def flops(value: float) -> str:

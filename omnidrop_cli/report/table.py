@@ -15,7 +15,7 @@ from rich.text import Text
 
 from omnidrop_cli.records import Counts, Report
 from omnidrop_cli.report.numbers import flops, megabytes, seconds, share, times
-from omnidrop_cli.report.plain import one_line
+from omnidrop_cli.report.plain import clean, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -92,7 +92,7 @@ def facts(lines: Iterable[tuple[str, Text]]) -> RenderableType:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in lines:
-        table.add_row(name, text)
+        table.add_row(Text(clean(name)), text)
     return table
 
 

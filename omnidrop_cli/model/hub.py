@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,31 +36,53 @@ _UNREACHABLE = "check the connection (HF_ENDPOINT names a mirror), or use --mode
 def pull(repository: str, revision: str | None, offline: bool, observer: Observer) -> tuple[Path, str]:
     """The directory of a repository's thinker in the hub cache, and the commit it is of. Downloads what is not there.
 
-    `observer.advance` counts bytes of the file in work. Raises `ModelError` with what to do.
+    A hub that cannot be reached is done without where the cache is complete. `observer.advance` counts bytes of the file in work.
+    Raises `ModelError` with what to do.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 
-    def get(name: str, commit: str | None) -> Path:
-        path = hf_hub_download(repository, name, revision=commit, local_files_only=offline, tqdm_class=_reporting(observer))
-        return Path(path)
-
+    bars = _reporting(observer)
     with _explained(repository, revision, offline), _quiet():
+        local = offline or not _answers(repository, revision)
+
+        def get(name: str, at: str | None) -> Path:
+            return Path(hf_hub_download(repository, name, revision=at, local_files_only=local, tqdm_class=bars))
+
         directory = get("config.json", revision).parent
         commit = directory.name  # the cache names a snapshot by its commit; everything else comes from the same one
+
+        def get_if_there(name: str) -> Path | None:
+            known = try_to_load_from_cache(repository, name, revision=commit)
+            if known is not None:  # a path, or the remembered lack of the file in this commit
+                return Path(known) if isinstance(known, str) else None
+            with suppress(EntryNotFoundError):
+                return get(name, commit)
+            return None
+
         for name in SMALL_FILES:
-            try:
-                get(name, commit)
-            except EntryNotFoundError:
-                continue
-        try:
-            index = read_json(get(INDEX, commit))
-        except EntryNotFoundError:
-            index = None
-        for name in (SINGLE,) if index is None else thinker_shards(index, repository):
+            get_if_there(name)
+        index = get_if_there(INDEX)
+        for name in (SINGLE,) if index is None else thinker_shards(read_json(index) or {}, repository):
             observer.stage("load", f"{repository}: {name}")
             get(name, commit)
     return directory, commit
+
+
+def _answers(repository: str, revision: str | None) -> bool:
+    """Whether the hub can be reached. One request, never repeated: the library tries for half a minute before it says so itself.
+
+    Raises the library's errors for a repository or revision that is unknown or closed.
+    """
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, "config.json", revision=revision))
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError):
+        raise
+    except (OSError, errors.HTTPError):  # type: ignore[attr-defined]  # re-exported; no network, or a failing server
+        return False
+    return True
 
 
 @contextmanager

@@ -88,6 +88,7 @@ def test_loading_is_silent_and_leaves_logging_alone(plain_checkpoint: Path, capf
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_nothing_is_printed_in_a_fresh_process(omni_checkpoint: Path) -> None:
     """Libraries warn once per process, so the others cannot tell."""
     code = (

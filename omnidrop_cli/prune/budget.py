@@ -17,125 +17,16 @@ like this:
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import accumulate
 
+from omnidrop_cli.prune.layout import InputBudget, MediaLayout
 from omnidrop_cli.prune.schedule import MAX_RATE, Schedule, blend, fit
-from omnidrop_cli.records import Modality, TokenMap
 
 DEFAULT_KEEP = 0.3
 AUDIO_KEEP = 0.7
 VIDEO_KEEP = 0.4
 INPUT_SHARE_PER_KEEP = 1.5
-GROUP = 4
-"""Frames per group of temporal merging (DyCoke TTM): the first is the anchor."""
-
-
-@dataclass(frozen=True, slots=True)
-class MediaLayout:
-    """Sizes of a prompt's media: `audio` tokens, and `frames` video frames of `frame_size` tokens each."""
-
-    audio: int
-    frames: int
-    frame_size: int
-
-    @classmethod
-    def of(cls, tokens: TokenMap, *, halves: bool = False) -> MediaLayout:
-        """Raises `ValueError` if the temporal grids differ in size. `halves` takes half a grid, a raw frame, as the unit."""
-        counts = tokens.counts()
-        if not counts.video:
-            return cls(counts.audio, 0, 0)
-        grids = len(set(tokens.grid[tokens.modality == Modality.VIDEO].tolist()))
-        size, rest = divmod(counts.video, grids)
-        if rest:
-            raise ValueError(f"{counts.video} video tokens do not fill {grids} temporal grids evenly")
-        if halves and size % 2 == 0:
-            grids, size = grids * 2, size // 2
-        return cls(counts.audio, grids, size)
-
-    @property
-    def video(self) -> int:
-        return self.frames * self.frame_size
-
-    @property
-    def total(self) -> int:
-        return self.audio + self.video
-
-    @property
-    def anchors(self) -> int:
-        return -(-self.frames // GROUP)
-
-
-@dataclass(frozen=True, slots=True)
-class InputBudget:
-    """What enters layer 0: so many audio tokens, and so many of each video frame."""
-
-    audio: int
-    video: tuple[int, ...]
-
-    @property
-    def total(self) -> int:
-        return self.audio + sum(self.video)
-
-    @classmethod
-    def of_rates(cls, layout: MediaLayout, audio_rate: float, video_rate: float) -> InputBudget:
-        """Shares of whole groups of four frames; a shorter last group keeps its anchor too, as the merging rule does.
-
-        A present modality keeps at least one token.
-        """
-        audio = _at_least_one(audio_rate * layout.audio, layout.audio)
-        anchors = layout.anchors * layout.frame_size
-        followers = layout.video - anchors
-        if video_rate >= 1 / GROUP:
-            video = anchors + followers * (GROUP * video_rate - 1) / (GROUP - 1)
-        else:
-            video = anchors * GROUP * video_rate
-        return cls.of_counts(layout, audio, _at_least_one(video, layout.video))
-
-    @classmethod
-    def of_counts(cls, layout: MediaLayout, audio: int, video: int) -> InputBudget:
-        """`video` tokens spread over frames: anchors whole and the rest even, or, where that is too much, anchors alone."""
-        anchors = layout.anchors * layout.frame_size
-        if video >= anchors:
-            spread = iter(even_parts(video - anchors, layout.frames - layout.anchors))
-            per_frame = tuple(layout.frame_size if frame % GROUP == 0 else next(spread) for frame in range(layout.frames))
-        else:
-            spread = iter(even_parts(video, layout.anchors))
-            per_frame = tuple(next(spread) if frame % GROUP == 0 else 0 for frame in range(layout.frames))
-        return cls(audio, per_frame)
-
-    @classmethod
-    def of_total(cls, layout: MediaLayout, total: int, audio: int) -> InputBudget:
-        """Exactly `total` tokens, with `audio` of them sound as far as the sizes allow."""
-        audio = min(layout.audio, max(audio, total - layout.video), total)
-        return cls.of_counts(layout, audio, total - audio)
-
-
-@dataclass(frozen=True, slots=True)
-class Segments:
-    """Tokens of one modality in numbered groups: `number` of each token's group, from 0, and the `sizes` of the groups."""
-
-    number: tuple[int, ...]
-    sizes: tuple[int, ...]
-
-    @classmethod
-    def of(cls, keys: Sequence[int]) -> Segments:
-        """Groups of equal keys, numbered in the order of the keys."""
-        order = {key: place for place, key in enumerate(sorted(set(keys)))}
-        number = tuple(order[key] for key in keys)
-        counted = Counter(number)
-        return cls(number, tuple(counted[place] for place in range(len(order))))
-
-    @classmethod
-    def of_chunks(cls, tokens: TokenMap, modality: Modality) -> Segments:
-        return cls.of(tokens.chunk[tokens.modality == modality].tolist())
-
-    def quotas(self, total: int) -> tuple[int, ...]:
-        """`total` split over the groups by size, to within one token of the exact share."""
-        ends = [end * total // sum(self.sizes) for end in accumulate(self.sizes)]
-        return tuple(end - start for start, end in zip([0, *ends], ends, strict=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,11 +132,6 @@ def default_p_init(keep: float, schedule: Schedule) -> float:
     return max(p_init, 0.001) if schedule.shape == "exponential" else p_init
 
 
-def even_parts(total: int, parts: int) -> tuple[int, ...]:
-    """`total` in `parts` whole numbers that differ by at most one, spread evenly."""
-    return tuple((part + 1) * total // parts - part * total // parts for part in range(parts))
-
-
 def _opening(layout: MediaLayout, keep: float, bases: tuple[float, float]) -> float:
     base = (bases[0] * layout.audio + bases[1] * layout.video) / layout.total
     share = min(1.0, max(base, INPUT_SHARE_PER_KEEP * keep))
@@ -270,7 +156,3 @@ def _around(value: Callable[[float], int], wanted: int, high: float) -> tuple[fl
         else:
             low = middle
     return high, low
-
-
-def _at_least_one(wanted: float, present: int) -> int:
-    return min(present, max(min(present, 1), round(wanted)))

@@ -1,14 +1,13 @@
 """Choosing tokens on the device when every count is already known on the host.
 
-Knows: stable top-k, quotas per segment, temporal diversity (OmniDrop Alg. 1), temporal merging (DyCoke TTM). Does not know: layers,
-methods, how scores are made. Nothing here waits for the device, and equal scores are settled by the lowest index, so the same
-scores give the same tokens everywhere.
+Knows: stable top-k, quotas and shares per segment, temporal diversity (OmniDrop Alg. 1), temporal merging (DyCoke TTM). Does not
+know: layers, methods, how scores are made. Nothing here waits for the device, and equal scores are settled by the lowest index, so
+the same scores give the same tokens everywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -43,23 +42,42 @@ def on_device(numbers: Sequence[int], like: Tensor) -> Tensor:
     return torch.tensor(numbers, dtype=torch.int64).to(like.device, non_blocking=True)
 
 
-def ranks_within(scores: Tensor, segment: Tensor, sizes: Sequence[int]) -> Tensor:
+def segment_sizes(segment: Tensor, segments: int) -> Tensor:
+    """(segments,) int64: how many tokens each segment has."""
+    ones = torch.ones_like(segment, dtype=torch.int64)
+    return torch.zeros(segments, dtype=torch.int64, device=segment.device).scatter_add_(0, segment, ones)
+
+
+def ranks_within(scores: Tensor, segment: Tensor, segments: int) -> Tensor:
     """(m,) rank of each token in its segment, 0 the highest score; among equals the highest index ranks first, as in `top`.
 
-    `segment` (m,) numbers the segments from 0, `sizes` says how many tokens each has.
+    `segment` (m,) numbers the segments from 0.
     """
     order = scores.sort(stable=True).indices.flip(0)
     order = order[segment[order].sort(stable=True).indices]
-    starts = on_device([0, *accumulate(sizes)][:-1], segment)
+    sizes = segment_sizes(segment, segments)
+    starts = sizes.cumsum(0) - sizes
     ranks = torch.empty_like(order)
     ranks[order] = torch.arange(order.shape[0], device=order.device) - starts[segment[order]]
     return ranks
 
 
-def top_within(scores: Tensor, segment: Tensor, sizes: Sequence[int], quotas: Sequence[int]) -> Tensor:
-    """Ascending indices of the `quotas[i]` highest scores of every segment i."""
-    kept = ranks_within(scores, segment, sizes) < on_device(quotas, segment)[segment]
+def top_within(scores: Tensor, segment: Tensor, quotas: Sequence[int]) -> Tensor:
+    """Ascending indices of the `quotas[i]` highest scores of every segment i, none of them larger than its segment."""
+    kept = ranks_within(scores, segment, len(quotas)) < on_device(quotas, segment)[segment]
     return true_indices(kept, sum(quotas))
+
+
+def top_by_share(scores: Tensor, segment: Tensor, shares: Tensor, keep: int) -> Tensor:
+    """Ascending indices of exactly `keep` tokens, split over segments in proportion to `shares` (segments,), best scores first.
+
+    Where budgets depend on scores they live on the device, and rounding them there to a known sum is what published code does in
+    host loops. Sainte-Lague's rule does it by sorting: a segment's r-th best token (from 0) has priority share / (r + 1/2), and
+    the `keep` highest go. A segment that runs out of tokens leaves the rest to the others.
+    """
+    ranks = ranks_within(scores, segment, shares.shape[0])
+    cost = (ranks + 0.5) / shares.float().clamp(min=torch.finfo(torch.float32).tiny)[segment]
+    return lowest(cost, keep).sort().values
 
 
 def diverse(scores: Tensor, chunk: Tensor, keep: int, *, weight: float, normalise: bool) -> Tensor:

@@ -37,8 +37,29 @@ def test_top_within_is_top_of_each_segment(scores: list[float], data: st.DataObj
     for i in range(4):
         members = sorted((j for j in range(len(scores)) if segment[j] == i), key=lambda j: (scores[j], j))
         expected += members[sizes[i] - quotas[i] :]
-    got = select.top_within(torch.tensor(scores), torch.tensor(segment), sizes, quotas)
+    got = select.top_within(torch.tensor(scores), torch.tensor(segment), quotas)
     assert got.tolist() == sorted(expected)
+
+
+def sainte_lague(scores: list[float], segment: list[int], shares: list[float], keep: int) -> list[int]:
+    """One seat at a time to the segment with the largest share / (seats + 1/2); a seat goes to its best token left."""
+    left = {i: sorted((j for j in range(len(scores)) if segment[j] == i), key=lambda j: (scores[j], j)) for i in range(len(shares))}
+    seats, kept = [0] * len(shares), []
+    for _ in range(keep):
+        open_ = [i for i in range(len(shares)) if left[i]]
+        winner = max(open_, key=lambda i: (shares[i] / (seats[i] + 0.5), -left[i][-1]))
+        kept.append(left[winner].pop())
+        seats[winner] += 1
+    return sorted(kept)
+
+
+@given(SCORES, st.data())
+def test_top_by_share_is_sainte_lague(scores: list[float], data: st.DataObject) -> None:
+    segment = data.draw(st.lists(st.integers(0, 3), min_size=len(scores), max_size=len(scores)))
+    shares = [data.draw(st.sampled_from([1.0, 2.0, 4.0, 8.0])) for _ in range(4)]  # exact in binary, so that ties are ties
+    keep = data.draw(st.integers(0, len(scores)))
+    got = select.top_by_share(torch.tensor(scores), torch.tensor(segment), torch.tensor(shares), keep)
+    assert got.tolist() == sainte_lague(scores, segment, shares, keep)
 
 
 def algorithm_1(scores: list[float], chunks: list[int], k: int, weight: float, normalise: bool) -> list[int]:

@@ -7,6 +7,7 @@ does; a method's module, and torch with it, is imported when the method is made.
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -25,6 +26,13 @@ _HERE = "omnidrop_cli.prune.methods"
 _BUILT_IN = {
     "omnidrop": f"{_HERE}.omnidrop:OmniDrop",
     "none": f"{_HERE}.none:Unpruned",
+    "omnizip": f"{_HERE}.omnizip:OmniZip",
+    "omnisift": f"{_HERE}.omnisift:OmniSift",
+    "seats": f"{_HERE}.seats:Seats",
+    "dash": f"{_HERE}.dash:Dash",
+    "dycoke": f"{_HERE}.dycoke:DyCoke",
+    "fastv": f"{_HERE}.fastv:FastV",
+    "divprune": f"{_HERE}.divprune:DivPrune",
     "random": f"{_HERE}.random:Random",
     "random-input": f"{_HERE}.random:RandomAtInput",
 }
@@ -36,10 +44,14 @@ def names() -> tuple[str, ...]:
 
 
 def create(choice: MethodChoice) -> Method:
-    """The method a choice names, its options parsed and checked.
+    """The method a choice names, its options parsed and checked. `a+b` takes the input of a and the inside of b.
+
+    In a composition an option goes to every part that has it, or to one as `part.option`.
 
     Raises `UsageError` for an unknown method, preset or option, a value out of range, or `keep` together with a preset.
     """
+    if "+" in choice.name:
+        return _composition(choice)
     cls = find(choice.name)
     return cls(**_arguments(cls, choice))
 
@@ -94,6 +106,34 @@ def _arguments(cls: type[Method], choice: MethodChoice) -> dict[str, object]:
     if "seed" in fields:
         values["seed"] = choice.seed
     return {**values, **options.parse(cls, choice.options, choice.name)}
+
+
+def _composition(choice: MethodChoice) -> Method:
+    from omnidrop_cli.prune.methods.compose import Composition
+
+    parts = choice.name.split("+")
+    if len(parts) != 2:
+        raise UsageError(f"'{choice.name}' is not two methods", "for example: seats+omnidrop")
+    if choice.preset is not None:
+        raise UsageError(f"{choice.name} has no presets", "give --keep")
+    classes = [find(part) for part in parts]
+    for name in choice.options:
+        owner, dot, _ = name.partition(".")
+        if not (owner in parts if dot else any(_has(cls, name) for cls in classes)):
+            raise UsageError(f"{choice.name} has no option '{name}'", f"its parts have options of their own: {parts[0]}.OPTION=VALUE")
+    first, second = (_part(cls, choice, part) for cls, part in zip(classes, parts, strict=True))
+    return Composition(first, second, **_arguments(Composition, replace(choice, options={})))  # type: ignore[arg-type]
+
+
+def _part(cls: type[Method], choice: MethodChoice, part: str) -> Method:
+    """One half of a composition, with the options that are its own or that it has; the budget is not its to set."""
+    options_of_part = {name: value for name, value in choice.options.items() if "." not in name and _has(cls, name)}
+    options_of_part |= {name.partition(".")[2]: value for name, value in choice.options.items() if name.startswith(f"{part}.")}
+    return cls(**_arguments(cls, replace(choice, name=part, keep=None, options=options_of_part)))
+
+
+def _has(cls: type[Method], option: str) -> bool:
+    return option.replace("-", "_") in getattr(cls, "__dataclass_fields__", {})
 
 
 def _near(name: str, known: tuple[str, ...], otherwise: str) -> str:

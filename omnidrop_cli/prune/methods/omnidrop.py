@@ -15,8 +15,9 @@ from torch import Tensor
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune import budget, select
 from omnidrop_cli.prune.contract import InputView, LayerView, Method, Plan, PromptFacts, Selection
+from omnidrop_cli.prune.layout import InputBudget, MediaLayout, Segments
 from omnidrop_cli.prune.options import check, keep_option, option
-from omnidrop_cli.prune.schedule import Schedule, diversity_layer, published
+from omnidrop_cli.prune.schedule import Schedule, diversity_layer, fit, published
 from omnidrop_cli.records import Modality, TokenMap
 
 Rows = Literal["query", "last", "text"]
@@ -63,19 +64,42 @@ class OmniDrop(Method):
             raise UsageError(f"calibration={self.calibration} fixes the budget, and so does keep", "give one of them")
 
     def plan(self, facts: PromptFacts) -> Plan:
-        layout = budget.MediaLayout.of(facts.tokens, halves=self.ttm_frames == "halves")
+        layout = MediaLayout.of(facts.tokens, halves=self.ttm_frames == "halves")
         if not layout.total or self.keep == 1:
             return Plan()
         settled = self.budget(layout, facts.num_layers)
-        tds_layer = diversity_layer(facts.num_layers) if self.tds_layer is None else self.tds_layer
-        rows = readable_rows(facts.tokens, self.rows)
+        inside = self._query_guided(facts, settled.keeps)
         return Plan(
             before=IntraModality(settled.input, layout, self.audio_ranking),
-            inside=QueryGuided(settled.keeps, rows, tds_layer if self.use_tds else facts.num_layers, self.lambda_div, self.normalise),
-            notes={**settled.notes(layout), "tds_layer": tds_layer if self.use_tds else "off", "rows": rows},
+            inside=inside,
+            notes={**settled.notes(layout), "tds_layer": inside.tds_layer, "rows": inside.rows},
         )
 
-    def budget(self, layout: budget.MediaLayout, layers: int) -> budget.Budget:
+    def split(self, layout: MediaLayout, total: int) -> tuple[int, int]:
+        """As part of a composition: both rates in the paper's proportion."""
+        settled = budget.input_only(layout, 1, total / layout.total, self.audio_keep, self.video_keep).input
+        return settled.audio, settled.total - settled.audio
+
+    def stage(self, facts: PromptFacts, layout: MediaLayout, audio: int, video: int) -> IntraModality:
+        layout = MediaLayout.of(facts.tokens, halves=self.ttm_frames == "halves")
+        return IntraModality(InputBudget.of_counts(layout, audio, video), layout, self.audio_ranking)
+
+    def opening(self, layout: MediaLayout, layers: int, keep: float) -> int:
+        return replace(self, keep=keep).budget(layout, layers).input.total
+
+    def inside(self, facts: PromptFacts, layout: MediaLayout, entering: tuple[int, int], wanted: int) -> QueryGuided:
+        keep = wanted / (facts.num_layers * layout.total)
+        schedule = Schedule(facts.num_layers, t_mid=0.5 if self.t_mid is None else self.t_mid, beta=self.beta, shape=self.shape)
+        schedule = replace(schedule, p_init=budget.default_p_init(keep, schedule) if self.p_init is None else self.p_init)
+        return self._query_guided(facts, fit(schedule, sum(entering), wanted)[1])
+
+    def _query_guided(self, facts: PromptFacts, keeps: tuple[int, ...]) -> QueryGuided:
+        layers = facts.num_layers
+        tds_layer = diversity_layer(layers) if self.tds_layer is None else self.tds_layer
+        rows = readable_rows(facts.tokens, self.rows)
+        return QueryGuided(keeps, rows, tds_layer if self.use_tds else layers, self.lambda_div, self.normalise)
+
+    def budget(self, layout: MediaLayout, layers: int) -> budget.Budget:
         """Counts for one prompt: the published constants as they are, or solved for `keep`."""
         if not self.use_plp:
             return budget.input_only(layout, layers, self._wanted, self.audio_keep, self.video_keep)
@@ -111,8 +135,8 @@ class OmniDrop(Method):
 class IntraModality:
     """What enters layer 0 (Sec. 3.4): audio by the encoder's attention, video by temporal merging."""
 
-    counts: budget.InputBudget
-    layout: budget.MediaLayout
+    counts: InputBudget
+    layout: MediaLayout
     audio_ranking: Literal["clip", "chunk"] = "clip"
 
     def __call__(self, view: InputView) -> Selection:
@@ -126,9 +150,9 @@ class IntraModality:
             raise ValueError("audio is ranked by the attention of its encoder, and none was given")
         if self.audio_ranking == "clip":
             return select.top(view.audio_attention, self.counts.audio)
-        segments = budget.Segments.of_chunks(view.tokens, Modality.AUDIO)
-        quotas = segments.quotas(self.counts.audio)
-        return select.top_within(view.audio_attention, select.on_device(segments.number, view.audio), segments.sizes, quotas)
+        segments = Segments.of_chunks(view.tokens, Modality.AUDIO)
+        number = select.on_device(segments.number, view.audio)
+        return select.top_within(view.audio_attention, number, segments.quotas(self.counts.audio))
 
     def _video(self, view: InputView) -> Tensor:
         present = view.video.shape[0]

@@ -6,7 +6,7 @@ Knows: OmniDrop's budget, and how to draw the same tokens on every device. Does 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -15,8 +15,9 @@ from torch import Tensor
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune import budget
 from omnidrop_cli.prune.contract import InputView, LayerView, Method, Plan, PromptFacts, Selection
+from omnidrop_cli.prune.layout import MediaLayout
 from omnidrop_cli.prune.options import check, keep_option, option
-from omnidrop_cli.prune.schedule import Schedule, published
+from omnidrop_cli.prune.schedule import Schedule, fit, published
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Random(Method):
             raise UsageError(f"calibration={self.calibration} fixes the budget, and so does keep", "give one of them")
 
     def plan(self, facts: PromptFacts) -> Plan:
-        layout = budget.MediaLayout.of(facts.tokens)
+        layout = MediaLayout.of(facts.tokens)
         if not layout.total or self.keep == 1:
             return Plan()
         if self.calibration == "solved":
@@ -53,6 +54,14 @@ class Random(Method):
             inside=RandomDrop(settled.keeps, self.seed),
             notes=settled.notes(layout),
         )
+
+    def opening(self, layout: MediaLayout, layers: int, keep: float) -> int:
+        return budget.solve(layout, Schedule(layers), keep).input.total
+
+    def inside(self, facts: PromptFacts, layout: MediaLayout, entering: tuple[int, int], wanted: int) -> RandomDrop:
+        schedule = Schedule(facts.num_layers)
+        p_init = budget.default_p_init(wanted / (facts.num_layers * layout.total), schedule)
+        return RandomDrop(fit(replace(schedule, p_init=p_init), sum(entering), wanted)[1], self.seed)
 
 
 @dataclass(frozen=True)
@@ -100,11 +109,17 @@ class RandomAtInput(Method):
         check(self)
 
     def plan(self, facts: PromptFacts) -> Plan:
-        layout = budget.MediaLayout.of(facts.tokens)
+        layout = MediaLayout.of(facts.tokens)
         if not layout.total or self.keep == 1:
             return Plan()
         audio, video = budget.uniform(layout, budget.DEFAULT_KEEP if self.keep is None else self.keep)
         return Plan(before=RandomInput(audio, video, self.seed), notes={"audio_kept": audio, "video_kept": video})
+
+    def split(self, layout: MediaLayout, total: int) -> tuple[int, int]:
+        return budget.uniform(layout, total / layout.total)
+
+    def stage(self, facts: PromptFacts, layout: MediaLayout, audio: int, video: int) -> RandomInput:
+        return RandomInput(audio, video, self.seed)
 
 
 def _draw(present: int, keep: int, generator: torch.Generator, like: Tensor) -> Tensor:

@@ -1,0 +1,127 @@
+"""Which tokens of a group differ from one another: greedy max-min distance, density peaks.
+
+Knows: cosine geometry inside groups of tokens, in bounded memory. Does not know: modalities, budgets, methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from omnidrop_cli.prune import select
+from omnidrop_cli.prune.layout import Segments
+
+MAX_DISTANCES = 1 << 25
+"""Largest block of pairwise distances held at once (128 MiB in float32); a larger group is compared row by row."""
+
+NEIGHBOURS = 5
+
+Peaks = Literal["paper", "v2", "v1"]
+
+
+def max_min(features: Tensor, groups: Segments, quotas: Sequence[int], weight: Tensor | None = None) -> Tensor:
+    """Ascending indices of `quotas[i]` tokens of each group i, picked one by one as the farthest from those already picked.
+
+    `features` (n, d). Distance from i to j is (1 - cos) * weight_j (DivPrune; SEATS' winDivPrune with attention as the weight). The
+    first pick is the token whose nearest other is farthest. Groups advance together, one pick a step.
+    """
+    n, longest = features.shape[0], max(groups.sizes)
+    members = select.on_device(groups.number, features).sort(stable=True).indices
+    starts = [0, *accumulate(groups.sizes)]
+    picked = torch.zeros(n + 1, dtype=torch.bool, device=features.device)  # the last place takes the padding
+    step = max(1, MAX_DISTANCES // (longest * max(longest, features.shape[1])))
+    for first in range(0, len(groups.sizes), step):
+        sizes, wanted = groups.sizes[first : first + step], quotas[first : first + step]
+        offset = torch.arange(longest, device=features.device)
+        present = offset < select.on_device(sizes, members)[:, None]
+        place = (select.on_device(starts[first : first + len(sizes)], members)[:, None] + offset).clamp(max=n - 1)
+        token = members[place].masked_fill(~present, n)
+        picks = _Farthest(features, token, present, weight).picks(wanted)
+        picked.index_put_((token.flatten(),), (picks & present).flatten())
+    return select.true_indices(picked[:n], sum(quotas))
+
+
+class _Farthest:
+    """Greedy max-min over a block of groups: `token` (g, s) indices into the features, padded where not `present`."""
+
+    def __init__(self, features: Tensor, token: Tensor, present: Tensor, weight: Tensor | None) -> None:
+        inside = token.clamp(max=features.shape[0] - 1)
+        self.unit = normalize(features[inside].float(), dim=-1)
+        self.weight = torch.ones_like(present, dtype=torch.float32) if weight is None else weight.float()[inside]
+        self.present = present
+        self.group = torch.arange(token.shape[0], device=token.device)
+        size = token.shape[1]
+        self.matrix = self._to_all(self.unit) if token.shape[0] * size * size <= MAX_DISTANCES else None
+
+    def picks(self, wanted: Sequence[int]) -> Tensor:
+        """(g, s) bool: the first `wanted[i]` picks of each group."""
+        quota = select.on_device(wanted, self.group)
+        chosen = torch.zeros_like(self.present)
+        nearest = self._nearest_other().masked_fill_(~self.present, float("-inf"))
+        for count in range(max(wanted)):
+            pick = nearest.argmax(dim=1)
+            chosen[self.group, pick] |= count < quota
+            row = self._row(pick)
+            # The first pick starts from its own distances; `nearest` so far was only the measure that found it.
+            nearest = row if count == 0 else torch.minimum(nearest, row)
+            nearest = nearest.masked_fill(chosen | ~self.present, float("-inf"))
+        return chosen
+
+    def _row(self, pick: Tensor) -> Tensor:
+        """(g, s) distances from one token per group to all of its group."""
+        if self.matrix is not None:
+            return self.matrix[self.group, pick]
+        return self._to_all(self.unit[self.group, pick][:, None])[:, 0]
+
+    def _to_all(self, some: Tensor) -> Tensor:
+        """(g, k, s) weighted distances from `some` (g, k, d)."""
+        return (1 - some @ self.unit.transpose(1, 2)) * self.weight[:, None]
+
+    def _nearest_other(self) -> Tensor:
+        groups, size, _ = self.unit.shape
+        best = torch.full((groups, size), float("inf"), device=self.unit.device)
+        block = max(1, MAX_DISTANCES // (groups * size))
+        for start in range(0, size, block):
+            here = slice(start, start + block)
+            distances = self._to_all(self.unit[:, here]) if self.matrix is None else self.matrix[:, here]
+            rows = torch.arange(start, start + distances.shape[1], device=best.device)
+            itself = rows[:, None] == torch.arange(size, device=best.device)
+            absent = ~self.present[:, here, None]
+            best = torch.minimum(best, distances.masked_fill(itself | absent, float("inf")).amin(dim=1))
+        return best
+
+
+def density_peaks(frames: Tensor, peaks: Peaks = "paper") -> Tensor:
+    """(f, s) float32 score of each token of `frames` (f, s, d) as a cluster centre of its frame (DPC-KNN, five neighbours).
+
+    Density times the distance to the nearest denser token; the densest take the distance to the farthest. Tokens are compared as unit
+    vectors: raw embeddings are so far apart that every density underflows.
+    "paper" (OmniZip 3.3): Euclidean d, density exp(-mean d^2). "v2" (its code since): d = 1 - cos, density exp(-mean d).
+    "v1" (its first code, and DASH's): no peaks, minus the mean of the five highest cosines.
+    """
+    block = max(1, MAX_DISTANCES // frames.shape[1] ** 2)
+    return torch.cat([_peaks(some, peaks) for some in frames.split(block)])
+
+
+def _peaks(frames: Tensor, peaks: Peaks) -> Tensor:
+    size = frames.shape[1]
+    if size == 1:
+        return torch.zeros(frames.shape[:2], device=frames.device)
+    unit = normalize(frames.float(), dim=-1)
+    cosine = (unit @ unit.transpose(1, 2)).clamp(-1, 1)
+    itself = torch.eye(size, dtype=torch.bool, device=frames.device)
+    neighbours = min(NEIGHBOURS, size - 1)
+    if peaks == "v1":
+        return -cosine.masked_fill(itself, float("-inf")).topk(neighbours, dim=-1).values.mean(dim=-1)
+    distance = (2 - 2 * cosine).sqrt() if peaks == "paper" else 1 - cosine
+    near = distance.masked_fill(itself, float("inf")).topk(neighbours, dim=-1, largest=False).values
+    density = (-(near**2 if peaks == "paper" else near).mean(dim=-1)).exp()
+    denser = density[:, None, :] > density[:, :, None]
+    to_denser = distance.masked_fill(~denser, float("inf")).amin(dim=-1)
+    farthest = distance.masked_fill(itself, 0.0).amax(dim=-1)
+    return torch.where(to_denser.isinf(), farthest, to_denser) * density

@@ -1,0 +1,61 @@
+"""Two methods as one: the choice at the input of the first, the drop inside the decoder of the second (`seats+omnidrop`).
+
+Knows: how one mean is shared between the two. Does not know: any selection rule, nor which methods there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from omnidrop_cli.errors import UsageError
+from omnidrop_cli.prune.budget import DEFAULT_KEEP
+from omnidrop_cli.prune.contract import Method, Plan, PromptFacts
+from omnidrop_cli.prune.layout import MediaLayout
+from omnidrop_cli.prune.options import check, keep_option
+from omnidrop_cli.prune.parts import InputPart, InsidePart
+
+
+@dataclass(frozen=True)
+class Composition(Method):
+    """The second method says how many tokens should enter for a mean of `keep`, the first chooses them, the second drops the rest.
+
+    So `x+omnidrop` opens as `omnidrop` does (1.5 F, or what the paper's 70 % and 40 % give), and only the choice differs.
+    """
+
+    first: Method
+    second: Method
+    keep: float | None = keep_option()
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not isinstance(self.first, InputPart):
+            raise UsageError(f"method {self.first.name} chooses nothing before the language model", "it can stand after the + only")
+        if not isinstance(self.second, InsidePart):
+            raise UsageError(f"method {self.second.name} drops nothing inside the decoder", "it can stand before the + only")
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # a class variable elsewhere; here it depends on the parts
+        return f"{self.first.name}+{self.second.name}"
+
+    @property
+    def needs(self) -> frozenset[str]:  # type: ignore[override]
+        return self.first.needs
+
+    def plan(self, facts: PromptFacts) -> Plan:
+        layout, layers = MediaLayout.of(facts.tokens), facts.num_layers
+        if not layout.total or self.keep == 1:
+            return Plan()
+        first, second = self.first, self.second
+        if not isinstance(first, InputPart) or not isinstance(second, InsidePart):
+            raise TypeError("checked when made")
+        keep = DEFAULT_KEEP if self.keep is None else self.keep
+        audio, video = first.split(layout, second.opening(layout, layers, keep))
+        wanted = max(1, round(keep * layers * layout.total))
+        return Plan(
+            before=None if audio + video == layout.total else first.stage(facts, layout, audio, video),
+            inside=second.inside(facts, layout, (audio, video), wanted),
+            notes={"audio_entering": audio, "video_entering": video},
+        )
+
+    def describe(self) -> dict[str, object]:
+        return {"keep": self.keep, self.first.name: asdict(self.first), self.second.name: asdict(self.second)}  # type: ignore[call-overload]

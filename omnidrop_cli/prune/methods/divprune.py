@@ -1,0 +1,58 @@
+"""DivPrune: the most diverse tokens, by greedy max-min distance (arXiv 2503.02175; methods.md 4.2, 4.7).
+
+Knows: the groups within which diversity is sought. Distances and picking are `diversity.max_min`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from omnidrop_cli.prune import diversity, select
+from omnidrop_cli.prune.contract import InputView, PromptFacts, Selection
+from omnidrop_cli.prune.layout import MediaLayout, Segments
+from omnidrop_cli.prune.options import option
+from omnidrop_cli.prune.parts import InputMethod
+from omnidrop_cli.records import Modality
+
+
+@dataclass(frozen=True)
+class DivPrune(InputMethod):
+    """Audio and video each on their own, over the whole clip as published, or chunk by chunk, which costs a fraction of the time."""
+
+    name: ClassVar[str] = "divprune"
+    summary: ClassVar[str] = "the most diverse tokens before the language model"
+    paper: ClassVar[str] = "arXiv 2503.02175"
+    ratios = ()
+
+    window: Literal["clip", "chunk"] = option("clip", "seek diversity over the clip, or in each two-second chunk")
+
+    def stage(self, facts: PromptFacts, layout: MediaLayout, audio: int, video: int) -> MostDiverse:
+        return MostDiverse(audio, video, self.window)
+
+
+@dataclass(frozen=True)
+class MostDiverse:
+    """Keeps `audio` and `video` tokens that lie far from one another; with `weighted`, far and well attended by their encoder."""
+
+    audio: int
+    video: int
+    window: Literal["clip", "chunk"]
+    weighted: bool = False
+
+    def __call__(self, view: InputView) -> Selection:
+        return Selection(
+            audio=self._of(view, Modality.AUDIO, view.audio, self.audio, view.audio_attention),
+            video=self._of(view, Modality.VIDEO, view.video, self.video, view.video_attention),
+        )
+
+    def _of(self, view: InputView, modality: Modality, features: Tensor, keep: int, attention: Tensor | None) -> Tensor:
+        present = features.shape[0]
+        if keep == present:
+            return select.on_device(range(present), features)
+        if self.weighted and attention is None:
+            raise ValueError(f"{modality.name.lower()} is weighted by the attention of its encoder, and none was given")
+        groups = Segments.of_chunks(view.tokens, modality) if self.window == "chunk" else Segments.of([0] * present)
+        return diversity.max_min(features, groups, groups.quotas(keep), attention if self.weighted else None)

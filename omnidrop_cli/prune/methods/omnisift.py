@@ -1,0 +1,122 @@
+"""OmniSIFT: video by what stands out, audio by what the kept video shows (arXiv 2602.04804; methods.md 3).
+
+Knows: the saliency of a chunk's two grids, and which tokens the trained selector is asked about. The network is `selector.py`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from omnidrop_cli.prune import select
+from omnidrop_cli.prune.contract import InputView, Plan, PromptFacts, Selection
+from omnidrop_cli.prune.layout import MediaLayout, Segments, frame_chunks, proportional
+from omnidrop_cli.prune.options import option
+from omnidrop_cli.prune.parts import InputMethod
+from omnidrop_cli.prune.selector import AudioSelector, load_selector, untrained_selector
+from omnidrop_cli.records import Modality
+
+CHUNKS_AT_ONCE = 64
+"""Two minutes of sound go through the selector together; memory does not grow beyond that."""
+
+
+@dataclass(frozen=True)
+class OmniSift(InputMethod):
+    """Per two-second chunk: the first grid keeps what is unlike its mean, the second what is unlike the whole first (STVP); audio is
+    ranked by a small network that attends to the chunk's kept video (VGAS).
+
+    Without `selector` that network is untrained. The published decoder was trained along with it; on another decoder its scores have
+    no published value. Sound in chunks without pictures is scored by itself, where the published code leaves it whole.
+    """
+
+    name: ClassVar[str] = "omnisift"
+    summary: ClassVar[str] = "salient video, audio chosen by a trained selector, before the language model"
+    paper: ClassVar[str] = "arXiv 2602.04804"
+    ratios = ((0.23, 0.5), (0.33, 0.6))
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "paper-35": {"audio_keep": 0.6, "video_keep": 0.33},
+        "paper-25": {"audio_keep": 0.5, "video_keep": 0.23},
+    }
+
+    selector: str | None = option(None, "checkpoint file or directory with thinker.compressor.* weights; untrained without")
+
+    def plan(self, facts: PromptFacts) -> Plan:
+        plan = super().plan(facts)
+        if plan.before is None:
+            return plan
+        return Plan(plan.before, None, {**(plan.notes or {}), "selector": self.selector or "untrained"})
+
+    def stage(self, facts: PromptFacts, layout: MediaLayout, audio: int, video: int) -> Sift:
+        return Sift(audio, video, layout, None if self.selector is None else load_selector(self.selector))
+
+
+@dataclass(frozen=True)
+class Sift:
+    """Keeps `audio` and `video` tokens, the same share of every chunk."""
+
+    audio: int
+    video: int
+    layout: MediaLayout
+    selector: AudioSelector | None
+
+    def __call__(self, view: InputView) -> Selection:
+        quotas = proportional((self.layout.frame_size,) * self.layout.frames, self.video)
+        video = self._video(view, quotas)
+        return Selection(audio=self._audio(view, video, quotas), video=video)
+
+    def _video(self, view: InputView, quotas: Sequence[int]) -> Tensor:
+        present, size = view.video.shape[0], self.layout.frame_size
+        if self.video == present:
+            return torch.arange(present, device=view.video.device)
+        similarity = select.similarity_to(view.video, size, saliency_references(frame_chunks(view.tokens, size)))
+        return select.least_similar(similarity, quotas)
+
+    @torch.no_grad()
+    def _audio(self, view: InputView, video: Tensor, quotas: Sequence[int]) -> Tensor:
+        present, dim = view.audio.shape
+        if self.audio == present:
+            return torch.arange(present, device=view.audio.device)
+        selector = (self.selector or untrained_selector(dim)).to(view.audio.device)
+        if selector.dim != dim:
+            raise ValueError(f"the selector reads embeddings of {selector.dim}, and this model has {dim}")
+        of_audio = view.tokens.chunk[view.tokens.modality == Modality.AUDIO].tolist()
+        frames = zip(frame_chunks(view.tokens, self.layout.frame_size), quotas, strict=True)
+        of_video = [chunk for chunk, quota in frames for _ in range(quota)]
+        scores = torch.cat(list(_scores(selector, view.audio, of_audio, view.video[video], of_video)))
+        groups = Segments.of(of_audio)
+        return select.top_within(scores, select.on_device(groups.number, scores), groups.quotas(self.audio))
+
+
+def saliency_references(chunks: Sequence[int]) -> list[int]:
+    """The frame each frame is compared with: a chunk's first with itself (its mean), the others with that first."""
+    first: dict[int, int] = {}
+    return [first.setdefault(chunk, frame) for frame, chunk in enumerate(chunks)]
+
+
+def _scores(selector: AudioSelector, audio: Tensor, of_audio: Sequence[int], video: Tensor, of_video: Sequence[int]) -> Iterator[Tensor]:
+    """Scores of all audio tokens in order, a block of chunks at a time. `of_audio` and `of_video` are ascending chunks."""
+    chunks = sorted(set(of_audio))
+    for start in range(0, len(chunks), CHUNKS_AT_ONCE):
+        block = chunks[start : start + CHUNKS_AT_ONCE]
+        heard, is_heard = _padded(audio, of_audio, block)
+        seen, shown = _padded(video, of_video, block)
+        flat = selector(heard, seen, shown).flatten()
+        yield flat[select.true_indices(is_heard.flatten(), sum(bisect_right(of_audio, c) - bisect_left(of_audio, c) for c in block))]
+
+
+def _padded(features: Tensor, chunks: Sequence[int], block: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """(c, longest, d) float32 tokens of each chunk of `block`, zeros after the last, and (c, longest) where there is one."""
+    spans = [(bisect_left(chunks, chunk), bisect_right(chunks, chunk)) for chunk in block]
+    longest = max(1, *(end - start for start, end in spans))
+    token = [start + i for start, end in spans for i in range(end - start)]
+    place = [row * longest + i for row, (start, end) in enumerate(spans) for i in range(end - start)]
+    at = select.on_device(place, features)
+    flat = features.new_zeros(len(block) * longest, features.shape[1], dtype=torch.float32)
+    there = torch.zeros(len(block) * longest, dtype=torch.bool, device=features.device)
+    flat.index_copy_(0, at, features[select.on_device(token, features)].float())
+    return flat.view(len(block), longest, -1), there.index_fill_(0, at, True).view(len(block), longest)

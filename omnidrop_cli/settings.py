@@ -177,6 +177,7 @@ def _hint(name: str, value: Any) -> str | None:
         return f"it is a fraction, not a percentage: {value / 100:g} keeps {value:g} %"
     if name == "keep":
         return "it is the share kept, for example 0.3; the whole clip is --method none"
-    words = KEYS[name].words
-    close = difflib.get_close_matches(str(value), words, n=1)
-    return f"did you mean {close[0]}?" if close else None
+    key = KEYS[name]
+    close = difflib.get_close_matches(str(value), key.words, n=1)
+    default = str(key.default).lower() if isinstance(key.default, bool) else key.default
+    return f"did you mean {close[0]}?" if close else f"the default is {default}" if default is not None else f"it is {key.allowed}"

@@ -1,0 +1,98 @@
+"""The program with a road that answers from the command line's own words, for tests of what surrounds it.
+
+`python -m tests.commands.fake_road PLAN ask clip.mp4 question ...`: PLAN is JSON with `pieces` (the answer), `pause_s` between them,
+`stuck` (a stage to stay in: "python" sleeps in Python, "c" in a C call that holds no lock and hears no signal), `fail` (an exception).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+from omnidrop_cli.errors import MediaError
+from omnidrop_cli.observer import SILENT, Observer
+from omnidrop_cli.records import Answer, Comparison, Job, Report
+from tests.report import samples
+
+FAILURES: dict[str, BaseException] = {
+    "media": MediaError("x.mp4: no such file", "check the path"),
+    "bug": TypeError("boom"),
+    "memory": MemoryError(),
+    "disk": OSError(28, "No space left on device", "/full/disk"),
+}
+
+
+class Road:
+    """Stands in for `engine.road.run` and `run_comparison`; `jobs` are what was asked of it."""
+
+    def __init__(self, pieces: list[str], pause_s: float = 0.0, stuck: str | None = None, fail: str | None = None) -> None:
+        self.pieces, self.pause_s, self.stuck, self.fail = pieces, pause_s, stuck, fail
+        self.jobs: list[Job] = []
+
+    def run(self, job: Job, observer: Observer = SILENT) -> Report:
+        self.jobs.append(job)
+        for stage in ("fetch", "decode", "load", "build", "encode", "prefill"):
+            observer.stage(stage, job.media if stage == "fetch" else "")
+            observer.advance(1, 2)
+        observer.warn("the clip has [bold]no[/] sound\x1b[31m")
+        if self.stuck:
+            self._stay()
+        if self.fail:
+            raise FAILURES[self.fail]
+        observer.stage("generate")
+        for piece in self.pieces:
+            observer.text(piece)
+            time.sleep(self.pause_s)
+        return replace(samples.report(job=job), answer=Answer("".join(self.pieces), (1, 2), "eos"))
+
+    def run_comparison(self, job: Job, observer: Observer = SILENT) -> Comparison:
+        return replace(samples.comparison(), pruned=self.run(job, observer))
+
+    def _stay(self) -> None:
+        sys.stderr.write("stuck\n")
+        sys.stderr.flush()
+        if self.stuck == "c":
+            pause = ctypes.CDLL(None).usleep  # begins again after a signal is impossible to see: Python gets no turn for 5 s
+            until = time.monotonic() + 5
+            while time.monotonic() < until:
+                pause(5_000_000)
+        elif self.stuck == "swallow":
+            self._swallow()
+        elif self.stuck == "thread":
+            threading.Thread(target=time.sleep, args=(30,), daemon=True).start()
+            time.sleep(30)
+        else:
+            time.sleep(30)
+
+    def _swallow(self) -> None:
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            try:
+                time.sleep(10)
+            except KeyboardInterrupt:
+                continue
+
+
+def install(road: Road) -> None:
+    """Put the road in place of the real one."""
+    from omnidrop_cli.engine import road as real
+
+    setattr(real, "run", road.run)  # noqa: B010  # a plain assignment is refused by the type checker
+    setattr(real, "run_comparison", road.run_comparison)  # noqa: B010
+
+
+def main() -> None:
+    from omnidrop_cli.cli import main as program
+
+    plan: dict[str, Any] = json.loads(sys.argv.pop(1))
+    install(Road(**plan))
+    program()
+
+
+if __name__ == "__main__":
+    main()

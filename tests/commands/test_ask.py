@@ -1,0 +1,180 @@
+"""`omnidrop ask`, on a road that is not there: what goes where, and what becomes of the flags."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from omnidrop_cli.errors import UsageError
+from omnidrop_cli.records import GenerationOptions, Job, MediaOptions, MethodChoice, ModelChoice
+from omnidrop_cli.report.json import comparison_from_dict, from_dict
+from tests.commands.fake_road import Road
+from tests.commands.running import Done
+
+Run = Callable[..., Done]
+ANSWER = "The quick brown fox.\n"
+
+
+def test_the_answer_alone_is_on_stdout(omnidrop: Run, road: Road) -> None:
+    done = omnidrop("ask", "clip.mp4", "what?")
+    assert (done.code, done.out) == (0, ANSWER)
+    assert "retention" in done.err
+    assert "warning: the clip has [bold]no[/] sound[31m" in done.err
+
+
+@pytest.mark.parametrize("flags", [["--no-stream"], ["-q"], ["--no-table"], ["-v"], ["--compare"], ["--no-color"]])
+def test_no_flag_changes_stdout(omnidrop: Run, road: Road, flags: list[str]) -> None:
+    assert omnidrop("ask", "clip.mp4", "what?", *flags).out == ANSWER
+
+
+def test_quiet_says_nothing(omnidrop: Run, road: Road) -> None:
+    assert omnidrop("ask", "clip.mp4", "what?", "-q").err == ""
+
+
+def test_without_a_terminal_stages_are_told_on_request_only(omnidrop: Run, road: Road) -> None:
+    assert "prefill" not in omnidrop("ask", "clip.mp4", "what?", "--no-table").err
+    told = omnidrop("ask", "clip.mp4", "what?", "--no-table", "-v").err.splitlines()
+    assert told[:3] == ["fetch clip.mp4", "decode", "load"]
+
+
+def test_a_warning_is_said_once(omnidrop: Run, road: Road) -> None:
+    assert omnidrop("ask", "clip.mp4", "what?").err.count("no[/] sound") == 1
+
+
+def test_json_is_one_document_that_reads_back(omnidrop: Run, road: Road) -> None:
+    done = omnidrop("ask", "clip.mp4", "what?", "--json")
+    assert done.out.count("\n") == 1
+    report = from_dict(json.loads(done.out))
+    assert (report.job.media, report.job.question, report.answer.text) == ("clip.mp4", "what?", ANSWER.strip())
+
+
+def test_compare_shows_both_and_answers_pruned(omnidrop: Run, road: Road) -> None:
+    done = omnidrop("ask", "clip.mp4", "what?", "--compare")
+    assert done.out == ANSWER
+    assert "agreement" in done.err
+    assert "jumps." in done.err
+    value = json.loads(omnidrop("ask", "clip.mp4", "what?", "--compare", "--json").out)
+    assert comparison_from_dict(value).first_difference == 5
+
+
+def test_output_goes_into_a_file(omnidrop: Run, road: Road, tmp_path: Path) -> None:
+    done = omnidrop("ask", "clip.mp4", "what?", "-o", "answer.txt")
+    assert done.out == ""
+    assert (tmp_path / "answer.txt").read_text() == ANSWER
+    omnidrop("ask", "clip.mp4", "what?", "-o", "answer.json", "--json")
+    assert json.loads((tmp_path / "answer.json").read_text())["schema"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answer.json", "answer.txt"]
+
+
+def test_an_answer_cannot_steer_a_terminal(omnidrop: Run, road: Road) -> None:
+    road.pieces[:] = ["\x1b[2Jred", "\x1b", "]0;t\x07", " \u202eevil\r [bold]x[/]"]
+    for flags in ([], ["--no-stream"], ["--json"], ["--compare"]):
+        done = omnidrop("ask", "\x1b[31mclip\u202e.mp4", "what?", "-v", *flags)
+        assert not set(done.out + done.err) & set("\x1b\x07\r\u202e"), flags
+    assert omnidrop("ask", "clip.mp4", "what?").out == "[2Jred]0;t evil [bold]x[/]\n"
+
+
+@pytest.mark.parametrize("pieces", [[], [""], ["\x1b"], ["one\n"], ["one\n", "two"]])
+def test_stdout_ends_with_one_newline(omnidrop: Run, road: Road, pieces: list[str]) -> None:
+    road.pieces[:] = pieces
+    for flags in ([], ["--no-stream"]):
+        expected = "".join(pieces).replace("\x1b", "").removesuffix("\n") + "\n"
+        assert omnidrop("ask", "clip.mp4", "what?", *flags).out == expected
+
+
+def test_flags_become_the_job(omnidrop: Run, road: Road) -> None:
+    flags = "--start 1:30 --end 0:02:00.5 --fps 1 --max-frames 8 --min-pixels 1000 --max-pixels 90000 --no-audio"
+    flags += " -m omnidrop -k 0.25 --option beta=10 --option shape=exponential --seed 7 --model 3b --quant int8 --device cpu --dtype float32 --offline"
+    flags += (
+        " --max-new-tokens 5 --temperature 0.5 --top-p 0.9 --repetition-penalty 1.1 --stop END --stop . --system Short. --revision main"
+    )
+    omnidrop("ask", "clip.mp4", " what? ", *flags.split())
+    job = road.jobs[0]
+    assert job.question == "what?"
+    assert job.system == "Short."
+    assert job.media_options == MediaOptions(90.0, 120.5, 1.0, 4, 8, 1000, 90000, use_audio=False)
+    assert job.method == MethodChoice("omnidrop", 0.25, None, {"beta": "10", "shape": "exponential"}, 7)
+    assert job.model == ModelChoice("3b", "int8", "cpu", "float32", "sdpa", "main", True)
+    assert job.generation == GenerationOptions(5, 0.5, 0.9, 1.1, ("END", "."), 7)
+
+
+def test_no_flags_make_the_default_job(omnidrop: Run, road: Road) -> None:
+    omnidrop("ask", "clip.mp4", "what?")
+    job = road.jobs[0]
+    assert (job.media_options, job.method, job.model, job.generation) == (
+        MediaOptions(),
+        MethodChoice(),
+        ModelChoice(),
+        GenerationOptions(),
+    )
+
+
+def test_the_question_may_come_from_stdin(omnidrop: Run, road: Road) -> None:
+    omnidrop("ask", "clip.mp4", "-", stdin="what is\nsaid?\n")
+    assert road.jobs[0].question == "what is\nsaid?"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["clip.mp4", ""], "the question is empty"),
+        (["clip.mp4", " \n"], "the question is empty"),
+        (["", "what?"], "no clip given"),
+        (["clip.mp4", "what?", "--keep", "0"], "--keep is 0; it must be a number above 0 and at most 1"),
+        (["clip.mp4", "what?", "--keep", "2"], "--keep is 2"),
+        (["clip.mp4", "what?", "--keep", "nan"], "--keep is nan"),
+        (["clip.mp4", "what?", "-m", "omnidrip"], "unknown method 'omnidrip'"),
+        (["clip.mp4", "what?", "--preset", "paper-50"], "no preset 'paper-50'"),
+        (["clip.mp4", "what?", "--keep", "0.3", "--preset", "paper-30"], "--keep and --preset both"),
+        (["clip.mp4", "what?", "--option", "beta"], "--option beta is not KEY=VALUE"),
+        (["clip.mp4", "what?", "--option", "gamma=1"], "no option 'gamma'"),
+        (["clip.mp4", "what?", "--option", "beta=x"], "beta"),
+        (["clip.mp4", "what?", "--no-audio", "--no-video"], "--no-audio and --no-video leave nothing"),
+        (["clip.mp4", "what?", "--start", "soon"], "--start soon is not a time"),
+        (["clip.mp4", "what?", "--start", "9", "--end", "8"], "--end 8 is not after --start 9"),
+        (["clip.mp4", "what?", "--min-frames", "9", "--max-frames", "8"], "--min-frames is 9"),
+        (["clip.mp4", "what?", "--quant", "nf5"], "--quant is 'nf5'"),
+        (["clip.mp4", "what?", "--temperature", "-1"], "--temperature is -1"),
+        (["clip.mp4", "what?", "-o", "."], "is a folder"),
+        (["clip.mp4", "what?", "-o", "none/a.txt"], "there is no folder"),
+    ],
+)
+def test_mistakes_are_refused_before_the_road(omnidrop: Run, road: Road, arguments: list[str], words: str) -> None:
+    done = omnidrop("ask", *arguments)
+    assert isinstance(done.error, UsageError)
+    assert words in done.error.message
+    assert done.error.hint
+    assert not road.jobs
+
+
+def test_the_file_sets_what_no_flag_does(omnidrop: Run, road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("omnidrop.toml").write_text('keep = 0.5\nmax-frames = 8\nmodel = "3b"\ntable = false\noffline = true')
+    done = omnidrop("ask", "clip.mp4", "what?", "--max-frames", "16")
+    job = road.jobs[-1]
+    assert (job.method.keep, job.media_options.max_frames, job.model.name, job.model.offline) == (0.5, 16, "3b", True)
+    assert "retention" not in done.err
+    monkeypatch.setenv("OMNIDROP_KEEP", "0.4")
+    omnidrop("ask", "clip.mp4", "what?", "--no-offline")
+    assert (road.jobs[-1].method.keep, road.jobs[-1].model.offline) == (0.4, False)
+
+
+def test_a_stronger_budget_replaces_a_weaker_one(omnidrop: Run, road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("omnidrop.toml").write_text('preset = "paper-20"')
+    omnidrop("ask", "clip.mp4", "what?", "--keep", "0.5")
+    assert (road.jobs[-1].method.keep, road.jobs[-1].method.preset) == (0.5, None)
+    monkeypatch.setenv("OMNIDROP_KEEP", "0.4")
+    omnidrop("ask", "clip.mp4", "what?")
+    assert (road.jobs[-1].method.keep, road.jobs[-1].method.preset) == (0.4, None)
+    omnidrop("ask", "clip.mp4", "what?", "--preset", "paper-30")
+    assert (road.jobs[-1].method.keep, road.jobs[-1].method.preset) == (None, "paper-30")
+
+
+def test_a_bad_variable_and_a_bad_file_are_named(omnidrop: Run, road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMNIDROP_KEEP", "7")
+    assert "OMNIDROP_KEEP is 7" in str(omnidrop("ask", "clip.mp4", "what?").error)
+    Path("omnidrop.toml").write_text("kep = 1")
+    assert "omnidrop.toml: unknown key 'kep'" in str(omnidrop("ask", "clip.mp4", "what?").error)
+    assert omnidrop("ask", "--help").code == 0

@@ -20,6 +20,9 @@ from urllib.parse import urlsplit
 from omnidrop_cli.errors import FetchError
 from omnidrop_cli.observer import SILENT, Observer
 
+BUNDLED = Path(__file__).parent.parent / "nano" / "assets" / "demo"
+"""Clips in the package, ten seconds each, so that a first question needs no file: `demo` and `demo2`."""
+
 _MUXED = "b[height<=?720]"
 _MERGED = "bv*[height<=?720]+ba"  # needs an ffmpeg binary
 _ANYTHING = "b/ba/bv"
@@ -57,9 +60,10 @@ def default_cache_dir() -> Path:
 def fetch(
     media: str, *, cache_dir: Path | None = None, offline: bool = False, max_bytes: int = 2 * 10**9, observer: Observer = SILENT
 ) -> Path:
-    """The path of `media`: itself if it is one, else a downloaded copy from the cache or the network. Raises `FetchError`."""
+    """The path of `media`: itself, a bundled clip's, or a downloaded copy from the cache or the network. Raises `FetchError`."""
     if not is_url(media):
-        return Path(media)
+        bundled = BUNDLED / f"{media}.mp4"
+        return bundled if media.isalnum() and bundled.is_file() and not Path(media).exists() else Path(media)
     folder = cache_dir or default_cache_dir()
     key = hashlib.sha256(media.encode()).hexdigest()[:24]
     if cached := next(folder.glob(f"{key}.*"), None):

@@ -191,3 +191,12 @@ def test_progress(server: Server, tmp_path: Path) -> None:
     fetch(server.url("/clip.mp4"), cache_dir=tmp_path, observer=observer)
     size = len(server.files["/clip.mp4"][1])
     assert observer.last == (size, size)
+
+
+def test_bundled_clips_have_names_that_files_go_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert fetch("demo").is_file()
+    assert fetch("demo2") != fetch("demo")
+    (tmp_path / "demo").write_bytes(b"mine")
+    assert fetch("demo") == Path("demo")
+    assert fetch("../demo2") == Path("../demo2")

@@ -37,3 +37,15 @@ def _isolated_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
         monkeypatch.setenv(variable, str(home / folder))
     for variable in [name for name in os.environ if name.startswith("OMNIDROP_")]:
         monkeypatch.delenv(variable)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first, so that a mistake shows early; tests of the GPU are skipped where there is none."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    wanting = [item for item in items if item.get_closest_marker("gpu") is not None]
+    if wanting:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in wanting:
+                item.add_marker(pytest.mark.skip(reason="needs CUDA"))

@@ -1,0 +1,107 @@
+"""Max-min diversity and density peaks against loops over tokens."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from omnidrop_cli.prune import diversity
+from omnidrop_cli.prune.layout import Segments
+
+
+def cosines(x: Tensor) -> list[list[float]]:
+    unit = torch.nn.functional.normalize(x.double(), dim=-1)
+    return (unit @ unit.T).tolist()
+
+
+def greedy(x: Tensor, weight: list[float], quota: int) -> list[list[int]]:
+    """winDivPrune as published: D_ij = (1 - cos) w_j, first the largest second-smallest of its column, then farthest from the picked.
+
+    Without weights two tokens that are each other's nearest tie for the first pick, up to rounding: every tied start is an answer.
+    """
+    n, cos = len(x), cosines(x)
+    distance = [[(1 - cos[i][j]) * weight[j] for j in range(n)] for i in range(n)]
+    if not quota:
+        return [[]]
+    nearest = [min((distance[i][j] for i in range(n) if i != j), default=1.0) for j in range(n)]
+    answers = []
+    for start in (j for j in range(n) if nearest[j] >= max(nearest) - 1e-6):
+        picked = [start]
+        while len(picked) < quota:
+            left = [j for j in range(n) if j not in picked]
+            picked.append(max(left, key=lambda j: (min(distance[i][j] for i in picked), -j)))
+        answers.append(sorted(picked))
+    return answers
+
+
+@pytest.mark.parametrize("limit", [1 << 25, 40])  # all at once, and row by row in small blocks
+@settings(deadline=None, max_examples=40)
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 999), weighted=st.booleans(), data=st.data())
+def test_max_min_is_the_greedy_rule_in_every_group(limit: int, sizes: list[int], seed: int, weighted: bool, data: st.DataObject) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(sum(sizes), 6, generator=generator)
+    weight = torch.rand(sum(sizes), generator=generator) + 0.1 if weighted else None
+    quotas = [data.draw(st.integers(0, size)) for size in sizes]
+    groups = Segments.of([group for group, size in enumerate(sizes) for _ in range(size)])
+    whole, diversity.MAX_DISTANCES = diversity.MAX_DISTANCES, limit
+    try:
+        got = diversity.max_min(features, groups, quotas, weight).tolist()
+    finally:
+        diversity.MAX_DISTANCES = whole
+    start = 0
+    for size, quota in zip(sizes, quotas, strict=True):
+        own = [1.0] * size if weight is None else weight[start : start + size].tolist()
+        assert [i - start for i in got if start <= i < start + size] in greedy(features[start : start + size], own, quota)
+        start += size
+
+
+def test_groups_may_be_interleaved() -> None:
+    features = torch.randn(9, 4, generator=torch.Generator().manual_seed(3))
+    number = [0, 1, 2] * 3
+    got = diversity.max_min(features, Segments.of(number), [2, 1, 3]).tolist()
+    for group, quota in enumerate([2, 1, 3]):
+        members = [i for i in range(9) if number[i] == group]
+        assert [members.index(i) for i in got if i in members] in greedy(features[members], [1.0] * 3, quota)
+
+
+def test_a_copy_is_the_last_to_be_picked() -> None:
+    features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 0.2]])
+    assert len(set(diversity.max_min(features, Segments.of([0] * 4), [3]).tolist()) & {0, 1}) == 1
+
+
+def peak_scores(frame: Tensor, peaks: str) -> list[float]:
+    """DPC-KNN of one frame, token by token, k = 5."""
+    n, cos = len(frame), cosines(frame)
+    k = min(5, n - 1)
+    others = [[j for j in range(n) if j != i] for i in range(n)]
+    if peaks == "v1":
+        return [-sum(sorted((cos[i][j] for j in others[i]), reverse=True)[:k]) / k for i in range(n)]
+    distance = [[math.sqrt(max(0.0, 2 - 2 * c)) if peaks == "paper" else 1 - c for c in row] for row in cos]
+    power = 2 if peaks == "paper" else 1
+    density = [math.exp(-sum(sorted(distance[i][j] ** power for j in others[i])[:k]) / k) for i in range(n)]
+    scores = []
+    for i in range(n):
+        denser = [distance[i][j] for j in others[i] if density[j] > density[i]]
+        scores.append(density[i] * (min(denser) if denser else max(distance[i][j] for j in others[i])))
+    return scores
+
+
+@pytest.mark.parametrize("peaks", ["paper", "v2", "v1"])
+@settings(deadline=None, max_examples=30)
+@given(size=st.integers(2, 12), frames=st.integers(1, 4), seed=st.integers(0, 999))
+def test_density_peaks_follow_the_formula(peaks: str, size: int, frames: int, seed: int) -> None:
+    video = torch.randn(frames, size, 8, generator=torch.Generator().manual_seed(seed))
+    got = diversity.density_peaks(video, peaks)  # type: ignore[arg-type]
+    # Two tokens that are each other's whole neighbourhood have equal densities up to rounding: no order to compare.
+    if size > 2:
+        expected = torch.tensor([peak_scores(frame, peaks) for frame in video])
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_frame_of_one_token_has_a_score() -> None:
+    assert diversity.density_peaks(torch.randn(3, 1, 8)).shape == (3, 1)

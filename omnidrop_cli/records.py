@@ -35,7 +35,10 @@ class Modality(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class MediaOptions:
-    """Which part of a clip is read, and how densely. Pixel bounds are per frame; None means the model's own (`ModelSpec`)."""
+    """Which part of a clip is read, and how densely. Pixel bounds are per frame; None means the model's own (`ModelSpec`).
+
+    Frame pairs whose cells differ by at most `same_within` levels of 255 on average are encoded once, as are equal ones always.
+    """
 
     start_s: float = 0.0
     end_s: float | None = None
@@ -46,6 +49,7 @@ class MediaOptions:
     max_pixels: int | None = None
     use_audio: bool = True
     use_video: bool = True
+    same_within: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

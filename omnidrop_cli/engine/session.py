@@ -145,7 +145,8 @@ class Session:
             observer.stage("encode")
             meter.reset_peak(self.thinker.device)
             with self._memory_guard(prompt), watch.stage("encode"):
-                features = encode_media(self.thinker, prompt, method.needs | needs, observer)
+                same_within = job.media_options.same_within
+                features = encode_media(self.thinker, prompt, method.needs | needs, observer, same_within=same_within)
             peak_mb = meter.peak_mb(self.thinker.device)
         return Read(job, clip, prompt, features, method, watch.seconds, peak_mb)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from omnidrop_cli.engine import encode
 from omnidrop_cli.engine.encode import embed, encode_media
+from omnidrop_cli.engine.limits import Limits
 from omnidrop_cli.model.random import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.prompt.layout import assemble, count_audio_tokens, lay_out
@@ -27,12 +27,11 @@ def prompt_of(thinker: Thinker, frames: int, mel_frames: int) -> Prompt:
 
 
 @pytest.mark.parametrize(("frames", "mel_frames"), [(10, 900), (2, 300), (0, 801), (14, 0), (6, 402), (6, 401), (8, 7)])
-def test_pieces_equal_one_stock_pass(frames: int, mel_frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_equal_one_stock_pass(frames: int, mel_frames: int) -> None:
     thinker = tiny_thinker(2)
     prompt = prompt_of(thinker, frames, mel_frames)
-    monkeypatch.setattr(encode, "PATCHES_PER_PIECE", 2 * 4 * 6)
-    monkeypatch.setattr(encode, "WINDOWS_PER_PIECE", 1)
-    features = encode_media(thinker, prompt, frozenset({"audio_attention", "video_attention"}))
+    limits = Limits(patches=2 * 4 * 6, windows=1)
+    features = encode_media(thinker, prompt, frozenset({"audio_attention", "video_attention"}), limits=limits)
     counts = prompt.token_map.counts()
     model = thinker.model.model
     with torch.inference_mode():

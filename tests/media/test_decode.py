@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,7 +17,7 @@ import pytest
 from omnidrop_cli.errors import MediaError, UsageError
 from omnidrop_cli.media import pictures
 from omnidrop_cli.media.decode import decode
-from omnidrop_cli.media.packets import Action
+from omnidrop_cli.media.packets import Action, PacketIndex
 from omnidrop_cli.media.pictures import read_frames, read_index
 from omnidrop_cli.observer import Observer
 from omnidrop_cli.records import MediaOptions
@@ -128,23 +130,32 @@ def test_sparse_sampling_leaps_over_groups(tmp_path: Path, options: dict[str, st
     index = read_index(path, 25)
     wanted = index.within(0, 1e9)[[3, 17, 130, 131, 298, 399]]
     plain: list[np.ndarray] = []
+    passes, one_pass = [], pictures._decode
+    monkeypatch.setattr(pictures, "_decode", lambda *args: passes.append(1) or one_pass(*args))
     for leap in (10**9, 16):
         monkeypatch.setattr(pictures, "_LEAP", leap)
         frames, lost = read_frames(path, index, wanted, (56, 84), 0, lambda done: None)
         assert lost == 0
         assert indices(frames) == [3, 17, 130, 131, 298, 399]
         plain.append(frames)
+    assert len(passes) == 2
     monkeypatch.setattr(pictures, "plan", lambda index, wanted: np.full(len(index), Action.SHOW, np.int8))
     frames, _ = read_frames(path, index, wanted, (56, 84), 0, lambda done: None)
     assert np.array_equal(plain[0], frames)
     assert np.array_equal(plain[1], frames)
 
 
-def test_wrong_key_frame_flags_are_survived(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An index that lies (here: everything is called a key frame) costs a second pass, not the frames."""
-    honest = pictures.plan
-    monkeypatch.setattr(pictures, "plan", lambda index, wanted: np.where(honest(index, wanted) == Action.SHOW, 2, 0).astype(np.int8))
-    assert indices(decode(clips["silent_video"], DEFAULT).frames)[0] == 0
+@pytest.mark.parametrize("lie", ["everything is a key frame", "nothing depends on anything", "nothing is needed"])
+def test_an_index_that_lies_costs_a_second_pass(clips: Clips, lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, truth = pictures.plan, decode(clips["silent_video"], DEFAULT).frames
+
+    def plan(index: PacketIndex, wanted: np.ndarray) -> np.ndarray:
+        show = honest(index, wanted) == Action.SHOW
+        decoded = {"everything is a key frame": show, "nothing depends on anything": show | index.keyframe}.get(lie, show & False)
+        return np.where(decoded, Action.SHOW, Action.DROP).astype(np.int8)
+
+    monkeypatch.setattr(pictures, "plan", plan)
+    assert np.array_equal(decode(clips["silent_video"], DEFAULT).frames, truth)  # type: ignore[arg-type]
 
 
 def test_full_size_frames_are_never_all_in_memory(tmp_path: Path) -> None:
@@ -303,6 +314,27 @@ def test_progress(clips: Clips) -> None:
     decode(clips["tone_video"], DEFAULT, observer)
     assert observer.done == sorted(observer.done)
     assert observer.done
+
+
+def test_an_error_does_not_wait_for_the_sound(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sound thread hears of it, here on a track that would take ten seconds."""
+
+    def endless(*args: Any) -> np.ndarray:
+        deadline = time.monotonic() + 10
+        while not args[-1]() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return np.zeros(0, np.float32)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    module = importlib.import_module("omnidrop_cli.media.decode")
+    monkeypatch.setattr(module, "read_sound", endless)
+    monkeypatch.setattr(module, "_pictures", interrupted)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        decode(clips["tone_video"], DEFAULT)
+    assert time.monotonic() - start < 5
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

@@ -194,7 +194,7 @@ def _program_lines(found: Mapping[str, str]) -> Iterator[Line]:
 
 def _package_lines(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Line]:
     for name, about in found.items():
-        tested = f"  (tested: {about['tested']})" if about["tested"] else ""
+        tested = f" (tested: {about['tested']})" if about["tested"] else ""
         yield name, f"{about['version'] or 'not installed'}{tested}", about["ok"] is False
 
 
@@ -229,7 +229,7 @@ def _model_lines(found: list[Mapping[str, Any]]) -> Iterator[Line]:
 def _setting_lines(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Line]:
     for name, setting in found.items():
         if setting["origin"] != "default":
-            yield name, f"{setting['value']}  (from {setting['origin']})", False
+            yield name, f"{setting['value']} (from {setting['origin']})", False
     yield "all others", "as built in", False
 
 

@@ -1,0 +1,126 @@
+"""inspect, methods and doctor: their answers are on stdout, for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from omnidrop_cli.commands import doctor
+from omnidrop_cli.errors import FetchError, MediaError, UsageError
+from omnidrop_cli.media.decode import decode
+from omnidrop_cli.media.sampling import audio_tokens, video_tokens
+from omnidrop_cli.prune.methods import names
+from omnidrop_cli.records import MediaOptions
+from tests.clips import Clips
+from tests.commands.running import Done
+
+Run = Callable[..., Done]
+
+
+def test_inspect_tells_what_ask_will_take(omnidrop: Run, clips: Clips) -> None:
+    value = json.loads(omnidrop("inspect", str(clips["speech_video"]), "--json", "--fps", "1").out)
+    clip = decode(clips["speech_video"], MediaOptions(fps=1.0))
+    assert clip.frames is not None
+    assert clip.waveform is not None
+    assert value["frames"] == len(clip.frames)
+    assert tuple(value["frame_size"]) == clip.frames.shape[2:]
+    assert value["tokens"]["video"] == video_tokens(len(clip.frames), (clip.frames.shape[2], clip.frames.shape[3]))
+    assert value["tokens"]["audio"] == pytest.approx(audio_tokens(len(clip.waveform)), abs=1)
+    assert value["media"]["audio"]["codec"] == "aac"
+
+
+def test_inspect_for_people(omnidrop: Run, clips: Clips) -> None:
+    done = omnidrop("inspect", str(clips["speech_video"]))
+    assert done.code == 0
+    for words in ("h264, 320x180, 10 fps", "aac, 44100 Hz, 2 channels", "12 frames of 448x252 at 2 fps", "keep 0.3", "memory 7b nf4"):
+        assert words in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+    assert done.err == ""
+
+
+@pytest.mark.parametrize(("clip", "words"), [("silent_video", "video tokens"), ("wav", "audio tokens"), ("rotated", "turned by")])
+def test_inspect_clips_of_every_kind(omnidrop: Run, clips: Clips, clip: str, words: str) -> None:
+    done = omnidrop("inspect", str(clips[clip]))
+    assert done.code == 0
+    assert words in done.out
+
+
+def test_more_kept_needs_more_memory(omnidrop: Run, clips: Clips) -> None:
+    value = json.loads(omnidrop("inspect", str(clips["speech_video"]), "--json").out)
+    for row in value["memory_guess_mb"]:
+        peaks = list(row["peak_by_keep"].values())
+        assert peaks == sorted(peaks, reverse=True)
+        assert peaks[-1] > row["weights"]
+    by_quant = {row["quant"]: row["weights"] for row in value["memory_guess_mb"] if row["model"] == "7b"}
+    assert by_quant["nf4"] < by_quant["int8"] < by_quant["none"]
+
+
+@pytest.mark.parametrize("clip", ["text_mp4", "empty", "cut_no_index"])
+def test_inspect_refuses_what_is_no_clip(omnidrop: Run, clips: Clips, clip: str) -> None:
+    assert isinstance(omnidrop("inspect", str(clips[clip])).error, MediaError)
+
+
+def test_inspect_of_an_address_offline(omnidrop: Run) -> None:
+    assert isinstance(omnidrop("inspect", "https://example.invalid/clip.mp4", "--offline").error, FetchError)
+
+
+def test_methods_lists_every_one(omnidrop: Run) -> None:
+    done = omnidrop("methods")
+    assert [line.split()[0] for line in done.out.splitlines() if not line.startswith(" ")] == list(names())
+    value = json.loads(omnidrop("methods", "--json").out)
+    assert [method["name"] for method in value["methods"]] == list(names())
+
+
+def test_methods_shows_one_with_its_options(omnidrop: Run) -> None:
+    done = omnidrop("methods", "omnidrop")
+    for words in ("2605.14458", "beta", "default 20.0", "paper-20"):
+        assert words in done.out
+    assert isinstance(omnidrop("methods", "omnidrip").error, UsageError)
+
+
+def test_doctor_tells_all_and_where_settings_came_from(omnidrop: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("omnidrop.toml").write_text("keep = 0.5")
+    monkeypatch.setenv("OMNIDROP_MODEL", "3b")
+    done = omnidrop("doctor")
+    assert done.code == 0
+    for words in ("torch", "ffmpeg", "h264", "0.5 (from omnidrop.toml)", "3b (from OMNIDROP_MODEL)"):
+        assert words in done.out
+    value = json.loads(omnidrop("doctor", "--json").out)
+    assert value["settings"]["keep"] == {"value": 0.5, "origin": "omnidrop.toml"}
+    assert value["settings"]["fps"]["origin"] == "default"
+    assert value["packages"]["torch"]["version"]
+    assert {cache["holds"] for cache in value["caches"]} == {"models", "clips"}
+
+
+def test_doctor_never_fails(omnidrop: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every probe breaks; a broken settings file lies about too."""
+
+    def broken() -> None:
+        raise ImportError("no module named \x1b[31mtorch")
+
+    Path("omnidrop.toml").write_text("kep = 1")
+    monkeypatch.setattr(doctor, "PROBES", dict.fromkeys(doctor.PROBES, broken) | {"settings": doctor.PROBES["settings"]})
+    done = omnidrop("doctor")
+    assert done.code == 0
+    assert "ImportError: no module named [31mtorch" in done.out
+    assert "unknown key 'kep'" in done.out
+    assert json.loads(omnidrop("doctor", "--json").out)["device"]["problem"].startswith("ImportError")
+
+
+def test_versions_outside_the_tested_range_are_marked() -> None:
+    assert doctor._within("5.23.1", ">=5.23,<5.25") is True
+    assert doctor._within("5.25.0", ">=5.23,<5.25") is False
+    assert doctor._within("2.13.0+cpu", ">=2.9,<2.14") is True
+    assert doctor._within(None, ">=1") is False
+    assert doctor._within("1.0", None) is None
+
+
+def test_cache_sizes_survive_odd_places(tmp_path: Path) -> None:
+    assert doctor._size(tmp_path / "nowhere" / "at all") == {"size_mb": 0.0, "writable": True}
+    (tmp_path / "blob").write_bytes(b"x" * 2_000_000)
+    (tmp_path / "link").symlink_to(tmp_path / "blob")
+    (tmp_path / "dangling").symlink_to(tmp_path / "gone")
+    assert doctor._size(tmp_path)["size_mb"] == 2.0

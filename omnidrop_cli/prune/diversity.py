@@ -16,8 +16,11 @@ from torch.nn.functional import normalize
 from omnidrop_cli.prune import select
 from omnidrop_cli.prune.layout import Segments
 
-MAX_DISTANCES = 1 << 25
-"""Largest block of pairwise distances held at once (128 MiB in float32); a larger group is compared row by row."""
+MAX_DISTANCES = 1 << 27
+"""Most pairwise distances kept for all picks of a block of groups (512 MiB in float32); beyond, each pick computes its own."""
+
+BLOCK = 1 << 24
+"""Most numbers made at once on the way (64 MiB in float32)."""
 
 NEIGHBOURS = 5
 
@@ -34,7 +37,7 @@ def max_min(features: Tensor, groups: Segments, quotas: Sequence[int], weight: T
     members = select.on_device(groups.number, features).sort(stable=True).indices
     starts = [0, *accumulate(groups.sizes)]
     picked = torch.zeros(n + 1, dtype=torch.bool, device=features.device)  # the last place takes the padding
-    step = max(1, MAX_DISTANCES // (longest * max(longest, features.shape[1])))
+    step = max(1, BLOCK // (longest * max(longest, features.shape[1])))
     for first in range(0, len(groups.sizes), step):
         sizes, wanted = groups.sizes[first : first + step], quotas[first : first + step]
         offset = torch.arange(longest, device=features.device)
@@ -85,7 +88,7 @@ class _Farthest:
     def _nearest_other(self) -> Tensor:
         groups, size, _ = self.unit.shape
         best = torch.full((groups, size), float("inf"), device=self.unit.device)
-        block = max(1, MAX_DISTANCES // (groups * size))
+        block = max(1, BLOCK // (groups * size))
         for start in range(0, size, block):
             here = slice(start, start + block)
             distances = self._to_all(self.unit[:, here]) if self.matrix is None else self.matrix[:, here]
@@ -104,7 +107,7 @@ def density_peaks(frames: Tensor, peaks: Peaks = "paper") -> Tensor:
     "paper" (OmniZip 3.3): Euclidean d, density exp(-mean d^2). "v2" (its code since): d = 1 - cos, density exp(-mean d).
     "v1" (its first code, and DASH's): no peaks, minus the mean of the five highest cosines.
     """
-    block = max(1, MAX_DISTANCES // frames.shape[1] ** 2)
+    block = max(1, BLOCK // frames.shape[1] ** 2)
     return torch.cat([_peaks(some, peaks) for some in frames.split(block)])
 
 

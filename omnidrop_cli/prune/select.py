@@ -90,7 +90,7 @@ def diverse(scores: Tensor, chunk: Tensor, keep: int, *, weight: float, normalis
     alive = scores.shape[0]
     dropped = alive - keep
     candidates = lowest(scores, min(2 * dropped, alive)).sort().values
-    key_chunk = chunk[scores.argmax()]
+    key_chunk = chunk.gather(0, scores.argmax(dim=0, keepdim=True))  # indexing with a scalar tensor would wait for the device
     distance = (key_chunk - chunk[candidates]).abs() / chunk.max().clamp(min=1)
     base = scores[candidates]
     if normalise:

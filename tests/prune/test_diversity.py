@@ -39,7 +39,7 @@ def greedy(x: Tensor, weight: list[float], quota: int) -> list[list[int]]:
     return answers
 
 
-@pytest.mark.parametrize("limit", [1 << 25, 40])  # all at once, and row by row in small blocks
+@pytest.mark.parametrize("limit", [1 << 25, 40])  # one matrix for all groups, and row by row in small blocks
 @settings(deadline=None, max_examples=40)
 @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 999), weighted=st.booleans(), data=st.data())
 def test_max_min_is_the_greedy_rule_in_every_group(limit: int, sizes: list[int], seed: int, weighted: bool, data: st.DataObject) -> None:
@@ -48,11 +48,12 @@ def test_max_min_is_the_greedy_rule_in_every_group(limit: int, sizes: list[int],
     weight = torch.rand(sum(sizes), generator=generator) + 0.1 if weighted else None
     quotas = [data.draw(st.integers(0, size)) for size in sizes]
     groups = Segments.of([group for group, size in enumerate(sizes) for _ in range(size)])
-    whole, diversity.MAX_DISTANCES = diversity.MAX_DISTANCES, limit
+    whole = diversity.MAX_DISTANCES, diversity.BLOCK
+    diversity.MAX_DISTANCES = diversity.BLOCK = limit
     try:
         got = diversity.max_min(features, groups, quotas, weight).tolist()
     finally:
-        diversity.MAX_DISTANCES = whole
+        diversity.MAX_DISTANCES, diversity.BLOCK = whole
     start = 0
     for size, quota in zip(sizes, quotas, strict=True):
         own = [1.0] * size if weight is None else weight[start : start + size].tolist()

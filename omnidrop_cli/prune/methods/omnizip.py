@@ -112,8 +112,8 @@ def guided_rates(retained: Tensor, sizes: Sequence[int], guided: Sequence[bool],
     rates = (high - (high - low) * retained).clamp(low, high)
     if sum(guided) > 2:
         fixed = torch.zeros_like(where)
-        fixed[rates.masked_fill(~where, float("inf")).argmin()] = True
-        fixed[rates.masked_fill(~where, float("-inf")).argmax()] = True
+        fixed.index_fill_(0, rates.masked_fill(~where, float("inf")).argmin(dim=0, keepdim=True), True)
+        fixed.index_fill_(0, rates.masked_fill(~where, float("-inf")).argmax(dim=0, keepdim=True), True)
         wanted = mean * weight.sum()
         others = weight * ~fixed
         scale = (wanted - (rates * weight * fixed).sum()) / (rates * others).sum().clamp(min=1e-6)

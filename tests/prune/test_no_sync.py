@@ -1,0 +1,60 @@
+"""Stages never ask the device for a value: they run on meta tensors, which have none to give.
+
+On a GPU such a question makes the host wait; on the meta device it is an error. So this test needs no GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from omnidrop_cli.prune import score
+from omnidrop_cli.prune.contract import PromptFacts
+from omnidrop_cli.prune.methods import create, names
+from omnidrop_cli.prune.selector import untrained_selector
+from omnidrop_cli.records import MethodChoice
+from tests.prune.fakes import SHAPES, FakeView, input_view
+
+ASKS_ONCE = {"dash"}  # finds its boundaries on the host, before the language model
+LONG = SHAPES["long"]
+
+
+class MetaView(FakeView):
+    def attention(self, rows: str = "query") -> torch.Tensor:
+        return torch.empty(len(self.index), device="meta")
+
+
+@pytest.mark.parametrize("name", [*(name for name in names() if name not in ASKS_ONCE | {"none"}), "omnizip+omnidrop"])
+@pytest.mark.parametrize("shape", ["long", "sound", "picture"])
+def test_stages_do_not_wait(name: str, shape: str) -> None:
+    tokens = SHAPES[shape]
+    plan = create(MethodChoice(name)).plan(PromptFacts(tokens, 28))
+    if plan.before is not None:
+        view = input_view(tokens)
+        tensors = ("audio", "video", "query", "audio_attention", "video_attention")
+        try:
+            selection = plan.before(replace(view, **{field: getattr(view, field).to("meta") for field in tensors}))
+        finally:
+            untrained_selector.cache_clear()  # it went along to the meta device
+        assert selection.audio.is_meta or name.startswith("random")
+    alive = tokens.counts().media
+    for layer in range(28):
+        keep = plan.inside.keep_after(layer, alive) if plan.inside else alive
+        if plan.inside and keep < alive:
+            meta = torch.empty(alive, dtype=torch.int64, device="meta")
+            assert len(plan.inside(MetaView(layer, 28, meta.to(torch.int8), meta, meta, len(tokens), 16), keep)) == keep
+        alive = keep
+
+
+def test_scores_do_not_wait() -> None:
+    meta = torch.empty(4, 3, 8, device="meta")
+    rows = torch.empty(3, dtype=torch.int64, device="meta")
+    got = score.attention_received(meta, torch.empty(2, 50, 8, device="meta"), rows, scale=1.0, targets=rows)
+    assert got.shape == (3,)
+
+
+def test_an_indexing_scalar_would_be_noticed() -> None:
+    with pytest.raises(RuntimeError):
+        torch.empty(5, device="meta")[torch.empty(5, device="meta").argmax()]

@@ -1,7 +1,7 @@
 """The Hugging Face hub: the thinker's files of a repository, in the hub's own cache.
 
 Knows: which files a thinker needs, and what each failure of the hub means to a user. Does not know models or torch. Shards that
-hold only the talker or the vocoder are never downloaded (for the 7B checkpoint, a sixth of its bytes).
+hold only the talker or the vocoder are never downloaded.
 """
 
 from __future__ import annotations

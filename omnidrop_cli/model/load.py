@@ -17,17 +17,18 @@ import torch
 from omnidrop_cli.errors import ModelError, OutOfMemory, UsageError
 from omnidrop_cli.model.attention import install_windowed_attention
 from omnidrop_cli.model.checkpoint import Checkpoint, open_checkpoint, thinker_slices
-from omnidrop_cli.model.geometry import ThinkerGeometry
 from omnidrop_cli.model.hub import pull
 from omnidrop_cli.model.quantize import QUANTS, check_quantizable, quantization_config
 from omnidrop_cli.model.quiet import quiet
-from omnidrop_cli.model.registry import ModelSpec, resolve
+from omnidrop_cli.model.registry import ModelSpec, geometry_of, resolve
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.observer import SILENT, Observer
 from omnidrop_cli.records import LoadedModel, ModelChoice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from omnidrop_cli.model.geometry import ThinkerGeometry
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ATTENTIONS = ("sdpa", "flash_attention_2")
@@ -44,6 +45,8 @@ def load(choice: ModelChoice, observer: Observer = SILENT) -> Thinker:
     check_choice(choice)
     spec = resolve(choice)
     device = _device(choice.device)
+    if choice.name == "auto" and spec.kind == "hub" and device.type == "cpu":
+        raise ModelError("there is an NVIDIA GPU, but this PyTorch cannot use it", "install PyTorch for its driver, or give --device cpu")
     attention = _attention(choice.attention, device)
     if spec.notice:
         observer.warn(spec.notice)
@@ -55,9 +58,11 @@ def load(choice: ModelChoice, observer: Observer = SILENT) -> Thinker:
     elif choice.revision is not None:
         raise UsageError(f"--revision means nothing for {spec.name}", "it chooses a version of a hub repository")
     checkpoint = open_checkpoint(directory)
-    geometry = ThinkerGeometry.from_dict(checkpoint.thinker)
+    geometry = geometry_of(checkpoint.thinker, spec.source)
     quant, why_quant = _quant(choice.quant, checkpoint.quant, geometry)
     dtype, why_dtype = _dtype(choice.dtype, device, geometry)
+    if attention == "flash_attention_2" and dtype == torch.float32:
+        raise UsageError("flash_attention_2 does not compute in float32", "leave --dtype out, or use --attention sdpa")
     tokenizer = _tokenizer(directory)
     with quiet(), _memory_explained(device, quant):
         model = _model(checkpoint, tokenizer, quant, dtype, device, attention)
@@ -182,9 +187,9 @@ def _model(checkpoint: Checkpoint, tokenizer: Any, quant: str, dtype: torch.dtyp
             quantization_config=quantization_config(quant) if checkpoint.quantization is None else None,
             output_loading_info=True,
         )
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, MemoryError):
         raise
-    except (ImportError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # transformers, its validators and its quantisers each raise kinds of their own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"the checkpoint in {source} cannot be loaded: {reason}", "--debug shows the whole error") from error
     missing = sorted(info["missing_keys"])

@@ -18,7 +18,7 @@ from transformers.initialization import no_init_weights
 from omnidrop_cli.model.attention import install_windowed_attention
 from omnidrop_cli.model.geometry import AudioGeometry, Geometry, ThinkerGeometry, VisionGeometry
 from omnidrop_cli.model.quantize import quantization_config, quantize_in_place
-from omnidrop_cli.model.registry import QWEN_BOUNDS, FrameBounds
+from omnidrop_cli.model.registry import QWEN_BOUNDS, RANDOM_NOTICE, FrameBounds
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.records import LoadedModel
 
@@ -147,7 +147,7 @@ def random_thinker(
         dtype=str(dtype).removeprefix("torch."),
         attention=attention,
         num_layers=geometry.decoder.num_layers,
-        notice="random weights: speed and memory are real, answers are noise",
+        notice=RANDOM_NOTICE,
     )
     return Thinker.assemble(model, tokenizer, loaded, frame_bounds)
 

@@ -51,6 +51,8 @@ class ModelSpec:
 QWEN_BOUNDS = FrameBounds(128 * 28 * 28, 144 * 28 * 28)
 """128 to 144 tokens a frame pair: what the papers run (methods of SEATS, OmniZip and OmniDrop use the same)."""
 
+RANDOM_NOTICE = "random weights: time and memory are real, answers are noise"
+
 _IMAGE_BOUND = 768 * 28 * 28
 """Most pixels Qwen's tools give one video frame. A larger bound in a checkpoint's files is meant for single images."""
 
@@ -120,7 +122,7 @@ def _directory(name: str, path: Path) -> ModelSpec:
     if config is None:
         raise ModelError(f"{path} holds no config.json", "give the directory of a Qwen2.5-Omni checkpoint")
     thinker = thinker_section(config, str(path))
-    return ModelSpec(name, "directory", str(path), _bounds(path), ThinkerGeometry.from_dict(thinker))
+    return ModelSpec(name, "directory", str(path), _bounds(path), geometry_of(thinker, str(path)))
 
 
 def thinker_section(config: Mapping[str, Any], source: str) -> Mapping[str, Any]:
@@ -130,6 +132,18 @@ def thinker_section(config: Mapping[str, Any], source: str) -> Mapping[str, Any]
         kind = config.get("model_type") or "unknown"
         raise ModelError(f"{source} holds a model of type {kind}, not Qwen2.5-Omni", "omnidrop runs Qwen2.5-Omni checkpoints only")
     return thinker
+
+
+def geometry_of(thinker: Mapping[str, Any], source: str) -> ThinkerGeometry:
+    """Sizes in a thinker's configuration. Raises `ModelError` where they are no sizes."""
+    try:
+        geometry = ThinkerGeometry.from_dict(thinker)
+        if geometry.parameters <= 0:
+            raise ValueError("no parameters")
+    except (TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
+        raise ModelError(
+            f"the configuration of {source} makes no sense: {error}", "the checkpoint is damaged; download it again"
+        ) from error
 
 
 def _bounds(path: Path) -> FrameBounds:
@@ -160,15 +174,15 @@ def _random(name: str) -> ModelSpec:
     geometry = _RANDOM[match[1]]
     if match[2] is not None:
         geometry = replace(geometry, decoder=replace(geometry.decoder, num_layers=int(match[2])))
-    notice = "random weights: time and memory are real, answers are noise"
-    return ModelSpec(name, "random", "random weights", QWEN_BOUNDS, geometry, notice=notice)
+    return ModelSpec(name, "random", "random weights", QWEN_BOUNDS, geometry, notice=RANDOM_NOTICE)
 
 
 # ---------------------------------------------------------------- auto
 
 
 def _auto(device: str) -> ModelSpec:
-    size = 0 if device == "cpu" else gpu_bytes()
+    number = device.partition(":")[2]
+    size = 0 if device == "cpu" else gpu_bytes(int(number) if number.isdecimal() else 0)
     for name, needed in AUTO_BYTES.items():
         if size >= needed:
             source, geometry = _HUB[name]
@@ -183,8 +197,8 @@ def _auto(device: str) -> ModelSpec:
     return replace(_nano(), reasons=(f"nano: {why}",), notice=notice)
 
 
-def gpu_bytes() -> int:
-    """Memory of the first visible NVIDIA GPU, 0 without one. Asks the driver, since importing torch takes seconds.
+def gpu_bytes(number: int = 0) -> int:
+    """Memory of a visible NVIDIA GPU, 0 without it. Asks the driver, since importing torch takes seconds.
 
     A torch built without CUDA counts as no GPU.
     """
@@ -197,7 +211,7 @@ def gpu_bytes() -> int:
     device, size = ctypes.c_int(), ctypes.c_size_t()
     calls: tuple[tuple[str, tuple[Any, ...]], ...] = (
         ("cuInit", (0,)),
-        ("cuDeviceGet", (ctypes.byref(device), 0)),
+        ("cuDeviceGet", (ctypes.byref(device), number)),
         ("cuDeviceTotalMem_v2", (ctypes.byref(size), device)),
     )
     return size.value if all(getattr(driver, name)(*arguments) == 0 for name, arguments in calls) else 0

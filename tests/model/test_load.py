@@ -143,6 +143,15 @@ def test_no_gpu(choice: ModelChoice, plain_checkpoint: Path) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_auto_with_a_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    from omnidrop_cli.model import registry
+
+    monkeypatch.setattr(registry, "gpu_bytes", lambda number: 24_000_000_000)
+    with pytest.raises(ModelError, match="cannot use it"):
+        load(ModelChoice("auto"))
+
+
 def broken(checkpoint: Path, directory: Path, what: str) -> str:
     """Copies `checkpoint` and breaks the copy; returns a word the message must hold."""
     shutil.copytree(checkpoint, directory)
@@ -180,6 +189,21 @@ def broken(checkpoint: Path, directory: Path, what: str) -> str:
             config["thinker_config"]["text_config"]["intermediate_size"] = 256
             (directory / "config.json").write_text(json.dumps(config))
             return "cannot be loaded"
+        case "sizes that are none":
+            config = json.loads((directory / "config.json").read_text())
+            config["thinker_config"]["text_config"]["hidden_size"] = "wide"
+            (directory / "config.json").write_text(json.dumps(config))
+            return "makes no sense"
+        case "depth that is none":
+            config = json.loads((directory / "config.json").read_text())
+            config["thinker_config"]["text_config"]["num_hidden_layers"] = "deep"
+            (directory / "config.json").write_text(json.dumps(config))
+            return "makes no sense"
+        case "a setting transformers refuses":
+            config = json.loads((directory / "config.json").read_text())
+            config["thinker_config"]["text_config"]["rms_norm_eps"] = "small"
+            (directory / "config.json").write_text(json.dumps(config))
+            return "cannot be loaded"
         case "no tokenizer":
             for file in directory.glob("token*"):
                 file.unlink()
@@ -200,6 +224,9 @@ def broken(checkpoint: Path, directory: Path, what: str) -> str:
         "cut shard",
         "missing tensor",
         "other sizes",
+        "sizes that are none",
+        "depth that is none",
+        "a setting transformers refuses",
         "no tokenizer",
     ],
 )

@@ -75,7 +75,7 @@ def test_bounds_of_single_images_are_not_taken_for_frames(nano: Path) -> None:
     [(0, "auto", "nano"), (6, "auto", "nano"), (8.59, "auto", "3b"), (12.88, "auto", "7b"), (24, "cuda", "7b"), (24, "cpu", "nano")],
 )
 def test_auto(gigabytes: float, device: str, name: str, nano: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "gpu_bytes", lambda: int(gigabytes * 1e9))
+    monkeypatch.setattr(registry, "gpu_bytes", lambda number: int(gigabytes * 1e9))
     found = resolve(ModelChoice("auto", device=device))
     assert found.name == name
     assert found.reasons[0].startswith(name)

@@ -144,6 +144,7 @@ def geometry_of(thinker: Mapping[str, Any], source: str) -> ThinkerGeometry:
         raise ModelError(
             f"the configuration of {source} makes no sense: {error}", "the checkpoint is damaged; download it again"
         ) from error
+    return geometry
 
 
 def _bounds(path: Path) -> FrameBounds:

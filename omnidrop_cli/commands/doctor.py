@@ -11,8 +11,6 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +58,8 @@ def _program() -> dict[str, str]:
 
 
 def _packages() -> dict[str, dict[str, Any]]:
+    from importlib import metadata
+
     wanted = _requirements()
     found: dict[str, dict[str, Any]] = {}
     for name in PACKAGES:
@@ -74,6 +74,8 @@ def _packages() -> dict[str, dict[str, Any]]:
 
 def _requirements() -> dict[str, str]:
     """Package -> version range, as this installation declares; empty where it runs from a source tree."""
+    from importlib import metadata
+
     try:
         lines = metadata.requires("omnidrop-cli") or []
     except metadata.PackageNotFoundError:
@@ -152,6 +154,8 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _settings() -> dict[str, dict[str, Any]]:
+    from dataclasses import asdict
+
     from omnidrop_cli.settings import effective
 
     return {name: asdict(setting) for name, setting in effective().items()}

@@ -6,13 +6,14 @@ Knows: how the registry's descriptions read. Does not know what a method does.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from omnidrop_cli.commands._output import ConsoleFlags, JsonFlag, dump, emit, stdout_console
-from omnidrop_cli.report.table import facts
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 EXAMPLES = ("omnidrop methods", "omnidrop methods omnidrop", 'omnidrop ask talk.mp4 "What is said?" --method random --keep 0.5')
 
@@ -24,6 +25,7 @@ def methods(
 ) -> None:
     """List the pruning methods; with a name, its options and presets."""
     from omnidrop_cli.prune.methods import describe_all, find
+    from omnidrop_cli.report.table import facts
 
     if name is not None:
         find(name)  # refuses an unknown one, with near names
@@ -40,11 +42,15 @@ def methods(
 
 
 def _summary(method: Mapping[str, Any]) -> Text:
+    from rich.text import Text
+
     presets = ", ".join(method["presets"])
     return Text("; ".join(filter(None, (method["summary"], method["paper"], f"presets {presets}" if presets else ""))))
 
 
 def _details(method: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
+    from rich.text import Text
+
     for option in method["options"]:
         default = "automatic" if option["default"] is None else str(option["default"]).lower()
         yield option["name"], Text(f"{option['help']} [{option['type']}, default {default}]".lstrip())

@@ -30,7 +30,10 @@ class Cluster:
         """
         self._ray = _import_ray()
         try:
-            self._ray.init(address=None if address == "local" else address, log_to_driver=False, logging_level="ERROR")
+            if address == "local":
+                self._ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            else:
+                self._ray.init(address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise UsageError(

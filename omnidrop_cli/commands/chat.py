@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +80,7 @@ class Chat:
     def __init__(self, conversation: Conversation, console: ConsoleFlags, *, person: bool, stream: bool) -> None:
         self.failures = 0
         self._conversation, self._console, self._person, self._stream = conversation, console, person, stream
+        self._share = conversation.method.keep
         self._results: list[Report | Comparison] = []
         self._commands: dict[str, tuple[str, str, Callable[[str], None]]] = {
             "/compare": ("[QUESTION]", "answer unpruned and pruned; without a question, the last one again", self._compare),
@@ -150,9 +151,11 @@ class Chat:
     def _method(self, name: str) -> None:
         if not name:
             raise UsageError(f"the method is {self._conversation.method.name}", "/method NAME changes it; `omnidrop methods` lists them")
-        before = self._conversation.method
-        # Options and presets belong to the method they were given for; a share is understood by all.
-        self._conversation.method = replace(before, name=name, options={}, preset=None)
+        from omnidrop_cli.prune.methods import find
+
+        # Options and presets belong to the method they were given for; a share is understood by most.
+        keep = self._share if "keep" in {field.name for field in fields(find(name))} else None  # type: ignore[arg-type]  # all are dataclasses
+        self._conversation.method = replace(self._conversation.method, name=name, keep=keep, options={}, preset=None)
 
     def _keep(self, share: str) -> None:
         try:
@@ -160,6 +163,7 @@ class Chat:
         except ValueError:
             raise UsageError(f"{one_line(share) or 'nothing'} is not a share", "/keep 0.3 keeps 30 %") from None
         self._conversation.method = replace(self._conversation.method, keep=keep, preset=None)
+        self._share = keep
 
     def _table(self, _: str) -> None:
         from omnidrop_cli.records import Comparison

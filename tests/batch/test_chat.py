@@ -1,0 +1,182 @@
+"""`omnidrop chat` on a script: one pass of the towers, a conversation, slash commands, streams and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omnidrop_cli.engine import session as session_module
+from omnidrop_cli.engine.conversation import Conversation
+from omnidrop_cli.engine.road import open_both
+from omnidrop_cli.errors import UsageError
+from omnidrop_cli.records import GenerationOptions, Job, MethodChoice, ModelChoice
+from omnidrop_cli.report.json import from_dict
+
+Run = Callable[..., Any]
+Clips = Mapping[str, Path]
+
+
+@pytest.fixture
+def job(checkpoint: Path, clips: Clips) -> Job:
+    return Job(
+        str(clips["speech_video"]),
+        "?",
+        model=ModelChoice(str(checkpoint)),
+        method=MethodChoice(keep=0.3),
+        generation=GenerationOptions(max_new_tokens=4),
+    )
+
+
+@pytest.fixture
+def talk(job: Job) -> Conversation:
+    session, clip, seconds = open_both(job)
+    return Conversation(session, job, clip, seconds)
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one whenever the towers run."""
+    runs: list[int] = []
+    towers = session_module.encode_media
+    monkeypatch.setattr(session_module, "encode_media", lambda *a, **k: runs.append(1) or towers(*a, **k))
+    return runs
+
+
+def test_follow_up_sees_the_conversation_and_the_towers_run_once(talk: Conversation, job: Job, encoded: list[int]) -> None:
+    first = talk.ask("who?")
+    second = talk.ask("and then?")
+    assert len(encoded) == 1
+    session = talk._session
+    assert first.answer == session.ask(replace(job, question="who?")).answer
+    history = [("who?", first.answer.text)]
+    alone = session.answer(session.read(replace(job, question="and then?"), history=history))
+    assert (second.answer, second.prompt) == (alone.answer, alone.prompt)
+    assert second.prompt.text > first.prompt.text
+    assert second.timings.decode_s == second.timings.encode_s == 0 < first.timings.decode_s
+
+
+def test_forgetting_makes_the_first_question_first_again(talk: Conversation) -> None:
+    first = talk.ask("who?")
+    talk.ask("what?")
+    talk.forget()
+    assert talk.ask("who?").answer == first.answer
+
+
+def test_a_method_that_reads_more_encodes_again_once(talk: Conversation, encoded: list[int]) -> None:
+    talk.method = MethodChoice("none")
+    talk.ask("who?")
+    talk.method = MethodChoice("omnidrop", keep=0.3)
+    talk.ask("who?")
+    talk.method = MethodChoice("none")
+    talk.ask("who?")
+    assert len(encoded) == 2
+
+
+def test_comparison_keeps_the_conversation_as_it_was(talk: Conversation, encoded: list[int]) -> None:
+    with pytest.raises(ValueError, match="nothing was asked"):
+        talk.compare()
+    report = talk.ask("who?")
+    again = talk.compare()
+    assert again.pruned.answer == report.answer
+    assert len(talk.turns) == 1
+    talk.compare("what?")
+    assert [question for question, _ in talk.turns] == ["who?", "what?"]
+    assert len(encoded) == 1
+
+
+def test_an_unknown_method_changes_nothing(talk: Conversation) -> None:
+    before = talk.method
+    with pytest.raises(UsageError):
+        talk.method = MethodChoice("omnidorp")
+    assert talk.method == before
+
+
+def words(checkpoint: Path, clips: Clips) -> list[str]:
+    return ["chat", str(clips["speech_video"]), "--model", str(checkpoint), "--keep", "0.3", "--max-new-tokens", "4"]
+
+
+def test_script_on_stdin(omnidrop: Run, checkpoint: Path, clips: Clips, tmp_path: Path, encoded: list[int]) -> None:
+    script = f"who?\n\n/keep 0.5\nwhat?\n/method none\nwhere?\n/save {tmp_path / 'a.jsonl'}\n/save {tmp_path / 'a.md'}\n/quit\nnever?\n"
+    result = omnidrop(*words(checkpoint, clips), stdin=script)
+    assert result.exit_code == 0, result.stderr
+    reports = [from_dict(json.loads(line)) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [report.job.question for report in reports] == ["who?", "what?", "where?"]
+    assert [report.method for report in reports] == ["omnidrop", "omnidrop", "none"]
+    assert [round(report.trace.retention_after, 1) for report in reports] == [0.3, 0.5, 1.0]
+    assert (tmp_path / "a.md").read_text().count("**") == 6
+    assert len(encoded) == 1
+    assert "3 answers are in" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("/nonsense", "no command /nonsense"),
+        ("/keep much", "not a share"),
+        ("/keep 7", "error"),
+        ("/method omnidorp", "unknown method"),
+        ("/method", "the method is omnidrop"),
+        ("/table", "nothing was asked"),
+        ("/compare", "nothing was asked"),
+        ("/save", "wants a file"),
+        ("/save a.xlsx", "told by the suffix"),
+        ("/save /no/such/folder/a.md", "no folder"),
+    ],
+)
+def test_a_wrong_line_is_told_and_the_script_goes_on(
+    line: str, message: str, omnidrop: Run, checkpoint: Path, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = omnidrop(*words(checkpoint, clips), stdin=f"{line}\nwho?\n")
+    assert result.exit_code == 3
+    assert message in result.stderr
+    assert result.stdout.endswith("\n")
+    assert not [*tmp_path.glob("a.*")]
+
+
+def test_table_compare_and_help_go_to_stderr(omnidrop: Run, checkpoint: Path, clips: Clips) -> None:
+    answer = omnidrop(*words(checkpoint, clips), stdin="who?\n").stdout
+    result = omnidrop(*words(checkpoint, clips), stdin="who?\n/table\n/compare\n/help\n")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == answer * 2
+    assert "audio and video kept" in result.stderr
+    assert "/forget" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+def test_a_person_at_a_terminal(checkpoint: Path, clips: Clips) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "omnidrop_cli", *words(checkpoint, clips)]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "dumb"}) as process:
+        os.close(theirs)
+        shown = b""
+
+        def until(text: bytes) -> None:
+            nonlocal shown
+            while text not in shown:
+                assert select.select([ours], [], [], 60)[0], shown
+                shown += os.read(ours, 65536)
+            shown = shown.partition(text)[2]
+
+        until(b"Ctrl-D ends")
+        until(b"> ")
+        os.write(ours, b"who?\n")
+        until(b"audio and video tokens;")
+        os.write(ours, b"\x03")  # Ctrl-C at the prompt clears the line, and ends nothing
+        os.write(ours, b"/table\n")
+        until(b"audio and video kept")
+        os.write(ours, b"\x04")
+        assert process.wait(timeout=60) == 0
+    os.close(ours)
+    assert (Path(os.environ["XDG_STATE_HOME"]) / "omnidrop" / "chat_history").read_text().split() == ["who?", "/table"]

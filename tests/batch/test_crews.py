@@ -1,0 +1,141 @@
+"""Workers in other processes and on a local Ray: every row once, also when one is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from omnidrop_cli.batch.interrupt import Interrupt
+from omnidrop_cli.batch.jobs import gather
+from omnidrop_cli.batch.journal import Journal, Row, read
+from omnidrop_cli.batch.processes import Processes, devices
+from omnidrop_cli.batch.runner import Outcome, Plan, Runner, Watcher
+from omnidrop_cli.errors import ModelError, UsageError
+from omnidrop_cli.model.registry import resolve
+from omnidrop_cli.records import GenerationOptions, Job, ModelChoice
+
+ASKED = Outcome(total=8, answered=6, failed=2, earlier=0)
+
+
+@pytest.fixture
+def template(checkpoint: Path) -> Job:
+    return Job("", "", model=ModelChoice(str(checkpoint)), generation=GenerationOptions(max_new_tokens=3))
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "answers.jsonl"
+
+
+@pytest.fixture
+def four_clips(folder: Path) -> Path:
+    shutil.copy(folder / "c.wav", folder / "d.wav")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers import the package from this tree wherever they start."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+
+class OnFirstRow(Watcher):
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act, self.rows = act, 0
+
+    def row(self, row: Row) -> None:
+        self.rows += 1
+        if self.rows == 1:
+            self.act()
+
+
+def run(crew: object, size: int, template: Job, folder: Path, output: Path, watcher: Watcher | None = None) -> Outcome:
+    with Journal(output) as journal, Interrupt() as stop:
+        plan = Plan(gather([str(folder)], ["who?", "what?"], template), resolve(template.model), journal.known)
+        return Runner(plan, journal, watcher or Watcher(), stop).apart(crew, size)  # type: ignore[arg-type]
+
+
+def each_once(output: Path) -> bool:
+    counts = Counter(row["batch"]["key"] for row in read(output))
+    return len(counts) == 8 == len(output.read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "named"), [("0,1", ["cuda:0", "cuda:1"]), ("cpu, cpu", ["cpu", "cpu"]), ("cuda:3", ["cuda:3"]), ("2", ["cuda:2"])]
+)
+def test_devices_by_name(text: str, named: list[str]) -> None:
+    assert devices(text) == named
+
+
+@pytest.mark.parametrize("text", ["", "gpu", "0;1", "cuda:", "cuda:x", "-1"])
+def test_odd_devices(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a device"):
+        devices(text)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_killed_process_is_replaced(template: Job, four_clips: Path, output: Path) -> None:
+    with Processes(template.model, ["cpu", "cpu"]) as crew:
+
+        def kill() -> None:
+            os.kill(next(iter(crew._members.values())).process.pid or 0, signal.SIGKILL)
+
+        assert run(crew, 2, template, four_clips, output, OnFirstRow(kill)) == ASKED
+        left = [member.process for member in crew._members.values()]
+    assert each_once(output)
+    assert not any(process.is_alive() for process in left)
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_load_ends_the_run(template: Job, four_clips: Path, output: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(template.model.name, broken)
+    (broken / "model.safetensors").write_bytes(b"not weights")
+    choice = ModelChoice(str(broken))
+    with Processes(choice, ["cpu"]) as crew, pytest.raises(ModelError, match="cannot be read"):
+        run(crew, 1, Job("", "", model=choice), four_clips, output)
+
+
+@pytest.fixture
+def ray_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ray's sockets need short paths, and its usage report no network."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    return
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 2])
+def test_ray_answers_all_also_when_an_actor_dies(size: int, ray_home: None, template: Job, four_clips: Path, output: Path) -> None:
+    import ray
+
+    from omnidrop_cli.batch.cluster import Cluster
+
+    with Cluster(template.model, "local", size) as crew:
+        watcher = OnFirstRow(lambda: ray.kill(next(iter(crew._actors.values()))))
+        assert run(crew, crew.size, template, four_clips, output, watcher if size == 2 else None) == ASKED
+    assert each_once(output)
+
+
+@pytest.mark.slow
+def test_no_cluster_is_a_clear_error(ray_home: None, template: Job) -> None:
+    from omnidrop_cli.batch.cluster import Cluster
+
+    with pytest.raises(UsageError, match="no Ray cluster"):
+        Cluster(template.model, "auto")
+
+
+def test_ray_missing_is_a_clear_error(template: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    from omnidrop_cli.batch.cluster import Cluster
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match="not installed"):
+        Cluster(template.model, "local")

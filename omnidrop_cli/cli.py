@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from omnidrop_cli import __version__, settings
-from omnidrop_cli.commands import ask, batch, bench, chat, doctor, inspect, methods, models
+from omnidrop_cli.commands import ask, batch, bench, chat, doctor, evaluate, inspect, methods, models
 from omnidrop_cli.commands._exit import end
 from omnidrop_cli.commands._groups import grouped
 from omnidrop_cli.errors import UsageError
@@ -24,6 +24,7 @@ COMMANDS: tuple[tuple[Callable[..., None], Sequence[str]], ...] = (
     (chat.chat, chat.EXAMPLES),
     (inspect.inspect, inspect.EXAMPLES),
     (methods.methods, methods.EXAMPLES),
+    (evaluate.evaluate, evaluate.EXAMPLES),
     (bench.bench, bench.EXAMPLES),
     (doctor.doctor, doctor.EXAMPLES),
 )

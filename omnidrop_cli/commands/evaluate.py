@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 DEFAULT_METHODS = "none,omnidrop@0.3"
 
+EXAMPLES = (
+    "omnidrop evaluate nano",
+    "omnidrop evaluate worldsense --data WorldSense/ --model 7b -m none,omnidrop@0.3,random@0.3",
+    "omnidrop evaluate --paper omnidrop-table2",
+)
+
 Methods = Annotated[
     list[str] | None,
     typer.Option(
@@ -40,6 +46,7 @@ Methods = Annotated[
 ]
 
 
+# The protocol's parameters are not named as in `settings.KEYS`: a user's defaults must not change what a benchmark asks.
 def evaluate(
     model: ModelFlags,
     console: ConsoleFlags,
@@ -51,10 +58,18 @@ def evaluate(
     paper: Annotated[str | None, typer.Option(metavar="TABLE", help="Print what reproduces a published table: omnidrop-table2.")] = None,
     methods: Methods = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random methods.", rich_help_panel=PRUNING)] = 0,
-    fps: Annotated[float | None, typer.Option(min=0.01, max=120, help="Frames per second.", rich_help_panel=MEDIA)] = None,
-    max_frames: Annotated[int | None, typer.Option(min=4, help="Most frames of a clip.", rich_help_panel=MEDIA)] = None,
-    max_pixels: Annotated[int | None, typer.Option(min=784, help="Most pixels of a frame.", rich_help_panel=MEDIA)] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens; the benchmark's own if unset.")] = None,
+    protocol_fps: Annotated[
+        float | None, typer.Option("--fps", min=0.01, max=120, help="Frames per second.", rich_help_panel=MEDIA)
+    ] = None,
+    protocol_max_frames: Annotated[
+        int | None, typer.Option("--max-frames", min=4, help="Most frames of a clip.", rich_help_panel=MEDIA)
+    ] = None,
+    protocol_max_pixels: Annotated[
+        int | None, typer.Option("--max-pixels", min=784, help="Most pixels of a frame.", rich_help_panel=MEDIA)
+    ] = None,
+    protocol_max_new_tokens: Annotated[
+        int | None, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens; the benchmark's own if unset.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Rows, a JSON line each.  [default: BENCHMARK.jsonl]", rich_help_panel=OUTPUT),
@@ -65,8 +80,6 @@ def evaluate(
 
     Every clip is decoded and encoded once for all methods. The same command goes on with a run that was stopped, tries failed
     questions again, and prints the tables at once when nothing is left to do.
-
-    Examples: omnidrop evaluate nano; omnidrop evaluate worldsense --data DIR -m none,omnidrop@0.3,random@0.3
     """
     if paper is not None:
         return _paper(paper)
@@ -81,12 +94,15 @@ def evaluate(
 
     benchmark = benchmarks.find(name)
     media = benchmark.media_options
+    choice = model.record()
     run = Run(
         benchmark=benchmark,
         arms=tuple(arms.parse(methods or [DEFAULT_METHODS], seed)),
-        model=model.record(),
-        media_options=replace(media, fps=fps or media.fps, max_frames=max_frames or media.max_frames, max_pixels=max_pixels),
-        generation=GenerationOptions(max_new_tokens=max_new_tokens or benchmark.max_new_tokens),
+        model=replace(choice, name=benchmark.model) if choice.name == "auto" else choice,
+        media_options=replace(
+            media, fps=protocol_fps or media.fps, max_frames=protocol_max_frames or media.max_frames, max_pixels=protocol_max_pixels
+        ),
+        generation=GenerationOptions(max_new_tokens=protocol_max_new_tokens or benchmark.max_new_tokens),
         text_first=text_first,
     )
     check(run)

@@ -63,6 +63,7 @@ BENCHMARK = Benchmark(
     prompt=lambda question: question.text,
     max_new_tokens=32,
     source="fixed questions about synthetic clips, unseen voices; says nothing about other models or the real world",
+    model="nano",
     prepare=prepare,
     judge=judge,
 )

@@ -54,7 +54,7 @@ class Benchmark:
 
     `read` turns a directory into questions and raises `DatasetError`; `prompt` is the user's turn; `system` None is Qwen's own system
     prompt. `judge` reads an answer: what was chosen (None: cannot be told), and whether it is right. `prepare`, where given, makes a
-    question's clip on demand and returns its path. `source` names the published protocol.
+    question's clip on demand and returns its path. `source` names the published protocol, `model` what "auto" stands for.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Benchmark:
     source: str
     system: str | None = None
     media_options: MediaOptions = field(default_factory=MediaOptions)
+    model: str = "auto"
     hub: Hub | None = None
     judge: Callable[[Question, str], tuple[str | None, bool]] = multiple_choice
     prepare: Callable[[Question], str] | None = None

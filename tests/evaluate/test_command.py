@@ -13,6 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from omnidrop_cli.cli import build
 from omnidrop_cli.commands._groups import grouped
 from omnidrop_cli.commands.evaluate import evaluate
 from omnidrop_cli.engine.session import Session
@@ -62,6 +63,16 @@ def test_json_and_no_model_when_nothing_is_left(tmp_path: Path, clips: Clips, mo
     monkeypatch.setattr(Session, "load", no_model)
     assert call(*arguments).stdout == first.stdout
     assert isinstance(call(*arguments, "-m", "none,random").exception, OmnidropError)
+
+
+def test_settings_files_leave_the_protocol_alone(tmp_path: Path, clips: Clips) -> None:
+    (tmp_path / "omnidrop.toml").write_text("fps = 1.0\nmax-frames = 6\nmax-new-tokens = 1\nkeep = 0.9\n")
+    root = datasets.dailyomni(tmp_path / "data", clips)
+    arguments = ["evaluate", "dailyomni", "--data", str(root), "-m", "none", "--json"]
+    result = CliRunner().invoke(build(), arguments)
+    assert result.exit_code == 0, result.output
+    options = json.loads(result.stdout)["media_options"]
+    assert (options["fps"], options["max_frames"]) == (2.0, 768)
 
 
 def test_exit_code_1_when_nothing_could_be_answered(tmp_path: Path, clips: Clips) -> None:
@@ -114,8 +125,12 @@ def test_paper_table_before_and_after_an_evaluation(tmp_path: Path, clips: Clips
     after = call("--paper", "omnidrop-table2").stdout
     (row,) = [line for line in after.splitlines() if line.startswith("| OmniDrop, 20 %")]
     assert row.startswith("| OmniDrop, 20 % | 66.44 / - | 46.50 / - | 63.67 / ")
-    assert "[" in row
-    assert "1.04 / -" not in row
+    rows = [json.loads(line) for line in Path("omnidrop-table2-avut.jsonl").read_text().splitlines()]
+    mine = [r["measured"] for r in rows if r["arm"] == "omnidrop@paper-20"]
+    with_towers = sorted(m["prefill_s"] + m["encode_s"] for m in mine if m["encode_s"])
+    right = sum(r["correct"] for r in rows if r["arm"] == "omnidrop@paper-20")
+    assert f"63.67 / {100 * right / 3:.2f} [" in row
+    assert f"1.04 / {with_towers[len(with_towers) // 2]:.2f} " in row
 
 
 def test_paper_commands_leave_out_methods_that_are_not_here() -> None:
@@ -164,6 +179,7 @@ def test_archives_cannot_write_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("x")
     with tarfile.open(tmp_path / "evil.tar", "w") as tar:
         tar.add(tmp_path / "x", "../outside.txt")
+    (tmp_path / "in").mkdir()
     with pytest.raises(DatasetError):
         fetch.unpack(tmp_path / "evil.tar", tmp_path / "in")
     assert not (tmp_path / "outside.txt").exists()

@@ -75,17 +75,20 @@ def memory_kind(device: torch.device) -> str:
     return "allocated on the GPU" if device.type == "cuda" else "resident in the process"
 
 
-def prefill_flops(entering: Sequence[int], *, hidden: int, heads: int, kv_heads: int, head_dim: int, mlp: int, vocab: int) -> int:
+def prefill_flops(
+    entering: Sequence[int], *, hidden: int, heads: int, kv_heads: int, head_dim: int, mlp: int, vocab: int, last_row_only: bool = True
+) -> int:
     """FLOPs (multiply and add counted as two) of a causal prefill whose layer l sees `entering[l]` tokens.
 
     Per layer and n tokens: query, key, value and output projections, a gated MLP of three matrices, and causal attention
     (scores and weighted sum, n (n + 1) / 2 pairs). Plus logits of the last row. Norms, rotary and softmax are left out: they
-    are three orders of magnitude smaller.
+    are three orders of magnitude smaller. With `last_row_only`, as `prefill` runs it, the last layer makes keys and values of every
+    row and everything else of one; papers count every row.
     """
     query, key = heads * head_dim, kv_heads * head_dim
     total = 2 * hidden * vocab
-    for n in entering:
-        projections = 2 * n * hidden * (2 * query + 2 * key)
-        attention = 2 * 2 * query * (n * (n + 1) // 2)
-        total += projections + attention + 3 * 2 * n * hidden * mlp
+    for layer, n in enumerate(entering):
+        last = last_row_only and layer == len(entering) - 1
+        rows, pairs = (1, n) if last else (n, n * (n + 1) // 2)
+        total += 2 * n * hidden * 2 * key + 2 * rows * hidden * (2 * query + 3 * mlp) + 2 * 2 * query * pairs
     return total

@@ -1,7 +1,7 @@
 """Embeddings → a filled cache, the logits of the last row, and the trace.
 
 Knows: how to run the decoder once over a prompt under a pruning method. Does not know: the towers, sampling, text.
-Only the last row meets the vocabulary: stock forward would make logits of every row (152,000 columns each).
+Only the last row passes the last layer and meets the vocabulary: stock forward would make logits of every row (152,000 columns each).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.engine.cache import RaggedCache
+from omnidrop_cli.engine.limits import Limits
+from omnidrop_cli.engine.rows import last_row_only, row_blocks
 from omnidrop_cli.prune.hooks import NO_MASK, pruning
 
 if TYPE_CHECKING:
@@ -43,20 +45,26 @@ class Prefilled:
 
 
 @torch.inference_mode()
-def prefill(thinker: Thinker, prompt: Prompt, embeds: Tensor, features: MediaFeatures, method: Method) -> Prefilled:
-    """Read `embeds` (1, n, d), the prompt's input embeddings, under `method`.
+def prefill(
+    thinker: Thinker, prompt: Prompt, embeds: Tensor, features: MediaFeatures, method: Method, *, limits: Limits | None = None
+) -> Prefilled:
+    """Read `embeds` (1, n, d), the prompt's input embeddings, under `method`, at most `limits.rows` at a time where rows are independent.
 
     Raises `ValueError` where the method cannot work with this prompt, and torch's out-of-memory error.
     """
     cache = RaggedCache(thinker.geometry.num_layers)
     positions = torch.from_numpy(prompt.positions).to(thinker.device)[:, None]  # (3, 1, n)
-    with pruning(
-        thinker.model,
-        method,
-        prompt.token_map,
-        audio_attention=features.audio_attention,
-        video_attention=features.video_attention,
-    ) as run:
+    with (
+        pruning(
+            thinker.model,
+            method,
+            prompt.token_map,
+            audio_attention=features.audio_attention,
+            video_attention=features.video_attention,
+        ) as run,
+        last_row_only(thinker.layers[-1]),
+        row_blocks(thinker.layers, (limits or Limits()).rows),
+    ):
         output = thinker.text_model(
             inputs_embeds=embeds, position_ids=positions, attention_mask=NO_MASK, past_key_values=cache, use_cache=True
         )

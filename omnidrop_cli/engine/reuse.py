@@ -64,7 +64,7 @@ class _Near:
         means = self._cells(mine)
         if self._units:
             apart = np.abs(np.stack(self._means) - means).max(axis=1)
-            for candidate in (self._units[place] for place in np.flatnonzero(apart <= self._limit)[::-1]):
+            for candidate in (self._units[int(place)] for place in np.flatnonzero(apart <= self._limit)[::-1]):
                 if self._cells(np.abs(self._pixels(candidate) - mine)).max() <= self._limit:
                     return candidate
         self._units.append(unit)

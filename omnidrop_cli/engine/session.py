@@ -220,8 +220,13 @@ class Session:
 
     def _flops(self, tokens: int, entering: tuple[int, ...]) -> Flops:
         g = self.thinker.geometry
-        shape = {"hidden": g.hidden, "heads": g.heads, "kv_heads": g.kv_heads, "head_dim": g.head_dim, "mlp": g.mlp, "vocab": g.vocab}
-        return Flops(full=meter.prefill_flops([tokens] * g.num_layers, **shape), pruned=meter.prefill_flops(entering, **shape))
+
+        def of(lengths: Sequence[int]) -> int:
+            return meter.prefill_flops(
+                lengths, hidden=g.hidden, heads=g.heads, kv_heads=g.kv_heads, head_dim=g.head_dim, mlp=g.mlp, vocab=g.vocab
+            )
+
+        return Flops(full=of([tokens] * g.num_layers), pruned=of(entering))
 
     @contextmanager
     def _memory_guard(self, prompt: Prompt) -> Iterator[None]:

@@ -215,7 +215,8 @@ class PruningRun:
         alive.cos, alive.sin = alive.cos.index_select(1, rows), alive.sin.index_select(1, rows)
         alive.index, alive.media, alive.media_count = index, media, media.shape[0]
         self._kept[boundary] = index
-        return hidden.index_select(1, rows)
+        # The engine runs the last layer for the last row alone, which is text and stays.
+        return hidden if hidden.shape[1] == 1 else hidden.index_select(1, rows)
 
 
 @dataclass(slots=True)

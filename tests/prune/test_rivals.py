@@ -17,7 +17,7 @@ from omnidrop_cli.prune.methods.divprune import MostDiverse
 from omnidrop_cli.prune.methods.dycoke import DyCoke
 from omnidrop_cli.prune.methods.fastv import FastV, OneCut
 from omnidrop_cli.prune.methods.omnizip import OmniZip, guided_rates, interleaved_scores
-from omnidrop_cli.prune.methods.seats import Drops, Seats, WindowBudgets, window_shares
+from omnidrop_cli.prune.methods.seats import Seats, WindowBudgets, drop_counts, window_shares
 from omnidrop_cli.prune.parts import InputMethod, split_along
 from omnidrop_cli.records import MethodChoice
 from tests.prune.fakes import SHAPES, FakeView, input_view, run, token_map
@@ -223,7 +223,7 @@ def test_fused_audio_score_follows_the_formula(n: int, dim: int, seed: int) -> N
 def test_seats_drops_are_the_published_ones_in_its_own_convention(target: float) -> None:
     """Levels 1.4, 1.302, 1.035, 0.309 times the target, then none; step ratios .9298, .7949, .2986 (methods.md 4.3)."""
     total = 100_000
-    counts = Drops.of(28, round(1.4 * target * total), round(28 * target * total), late=True, entering=True).counts
+    counts = drop_counts(28, round(1.4 * target * total), round(28 * target * total), late=True, entering=True)
     levels = [counts[layer] / (target * total) for layer in (0, 15, 17, 19, 22)]
     assert levels == pytest.approx([1.4, 1.3018, 1.0348, 0.309, 0], abs=2e-3)
     assert [levels[i + 1] / levels[i] for i in range(3)] == pytest.approx([0.9298, 0.7949, 0.2986], abs=1e-3)

@@ -38,7 +38,7 @@ class Seats(InputMethod):
     attention, budgets shared over chunks and modalities; stage III removes every audio and video token.
 
     Scores come from the layer's own queries and keys (the published code projects the layer's output with the same weights). Window
-    budgets are rounded to an exact total by `select.top_by_share`. A presets' mean counts tokens entering layers, as the paper does;
+    budgets are rounded to an exact total by `select.top_by_share`. The mean of a preset counts tokens entering layers, as the paper does;
     `keep` counts them after the cut, as everywhere here. Where keep is so high that late removal cannot reach it, nothing is removed.
     """
 
@@ -68,11 +68,11 @@ class Seats(InputMethod):
                 _share(self.scale * target, present) for target, present in zip(targets, (layout.audio, layout.video), strict=True)
             )
             wanted = (targets[0] * layout.audio + targets[1] * layout.video) * layers
-            counts = Drops.of(layers, audio + video, round(wanted), late=self.late, entering=True).counts
+            counts = drop_counts(layers, audio + video, round(wanted), late=self.late, entering=True)
         else:
             keep = DEFAULT_KEEP if self.keep is None else self.keep
             audio, video = self.split(layout, self.opening(layout, layers, keep))
-            counts = Drops.of(layers, audio + video, round(keep * layers * layout.total), late=self.late).counts
+            counts = drop_counts(layers, audio + video, round(keep * layers * layout.total), late=self.late)
         return Plan(
             before=None if audio + video == layout.total else self.stage(facts, layout, audio, video),
             inside=WindowBudgets(counts, (audio, video), _chunks(facts), self.temperature),
@@ -98,49 +98,40 @@ class Seats(InputMethod):
         total = min(layout.total, max(min(2, layout.total), round(self.scale * keep * layout.total)))
         if layers == 1:
             return min(layout.total, max(1, wanted))
-        while total > 1 and sum(Drops.of(layers, total, wanted, late=self.late).counts) > wanted + 1:
+        while total > 1 and sum(drop_counts(layers, total, wanted, late=self.late)) > wanted + 1:
             total -= 1
         return total
 
     def inside(self, facts: PromptFacts, layout: MediaLayout, entering: tuple[int, int], wanted: int) -> WindowBudgets:
-        counts = Drops.of(facts.num_layers, sum(entering), wanted, late=self.late).counts
+        counts = drop_counts(facts.num_layers, sum(entering), wanted, late=self.late)
         return WindowBudgets(counts, entering, _chunks(facts), self.temperature)
 
 
-@dataclass(frozen=True)
-class Drops:
-    """Tokens leaving each layer: level, three drops growing by e, and nothing after the late removal."""
+def drop_counts(layers: int, total: int, wanted: int, *, late: bool, entering: bool = False) -> tuple[int, ...]:
+    """Tokens leaving each layer: level, three drops growing by e, and nothing after the late removal.
 
-    counts: tuple[int, ...]
+    The first drop is solved so that the counts, leaving or `entering` the layers, sum to `wanted`. Leaving counts meet it to within
+    one; entering ones, the paper's convention, to within what one token of the first drop moves.
+    """
+    late = late and sum(_counts(layers, total, 0.0, True)) >= wanted - (total if entering else 0)
 
-    @classmethod
-    def of(cls, layers: int, total: int, wanted: int, *, late: bool, entering: bool = False) -> Drops:
-        """The first drop is solved so that the counts, leaving or `entering` the layers, sum to `wanted`.
+    def mass(first: float) -> int:
+        counts = _counts(layers, total, first, late)
+        return total + sum(counts[:-1]) if entering else sum(counts)
 
-        Leaving counts meet it to within one; entering ones, the paper's convention, to within what one token of the first drop moves.
-        """
-        late = late and sum(_counts(layers, total, 0.0, True)) >= wanted - (total if entering else 0)
-
-        def counts(first: float) -> tuple[int, ...]:
-            return _counts(layers, total, first, late)
-
-        def mass(first: float) -> int:
-            values = counts(first)
-            return total + sum(values[:-1]) if entering else sum(values)
-
-        small, large = 0.0, total / STEPS[-1]
-        for _ in range(50):
-            middle = (small + large) / 2
-            if mass(middle) >= wanted:
-                small = middle
-            else:
-                large = middle
-        if entering or layers == 1:
-            return cls(counts(small))
-        lower = counts(large)
-        if sum(lower) > wanted:
-            lower = tuple(min(count, 1) for count in lower)
-        return cls(blend(counts(small), lower, wanted))
+    small, large = 0.0, total / STEPS[-1]
+    for _ in range(50):
+        middle = (small + large) / 2
+        if mass(middle) >= wanted:
+            small = middle
+        else:
+            large = middle
+    upper, lower = (_counts(layers, total, first, late) for first in (small, large))
+    if entering or layers == 1:
+        return upper
+    if sum(lower) > wanted:
+        lower = tuple(min(count, 1) for count in lower)
+    return blend(upper, lower, wanted)
 
 
 def _counts(layers: int, total: int, first: float, late: bool) -> tuple[int, ...]:

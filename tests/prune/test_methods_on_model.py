@@ -1,0 +1,66 @@
+"""Every method through the real hook on a real, tiny decoder: what is planned is what the layers see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from omnidrop_cli.engine.cache import RaggedCache
+from omnidrop_cli.model.random import tiny_thinker
+from omnidrop_cli.prompt.layout import Layout, assemble, lay_out
+from omnidrop_cli.prune.contract import PromptFacts
+from omnidrop_cli.prune.hooks import NO_MASK, pruning
+from omnidrop_cli.prune.methods import create, find, names
+from omnidrop_cli.records import MethodChoice
+
+LAYERS = 6
+METHODS = [name for name in names() if "keep" in find(name).__dataclass_fields__]  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def thinker():  # type: ignore[no-untyped-def]
+    return tiny_thinker(LAYERS)
+
+
+def layout_of(thinker, grids: int, audio: int) -> Layout:  # type: ignore[no-untyped-def]
+    block = lay_out(thinker.spec, grid_thw=(grids, 4, 6) if grids else None, seconds_per_grid=1.0, audio_tokens=audio)
+    is_query = (np.arange(20) >= 11) & (np.arange(20) < 17)
+    return assemble(np.arange(20) + 3, is_query, 5, block)
+
+
+@pytest.mark.parametrize("name", [*METHODS, "seats+omnidrop", "omnizip+fastv"])
+@pytest.mark.parametrize(("grids", "audio"), [(5, 130), (0, 60), (5, 0)])
+def test_layers_see_what_was_planned(thinker, name: str, grids: int, audio: int) -> None:  # type: ignore[no-untyped-def]
+    layout = layout_of(thinker, grids, audio)
+    method = create(MethodChoice(name, keep=0.3))
+    counts = layout.tokens.counts()
+    generator = torch.Generator().manual_seed(0)
+    saliency = {
+        "audio_attention": torch.rand(counts.audio, generator=generator),
+        "video_attention": torch.rand(counts.video, generator=generator),
+    }
+    cache = RaggedCache(LAYERS)
+    with torch.inference_mode(), pruning(thinker.model, method, layout.tokens, **saliency) as run:
+        embeds = thinker.embed_tokens(torch.from_numpy(layout.input_ids))[None]
+        # Placeholders share one embedding; what encoders give does not.
+        embeds = embeds + 0.1 * torch.randn(embeds.shape, generator=generator)
+        out = thinker.text_model(
+            inputs_embeds=embeds,
+            position_ids=torch.from_numpy(layout.positions)[:, None],
+            attention_mask=NO_MASK,
+            past_key_values=cache,
+            use_cache=True,
+        )
+    trace = run.trace()
+    assert trace.method == name
+    assert trace.retention_after == pytest.approx(0.3, abs=1 / counts.media + 1e-9)
+    assert cache.lengths == trace.kv_lengths
+    assert all(leaving.text == counts.text for leaving in trace.leaving)
+    assert all((np.diff(kept) > 0).all() for kept in trace.kept)
+    assert out.last_hidden_state.isfinite().all()
+    inside = method.plan(PromptFacts(layout.tokens, LAYERS)).inside
+    alive = trace.entering[0].media
+    for layer, leaving in enumerate(trace.leaving):
+        alive = inside.keep_after(layer, alive) if inside else alive
+        assert leaving.media == alive

@@ -121,6 +121,8 @@ def test_omnidrop_with_itself_is_nearly_itself() -> None:
         (MethodChoice("seats+omnidrop", options={"nope": "1"}), "no option 'nope'"),
         (MethodChoice("seats+omnidrop", options={"dash.merge": "1"}), "no option 'dash.merge'"),
         (MethodChoice("seats+omnidrop", keep=3.0), "--keep is 3"),
+        (MethodChoice("seats+fastv", options={"ratio": "0.5"}), "cannot set ratio"),
+        (MethodChoice("dycoke+omnidrop", options={"dycoke.audio_keep": "1", "dycoke.video_keep": "0.4"}), "cannot set audio_keep"),
     ],
 )
 def test_compositions_that_cannot_be(choice: MethodChoice, message: str) -> None:

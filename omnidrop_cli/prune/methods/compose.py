@@ -5,14 +5,15 @@ Knows: how one mean is shared between the two. Does not know: any selection rule
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
 
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune.budget import DEFAULT_KEEP
 from omnidrop_cli.prune.contract import Method, Plan, PromptFacts
 from omnidrop_cli.prune.layout import MediaLayout
 from omnidrop_cli.prune.options import check, keep_option
-from omnidrop_cli.prune.parts import InputPart, InsidePart
+from omnidrop_cli.prune.parts import InputMethod, InputPart, InsidePart
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Composition(Method):
             raise UsageError(f"method {self.first.name} chooses nothing before the language model", "it can stand after the + only")
         if not isinstance(self.second, InsidePart):
             raise UsageError(f"method {self.second.name} drops nothing inside the decoder", "it can stand before the + only")
+        for part in (self.first, self.second):
+            for name in _own_budget(part):
+                raise UsageError(f"{part.name} cannot set {name} in a composition: --keep shares the budget", "leave it out")
 
     @property
     def name(self) -> str:  # type: ignore[override]  # a class variable elsewhere; here it depends on the parts
@@ -59,3 +63,11 @@ class Composition(Method):
 
     def describe(self) -> dict[str, object]:
         return {"keep": self.keep, self.first.name: asdict(self.first), self.second.name: asdict(self.second)}  # type: ignore[call-overload]
+
+
+def _own_budget(part: Method) -> Iterator[str]:
+    """Options by which a part would fix a budget that is the composition's. OmniDrop's input shares only say where it starts."""
+    names = {"ratio", "p_final", "calibration"} | ({"audio_keep", "video_keep"} if isinstance(part, InputMethod) else set())
+    for field in fields(part):  # type: ignore[arg-type]  # every method is a dataclass
+        if field.name in names and getattr(part, field.name) != field.default:
+            yield field.name

@@ -40,7 +40,7 @@ Methods = Annotated[
         "--methods",
         "-m",
         metavar="ARMS",
-        help=f"Arms with commas between: NAME, NAME@KEEP or NAME@PRESET, then :KEY=VALUE options.  [default: {DEFAULT_METHODS}]",
+        help=f"Arms with commas between: NAME, NAME@KEEP or NAME@PRESET, then :KEY=VALUE options. Default: {DEFAULT_METHODS}.",
         rich_help_panel=PRUNING,
     ),
 ]
@@ -72,14 +72,15 @@ def evaluate(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Rows, a JSON line each.  [default: BENCHMARK.jsonl]", rich_help_panel=OUTPUT),
+        typer.Option("--output", "-o", metavar="FILE", help="Rows, a JSON line each. Default: BENCHMARK.jsonl.", rich_help_panel=OUTPUT),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The tables as one JSON object.", rich_help_panel=OUTPUT)] = False,
 ) -> None:
     """Score pruning methods on a benchmark: accuracy with intervals, paired tests, retention, prefill time, memory.
 
-    Every clip is decoded and encoded once for all methods. The same command goes on with a run that was stopped, tries failed
-    questions again, and prints the tables at once when nothing is left to do.
+    Every clip is decoded and encoded once for all methods.
+    The same command goes on with a run that was stopped, and tries failed questions again.
+    When nothing is left to do it prints the tables at once.
     """
     if paper is not None:
         return _paper(paper)

@@ -22,9 +22,12 @@ SHORT = ("--max-new-tokens", "8")
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from transformers.utils import logging
+
     from omnidrop_cli.model.random import tiny_thinker
     from tests.model.checkpoints import write_plain
 
+    logging.disable_progress_bar()  # its last newline may come in the middle of a later test
     return str(write_plain(tiny_thinker(), tmp_path_factory.mktemp("tiny")))
 
 

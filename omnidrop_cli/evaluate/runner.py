@@ -18,7 +18,7 @@ from omnidrop_cli.errors import MediaError, OmnidropError, UsageError
 from omnidrop_cli.evaluate.records import Arm, Benchmark, Measured, Question, Row
 from omnidrop_cli.observer import SILENT, Observer
 from omnidrop_cli.prune.methods import create
-from omnidrop_cli.records import GenerationOptions, Job, MediaOptions, ModelChoice
+from omnidrop_cli.records import GenerationOptions, Job, MediaOptions, MethodChoice, ModelChoice
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.session import Read, Session
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from omnidrop_cli.records import LoadedModel, Report
 
 Progress = Callable[[Row], None]
+
+NO_PRUNING = MethodChoice(name="none")
+"""What a clip is read under: a method that cannot work with a prompt must not take the other arms with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ def _clip_rows(run: Run, group: Sequence[tuple[Question, tuple[Arm, ...]]], sess
             if broken is not None:
                 raise broken
             read = session.read(
-                replace(run.job(question, arms[0]), media=media),
+                replace(run.job(question, arms[0]), media=media, method=NO_PRUNING),
                 observer,
                 clip=read.clip if read else None,
                 features=read.features if read else None,

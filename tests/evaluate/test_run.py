@@ -103,6 +103,23 @@ def test_videomme_end_to_end(tmp_path: Path, clips: Clips, session: Session, tow
     assert "missing_04.mp4" in str(errors[-1]["message"])
 
 
+def test_an_arm_that_cannot_work_with_a_prompt_fails_alone(
+    tmp_path: Path, clips: Clips, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Session._check
+
+    def check(self, method, prompt):  # type: ignore[no-untyped-def]
+        if method.name == "random":
+            raise UsageError("random: not with this clip")
+        original(self, method, prompt)
+
+    monkeypatch.setattr(Session, "_check", check)
+    questions = videomme.read(datasets.videomme(tmp_path / "data", clips))[:2]
+    run = make_run(videomme.BENCHMARK, "random@0.3,none")
+    rows = evaluate(run, questions, session, tmp_path / "rows.jsonl")
+    assert sorted((row.arm, row.error is None) for row in rows.values()) == [("none", True)] * 2 + [("random@0.3", False)] * 2
+
+
 def test_the_answer_equals_that_of_a_single_ask(tmp_path: Path, clips: Clips, session: Session) -> None:
     questions = videomme.read(datasets.videomme(tmp_path / "data", clips))[:2]
     run = make_run(videomme.BENCHMARK)

@@ -61,6 +61,10 @@ def list_models(console: ConsoleFlags, as_json: JsonFlag = False) -> None:
 
     with Screen(console) as screen:
         Console(markup=False, highlight=False, no_color=console.no_color or None).print(_table(found, size))
+        for entry in found:
+            if entry.problem:
+                screen.show(Text(f"{one_line(entry.name)} cannot load: {one_line(entry.problem)}", style="red"))
+        screen.show(Text("nf4, int8, bf16: GPU memory for a minute of video, unpruned", style="dim"))
         gpu = f"{size / 1e9:.1f} GB of GPU memory" if size else "no NVIDIA GPU found"
         screen.show(Text(f"{gpu}; omnidrop models pull 3b fetches a model" if len(found) < 2 else gpu, style="dim"))
 
@@ -206,23 +210,21 @@ def _table(found: list[Entry], gpu: int) -> Table:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model")
+    table.add_column("model", overflow="fold", min_width=12)
     table.add_column("on disk", justify="right")
     table.add_column("stored")
     for quant in QUANTS:
-        table.add_column(f"needs, {'bf16' if quant == 'none' else quant}", justify="right")
-    table.add_column("revision")
+        table.add_column("bf16" if quant == "none" else quant, justify="right", no_wrap=True)
+    table.add_column("revision", no_wrap=True)
     for entry in found:
         needs = _needs(entry)
         cells = [Text(_fitting(needs[quant], gpu)) if quant in needs else Text("") for quant in QUANTS]
-        about = f"cannot load: {entry.problem}" if entry.problem else (entry.revision or "")[:12]
-        table.add_row(Text(one_line(entry.name)), _size(entry.size_bytes), entry.quant, *cells, Text(one_line(about)))
+        table.add_row(Text(one_line(entry.name)), _size(entry.size_bytes), entry.quant, *cells, Text((entry.revision or "")[:7]))
     return table
 
 
 def _fitting(megabytes: float, gpu: int) -> str:
-    fits = "" if not gpu else " fits" if megabytes * 1e6 <= gpu else " too much"
-    return f"{_size(megabytes * 1e6)}{fits}"
+    return _size(megabytes * 1e6) + ("" if not gpu else " fits" if megabytes * 1e6 <= gpu else " no")
 
 
 def _size(size: float) -> str:

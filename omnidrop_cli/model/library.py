@@ -66,9 +66,9 @@ def remove(found: list[Entry]) -> None:
                 shutil.rmtree(entry.path)
         commits = [entry.revision for entry in found if entry.kind == "hub" and entry.revision]
         if commits:
-            from huggingface_hub import scan_cache_dir
+            from huggingface_hub import constants, scan_cache_dir
 
-            scan_cache_dir().delete_revisions(*commits).execute()
+            scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(*commits).execute()
     except OSError as error:
         raise OmnidropError(f"{found[0].name} cannot be removed: {error}", "check the permissions of its folder") from error
 
@@ -87,11 +87,11 @@ def _copies() -> list[Entry]:
 
 
 def _cached() -> list[Entry]:
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        cache = scan_cache_dir()
+        cache = scan_cache_dir(constants.HF_HUB_CACHE)
     except CacheNotFound:
         return []
     found = []

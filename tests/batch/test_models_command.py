@@ -1,0 +1,124 @@
+"""`omnidrop models` against a hub on the loopback and a folder of copies: list, pull, path, quantize, rm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omnidrop_cli.errors import ModelError, UsageError
+from omnidrop_cli.model.random import tiny_thinker
+from omnidrop_cli.model.registry import copies_folder, resolve
+from omnidrop_cli.records import ModelChoice
+from tests.model.checkpoints import write_omni
+from tests.model.hub_server import COMMIT, Hub, serving
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def omni(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_omni(tiny_thinker(), tmp_path_factory.mktemp("omni"))
+
+
+@pytest.fixture(autouse=True)
+def hub(omni: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub with one repository, and an empty cache. The hub's library read its settings from the environment at import."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    with serving(omni) as running:
+        monkeypatch.setattr(constants, "ENDPOINT", running.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}")
+        yield running
+
+
+def listed(omnidrop: Run) -> dict[str, Any]:
+    result = omnidrop("models", "list", "--json")
+    assert result.exit_code == 0, result.exception
+    return {model["name"]: model for model in json.loads(result.stdout)["models"] if model["kind"] != "builtin"}
+
+
+def test_pull_list_path_rm(omnidrop: Run, hub: Hub) -> None:
+    assert listed(omnidrop) == {}
+    pulled = omnidrop("models", "pull", "owner/model")
+    assert pulled.exit_code == 0, pulled.exception
+    directory = Path(pulled.stdout.strip())
+    assert directory.is_dir()
+    model = listed(omnidrop)["owner/model"]
+    assert (model["kind"], model["revision"], model["problem"], model["quant"]) == ("hub", COMMIT, None, "none")
+    assert model["size_bytes"] == sum(file.stat().st_size for file in directory.rglob("*"))
+    assert set(model["needed_mb"]) == {"nf4", "int8", "none"}
+    assert "owner/model" in omnidrop("models", "list").stdout
+    hub.fetched.clear()
+    assert omnidrop("models", "path", "owner/model").stdout.strip() == str(directory)
+    assert hub.fetched == []
+    refused = omnidrop("models", "rm", "owner/model")
+    assert isinstance(refused.exception, UsageError)
+    assert directory.is_dir()
+    assert omnidrop("models", "rm", "owner/model", "--yes").exit_code == 0
+    assert listed(omnidrop) == {}
+    assert not directory.exists()
+
+
+def test_half_a_download_is_told(omnidrop: Run) -> None:
+    directory = Path(omnidrop("models", "pull", "owner/model").stdout.strip())
+    next(directory.glob("*.safetensors")).unlink()
+    assert "lacks" in listed(omnidrop)["owner/model"]["problem"]
+    assert "owner/model cannot load" in omnidrop("models", "list").stderr
+
+
+def test_a_quantised_copy_answers_by_its_name(omnidrop: Run, omni: Path) -> None:
+    made = omnidrop("models", "quantize", omni, "--quant", "nf4")
+    assert made.exit_code == 0, made.exception
+    name = made.stdout.strip()
+    assert name == f"{omni.name}-nf4"
+    assert resolve(ModelChoice(name)).source == str(copies_folder() / name)
+    copy = listed(omnidrop)[name]
+    assert (copy["kind"], copy["quant"], list(copy["needed_mb"])) == ("copy", "nf4", ["nf4"])
+    from omnidrop_cli.model.load import load
+
+    assert load(ModelChoice(name)).loaded.quant == "nf4"
+    assert isinstance(omnidrop("models", "quantize", omni).exception, ModelError)
+    assert omnidrop("models", "rm", name, "--yes").exit_code == 0
+    assert not (copies_folder() / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        (["pull", "nano"], UsageError, "on this disk already"),
+        (["pull", "random:7b"], UsageError, "random weights"),
+        (["path", "owner/model"], ModelError, "not in the cache"),
+        (["rm", "owner/model", "--yes"], ModelError, "not on this disk"),
+        (["rm", "nano", "--yes"], UsageError, "part of the program"),
+        (["quantize", "nano", "--quant", "none"], UsageError, "nothing to do"),
+        (["pull", "9b"], UsageError, "unknown model"),
+    ],
+)
+def test_mistakes(words: list[str], error: type[Exception], message: str, omnidrop: Run) -> None:
+    result = omnidrop("models", *words)
+    assert isinstance(result.exception, error)
+    assert message in str(result.exception)
+
+
+def test_unreachable_hub_is_told(omnidrop: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}")
+    result = omnidrop("models", "pull", "owner/model")
+    assert isinstance(result.exception, ModelError)
+    assert "cannot be reached" in result.exception.message
+
+
+def test_other_models_in_the_cache_are_left_out(omnidrop: Run, tmp_path: Path) -> None:
+    snapshot = tmp_path / "hub" / "models--someone--bert" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text('{"model_type": "bert"}')
+    assert listed(omnidrop) == {}

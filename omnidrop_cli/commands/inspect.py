@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.commands._output import ConsoleFlags, JsonFlag, Screen, dump, emit, stdout_console
 from omnidrop_cli.commands.options import Media, MediaFlags, OfflineFlag
-from omnidrop_cli.report.numbers import seconds
+from omnidrop_cli.report.numbers import megabytes, seconds
 from omnidrop_cli.report.plain import one_line
 
 if TYPE_CHECKING:
@@ -50,13 +51,11 @@ def inspect(media: Media, part: MediaFlags, console: ConsoleFlags, offline: Offl
         emit(dump({"schema": 1, "kind": "inspection", **found}), None)
     else:
         out = stdout_console(console)
-        for part_of_it in _render(source, expected, found):
-            out.print(part_of_it)
+        for piece in _render(source, expected, found):
+            out.print(piece)
 
 
 def _describe(source: SourceFacts, expected: Estimate) -> dict[str, Any]:
-    from dataclasses import asdict
-
     media = expected.audio_tokens + expected.video_tokens
     return {
         "media": asdict(source),
@@ -90,7 +89,6 @@ def _render(source: SourceFacts, expected: Estimate, found: Mapping[str, Any]) -
     from rich.table import Table
     from rich.text import Text
 
-    from omnidrop_cli.report.numbers import megabytes
     from omnidrop_cli.report.table import facts
 
     yield facts(_facts(source, expected))
@@ -111,7 +109,6 @@ def _render(source: SourceFacts, expected: Estimate, found: Mapping[str, Any]) -
 def _facts(source: SourceFacts, expected: Estimate) -> Iterator[tuple[str, Text]]:
     from rich.text import Text
 
-    from omnidrop_cli.report.numbers import megabytes
     from omnidrop_cli.report.table import joined
 
     yield "file", Text(one_line(source.path))

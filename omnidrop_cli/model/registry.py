@@ -141,9 +141,7 @@ def geometry_of(thinker: Mapping[str, Any], source: str) -> ThinkerGeometry:
         if geometry.parameters <= 0:
             raise ValueError("no parameters")
     except (TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
-        raise ModelError(
-            f"the configuration of {source} makes no sense: {error}", "the checkpoint is damaged; download it again"
-        ) from error
+        raise ModelError(f"the configuration of {source} makes no sense: {error}", "download the checkpoint again") from error
     return geometry
 
 

@@ -54,7 +54,10 @@ class MediaOptions:
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """Which checkpoint runs, and how it is loaded. `quant` is one of nf4, int8, none, auto."""
+    """Which checkpoint runs, and how it is loaded. `quant` is one of nf4, int8, none, auto.
+
+    With `feature_cache`, what its towers make of a clip is kept on disk for the next run.
+    """
 
     name: str = "auto"
     quant: str = "auto"
@@ -63,6 +66,7 @@ class ModelChoice:
     attention: str = "sdpa"
     revision: str | None = None
     offline: bool = False
+    feature_cache: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +357,10 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
-    """Everything one question produced; `report/json.py` gives it its versioned shape."""
+    """Everything one question produced; `report/json.py` gives it its versioned shape.
+
+    `features_reused`: the towers did not run, what they make of the clip was there from an earlier question.
+    """
 
     job: Job
     model: LoadedModel
@@ -373,6 +380,7 @@ class Report:
     memory: Memory
     flops: Flops
     warnings: tuple[str, ...] = ()
+    features_reused: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

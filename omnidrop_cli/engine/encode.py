@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from omnidrop_cli.engine.features import FeatureStore, TowerOutput
 from omnidrop_cli.engine.limits import Limits
 from omnidrop_cli.engine.reuse import grid_digests, grid_sources
 from omnidrop_cli.model.attention import capture_audio_attention, capture_video_attention
@@ -24,6 +25,8 @@ from omnidrop_cli.prompt.patches import patchify
 from omnidrop_cli.records import Modality
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from omnidrop_cli.model.thinker import Thinker
     from omnidrop_cli.records import Prompt
 
@@ -36,12 +39,25 @@ class MediaFeatures:
     """What the towers made of a clip; good for every question about it.
 
     `audio` (n_a, d) and `video` (n_v, d) in prompt order, on the model's device; the attentions (n_a,), (n_v,) float32 where asked.
+    `reused` says that no tower ran for them.
     """
 
     audio: Tensor | None
     video: Tensor | None
     audio_attention: Tensor | None = None
     video_attention: Tensor | None = None
+    reused: bool = False
+
+    def serve(self, prompt: Prompt, needs: frozenset[str]) -> bool:
+        """Whether these are features of `prompt`'s clip, as far as counts tell, with what `needs` names."""
+        counts = prompt.token_map.counts()
+        return all(
+            (0 if rows is None else len(rows)) == count and (not count or name not in needs or attention is not None)
+            for rows, count, name, attention in (
+                (self.audio, counts.audio, "audio_attention", self.audio_attention),
+                (self.video, counts.video, "video_attention", self.video_attention),
+            )
+        )
 
 
 @torch.inference_mode()
@@ -53,15 +69,44 @@ def encode_media(
     *,
     limits: Limits | None = None,
     same_within: float = 0.0,
+    store: FeatureStore | None = None,
 ) -> MediaFeatures:
     """Run both towers once. `needs` may hold "audio_attention" and "video_attention" (`Method.needs`).
 
-    `limits` bound what passes a tower at once; `same_within` is `MediaOptions.same_within`. Raises torch's out-of-memory error.
+    `limits` bound what passes a tower at once; `same_within` is `MediaOptions.same_within`; a tower does not run where `store` has
+    its output, and fills it where not. Raises torch's out-of-memory error.
     """
-    limits = limits or Limits()
-    audio, audio_attention = _encode_audio(thinker, prompt, "audio_attention" in needs, limits)
-    video, video_attention = _encode_video(thinker, prompt, "video_attention" in needs, limits, same_within, observer)
-    return MediaFeatures(audio, video, audio_attention, video_attention)
+    limits, store = limits or Limits(), store or FeatureStore(memory_bytes=0)
+    counts, depth = prompt.token_map.counts(), thinker.spec.temporal_patch_size
+    audio: TowerOutput | None = None
+    video: TowerOutput | None = None
+    ran = False
+    if prompt.mel is not None:
+        attention = "audio_attention" in needs
+        key = store.key(thinker.audio_tower, [prompt.mel.tobytes()])
+        audio = store.get(key, counts.audio, attention, thinker.device)
+        if audio is None:
+            audio, ran = _encode_audio(thinker, prompt.mel, attention, limits), True
+            store.put(key, audio)
+    if prompt.frames is not None and prompt.grid_thw is not None:
+        attention = "video_attention" in needs
+        digests = grid_digests(prompt.frames, depth)
+        key = store.key(thinker.visual, [f"{thinker.spec} {prompt.frames.shape} {same_within}".encode(), *digests])
+        video = store.get(key, counts.video, attention, thinker.device)
+        if video is None:
+            # Attention received is read chunk by chunk, so chunks repeat, and pass the tower, as a whole.
+            unit = GRIDS_PER_CHUNK if attention else 1
+            side = thinker.spec.token_side_px
+            sources = grid_sources(prompt.frames, digests, depth=depth, cell=side, unit=unit, same_within=same_within)
+            video, ran = _encode_video(thinker, prompt.frames, prompt.grid_thw, sources, attention, limits, observer), True
+            store.put(key, video)
+    return MediaFeatures(
+        audio=None if audio is None else audio.rows,
+        video=None if video is None else video.rows,
+        audio_attention=None if audio is None else audio.attention,
+        video_attention=None if video is None else video.attention,
+        reused=counts.media > 0 and not ran,
+    )
 
 
 @torch.inference_mode()
@@ -77,47 +122,45 @@ def embed(thinker: Thinker, prompt: Prompt, features: MediaFeatures) -> Tensor:
 
 
 def _encode_video(
-    thinker: Thinker, prompt: Prompt, attention: bool, limits: Limits, same_within: float, observer: Observer
-) -> tuple[Tensor | None, Tensor | None]:
-    if prompt.frames is None or prompt.grid_thw is None:
-        return None, None
-    spec, (grids, height, width) = thinker.spec, prompt.grid_thw
-    depth = spec.temporal_patch_size
-    # Attention received is read chunk by chunk, so chunks repeat, and pass the tower, as a whole.
-    unit = GRIDS_PER_CHUNK if attention else 1
-    digests = grid_digests(prompt.frames, depth)
-    sources = grid_sources(prompt.frames, digests, depth=depth, cell=spec.token_side_px, unit=unit, same_within=same_within)
+    thinker: Thinker,
+    frames: NDArray[np.uint8],
+    grid_thw: tuple[int, int, int],
+    sources: NDArray[np.int64],
+    attention: bool,
+    limits: Limits,
+    observer: Observer,
+) -> TowerOutput:
+    """Every grid that is its own source, in pieces; the others take over what their sources gave."""
+    spec, (grids, height, width) = thinker.spec, grid_thw
+    depth, unit = spec.temporal_patch_size, GRIDS_PER_CHUNK if attention else 1
     fresh = np.flatnonzero(sources == np.arange(grids))
     step = max(unit, limits.patches // (height * width) // unit * unit)
-    rows = []
+    parts = []
     with capture_video_attention(thinker.visual, GRIDS_PER_CHUNK) if attention else nullcontext() as capture:
         for start in range(0, len(fresh), step):
             piece = fresh[start : start + step]
             # An incomplete last grid repeats the last frame, as `patchify` does.
-            of_piece = (piece[:, None] * depth + np.arange(depth)).clip(max=len(prompt.frames) - 1).ravel()
-            frames = torch.from_numpy(prompt.frames[of_piece]).to(thinker.device)
+            of_piece = (piece[:, None] * depth + np.arange(depth)).clip(max=len(frames) - 1).ravel()
+            patches = patchify(torch.from_numpy(frames[of_piece]).to(thinker.device), spec).to(thinker.dtype)
             grid = torch.tensor([[len(piece), height, width]], device=thinker.device)
-            rows.append(thinker.visual(patchify(frames, spec).to(thinker.dtype), grid_thw=grid).pooler_output)
+            parts.append(thinker.visual(patches, grid_thw=grid).pooler_output)
             observer.advance(int(piece[-1]) + 1, grids)
-    video, received = torch.cat(rows), None if capture is None else capture.received()
-    if len(fresh) == grids:
-        return video, received
-    place = torch.from_numpy(np.searchsorted(fresh, sources)).to(thinker.device)
-    video = video.unflatten(0, (len(fresh), -1))[place].flatten(0, 1)
-    return video, None if received is None else received.unflatten(0, (len(fresh), -1))[place].flatten()
+    rows, received = torch.cat(parts), None if capture is None else capture.received()
+    if len(fresh) < grids:
+        place = torch.from_numpy(np.searchsorted(fresh, sources)).to(thinker.device)
+        rows = rows.unflatten(0, (len(fresh), -1))[place].flatten(0, 1)
+        received = None if received is None else received.unflatten(0, (len(fresh), -1))[place].flatten()
+    return TowerOutput(rows, received)
 
 
-def _encode_audio(thinker: Thinker, prompt: Prompt, attention: bool, limits: Limits) -> tuple[Tensor | None, Tensor | None]:
-    if prompt.mel is None:
-        return None, None
+def _encode_audio(thinker: Thinker, mel: NDArray[np.float32], attention: bool, limits: Limits) -> TowerOutput:
     window = thinker.audio_tower.n_window * 2
-    mel = torch.from_numpy(prompt.mel).to(thinker.device, thinker.dtype)
-    rows = []
+    parts = []
     with capture_audio_attention(thinker.audio_tower) if attention else nullcontext() as capture:
-        for piece in mel.split(window * limits.windows, dim=1):
+        for piece in torch.from_numpy(mel).to(thinker.device, thinker.dtype).split(window * limits.windows, dim=1):
             if count_audio_tokens(piece.shape[1]) == 0:
                 break  # a last window too short for a token; the whole clip in one pass gives none for it either
             length = torch.tensor([piece.shape[1]], device=thinker.device)
             encoded = thinker.audio_tower(piece, feature_lens=length, aftercnn_lens=(length - 1) // 2 + 1)
-            rows.append(encoded.last_hidden_state)
-    return torch.cat(rows), None if capture is None else capture.received()
+            parts.append(encoded.last_hidden_state)
+    return TowerOutput(torch.cat(parts), None if capture is None else capture.received())

@@ -20,6 +20,7 @@ from omnidrop_cli.engine import meter
 from omnidrop_cli.engine.compare import agreement, first_token_kl
 from omnidrop_cli.engine.decode import generate
 from omnidrop_cli.engine.encode import MediaFeatures, embed, encode_media
+from omnidrop_cli.engine.features import FeatureStore, default_folder
 from omnidrop_cli.engine.prefill import Prefilled, prefill
 from omnidrop_cli.engine.road import open_clip
 from omnidrop_cli.errors import OutOfMemory, UsageError
@@ -68,13 +69,16 @@ class Read:
 class Session:
     """A loaded model. Not thread-safe: one job at a time."""
 
-    def __init__(self, thinker: Thinker) -> None:
+    def __init__(self, thinker: Thinker, store: FeatureStore | None = None) -> None:
+        """`store` keeps what the towers make of clips; without one it is kept in memory, for this session."""
         self.thinker = thinker
+        self.store = store or FeatureStore()
 
     @classmethod
     def load(cls, choice: ModelChoice | None = None, observer: Observer = SILENT) -> Session:
         """Load a checkpoint once. Raises `ModelError` with what to do."""
-        return cls(load(choice or ModelChoice(), observer))
+        choice = choice or ModelChoice()
+        return cls(load(choice, observer), FeatureStore(default_folder() if choice.feature_cache else None))
 
     @property
     def loaded(self) -> LoadedModel:
@@ -116,7 +120,7 @@ class Session:
         history: Sequence[tuple[str, str]] = (),
         media_first: bool = True,
     ) -> Read:
-        """Decode the clip unless given, build the prompt, run the towers unless their `features` are given.
+        """Decode the clip unless given, build the prompt, run the towers unless `features` serve or the session kept what they gave.
 
         `needs` asks the towers for what other methods will read from the same features (`Method.needs`); `history` are earlier
         questions and answers about the clip; `media_first=False` puts the words before the clip (`prompt.build`). The pruning method
@@ -141,12 +145,13 @@ class Session:
             observer.warn(warning)
         self._check(method, prompt)
         peak_mb = 0.0
-        if features is None:
+        needs = method.needs | needs
+        if features is None or not features.serve(prompt, needs):
             observer.stage("encode")
             meter.reset_peak(self.thinker.device)
             with self._memory_guard(prompt), watch.stage("encode"):
                 same_within = job.media_options.same_within
-                features = encode_media(self.thinker, prompt, method.needs | needs, observer, same_within=same_within)
+                features = encode_media(self.thinker, prompt, needs, observer, same_within=same_within, store=self.store)
             peak_mb = meter.peak_mb(self.thinker.device)
         return Read(job, clip, prompt, features, method, watch.seconds, peak_mb)
 
@@ -205,6 +210,7 @@ class Session:
             memory=self._memory(read.peak_mb, kv_bytes, len(prompt), sum(trace.kv_lengths)),
             flops=self._flops(len(prompt), trace.kv_lengths),
             warnings=(*clip.warnings, *prompt.warnings),
+            features_reused=read.features.reused,
         )
         return report, prefilled.logits
 

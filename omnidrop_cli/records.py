@@ -201,7 +201,8 @@ class TokenMap:
 
     def rows(self, modality: Modality) -> NDArray[np.int64]:
         """Prompt indices of one modality, ascending."""
-        return (self.modality == modality).nonzero()[0]
+        found: NDArray[np.int64] = (self.modality == modality).nonzero()[0]
+        return found
 
     def counts(self) -> Counts:
         return Counts(
@@ -216,7 +217,8 @@ class Prompt:
     """A model input of batch one: token ids, the media behind the placeholder ids, and where each token sits.
 
     `input_ids` int64 (n,); `positions` int64 (3, n), TMRoPE temporal, height, width; `next_position` is the position of the first
-    generated token. `frames` uint8 (T, 3, H, W) become patches piece by piece in the encoder (patches take five times the room); `grid_thw` counts temporal grids and 14-pixel patches. `mel` float32 (128, M), nothing cut.
+    generated token. `frames` uint8 (T, 3, H, W) become patches piece by piece in the encoder, since patches take five times the room;
+    `grid_thw` counts temporal grids and 14-pixel patches. `mel` float32 (128, M), nothing cut. `warnings` are worth telling the user.
     """
 
     input_ids: NDArray[np.int64]

@@ -7,6 +7,7 @@ Does not know any option (`options.py`).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, get_type_hints
@@ -37,6 +38,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+@functools.cache
 def _parameters(group: type) -> list[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
     return [

@@ -27,6 +27,8 @@ def _checked(name: str) -> Callable[..., Any]:
         source = context.get_parameter_source(name.replace("-", "_"))
         return check(name, value, variable(name) if source is not None and source.name == "ENVIRONMENT" else f"--{name}")
 
+    # Typer evaluates a callback's annotations anew for every option of every command: a third of the help's time if they are strings.
+    callback.__annotations__ = {"context": typer.Context, "value": Any, "return": Any}
     return callback
 
 

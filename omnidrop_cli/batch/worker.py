@@ -49,12 +49,18 @@ class Worker:
         self._ahead: tuple[Work, Background[Opened]] | None = None
 
     def open(self, work: Work, ahead: Work | None = None) -> Opened:
-        """Wait for the model and the clip, then begin decoding the clip of `ahead`. Raises `ModelError` where loading failed."""
+        """Wait for the model and the clip, then begin decoding the clip of `ahead`.
+
+        Raises `ModelError` where loading failed, `UsageError` for a pruning method that cannot be made: no clip would fare better.
+        """
+        from omnidrop_cli.prune.methods import create
+
         if self._ahead is not None and self._ahead[0] == work:
             decoding = self._ahead[1]
         else:
             decoding = self._begin(work)
         self._loading.result()
+        create(work.tasks[0].job.method)  # the same for every clip of a run
         opened = decoding.result()
         # Only now: two clips decoding at once would slow the one that is waited for, and three in memory are one too many.
         self._ahead = None if ahead is None else (ahead, self._begin(ahead))

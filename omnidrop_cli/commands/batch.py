@@ -143,6 +143,8 @@ def batch(
 
     if scale.devices is not None and scale.cluster is not None:
         raise UsageError("--devices and --cluster both say where the models run", "give one of them")
+    if scale.workers is not None and scale.cluster is None:
+        raise UsageError("--workers counts the workers of a cluster", "add --cluster, or name the devices: --devices cpu,cpu")
     exports = [(path, writer_for(path)) for path in keeping.export or ()]
     for path, _ in exports:
         check_target(path)

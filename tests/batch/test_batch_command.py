@@ -82,6 +82,8 @@ def test_force_keeps_the_old_answers_beside(omnidrop: Run, checkpoint: Path, fol
         (["--export", "a.xlsx"], "told by the suffix"),
         (["--devices", "cpu", "--cluster", "local"], "give one of them|both say where"),
         (["--devices", "gpu"], "is not a device"),
+        (["--workers", "2"], "of a cluster"),
+        (["--option", "nonsense=1"], "nonsense"),
         (["--model", "9b"], "unknown model"),
         (["--method", "omnidorp"], "unknown method"),
         (["--keep", "2"], "keep"),

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -58,7 +61,8 @@ class Processes:
         ours, theirs = self._context.Pipe()
         choice = replace(self._choice, device=self._devices[worker])
         process = self._context.Process(target=_main, args=(choice, theirs), daemon=True, name=f"omnidrop-{choice.device}")
-        process.start()
+        with _ctrl_c_ignored():
+            process.start()
         theirs.close()  # else a dead worker's pipe would never end
         self._members[worker] = _Member(process, ours)
 
@@ -112,9 +116,8 @@ def devices(text: str) -> list[str]:
 
 
 def _main(choice: ModelChoice, pipe: Connection) -> None:
-    """A worker's life: clips in, rows out, until the pipe ends. Ctrl-C reaches the whole group; only the parent acts on it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """A worker's life: clips in, rows out, until the pipe ends."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # schedulers send it to all; the parent lets the clip in work finish
     try:
         worker = Worker(choice)
         while True:
@@ -126,6 +129,19 @@ def _main(choice: ModelChoice, pipe: Connection) -> None:
         return
     except OmnidropError as error:
         pipe.send(error)
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """What a process ignores its children ignore from their first moment on. Ctrl-C reaches the whole group; the parent acts on it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _death(code: int | None) -> str:

@@ -19,7 +19,7 @@ from omnidrop_cli.observer import SILENT, Observer
 if TYPE_CHECKING:
     from omnidrop_cli.engine.session import Session
     from omnidrop_cli.model.registry import FrameBounds
-    from omnidrop_cli.records import Clip, Comparison, Job, ModelChoice, Report
+    from omnidrop_cli.records import Clip, Comparison, Job, Report
 
 
 def run(job: Job, observer: Observer = SILENT) -> Report:
@@ -58,7 +58,7 @@ def open_both(job: Job, observer: Observer = SILENT) -> tuple[Session, Clip, dic
     """The model and the clip, one beside the other, and what each took. Raises `OmnidropError`."""
     start = time.perf_counter()
     spec = resolve(job.model)
-    loading = Background(lambda: _load(job.model))
+    loading = Background(lambda: _load(job))
     seconds: dict[str, float] = {}
     clip = open_clip(job, spec.frame_bounds, observer, seconds)
     observer.stage("load", spec.name)
@@ -67,8 +67,10 @@ def open_both(job: Job, observer: Observer = SILENT) -> tuple[Session, Clip, dic
     return session, clip, seconds
 
 
-def _load(choice: ModelChoice) -> tuple[Session, float]:
+def _load(job: Job) -> tuple[Session, float]:
     start = time.perf_counter()
     from omnidrop_cli.engine.session import Session
+    from omnidrop_cli.prune.methods import create
 
-    return Session.load(choice), time.perf_counter() - start
+    create(job.method)  # a wrong option is found before gigabytes load
+    return Session.load(job.model), time.perf_counter() - start

@@ -72,5 +72,6 @@ class Conversation:
         features = self._features if needs <= self._encoded_for else None
         seconds, self._seconds = self._seconds, {}
         read = self._session.read(job, observer, self.clip, seconds, features=features, needs=self._encoded_for, history=[*history])
-        self._features, self._encoded_for = read.features, self._encoded_for | needs
+        # The clip too: where memory did not suffice, it was read again with less detail.
+        self.clip, self._features, self._encoded_for = read.clip, read.features, self._encoded_for | needs
         return read

@@ -13,13 +13,19 @@ The order, each step repeated until the memory suffices or the step has no more 
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from omnidrop_cli.errors import OutOfMemory
+
 if TYPE_CHECKING:
     from omnidrop_cli.records import Clip, MediaOptions
+
+T = TypeVar("T")
 
 MIN_PATCHES, MIN_WINDOWS, MIN_ROWS = 1_024, 8, 256
 
@@ -54,7 +60,8 @@ def less_detail(options: MediaOptions, clip: Clip) -> MediaOptions | None:
     if clip.frames is None or clip.fps is None:
         return None
     count, _, height, width = clip.frames.shape
-    pixels, fewer = height * width // 2, count // 4 * 2
+    # Below what was asked for too: sides of a long narrow picture cannot always follow, and the same must not be asked twice.
+    pixels, fewer = min(height * width, options.max_pixels or height * width) // 2, count // 4 * 2
     if fewer >= options.min_frames and clip.fps > 1.5:
         return replace(options, max_frames=fewer)
     if pixels >= MIN_PIXELS:
@@ -69,3 +76,21 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def until_it_fits(attempt: Callable[[], T], give_way: Callable[[], str | None], tell: Callable[[str], None]) -> T:
+    """`attempt` again and again, as long as it raises `OutOfMemory` and `give_way` finds something to lower, which it puts in words.
+
+    The next attempt begins when everything that the failed one held is gone, so `give_way` only settles what it will do.
+    """
+    while True:
+        try:
+            return attempt()
+        except OutOfMemory:
+            given = give_way()
+            if given is None:
+                raise
+        gc.collect()  # frames of the failed attempt may hang in cycles, and their tensors with them
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        tell(given)

@@ -9,18 +9,20 @@ clip came from (`road.py`), or who is watching.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from omnidrop_cli.engine import meter
+from omnidrop_cli.engine.account import report_of
 from omnidrop_cli.engine.compare import agreement, first_token_kl
 from omnidrop_cli.engine.decode import generate
 from omnidrop_cli.engine.encode import MediaFeatures, embed, encode_media
 from omnidrop_cli.engine.features import FeatureStore, default_folder
+from omnidrop_cli.engine.limits import Limits, less_detail, out_of_memory, until_it_fits
 from omnidrop_cli.engine.prefill import Prefilled, prefill
 from omnidrop_cli.engine.road import open_clip
 from omnidrop_cli.errors import OutOfMemory, UsageError
@@ -29,20 +31,7 @@ from omnidrop_cli.observer import SILENT, Observer
 from omnidrop_cli.prompt.build import build
 from omnidrop_cli.prune.contract import PromptFacts
 from omnidrop_cli.prune.methods import create
-from omnidrop_cli.records import (
-    SAMPLE_RATE_HZ,
-    Clip,
-    Comparison,
-    Flops,
-    Job,
-    LoadedModel,
-    Memory,
-    MethodChoice,
-    ModelChoice,
-    Prompt,
-    Report,
-    Timings,
-)
+from omnidrop_cli.records import Clip, Comparison, Job, LoadedModel, MethodChoice, ModelChoice, Prompt, Report
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,12 +39,18 @@ if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
     from omnidrop_cli.prune.contract import Method
 
+T = TypeVar("T")
+
 NO_PRUNING = MethodChoice(name="none")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Read:
-    """A job whose clip has passed the towers; what both arms of a comparison start from. `peak_mb` is the towers' memory peak."""
+    """A job whose clip has passed the towers; what both arms of a comparison start from.
+
+    `peak_mb` is the towers' memory peak. `needs`, `history` and `media_first` are as `Session.read` got them; `warnings` tell what
+    was given up for want of memory, and `job` and `clip` are then what was read in the end.
+    """
 
     job: Job
     clip: Clip
@@ -64,15 +59,24 @@ class Read:
     method: Method
     seconds: dict[str, float]
     peak_mb: float
+    needs: frozenset[str] = frozenset()
+    history: Sequence[tuple[str, str]] = ()
+    media_first: bool = True
+    warnings: tuple[str, ...] = ()
 
 
 class Session:
-    """A loaded model. Not thread-safe: one job at a time."""
+    """A loaded model. Not thread-safe: one job at a time.
+
+    Where the device runs out of memory before the first token, the job is tried again with less, in the order `limits.py` gives.
+    `limits` stay as low as they had to become.
+    """
 
     def __init__(self, thinker: Thinker, store: FeatureStore | None = None) -> None:
         """`store` keeps what the towers make of clips; without one it is kept in memory, for this session."""
         self.thinker = thinker
         self.store = store or FeatureStore()
+        self.limits = Limits()
 
     @classmethod
     def load(cls, choice: ModelChoice | None = None, observer: Observer = SILENT) -> Session:
@@ -99,12 +103,11 @@ class Session:
 
     def contrast(self, read: Read, observer: Observer = SILENT) -> Comparison:
         """`compare` for a clip that was read already: neither decoding nor the towers run."""
-        plain = self.with_method(read, NO_PRUNING)
-        # One unmeasured prefill of each arm: neither then pays for warming kernels and the allocator.
-        for arm in (plain, read):
-            self._prefill(arm)
+        # One unmeasured prefill of each arm: neither then pays for warming kernels and the allocator, and both fit into memory.
+        read, _ = self._fitted(read, observer, lambda read: [self._prefill(arm).next_position for arm in self._arms(read)])
+        plain, pruned_arm = self._arms(read)
         full, full_logits = self._run(plain, SILENT)
-        pruned, pruned_logits = self._run(read, observer)
+        pruned, pruned_logits = self._run(pruned_arm, observer)
         shared, difference = agreement(full.answer.token_ids, pruned.answer.token_ids)
         return Comparison(full, pruned, shared, difference, first_token_kl(full_logits, pruned_logits))
 
@@ -128,32 +131,46 @@ class Session:
         """
         watch = meter.Stopwatch(self.thinker.device, seconds)
         method = create(job.method)
-        if clip is None:
-            clip = open_clip(job, self.thinker.frame_bounds, observer, watch.seconds)
-        observer.stage("build")
-        with watch.stage("build"):
-            prompt = build(
-                clip,
-                job.question,
-                self.thinker.tokenizer,
-                self.thinker.spec,
-                system=job.system,
-                media_first=media_first,
-                history=history,
-            )
-        for warning in prompt.warnings:
-            observer.warn(warning)
-        self._check(method, prompt)
-        peak_mb = 0.0
-        needs = method.needs | needs
-        if features is None or not features.serve(prompt, needs):
-            observer.stage("encode")
-            meter.reset_peak(self.thinker.device)
-            with self._memory_guard(prompt), watch.stage("encode"):
-                same_within = job.media_options.same_within
-                features = encode_media(self.thinker, prompt, needs, observer, same_within=same_within, store=self.store)
-            peak_mb = meter.peak_mb(self.thinker.device)
-        return Read(job, clip, prompt, features, method, watch.seconds, peak_mb)
+        told: list[str] = []
+
+        def attempt() -> Read:
+            nonlocal clip
+            if clip is None:
+                clip = open_clip(job, self.thinker.frame_bounds, observer, watch.seconds)
+            observer.stage("build")
+            with watch.stage("build"):
+                prompt = build(
+                    clip,
+                    job.question,
+                    self.thinker.tokenizer,
+                    self.thinker.spec,
+                    system=job.system,
+                    media_first=media_first,
+                    history=history,
+                )
+            for warning in prompt.warnings:
+                observer.warn(warning)
+            self._check(method, prompt)
+            made, peak_mb = features, 0.0
+            if made is None or not made.serve(prompt, method.needs | needs):
+                observer.stage("encode")
+                meter.reset_peak(self.thinker.device)
+                with watch.stage("encode"):
+                    made = self._encode(prompt, method.needs | needs, job, observer)
+                peak_mb = meter.peak_mb(self.thinker.device)
+            return Read(job, clip, prompt, made, method, watch.seconds, peak_mb, needs, history, media_first, tuple(told))
+
+        def give_way() -> str | None:
+            nonlocal job, clip
+            if lower := self.limits.smaller_pieces():
+                self.limits = lower
+                return "the memory does not suffice: the clip passes the towers in smaller pieces"
+            if clip is None or (options := less_detail(job.media_options, clip)) is None:
+                return None
+            job, clip = replace(job, media_options=options), None
+            return _less(job)
+
+        return until_it_fits(attempt, give_way, _telling(told, observer))
 
     def with_method(self, read: Read, choice: MethodChoice) -> Read:
         """The same prompt and features under another method, whose needs the features must have met."""
@@ -171,87 +188,93 @@ class Session:
         except ValueError as error:
             raise UsageError(f"{method.name}: {error}", "`omnidrop methods` lists every option") from error
 
+    def _arms(self, read: Read) -> tuple[Read, Read]:
+        return self.with_method(read, NO_PRUNING), read
+
+    def _encode(self, prompt: Prompt, needs: frozenset[str], job: Job, observer: Observer) -> MediaFeatures:
+        with self._memory_guard(prompt):
+            same_within = job.media_options.same_within
+            return encode_media(self.thinker, prompt, needs, observer, limits=self.limits, same_within=same_within, store=self.store)
+
     def _prefill(self, read: Read) -> Prefilled:
         with self._memory_guard(read.prompt):
             embeds = embed(self.thinker, read.prompt, read.features)
-            return prefill(self.thinker, read.prompt, embeds, read.features, read.method)
+            return prefill(self.thinker, read.prompt, embeds, read.features, read.method, limits=self.limits)
+
+    def _fitted(self, read: Read, observer: Observer, attempt: Callable[[Read], T]) -> tuple[Read, T]:
+        """`attempt(read)`, and the read it was made of in the end: the given one, or one with as much less detail as memory asked for."""
+        smaller: Job | None = None
+        told: list[str] = []
+
+        def attempt_it() -> T:
+            nonlocal read, smaller
+            if smaller is not None:
+                earlier = read
+                read = self.read(
+                    smaller, observer, seconds=read.seconds, needs=read.needs, history=read.history, media_first=read.media_first
+                )
+                read = replace(read, warnings=(*earlier.warnings, *read.warnings))
+                smaller = None
+            return attempt(read)
+
+        def give_way() -> str | None:
+            nonlocal smaller
+            if smaller is not None:  # reading it again failed, and has given way itself as far as it could
+                return None
+            if lower := self.limits.fewer_rows():
+                self.limits = lower
+                return f"the memory does not suffice: the decoder takes {lower.rows} tokens at a time"
+            options = less_detail(read.job.media_options, read.clip)
+            if options is None:
+                return None
+            smaller = replace(read.job, media_options=options)
+            return _less(smaller)
+
+        result = until_it_fits(attempt_it, give_way, _telling(told, observer))
+        return replace(read, warnings=(*read.warnings, *told)), result
 
     def _run(self, read: Read, observer: Observer) -> tuple[Report, Tensor]:
         """Prefill, decode and report; also the first token's logits."""
-        thinker, prompt, job = self.thinker, read.prompt, read.job
-        watch = meter.Stopwatch(thinker.device, read.seconds)
-        # A peak of its own: an arm that runs after another must not report the other's.
-        meter.reset_peak(thinker.device)
-        observer.stage("prefill", f"{len(prompt)} tokens")
-        with watch.stage("prefill"):
-            prefilled = self._prefill(read)
+
+        def attempt(read: Read) -> tuple[meter.Stopwatch, Prefilled]:
+            watch = meter.Stopwatch(self.thinker.device, read.seconds)
+            # A peak of its own: an arm that runs after another must not report the other's.
+            meter.reset_peak(self.thinker.device)
+            observer.stage("prefill", f"{len(read.prompt)} tokens")
+            with watch.stage("prefill"):
+                return watch, self._prefill(read)
+
+        read, (watch, prefilled) = self._fitted(read, observer, attempt)
         kv_bytes = prefilled.cache.nbytes
         observer.stage("generate")
-        with self._memory_guard(prompt), watch.stage("generate"):
-            ids = torch.from_numpy(prompt.input_ids).to(thinker.device)
-            answer = generate(thinker, prefilled, ids, job.generation, observer.text)
-        trace, clip = prefilled.trace, read.clip
-        report = Report(
-            job=job,
-            model=thinker.loaded,
-            source=clip.source,
-            clip_start_s=clip.start_s,
-            clip_duration_s=clip.duration_s,
-            frames=0 if clip.frames is None else len(clip.frames),
-            frame_size=None if clip.frames is None else (clip.frames.shape[2], clip.frames.shape[3]),
-            fps=clip.fps,
-            audio_s=0.0 if clip.waveform is None else len(clip.waveform) / SAMPLE_RATE_HZ,
-            prompt=prompt.token_map.counts(),
-            method=read.method.name,
-            method_options={**read.method.describe(), **prefilled.notes},
-            trace=trace,
-            answer=answer,
-            timings=_timings(watch.seconds),
-            memory=self._memory(read.peak_mb, kv_bytes, len(prompt), sum(trace.kv_lengths)),
-            flops=self._flops(len(prompt), trace.kv_lengths),
-            warnings=(*clip.warnings, *prompt.warnings),
-            features_reused=read.features.reused,
-        )
-        return report, prefilled.logits
-
-    def _memory(self, towers_peak_mb: float, kv_bytes: int, tokens: int, rows: int) -> Memory:
-        device = self.thinker.device
-        return Memory(
-            weights_mb=sum(p.numel() * p.element_size() for p in self.thinker.model.parameters()) / 1e6,
-            kv_mb=kv_bytes / 1e6,
-            kv_full_mb=kv_bytes / rows * tokens * self.thinker.geometry.num_layers / 1e6,
-            peak_mb=max(towers_peak_mb, meter.peak_mb(device)),
-            kind=meter.memory_kind(device),
-        )
-
-    def _flops(self, tokens: int, entering: tuple[int, ...]) -> Flops:
-        g = self.thinker.geometry
-
-        def of(lengths: Sequence[int]) -> int:
-            return meter.prefill_flops(
-                lengths, hidden=g.hidden, heads=g.heads, kv_heads=g.kv_heads, head_dim=g.head_dim, mlp=g.mlp, vocab=g.vocab
-            )
-
-        return Flops(full=of([tokens] * g.num_layers), pruned=of(entering))
+        with self._memory_guard(read.prompt), watch.stage("generate"):
+            ids = torch.from_numpy(read.prompt.input_ids).to(self.thinker.device)
+            answer = generate(self.thinker, prefilled, ids, read.job.generation, observer.text)
+        return report_of(self.thinker, read, prefilled, answer, watch.seconds, kv_bytes), prefilled.logits
 
     @contextmanager
     def _memory_guard(self, prompt: Prompt) -> Iterator[None]:
         try:
             yield
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:  # torch's out-of-memory error is a RuntimeError
+            if not out_of_memory(error):
+                raise
             counts = prompt.token_map.counts()
             raise OutOfMemory(
-                f"the GPU ran out of memory on a prompt of {counts.total} tokens ({counts.video} video, {counts.audio} audio)",
+                f"{self.thinker.device} has too little memory for {counts.total} tokens ({counts.video} video, {counts.audio} audio)",
                 "lower --keep, --max-frames or --max-pixels, or ask about a part with --start and --end",
             ) from error
 
 
-def _timings(seconds: dict[str, float]) -> Timings:
-    """Stages as clocked. Where the clip decoded while the model loaded, "open" is what both took together on the wall."""
-    overlapped = {"decode", "load"} if "open" in seconds else set()
-    total = sum(value for name, value in seconds.items() if name not in overlapped)
-    return Timings(
-        **{f"{name}_s": value for name, value in seconds.items() if name != "open"},
-        first_token_s=total - seconds["generate"],
-        total_s=total,
-    )
+def _less(job: Job) -> str:
+    options = job.media_options
+    size = f" of at most {options.max_pixels} pixels" if options.max_pixels else ""
+    return f"the memory does not suffice: the clip is read again with at most {options.max_frames} frames{size}"
+
+
+def _telling(told: list[str], observer: Observer) -> Callable[[str], None]:
+    def tell(message: str) -> None:
+        told.append(message)
+        observer.warn(message)
+
+    return tell

@@ -58,11 +58,11 @@ def open_both(job: Job, observer: Observer = SILENT) -> tuple[Session, Clip, dic
     """The model and the clip, one beside the other, and what each took. Raises `OmnidropError`."""
     start = time.perf_counter()
     spec = resolve(job.model)
-    if spec.notice:
-        observer.warn(spec.notice)
     loading = Background(lambda: _load(job))
     seconds: dict[str, float] = {}
     clip = open_clip(job, spec.frame_bounds, observer, seconds)
+    if spec.notice:
+        observer.warn(spec.notice)
     observer.stage("load", spec.name)
     session, seconds["load"] = loading.result()
     seconds["open"] = time.perf_counter() - start - seconds["fetch"]

@@ -126,7 +126,10 @@ def decode(line: bytes) -> Row | None:
 
 
 def read(path: str | Path) -> Iterator[Row]:
-    """The row that counts of every key, in the order of the file. Holds one row at a time. Raises `UsageError`, `OmnidropError`."""
+    """The row that counts of every key, in the order in which keys first appear. Holds one row at a time.
+
+    Raises `UsageError` for a file that is not ours, `OmnidropError` where it cannot be read.
+    """
     last: dict[str, int] = {}
     try:
         with open(path, "rb") as handle:
@@ -134,7 +137,6 @@ def read(path: str | Path) -> Iterator[Row]:
             for number, line in enumerate(handle, 1):
                 row = decode(line)
                 if row is not None:
-                    last.pop(row["batch"]["key"], None)
                     last[row["batch"]["key"]] = at
                 elif line.endswith(b"\n") or not _is_torn(line):
                     raise _foreign(Path(path), number)

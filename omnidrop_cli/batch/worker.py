@@ -91,7 +91,8 @@ class Worker:
             raise opened.error or OmnidropError(f"{task.job.media} was not decoded")
         seconds, opened.seconds = opened.seconds, {}  # the first question carries what fetching and decoding took
         read = session.read(task.job, observer, opened.clip, seconds, features=opened.features)
-        opened.features = read.features
+        # The clip too: where memory did not suffice, it was read again with less detail.
+        opened.clip, opened.features = read.clip, read.features
         return answered(task, session.answer(read, observer))
 
     def _begin(self, work: Work) -> Background[Opened]:

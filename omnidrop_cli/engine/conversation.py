@@ -68,10 +68,8 @@ class Conversation:
     def _read(self, question: str, history: list[tuple[str, str]], observer: Observer) -> Read:
         job = replace(self._template, question=question)
         needs = create(job.method).needs
-        # Features made for another method may lack what this one reads from the towers.
-        features = self._features if needs <= self._encoded_for else None
         seconds, self._seconds = self._seconds, {}
-        read = self._session.read(job, observer, self.clip, seconds, features=features, needs=self._encoded_for, history=[*history])
+        read = self._session.read(job, observer, self.clip, seconds, features=self._features, needs=self._encoded_for, history=[*history])
         # The clip too: where memory did not suffice, it was read again with less detail.
         self.clip, self._features, self._encoded_for = read.clip, read.features, self._encoded_for | needs
         return read

@@ -88,6 +88,18 @@ def test_the_next_clip_is_told_early_and_then_given() -> None:
     assert crew.order == [(0, "0.mp4", "1.mp4"), (0, "1.mp4", "2.mp4"), (0, "2.mp4", None)]
 
 
+def test_an_idle_worker_takes_what_another_was_only_told_of() -> None:
+    class SecondIsQuick(FakeCrew):
+        def events(self) -> list[Event]:
+            worker = max(worker for worker, queue in self.queues.items() if queue)
+            return [self.queues[worker].popleft()]
+
+    crew = SecondIsQuick()
+    rows = list(distribute(crew, 2, iter([work(number) for number in range(3)])))
+    assert crew.order == [(0, "0.mp4", "2.mp4"), (1, "1.mp4", None), (1, "2.mp4", None)]
+    assert len(rows) == 3
+
+
 def test_stopping_finishes_what_is_in_work() -> None:
     rows = []
     for one in distribute(FakeCrew(), 2, iter([work(number, 2) for number in range(9)]), lambda: len(rows) > 0):

@@ -36,6 +36,7 @@ def test_weights_are_in_the_key(choice: dict[str, str]) -> None:
     assert key(replace(JOB, model=ModelChoice(**choice)), "c", "m") != key(JOB, "c", "m")
     assert key(JOB, "c", "other") != key(JOB, "c", "m") != key(JOB, "other", "m")
     assert key(JOB, "c", "m", "id") != key(JOB, "c", "m") != key(replace(JOB, question="what?"), "c", "m")
+    assert key(replace(JOB, system="Be brief."), "c", "m") != key(JOB, "c", "m")
 
 
 def test_place_and_device_are_not() -> None:

@@ -29,10 +29,11 @@ def test_rows_come_back(tmp_path: Path) -> None:
     with Journal(path) as book:
         assert book.known.done == {"k1": True, "k2": False}
         assert book.known.contents["1.mp4", 1, 1] == "c1"
+        book.append(row(3))
         book.append(row(2))
-    assert [one["batch"]["key"] for one in read(path)] == ["k1", "k2"]
+    assert [one["batch"]["key"] for one in read(path)] == ["k1", "k2", "k3"]
     assert not any("error" in one for one in read(path))
-    assert len(path.read_bytes().splitlines()) == 3
+    assert len(path.read_bytes().splitlines()) == 4
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -6,6 +6,7 @@ was loaded (`load.py`, `random.py`), prompts, or pruning.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ class Thinker:
     @classmethod
     def assemble(cls, model: Any, tokenizer: Any, loaded: LoadedModel, frame_bounds: FrameBounds) -> Thinker:
         """Join a model and its tokenizer. Raises `ModelError` where the tokenizer lacks the tokens of the chat format."""
+        tokenizer.model_max_length = sys.maxsize  # lengths are judged in the prompt, where something can be done about them
         spec = PromptSpec.from_config(model.config, tokenizer)
         return cls(
             model=model,

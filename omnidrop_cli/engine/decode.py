@@ -102,12 +102,11 @@ class TextStream:
         if not fresh or fresh.endswith(REPLACEMENT):
             return False
         self._settle(fresh)
-        for stop in self._stop:
-            at = self._text.find(stop, max(0, self._sent - len(stop)))
-            if at >= 0:
-                self._text = self._text[:at]
-                self._tokens, self._context, self._read = [], 0, 0
-                return True
+        found = [at for stop in self._stop if (at := self._text.find(stop, max(0, self._sent - len(stop)))) >= 0]
+        if found:  # one token may complete several stop strings: the text ends before the first
+            self._text = self._text[: min(found)]
+            self._tokens, self._context, self._read = [], 0, 0
+            return True
         self._send(len(self._text) - self._held_back())
         return False
 

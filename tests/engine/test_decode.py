@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from omnidrop_cli.engine.compare import agreement
@@ -31,6 +31,7 @@ def test_pieces_make_the_text(text: str) -> None:
     assert "".join(pieces) == text
 
 
+@example("a\n", ["\n", "a\n"])
 @given(st.text(alphabet="ab\n", max_size=30), st.lists(st.text(alphabet="ab\n", min_size=1, max_size=4), max_size=3))
 def test_text_ends_before_the_first_stop_string(text: str, stops: list[str]) -> None:
     whole, pieces, stopped = stream(text, tuple(stops))

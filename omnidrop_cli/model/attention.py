@@ -3,7 +3,7 @@
 Knows: transformers' attention interface, that windows are given as cumulative lengths, and where the towers keep their last
 queries and keys. Does not know: prompts, pruning methods, the decoder's attention.
 
-Stock SDPA runs windows one by one in a Python loop: 144 calls per layer for a minute of sound and pictures. Windows of equal
+Stock SDPA runs windows one by one in a Python loop: 720 calls per layer for a minute of pictures of 448 x 252. Windows of equal
 length are a batch; the few others (edges of the picture, the end of the sound) are batches of their own.
 """
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from omnidrop_cli.errors import ModelError, OutOfMemory, UsageError
+from omnidrop_cli.errors import ModelError, OmnidropError, OutOfMemory, UsageError
 from omnidrop_cli.model.attention import install_windowed_attention
 from omnidrop_cli.model.checkpoint import Checkpoint, open_checkpoint, thinker_slices
 from omnidrop_cli.model.hub import pull
@@ -26,8 +26,6 @@ from omnidrop_cli.observer import SILENT, Observer
 from omnidrop_cli.records import LoadedModel, ModelChoice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from omnidrop_cli.model.geometry import ThinkerGeometry
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -63,9 +61,12 @@ def load(choice: ModelChoice, observer: Observer = SILENT) -> Thinker:
     dtype, why_dtype = _dtype(choice.dtype, device, geometry)
     if attention == "flash_attention_2" and dtype == torch.float32:
         raise UsageError("flash_attention_2 does not compute in float32", "leave --dtype out, or use --attention sdpa")
+    config = _config(checkpoint, attention)
     tokenizer = _tokenizer(directory)
+    if getattr(config, "vision_start_token_id", None) is None:  # transformers' position code reads it, its configuration lacks it
+        config.vision_start_token_id = tokenizer.convert_tokens_to_ids("<|vision_bos|>")
     with quiet(), _memory_explained(device, quant):
-        model = _model(checkpoint, tokenizer, quant, dtype, device, attention)
+        model = _model(checkpoint, config, quant, dtype, device)
     loaded = LoadedModel(
         name=spec.name,
         source="built in" if spec.kind == "builtin" else spec.source,
@@ -134,7 +135,7 @@ def _quant(asked: str, stored: str, geometry: ThinkerGeometry) -> tuple[str, str
     if asked == "auto":
         large = geometry.decoder.parameters >= LARGE
         asked = "nf4" if large else "none"
-        reason = f"{asked}: the decoder has {geometry.decoder.parameters / 1e9:.2g} billion parameters"
+        reason = f"{asked}: the decoder has {geometry.decoder.parameters / 1e6:,.0f} million parameters"
     else:
         reason = None
     check_quantizable(asked, geometry.decoder)
@@ -165,19 +166,22 @@ def _load_random(choice: ModelChoice, spec: ModelSpec, device: torch.device, att
         return random_thinker(spec.geometry, device=str(device), dtype=dtype, quant=quant, attention=attention, name=spec.name)
 
 
-def _model(checkpoint: Checkpoint, tokenizer: Any, quant: str, dtype: torch.dtype, device: torch.device, attention: str) -> Any:
-    """The thinker with its weights on `device`. Tensors go there one by one as they are read and quantised."""
-    from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
+def _config(checkpoint: Checkpoint, attention: str) -> Any:
+    """The thinker's configuration as transformers reads it; where it was quantised, with that."""
+    from transformers import Qwen2_5OmniThinkerConfig
 
-    source = checkpoint.directory
-    stored: Mapping[str, Any] = checkpoint.thinker
-    if checkpoint.quantization is not None:
-        stored = {**stored, "quantization_config": checkpoint.quantization}
-    try:
-        config = Qwen2_5OmniThinkerConfig.from_dict(stored)
-        config._attn_implementation = attention
-        if getattr(config, "vision_start_token_id", None) is None:  # read by transformers, declared nowhere
-            config.vision_start_token_id = tokenizer.convert_tokens_to_ids("<|vision_bos|>")
+    quantised = {} if checkpoint.quantization is None else {"quantization_config": checkpoint.quantization}
+    with _loading(checkpoint.directory):
+        config = Qwen2_5OmniThinkerConfig.from_dict({**checkpoint.thinker, **quantised})
+    config._attn_implementation = attention
+    return config
+
+
+def _model(checkpoint: Checkpoint, config: Any, quant: str, dtype: torch.dtype, device: torch.device) -> Any:
+    """The thinker with its weights on `device`. Tensors go there one by one as they are read and quantised."""
+    from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+
+    with _loading(checkpoint.directory):
         model, info = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
             None,
             config=config,
@@ -187,17 +191,28 @@ def _model(checkpoint: Checkpoint, tokenizer: Any, quant: str, dtype: torch.dtyp
             quantization_config=quantization_config(quant) if checkpoint.quantization is None else None,
             output_loading_info=True,
         )
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:  # transformers, its validators and its quantisers each raise kinds of their own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"the checkpoint in {source} cannot be loaded: {reason}", "--debug shows the whole error") from error
     missing = sorted(info["missing_keys"])
     if missing:
-        raise ModelError(f"the checkpoint in {source} lacks {len(missing)} tensors, the first is {missing[0]}", "download it again")
+        where, first = checkpoint.directory, missing[0]
+        raise ModelError(f"the checkpoint in {where} lacks {len(missing)} tensors, the first is {first}", "download it again")
     model.eval().requires_grad_(False)
     install_windowed_attention(model)
     return model
+
+
+@contextmanager
+def _loading(directory: Path) -> Iterator[None]:
+    """One line for whatever transformers finds wrong with a checkpoint; it, its validators and its quantisers raise kinds of their own."""
+    try:
+        yield
+    except (OmnidropError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(f"the checkpoint in {directory} cannot be loaded: {_one_line(error)}", "--debug shows the whole error") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _tokenizer(directory: Path) -> Any:
@@ -207,9 +222,8 @@ def _tokenizer(directory: Path) -> Any:
         with quiet():
             return AutoTokenizer.from_pretrained(directory, local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare exceptions
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"{directory} holds no usable tokenizer: {reason}", "copy tokenizer.json and tokenizer_config.json there"
+            f"{directory} holds no usable tokenizer: {_one_line(error)}", "copy tokenizer.json and tokenizer_config.json there"
         ) from error
 
 

@@ -142,7 +142,7 @@ def _quiet() -> Iterator[None]:
 
 def _reporting(observer: Observer) -> Any:
     """A tqdm that draws nothing and tells `observer` how many bytes have come."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     class Reporting(tqdm):  # type: ignore[misc]  # tqdm has no types
         def __init__(self, *args: Any, **options: Any) -> None:

@@ -58,21 +58,35 @@ def open_both(job: Job, observer: Observer = SILENT) -> tuple[Session, Clip, dic
     """The model and the clip, one beside the other, and what each took. Raises `OmnidropError`."""
     start = time.perf_counter()
     spec = resolve(job.model)
-    loading = Background(lambda: _load(job))
+    relay = _Relay()
+    loading = Background(lambda: _load(job, relay))
     seconds: dict[str, float] = {}
     clip = open_clip(job, spec.frame_bounds, observer, seconds)
     if spec.notice:
         observer.warn(spec.notice)
     observer.stage("load", spec.name)
+    relay.target = observer
     session, seconds["load"] = loading.result()
     seconds["open"] = time.perf_counter() - start - seconds["fetch"]
     return session, clip, seconds
 
 
-def _load(job: Job) -> tuple[Session, float]:
+def _load(job: Job, observer: Observer) -> tuple[Session, float]:
     start = time.perf_counter()
     from omnidrop_cli.engine.session import Session
     from omnidrop_cli.prune.methods import create
 
     create(job.method)  # a wrong option is found before gigabytes load
-    return Session.load(job.model), time.perf_counter() - start
+    return Session.load(job.model, observer), time.perf_counter() - start
+
+
+class _Relay(Observer):
+    """Passes on how far loading is, once the clip is decoded: two stages at a time would fight over one bar."""
+
+    target: Observer = SILENT
+
+    def stage(self, name: str, detail: str = "") -> None:
+        self.target.stage(name, detail)
+
+    def advance(self, done: float, total: float | None) -> None:
+        self.target.advance(done, total)

@@ -102,3 +102,19 @@ def test_last_row_of_one_token_prompts() -> None:
     features = replace(noise_features(thinker, prompt), audio=None, video=None)
     prefilled = prefill(thinker, one, embed(thinker, one, features), features, create(METHODS[0]))
     assert prefilled.cache.lengths == (1, 1)
+
+
+@pytest.mark.parametrize("choice", [MethodChoice("none"), MethodChoice("omnidrop", 0.15)], ids=lambda c: c.name)
+def test_a_prefill_never_waits_for_the_device(choice: MethodChoice) -> None:
+    """On the meta device there is nothing to wait for: whatever needs a value on the host fails."""
+    thinker = tiny_thinker(6)
+    prompt = papers_prompt(thinker, 4)
+    features = noise_features(thinker, prompt)
+    thinker.model.to("meta")
+    names = ("audio", "video", "audio_attention", "video_attention")
+    features = replace(features, **{name: getattr(features, name).to("meta") for name in names})
+    method = create(choice)
+    prefilled = prefill(thinker, prompt, embed(thinker, prompt, features), features, method, limits=Limits(rows=100))
+    assert prefilled.logits.is_meta
+    if choice.name == "omnidrop":
+        assert len(set(prefilled.cache.lengths)) > 3

@@ -32,6 +32,10 @@ LENGTHS: tuple[tuple[float, Profile], ...] = (
 """Shares of short, middling and long clips; all of them from the first step, since lengths do not transfer by themselves."""
 
 
+CHOICES = 0.08
+"""Share of multiple choice: few, since it is long and rests on the open questions' skills; stage three asks more."""
+
+
 class DecoderStage:
     """See the module."""
 
@@ -55,23 +59,23 @@ class DecoderStage:
         self.optimiser = Optimiser([w for w in free if w.dim() == 2], [w for w in free if w.dim() != 2])
 
     def step(self, rng: np.random.Generator, progress: float) -> tuple[float, list[tuple[str, bool]]]:
-        budget = int(rng.integers(60, 220))
+        budget = int(rng.integers(40, 140))
         samples = [self._sample(rng, draw(rng), budget) for _ in range(self._clips)]
         batch = self._packer.collate(samples)
         media = ideal.embed(samples, self._rows, rng)
         layers = len(self._model.model.language_model.layers)
-        if progress < 0.5:
-            keep = schedule.full_then_none(layers, self._media_layers, len(samples))
-        else:
-            keep = schedule.random_shares(layers, self._media_layers, len(samples), rng)
+        keep = schedule.full_then_none(layers, self._media_layers, len(samples))
         hidden = forward(self._model, batch, media, keep)
         loss, hits = loss_and_hits(hidden, self._model.lm_head, batch, samples)
+        self._packer.note(hits)
         loss.backward()
         return loss.item(), hits
 
     def _sample(self, rng: np.random.Generator, timeline: Timeline, budget: int) -> Sample:
         labels = label(timeline, self._spec)
-        return Sample(timeline, labels, thin(labels, rng, budget / len(labels)), self._packer.pick(timeline, rng, self._block_tokens))
+        return Sample(
+            timeline, labels, thin(labels, rng, budget / len(labels)), self._packer.pick(timeline, rng, self._block_tokens, CHOICES)
+        )
 
 
 def draw(rng: np.random.Generator, lengths: Sequence[tuple[float, Profile]] = LENGTHS) -> Timeline:

@@ -1,6 +1,7 @@
-"""Stage three: towers and decoder together, on rendered clips of all lengths, losing media tokens on the way up.
+"""Stage three: the decoder on rendered clips of all lengths, as the trained towers see and hear them, losing media tokens on the way up.
 
 Knows: how rendered clips become the decoder's input. Does not know how the parts were trained before; starts from whatever they are.
+The towers stay as they are: trained along on answers alone they lost, within a hundred steps, what stage one had taught them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 LENGTHS = ((0.55, 2, 8, 0.0), (0.25, 8, 16, 0.2), (0.2, 15, 40, 0.8))
 """Share, least and most seconds, needles among them."""
 
-WHOLE = 0.05
+WHOLE = 0.03
 """Share of steps that show three long clips with every token they have."""
 
 
@@ -54,20 +55,21 @@ class JointStage:
         self._packer = Packer(tokenizer)
         thinker = model.model
         thinker.language_model.embed_tokens.weight.requires_grad_(False)
-        parts = (thinker.language_model, thinker.visual, thinker.audio_tower)
-        free = [w for part in parts for w in part.parameters() if w.requires_grad]
+        free = [w for w in thinker.language_model.parameters() if w.requires_grad]
         self.optimiser = Optimiser([w for w in free if w.dim() == 2], [w for w in free if w.dim() != 2])
 
     def step(self, rng: np.random.Generator, progress: float) -> tuple[float, list[tuple[str, bool]]]:
         whole = rng.random() < WHOLE
-        budget = 10_000 if whole else int(rng.integers(80, 420))
+        budget = 10_000 if whole else int(rng.integers(60, 300))
         samples = [self._sample(rng, budget, whole) for _ in range(3 if whole else self._clips)]
-        media = embed(self._model, samples, self._bank, self._spec)
+        with torch.no_grad():
+            media = embed(self._model, samples, self._bank, self._spec)
         batch = self._packer.collate(samples)
         layers = len(self._model.model.language_model.layers)
         keep = schedule.random_shares(layers, self._media_layers, len(samples), rng)
         hidden = forward(self._model, batch, media, keep)
         loss, hits = loss_and_hits(hidden, self._model.lm_head, batch, samples)
+        self._packer.note(hits)
         loss.backward()
         return loss.item(), hits
 

@@ -6,7 +6,7 @@ Knows: the chat layout round the media, which questions to pick, how to thin out
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -63,11 +63,12 @@ class Batch:
 
 
 class Packer:
-    """Writes samples as token ids. Keeps the kinds asked so far, to ask all of them about equally often."""
+    """Writes samples as token ids. Keeps what was asked and how well it was answered, to ask most about what is least mastered."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
-        self._asked: Counter[str] = Counter()
+        self._asked: dict[str, float] = defaultdict(float)
+        self._mastered: dict[str, float] = {}
         self._cache: dict[str, list[int]] = {}
         self._head = self._encode(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n")
         self._tail = self._encode("<|im_end|>\n<|im_start|>assistant\n")
@@ -75,7 +76,7 @@ class Packer:
     def pick(self, timeline: Timeline, rng: np.random.Generator, tokens: int, choices: float = 0.2) -> tuple[Question, ...]:
         """Questions worth `tokens` tokens, the least asked kinds first; a share of them as multiple choice."""
         pool = ask(timeline, rng)
-        order = sorted(pool, key=lambda q: self._asked[q.kind] * (0.7 + 0.6 * rng.random()) / WEIGHTS.get(q.kind, 1.0))
+        order = sorted(pool, key=lambda q: self._asked[q.kind] * (0.7 + 0.6 * rng.random()))
         picked: list[Question] = []
         for question in order:
             made = question
@@ -85,9 +86,14 @@ class Packer:
             if cost > tokens:
                 break
             tokens -= cost
-            self._asked[question.kind] += 1
+            self._asked[question.kind] += 1 / (WEIGHTS.get(question.kind, 1.0) * (1.2 - self._mastered.get(question.kind, 0.0)))
             picked.append(made)
         return tuple(picked)
+
+    def note(self, hits: Sequence[tuple[str, bool]]) -> None:
+        """Remember how well kinds are answered (a running mean), so that mastered ones are asked less."""
+        for kind, hit in hits:
+            self._mastered[kind] = 0.99 * self._mastered.get(kind, 0.0) + 0.01 * hit
 
     def prefix(self, labels: MediaLabels) -> list[int]:
         """Text ids before the media, opening markers included."""
@@ -103,8 +109,8 @@ class Packer:
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Pad to the longest of each part."""
         heads, blocks = [self.prefix(s.labels) for s in samples], [self._blocks(s) for s in samples]
-        wide = max(len(head) + len(s.chosen) for head, s in zip(heads, samples, strict=True))
-        long = max(len(b[0]) for b in blocks)
+        wide = padded(max(len(head) + len(s.chosen) for head, s in zip(heads, samples, strict=True)))
+        long = padded(max(len(b[0]) for b in blocks))
         count = len(samples)
         shared, shared_positions = np.zeros((count, wide), np.int64), np.zeros((3, count, wide), np.int64)
         valid, media = np.zeros((count, wide), bool), np.zeros((count, wide), bool)
@@ -141,8 +147,13 @@ class Packer:
         return self._cache[text]
 
 
-WEIGHTS = {"said while": 2.0, "shown when": 2.0, "said": 1.5, "side": 1.0, "speech": 0.4, "count words": 0.7}
+WEIGHTS = {"said while": 5.0, "shown when": 5.0, "is shown": 2.0, "is said": 2.0, "shown after": 2.0, "said after": 1.5, "speech": 0.3}
 """How often a kind is asked, against the others: binding is what takes longest to learn."""
+
+
+def padded(length: int) -> int:
+    """Up to a multiple of 16: matrix libraries compile a kernel for every new size."""
+    return -(-length // 16) * 16
 
 
 def thin(labels: MediaLabels, rng: np.random.Generator, share: float) -> NDArray[np.int64]:

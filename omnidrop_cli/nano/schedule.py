@@ -19,12 +19,12 @@ def full_then_none(layers: int, media_layers: int, clips: int) -> Tensor:
     return keep
 
 
-def random_shares(layers: int, media_layers: int, clips: int, rng: np.random.Generator, dropping: float = 0.6) -> Tensor:
-    """As `full_then_none`, but a share `dropping` of the clips loses tokens on the way, from a random layer on, to a random share."""
+def random_shares(layers: int, media_layers: int, clips: int, rng: np.random.Generator, dropping: float = 0.4) -> Tensor:
+    """As `full_then_none`, but a share `dropping` of the clips loses tokens before, from a random layer of its upper half on."""
     keep = full_then_none(layers, media_layers, clips)
     for clip in range(clips):
         if rng.random() < dropping:
-            first = int(rng.integers(2, media_layers))
+            first = int(rng.integers(media_layers // 2, media_layers))
             curve = np.linspace(1.0, float(rng.uniform(0.0, 0.6)), media_layers - first + 1)[1:]
             keep[first:media_layers, clip] = torch.from_numpy(curve).float()
     return keep

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from omnidrop_cli.nano.loop import Stage
 
-STEPS = {"encoders": (1500, 3e-3), "decoder": (1800, 4e-3), "joint": (1000, 1.5e-3)}
+STEPS = {"encoders": (1500, 3e-3), "decoder": (1800, 4e-3), "joint": (500, 2e-3)}
 """Steps and peak rates of the shipped weights."""
 
 STAGES = ("voices", *STEPS, "export")
@@ -114,7 +114,7 @@ def _take_up(
     nobody = VoiceBank(work, ())
     stages: list[Stage] = [EncoderStage(model, tokenizer, nobody, (0,)), DecoderStage(model, tokenizer, shape.media_layers)]
     if joint and (work / "joint.pt").exists():
-        stages = [JointStage(model, tokenizer, nobody, (0,), shape.media_layers)]
+        stages[1] = JointStage(model, tokenizer, nobody, (0,), shape.media_layers)
     for stage in stages:
         if not loop.resume(stage, work / f"{stage.name}.pt")[0]:
             raise OmnidropError(

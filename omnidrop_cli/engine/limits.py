@@ -4,7 +4,7 @@ Knows: sizes that trade memory for nothing but a little speed, and media options
 decoders, how an error is told (`session.py`).
 
 The order, each step repeated until the memory suffices or the step has no more to give:
-1. the tower that ran out passes the clip in half as long pieces; a prefill that ran out takes half as many rows at a time: same
+1. the tower that ran out passes the clip in half as long pieces; a prefill that ran out takes a quarter of the rows at a time: same
    answer, a little slower;
 2. half the frames, down to one a second;
 3. half the pixels of a frame, down to `MIN_PIXELS`;

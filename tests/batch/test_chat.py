@@ -169,14 +169,18 @@ def test_a_person_at_a_terminal(checkpoint: Path, clips: Clips) -> None:
                 shown += os.read(ours, 65536)
             shown = shown.partition(text)[2]
 
-        until(b"Ctrl-D ends")
-        until(b"> ")
-        os.write(ours, b"who?\n")
-        until(b"audio and video tokens;")
-        os.write(ours, b"\x03")  # Ctrl-C at the prompt clears the line, and ends nothing
-        os.write(ours, b"/table\n")
-        until(b"audio and video kept")
-        os.write(ours, b"\x04")
-        assert process.wait(timeout=60) == 0
+        try:
+            until(b"Ctrl-D ends")
+            until(b"> ")
+            os.write(ours, b"who?\n")
+            until(b"audio and video tokens;")
+            until(b"> ")
+            os.write(ours, b"/table\n")
+            until(b"audio and video kept")
+            until(b"> ")
+            os.write(ours, b"\x04")
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()  # or the end of the block would wait for it
     os.close(ours)
     assert (Path(os.environ["XDG_STATE_HOME"]) / "omnidrop" / "chat_history").read_text().split() == ["who?", "/table"]

@@ -89,6 +89,9 @@ class MediaFlags:
     max_frames: Annotated[int, flag("max-frames", "Most frames.", MEDIA)] = KEYS["max-frames"].default  # type: ignore[assignment]
     min_pixels: Annotated[int | None, flag("min-pixels", "Least pixels of a frame; the model's own if unset.", MEDIA)] = None
     max_pixels: Annotated[int | None, flag("max-pixels", "Most pixels of a frame; the model's own if unset.", MEDIA)] = None
+    same_within: Annotated[
+        float, flag("same-within", "Encode nearly equal pictures once: mean difference in a token's area, of 255.", MEDIA)
+    ] = 0.0
     audio: Annotated[bool, typer.Option("--audio/--no-audio", rich_help_panel=MEDIA, help="Use the sound.")] = True
     video: Annotated[bool, typer.Option("--video/--no-video", rich_help_panel=MEDIA, help="Use the pictures.")] = True
 
@@ -110,6 +113,7 @@ class MediaFlags:
             max_frames=self.max_frames,
             min_pixels=self.min_pixels,
             max_pixels=self.max_pixels,
+            same_within=self.same_within,
             use_audio=self.audio,
             use_video=self.video,
         )
@@ -177,6 +181,9 @@ class ModelFlags:
     attn: Annotated[str, flag("attn", "Attention kernel.", MODEL)] = "sdpa"
     revision: Annotated[str | None, flag("revision", "Branch, tag or commit of a hub repository.", MODEL)] = None
     offline: OfflineFlag = False
+    feature_cache: Annotated[
+        bool, flag("feature-cache", "Keep on disk what the encoders make of a clip.", MODEL, "--feature-cache/--no-feature-cache")
+    ] = True
 
     def record(self) -> ModelChoice:
         return ModelChoice(
@@ -187,6 +194,7 @@ class ModelFlags:
             attention=self.attn,
             revision=self.revision,
             offline=self.offline,
+            feature_cache=self.feature_cache,
         )
 
 

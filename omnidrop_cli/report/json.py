@@ -117,6 +117,7 @@ def _report(report: Report, kept: bool) -> dict[str, Any]:
         },
         "tokens": tokens,
         "timing_s": {field.name.removesuffix("_s"): getattr(report.timings, field.name) for field in fields(Timings)},
+        "features_reused": report.features_reused,
         "memory_mb": {field.name.removesuffix("_mb"): getattr(report.memory, field.name) for field in fields(Memory)},
         "warnings": list(report.warnings),
         "request": {
@@ -200,6 +201,7 @@ def _to_report(value: Mapping[str, Any]) -> Report:
         memory=Memory(**{name if name == "kind" else f"{name}_mb": size for name, size in value["memory_mb"].items()}),
         flops=Flops(pruning["flops_full"], pruning["flops_pruned"]),
         warnings=tuple(value["warnings"]),
+        features_reused=value["features_reused"],
     )
 
 

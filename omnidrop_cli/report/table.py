@@ -131,7 +131,9 @@ def _facts(report: Report) -> Iterator[tuple[str, Text]]:
 def _timings(report: Report) -> Text:
     t = report.timings
     stages = {"fetch": t.fetch_s, "load": t.load_s, "decode": t.decode_s, "prompt": t.build_s, "encode": t.encode_s, "prefill": t.prefill_s}
-    told = (f"{name} {seconds(value)}" for name, value in {**stages, "generate": t.generate_s}.items() if value >= 0.0005)
+    told = [f"{name} {seconds(value)}" for name, value in {**stages, "generate": t.generate_s}.items() if value >= 0.0005]
+    if report.features_reused:
+        told.append("encoded before")
     return joined(*told, f"first token after {seconds(t.first_token_s)}", f"total {seconds(t.total_s)}")
 
 

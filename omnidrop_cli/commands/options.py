@@ -65,6 +65,13 @@ def _methods() -> Iterable[str]:
     return names()
 
 
+def _presets() -> Iterable[str]:
+    """Of every method: a shell completes a word without knowing the others. Only here, since it imports torch."""
+    from omnidrop_cli.prune.methods import find, names
+
+    return sorted({preset for name in names() for preset in find(name).presets})
+
+
 def _models() -> Iterable[str]:
     from omnidrop_cli.model.registry import NAMES
 
@@ -131,7 +138,7 @@ class MethodFlags:
         float | None,
         flag("keep", "Share of audio and video tokens [bold]kept[/], as a mean over the layers, in (0, 1].", PRUNING, "--keep", "-k"),
     ] = None
-    preset: Annotated[str | None, flag("preset", "Published settings of the method, such as paper-20.", PRUNING)] = None
+    preset: Annotated[str | None, flag("preset", "Published settings of the method, such as paper-20.", PRUNING, words=_presets)] = None
     option: Annotated[
         list[str] | None,
         typer.Option("--option", metavar="KEY=VALUE", rich_help_panel=PRUNING, help="An option of the method. Repeatable."),

@@ -34,6 +34,10 @@ WHOLE = 0.03
 """Share of steps that show three long clips with every token they have."""
 
 
+ALL = 1_000_000
+"""A budget no clip reaches."""
+
+
 class JointStage:
     """See the module."""
 
@@ -59,9 +63,10 @@ class JointStage:
         self.optimiser = Optimiser([w for w in free if w.dim() == 2], [w for w in free if w.dim() != 2])
 
     def step(self, rng: np.random.Generator, progress: float) -> tuple[float, list[tuple[str, bool]]]:
+        # Three quarters of the steps feed every token, as inference does; the decoder's own stage saw thinned clips only.
         whole = rng.random() < WHOLE
-        budget = 10_000 if whole else int(rng.integers(60, 300))
-        samples = [self._sample(rng, budget, whole) for _ in range(3 if whole else self._clips)]
+        budget = ALL if whole or rng.random() < 0.75 else int(rng.integers(60, 300))
+        samples = [self._sample(rng, budget, whole) for _ in range(3 if whole else self._clips if budget < ALL else self._clips * 2 // 3)]
         with torch.no_grad():
             media = embed(self._model, samples, self._bank, self._spec)
         batch = self._packer.collate(samples)
@@ -74,7 +79,9 @@ class JointStage:
         return loss.item(), hits
 
     def _sample(self, rng: np.random.Generator, budget: int, whole: bool) -> Sample:
-        _, least, most, needle = LENGTHS[-1 if whole else int(rng.choice(len(LENGTHS), p=[row[0] for row in LENGTHS]))]
+        rows = LENGTHS[-1:] if whole else LENGTHS if budget < ALL else LENGTHS[:2]
+        shares = np.array([row[0] for row in rows])
+        _, least, most, needle = rows[int(rng.choice(len(rows), p=shares / shares.sum()))]
         timeline = sample(rng, Profile(least, 60 if whole else most, needle=needle, voices=self._voices), self._bank.take)
         labels = label(timeline, self._spec)
         chosen = thin(labels, rng, budget / len(labels))

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from omnidrop_cli.nano.loop import Stage
 
-STEPS = {"encoders": (1500, 3e-3), "decoder": (1800, 4e-3), "joint": (500, 2e-3)}
-"""Steps and peak rates of the shipped weights."""
+STEPS = {"encoders": (2600, 3e-3), "decoder": (6000, 4e-3), "joint": (800, 2e-3)}
+"""Steps and peak rates. The shipped weights had 2,600, 2,030 and 300 steps (docs/nano.md)."""
 
 STAGES = ("voices", *STEPS, "export")
 ENGINE_WEIGHTS = {"espeak-ng": 1, "flite": 4, "festival": 10}

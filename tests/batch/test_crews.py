@@ -113,38 +113,24 @@ def ray_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     return
 
 
-def _local_cluster(template: Job, size: int) -> Cluster:
-    """Ray gives its own processes half a minute to start, which a busy machine may take; so it gets a second and a third chance."""
-
-    for _ in range(2):
-        try:
-            return Cluster(template.model, "local", size)
-        except UsageError as error:
-            if "Timed out" not in error.message:
-                raise
-    return Cluster(template.model, "local", size)
-
-
+# One cluster only: a second Ray in one process waits in vain for its own server's port.
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [1, 2])
-def test_ray_answers_all_also_when_an_actor_dies(size: int, ray_home: None, template: Job, four_clips: Path, output: Path) -> None:
+def test_ray_answers_all_also_when_an_actor_dies(ray_home: None, template: Job, four_clips: Path, output: Path) -> None:
     import ray
 
-    with _local_cluster(template, size) as crew:
+    with Cluster(template.model, "local", 2) as crew:
         watcher = OnFirstRow(lambda: ray.kill(next(iter(crew._actors.values()))))
-        assert run(crew, crew.size, template, four_clips, output, watcher if size == 2 else None) == ASKED
+        assert run(crew, crew.size, template, four_clips, output, watcher) == ASKED
     assert each_once(output)
 
 
 @pytest.mark.slow
 def test_no_cluster_is_a_clear_error(ray_home: None, template: Job) -> None:
-
     with pytest.raises(UsageError, match="no Ray cluster"):
         Cluster(template.model, "auto")
 
 
 def test_ray_missing_is_a_clear_error(template: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match="not installed"):
         Cluster(template.model, "local")

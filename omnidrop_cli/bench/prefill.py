@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from omnidrop_cli.bench.floor import Floor, median
 from omnidrop_cli.bench.replay import Replay
+from omnidrop_cli.engine.account import flops_of
 from omnidrop_cli.engine.encode import MediaFeatures, embed
-from omnidrop_cli.engine.meter import peak_mb, prefill_flops, reset_peak, synchronise
+from omnidrop_cli.engine.meter import peak_mb, reset_peak, synchronise
 from omnidrop_cli.engine.prefill import Prefilled, prefill, step
 from omnidrop_cli.observer import SILENT, Observer
 from omnidrop_cli.prune.methods import create
@@ -119,7 +120,7 @@ def _prefill(thinker: Thinker, prompt: Prompt, features: MediaFeatures, method: 
 
 
 def _result(thinker: Thinker, arm: _Arm, full: _Arm, floor: Floor) -> ArmResult:
-    flops, full_flops = _flops(thinker, arm.trace), _flops(thinker, full.trace)
+    flops = flops_of(thinker.geometry, arm.trace.prompt.total, arm.trace.kv_lengths)
     seconds, full_seconds = median(arm.times), median(full.times)
     return ArmResult(
         method=arm.method.name,
@@ -129,18 +130,11 @@ def _result(thinker: Thinker, arm: _Arm, full: _Arm, floor: Floor) -> ArmResult:
         tokens=arm.trace.kv_lengths,
         prefill_s=seconds,
         speedup=full_seconds / seconds,
-        flops_ratio=flops / full_flops,
-        floor_s=floor.seconds(flops),
+        flops_ratio=flops.ratio,
+        floor_s=floor.seconds(flops.pruned),
         choosing_s=max(0.0, seconds - median(arm.replay_times)) if arm.replay_times else 0.0,
         step_s=median(arm.step_times),
         step_speedup=median(full.step_times) / median(arm.step_times),
         kv_mb=arm.kv_mb,
         peak_mb=arm.peak,
-    )
-
-
-def _flops(thinker: Thinker, trace: Trace) -> int:
-    g = thinker.geometry
-    return prefill_flops(
-        trace.kv_lengths, hidden=g.hidden, heads=g.heads, kv_heads=g.kv_heads, head_dim=g.head_dim, mlp=g.mlp, vocab=g.vocab
     )

@@ -38,7 +38,7 @@ def report_of(thinker: Thinker, read: Read, prefilled: Prefilled, answer: Answer
         answer=answer,
         timings=_timings(seconds),
         memory=_memory(thinker, read.peak_mb, kv_bytes, len(prompt), sum(trace.kv_lengths)),
-        flops=_flops(thinker.geometry, len(prompt), trace.kv_lengths),
+        flops=flops_of(thinker.geometry, len(prompt), trace.kv_lengths),
         warnings=(*clip.warnings, *prompt.warnings, *read.warnings),
         features_reused=read.features.reused,
     )
@@ -66,7 +66,9 @@ def _memory(thinker: Thinker, towers_peak_mb: float, kv_bytes: int, tokens: int,
     )
 
 
-def _flops(g: Geometry, tokens: int, entering: Sequence[int]) -> Flops:
+def flops_of(g: Geometry, tokens: int, entering: Sequence[int]) -> Flops:
+    """Exact cost of a prefill of `tokens` whose layer l sees `entering[l]` of them, beside that of the unpruned one."""
+
     def of(lengths: Sequence[int]) -> int:
         return meter.prefill_flops(
             lengths, hidden=g.hidden, heads=g.heads, kv_heads=g.kv_heads, head_dim=g.head_dim, mlp=g.mlp, vocab=g.vocab

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from omnidrop_cli.prune.layout import InputBudget, MediaLayout
 from omnidrop_cli.prune.schedule import MAX_RATE, Schedule, blend, fit
@@ -53,6 +54,7 @@ class Budget:
         }
 
 
+@lru_cache(maxsize=256)  # a prompt is planned when it is checked and when it is read, and a clip has many questions
 def solve(
     layout: MediaLayout,
     schedule: Schedule,

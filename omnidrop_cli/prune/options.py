@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -27,9 +28,14 @@ def keep_option(default: float | None = None) -> Any:
     return option(default, KEEP_HELP, above=0, high=1)
 
 
+@cache  # annotations are strings, compiled anew at every call
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
 def check(method: Any) -> None:
     """Raise `UsageError` for a number out of its declared bounds or a word that is not among the choices."""
-    hints = get_type_hints(type(method))
+    hints = _hints(type(method))  # type: ignore[arg-type]  # every class is hashable
     for field in dataclasses.fields(method):
         value = getattr(method, field.name)
         words = _words(hints[field.name])
@@ -41,7 +47,7 @@ def check(method: Any) -> None:
 
 def parse(cls: type, given: Mapping[str, str], method: str) -> dict[str, object]:
     """Values for the fields of `cls` from strings. Raises `UsageError` that names the option and what it takes."""
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}
     values: dict[str, object] = {}
     for name, text in given.items():
@@ -57,7 +63,7 @@ def parse(cls: type, given: Mapping[str, str], method: str) -> dict[str, object]
 
 def describe(cls: type) -> list[dict[str, object]]:
     """Name, type, default and help of every option, JSON-ready."""
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     return [
         {
             "name": field.name,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 Shape = Literal["sigmoid", "exponential"]
@@ -52,6 +53,7 @@ class Schedule:
         return tuple(counts)
 
 
+@lru_cache(maxsize=256)
 def fit(schedule: Schedule, entering: int, total: int) -> tuple[Schedule, tuple[int, ...]]:
     """`schedule` with the `p_final` in [0, MAX_RATE] whose counts sum to `total` over the layers, and those counts.
 

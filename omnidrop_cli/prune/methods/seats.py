@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -107,6 +108,7 @@ class Seats(InputMethod):
         return WindowBudgets(counts, entering, _chunks(facts), self.temperature)
 
 
+@lru_cache(maxsize=256)
 def drop_counts(layers: int, total: int, wanted: int, *, late: bool, entering: bool = False) -> tuple[int, ...]:
     """Tokens leaving each layer: level, three drops growing by e, and nothing after the late removal.
 

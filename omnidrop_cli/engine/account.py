@@ -58,7 +58,7 @@ def _timings(seconds: Mapping[str, float]) -> Timings:
 def _memory(thinker: Thinker, towers_peak_mb: float, kv_bytes: int, tokens: int, rows: int) -> Memory:
     """`rows` are the cached rows of all layers together."""
     return Memory(
-        weights_mb=sum(p.numel() * p.element_size() for p in thinker.model.parameters()) / 1e6,
+        weights_mb=thinker.weights_mb,
         kv_mb=kv_bytes / 1e6,
         kv_full_mb=kv_bytes / rows * tokens * thinker.geometry.num_layers / 1e6,
         peak_mb=max(towers_peak_mb, meter.peak_mb(thinker.device)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.model.geometry import Geometry, ThinkerGeometry
@@ -53,6 +54,11 @@ class Thinker:
             pad_id=spec.endoftext,
             frame_bounds=frame_bounds,
         )
+
+    @cached_property
+    def weights_mb(self) -> float:
+        """Memory of all parameters, in megabytes (1e6 bytes)."""
+        return sum(p.numel() * p.element_size() for p in self.model.parameters()) / 1e6
 
     @property
     def text_model(self) -> Any:

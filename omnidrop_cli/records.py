@@ -56,7 +56,8 @@ class MediaOptions:
 class ModelChoice:
     """Which checkpoint runs, and how it is loaded. `quant` is one of nf4, int8, none, auto.
 
-    With `feature_cache`, what its towers make of a clip is kept on disk for the next run.
+    With `feature_cache`, what its towers make of a clip is kept on disk for the next run. With `graph`, longer answers are decoded by a
+    captured CUDA graph.
     """
 
     name: str = "auto"
@@ -67,6 +68,7 @@ class ModelChoice:
     revision: str | None = None
     offline: bool = False
     feature_cache: bool = True
+    graph: bool = True
 
 
 @dataclass(frozen=True, slots=True)

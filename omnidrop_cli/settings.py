@@ -76,6 +76,7 @@ KEYS: Mapping[str, Key] = {
     "revision": Key(str, _MODEL.revision),
     "offline": Key(bool, _MODEL.offline),
     "feature-cache": Key(bool, _MODEL.feature_cache),
+    "graph": Key(bool, _MODEL.graph),
     "fps": Key(float, _MEDIA.fps, above=0, high=120),
     "min-frames": Key(int, _MEDIA.min_frames, low=2),
     "max-frames": Key(int, _MEDIA.max_frames, low=2),

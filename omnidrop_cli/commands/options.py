@@ -191,6 +191,7 @@ class ModelFlags:
     feature_cache: Annotated[
         bool, flag("feature-cache", "Keep on disk what the encoders make of a clip.", MODEL, "--feature-cache/--no-feature-cache")
     ] = True
+    graph: Annotated[bool, flag("graph", "On CUDA, decode longer answers by a captured graph.", MODEL, "--graph/--no-graph")] = True
 
     def record(self) -> ModelChoice:
         return ModelChoice(
@@ -202,6 +203,7 @@ class ModelFlags:
             revision=self.revision,
             offline=self.offline,
             feature_cache=self.feature_cache,
+            graph=self.graph,
         )
 
 

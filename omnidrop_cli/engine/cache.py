@@ -14,6 +14,13 @@ from torch import Tensor
 GROWTH = 256
 """Rows added at a time; a block of 256 rows of one 7B layer is 0.5 MB in bf16."""
 
+ALIGNED = 64
+"""Buffers are a multiple of this many rows long, for attention kernels that take a mask."""
+
+
+def _aligned(rows: int) -> int:
+    return -(-rows // ALIGNED) * ALIGNED
+
 
 class LayerStore:
     """Keys and values (1, kv heads, length, dh) of one layer."""
@@ -37,11 +44,31 @@ class LayerStore:
         """Add rows; the whole keys and values, as views."""
         start, stop = self.length, self.length + keys.shape[2]
         if self._keys is None or self._values is None or stop > self._keys.shape[2]:
-            self._keys, self._values = self._grown(self._keys, keys, stop), self._grown(self._values, values, stop)
+            rows = _aligned(stop + GROWTH)
+            self._keys, self._values = self._grown(self._keys, keys, rows), self._grown(self._values, values, rows)
         self._keys[:, :, start:stop] = keys
         self._values[:, :, start:stop] = values
         self.length = stop
         return self.keys, self.values
+
+    def reserve(self, rows: int) -> tuple[Tensor, Tensor]:
+        """The storage itself (1, kv heads, length + at least `rows`, dh), to be written from row `length` on, where it is zero now.
+
+        It stays in place until the layer grows past it. What was written counts once `accept` says so.
+        """
+        if self._keys is None or self._values is None:
+            raise ValueError("this layer has seen nothing yet")
+        capacity = _aligned(self.length + rows)
+        if capacity > self._keys.shape[2]:
+            self._keys, self._values = self._grown(self._keys, self._keys, capacity), self._grown(self._values, self._values, capacity)
+        keys, values = self._keys[:, :, :capacity], self._values[:, :, :capacity]
+        for buffer in (keys, values):
+            buffer[:, :, self.length :] = 0  # a masked row weighs nothing, but nothing times the NaN of fresh memory is NaN
+        return keys, values
+
+    def accept(self, rows: int) -> None:
+        """Count `rows` rows that were written behind the last one, into what `reserve` gave."""
+        self.length += rows
 
     def crop(self, length: int) -> None:
         """Forget the rows from `length` on."""
@@ -52,9 +79,9 @@ class LayerStore:
         """Bytes of the rows held, without the spare block."""
         return 0 if self._keys is None else 2 * self.keys.numel() * self._keys.element_size()
 
-    def _grown(self, old: Tensor | None, like: Tensor, stop: int) -> Tensor:
+    def _grown(self, old: Tensor | None, like: Tensor, rows: int) -> Tensor:
         batch, heads, _, dim = like.shape
-        new = torch.empty(batch, heads, stop + GROWTH, dim, dtype=like.dtype, device=like.device)
+        new = torch.empty(batch, heads, rows, dim, dtype=like.dtype, device=like.device)
         if old is not None:
             new[:, :, : self.length] = old[:, :, : self.length]
         return new
@@ -88,6 +115,11 @@ class RaggedCache:
     @property
     def nbytes(self) -> int:
         return sum(layer.nbytes for layer in self.layers)
+
+    def accept(self, rows: int) -> None:
+        """Count `rows` rows that were written into the reserved storage of every layer."""
+        for layer in self.layers:
+            layer.accept(rows)
 
     def crop(self, lengths: tuple[int, ...]) -> None:
         """Cut every layer back to its own length in `lengths`, to ask again from the same prefill."""

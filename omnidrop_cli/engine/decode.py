@@ -1,18 +1,20 @@
 """A prefilled prompt → the answer, token by token.
 
 Knows: sampling (through transformers' own processors), when to stop, and how to hand out text that is certain.
-Does not know: prompts, pruning, terminals.
+Does not know: prompts, pruning, terminals, how a token is read (`graph.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from omnidrop_cli.engine.prefill import Prefilled, step
+from omnidrop_cli.engine.graph import Graphs, answer_tokens
+from omnidrop_cli.engine.prefill import Prefilled
 from omnidrop_cli.records import Answer, GenerationOptions
 
 if TYPE_CHECKING:
@@ -27,57 +29,66 @@ def generate(
     prompt_ids: Tensor,
     options: GenerationOptions,
     on_text: Callable[[str], None] = lambda _piece: None,
+    *,
+    graphs: Graphs | None = None,
+    tell: Callable[[str], None] = lambda _message: None,
 ) -> Answer:
     """Continue `prefilled` until an end token, a stop string or `max_new_tokens`; `on_text` gets the text as it becomes certain.
 
-    `prompt_ids` (n,) feed the repetition penalty, which counts the whole prompt, also what was pruned from the cache.
+    `prompt_ids` (n,) feed the repetition penalty, which counts the whole prompt, also what was pruned from the cache. Longer answers
+    are decoded by a captured graph where `graphs` can; `tell` gets one line where that fails. The cache is left with the rows of the
+    prompt and of every token that was read, whichever road read them.
     """
-    choose = _sampler(thinker, prompt_ids, options)
+    sampler = Sampler(thinker, prompt_ids, options)
+    most = options.max_new_tokens
     stream = TextStream(thinker.tokenizer, options.stop, on_text)
     tokens: list[int] = []
-    logits = prefilled.logits
     reason = "length"
-    while len(tokens) < options.max_new_tokens:
-        token = choose(logits, tokens)
-        if token in thinker.eos_ids:
-            reason = "eos"
-            break
-        tokens.append(token)
-        if stream.push(token):
-            reason = "stop"
-            break
-        if len(tokens) < options.max_new_tokens:
-            logits = step(thinker, prefilled.cache, token, prefilled.next_position + len(tokens) - 1)
+    with closing(answer_tokens(thinker, prefilled, sampler, most, graphs or Graphs(), tell)) as given:
+        for token in given:
+            if token in thinker.eos_ids:
+                reason = "eos"
+                break
+            tokens.append(token)
+            if stream.push(token):
+                reason = "stop"
+                break
+            if len(tokens) == most:
+                break
     return Answer(text=stream.finish(), token_ids=tuple(tokens), finish_reason=reason)
 
 
-def _sampler(thinker: Thinker, prompt_ids: Tensor, options: GenerationOptions) -> Callable[[Tensor, list[int]], int]:
-    from transformers import (
-        LogitsProcessorList,
-        RepetitionPenaltyLogitsProcessor,
-        TemperatureLogitsWarper,
-        TopPLogitsWarper,
-    )
+class Sampler:
+    """Chooses tokens from logits. `greedy`: the choice is the largest of the bare logits, which the device can find by itself."""
 
-    processors = LogitsProcessorList()
-    if options.repetition_penalty != 1.0:
-        processors.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
-    sampled = options.temperature > 0
-    if sampled:
-        processors.append(TemperatureLogitsWarper(options.temperature))
-        if options.top_p < 1.0:
-            processors.append(TopPLogitsWarper(options.top_p))
-    generator = torch.Generator(device=thinker.device).manual_seed(options.seed) if sampled else None
+    def __init__(self, thinker: Thinker, prompt_ids: Tensor, options: GenerationOptions) -> None:
+        from transformers import (
+            LogitsProcessorList,
+            RepetitionPenaltyLogitsProcessor,
+            TemperatureLogitsWarper,
+            TopPLogitsWarper,
+        )
 
-    def choose(logits: Tensor, so_far: list[int]) -> int:
-        if processors:
-            seen = torch.cat((prompt_ids, torch.tensor(so_far, dtype=prompt_ids.dtype, device=prompt_ids.device)))
-            logits = processors(seen[None], logits[None])[0]
-        if generator is None:
+        self._prompt_ids = prompt_ids
+        self._processors = LogitsProcessorList()
+        if options.repetition_penalty != 1.0:
+            self._processors.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
+        sampled = options.temperature > 0
+        if sampled:
+            self._processors.append(TemperatureLogitsWarper(options.temperature))
+            if options.top_p < 1.0:
+                self._processors.append(TopPLogitsWarper(options.top_p))
+        self._generator = torch.Generator(device=thinker.device).manual_seed(options.seed) if sampled else None
+        self.greedy = not self._processors
+
+    def choose(self, logits: Tensor, so_far: list[int]) -> int:
+        """The token to follow `so_far`, the answer's earlier ones, given `logits` (vocab,). Waits for the device."""
+        if self._processors:
+            seen = torch.cat((self._prompt_ids, torch.tensor(so_far, dtype=self._prompt_ids.dtype, device=self._prompt_ids.device)))
+            logits = self._processors(seen[None], logits[None])[0]
+        if self._generator is None:
             return int(logits.argmax())
-        return int(torch.multinomial(logits.softmax(-1), 1, generator=generator))
-
-    return choose
+        return int(torch.multinomial(logits.softmax(-1), 1, generator=self._generator))
 
 
 class TextStream:

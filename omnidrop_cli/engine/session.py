@@ -22,6 +22,7 @@ from omnidrop_cli.engine.compare import agreement, first_token_kl
 from omnidrop_cli.engine.decode import generate
 from omnidrop_cli.engine.encode import MediaFeatures, embed, encode_media
 from omnidrop_cli.engine.features import FeatureStore, default_folder
+from omnidrop_cli.engine.graph import Graphs
 from omnidrop_cli.engine.limits import Limits, less_detail, out_of_memory, until_it_fits
 from omnidrop_cli.engine.prefill import Prefilled, prefill
 from omnidrop_cli.engine.road import open_clip
@@ -72,17 +73,20 @@ class Session:
     `limits` stay as low as they had to become.
     """
 
-    def __init__(self, thinker: Thinker, store: FeatureStore | None = None) -> None:
-        """`store` keeps what the towers make of clips; without one it is kept in memory, for this session."""
+    def __init__(self, thinker: Thinker, store: FeatureStore | None = None, graphs: Graphs | None = None) -> None:
+        """`store` keeps what the towers make of clips; without one it is kept in memory, for this session. `graphs` say whether
+        answers are decoded by a captured graph; by themselves, on CUDA."""
         self.thinker = thinker
         self.store = store or FeatureStore()
+        self.graphs = graphs or Graphs.of(thinker)
         self.limits = Limits()
 
     @classmethod
     def load(cls, choice: ModelChoice | None = None, observer: Observer = SILENT) -> Session:
         """Load a checkpoint once. Raises `ModelError` with what to do."""
         choice = choice or ModelChoice()
-        return cls(load(choice, observer), FeatureStore(default_folder() if choice.feature_cache else None))
+        thinker = load(choice, observer)
+        return cls(thinker, FeatureStore(default_folder() if choice.feature_cache else None), Graphs.of(thinker, choice.graph))
 
     @property
     def loaded(self) -> LoadedModel:
@@ -184,7 +188,7 @@ class Session:
 
     def _check(self, method: Method, prompt: Prompt) -> None:
         try:
-            method.plan(PromptFacts(tokens=prompt.token_map, num_layers=self.thinker.geometry.num_layers))
+            method.plan(PromptFacts(prompt.token_map, self.thinker.geometry.num_layers, self.thinker.directory))
         except ValueError as error:
             raise UsageError(f"{method.name}: {error}", "`omnidrop methods` lists every option") from error
 
@@ -247,9 +251,12 @@ class Session:
         read, (watch, prefilled) = self._fitted(read, observer, attempt)
         kv_bytes = prefilled.cache.nbytes
         observer.stage("generate")
+        told: list[str] = []
         with self._memory_guard(read.prompt), watch.stage("generate"):
             ids = torch.from_numpy(read.prompt.input_ids).to(self.thinker.device)
-            answer = generate(self.thinker, prefilled, ids, read.job.generation, observer.text)
+            tell = _telling(told, observer)
+            answer = generate(self.thinker, prefilled, ids, read.job.generation, observer.text, graphs=self.graphs, tell=tell)
+        read = replace(read, warnings=(*read.warnings, *told))
         return report_of(self.thinker, read, prefilled, answer, watch.seconds, kv_bytes), prefilled.logits
 
     @contextmanager

@@ -56,7 +56,7 @@ class Run:
 
     def key(self, question: Question, arm: Arm) -> str:
         """Names a row: equal for runs that would give the same one. The directory of the data does not count, nor the arm's spelling."""
-        job = asdict(replace(self.job(question, arm), media="", model=replace(self.model, offline=False)))
+        job = asdict(replace(self.job(question, arm), media="", model=replace(self.model, offline=False, graph=True)))
         facts = [self.benchmark.name, question.id, self.text_first, job]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 

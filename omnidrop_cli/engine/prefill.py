@@ -61,6 +61,7 @@ def prefill(
             prompt.token_map,
             audio_attention=features.audio_attention,
             video_attention=features.video_attention,
+            checkpoint=thinker.directory,
         ) as run,
         last_row_only(thinker.layers[-1]),
         row_blocks(thinker.layers, (limits or Limits()).rows),

@@ -18,6 +18,9 @@ from omnidrop_cli.model.registry import read_json, thinker_section
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 OTHER_PARTS = ("talker.", "token2wav.")
+TRAINED_PARTS = ("thinker.compressor.", "compressor.")
+"""Parts of a pruning method that a checkpoint was trained with (OmniSIFT's selector); the method reads them, the thinker has none."""
+TRAINED_PARTS_FILE = "selector.safetensors"
 
 _DAMAGED = "the checkpoint is damaged or incomplete; download it again"
 
@@ -75,7 +78,25 @@ def thinker_slices(checkpoint: Checkpoint) -> dict[str, Any]:
     for shard in checkpoint.shards:
         try:
             file: Any = safe_open(shard, framework="pt", device="cpu")
-            slices |= {key: file.get_slice(key) for key in file.keys() if not key.startswith(OTHER_PARTS)}  # noqa: SIM118  # no mapping
+            wanted = (key for key in file.keys() if not key.startswith(OTHER_PARTS + TRAINED_PARTS))  # noqa: SIM118  # no mapping
+            slices |= {key: file.get_slice(key) for key in wanted}
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{shard} cannot be read: {error}", _DAMAGED) from error
     return slices
+
+
+def copy_trained_parts(source: Path, target: Path) -> None:
+    """Take over into `target` what a pruning method reads beside the thinker of `source`. Raises `ModelError` or `OSError`."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import save_file
+
+    found = {}
+    beside = source / TRAINED_PARTS_FILE
+    for shard in (*open_checkpoint(source).shards, *([beside] if beside.is_file() else [])):
+        try:
+            with safe_open(shard, framework="pt", device="cpu") as file:
+                found |= {key: file.get_tensor(key) for key in file.keys() if key.startswith(TRAINED_PARTS)}  # noqa: SIM118  # no mapping
+        except SafetensorError as error:
+            raise ModelError(f"{shard} cannot be read: {error}", _DAMAGED) from error
+    if found:
+        save_file(found, target / TRAINED_PARTS_FILE)

@@ -79,7 +79,7 @@ def load(choice: ModelChoice, observer: Observer = SILENT) -> Thinker:
         reasons=(*spec.reasons, *filter(None, (why_quant, why_dtype))),
         notice=spec.notice,
     )
-    return Thinker.assemble(model, tokenizer, loaded, spec.frame_bounds)
+    return Thinker.assemble(model, tokenizer, loaded, spec.frame_bounds, directory)
 
 
 def check_choice(choice: ModelChoice) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from omnidrop_cli.errors import ModelError, UsageError
+from omnidrop_cli.model.checkpoint import copy_trained_parts
 from omnidrop_cli.model.quiet import quiet
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ def save_quantized(thinker: Thinker, directory: Path) -> None:
         with quiet():
             thinker.model.save_pretrained(work, max_shard_size="4GB")
         thinker.tokenizer.save_pretrained(work)
+        if thinker.directory is not None:
+            copy_trained_parts(thinker.directory, work)
         (work / "preprocessor_config.json").write_text(json.dumps({"min_pixels": least, "max_pixels": most}, indent=2) + "\n")
         work.rename(directory)
     except OSError as error:

@@ -15,6 +15,8 @@ from omnidrop_cli.model.geometry import Geometry, ThinkerGeometry
 from omnidrop_cli.prompt.spec import PromptSpec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from torch import nn
 
@@ -27,7 +29,8 @@ class Thinker:
     """A thinker on its device, with everything a prompt and an answer need.
 
     `model` is transformers' Qwen2.5-Omni thinker for generation. Its configuration names no end token, so an answer that is not
-    stopped at `eos_ids` (<|im_end|>, <|endoftext|>) never ends. `frame_bounds` are the pixels of one frame.
+    stopped at `eos_ids` (<|im_end|>, <|endoftext|>) never ends. `frame_bounds` are the pixels of one frame, `directory` where the
+    weights were read from, None for random ones.
     """
 
     model: Any
@@ -38,9 +41,10 @@ class Thinker:
     eos_ids: tuple[int, ...]
     pad_id: int
     frame_bounds: FrameBounds
+    directory: Path | None = None
 
     @classmethod
-    def assemble(cls, model: Any, tokenizer: Any, loaded: LoadedModel, frame_bounds: FrameBounds) -> Thinker:
+    def assemble(cls, model: Any, tokenizer: Any, loaded: LoadedModel, frame_bounds: FrameBounds, directory: Path | None = None) -> Thinker:
         """Join a model and its tokenizer. Raises `ModelError` where the tokenizer lacks the tokens of the chat format."""
         tokenizer.model_max_length = sys.maxsize  # lengths are judged in the prompt, where something can be done about them
         spec = PromptSpec.from_config(model.config, tokenizer)
@@ -53,6 +57,7 @@ class Thinker:
             eos_ids=(spec.im_end, spec.endoftext),
             pad_id=spec.endoftext,
             frame_bounds=frame_bounds,
+            directory=directory,
         )
 
     @cached_property

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from omnidrop_cli.records import TokenMap
@@ -22,10 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PromptFacts:
-    """Host-side facts a plan is made from: what every token is, and how deep the decoder is."""
+    """Host-side facts a plan is made from: what every token is, and how deep the decoder is.
+
+    `checkpoint` is the directory the model's weights came from, where trained parts of a method may lie; None for weights from nowhere.
+    """
 
     tokens: TokenMap
     num_layers: int
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,16 +37,18 @@ def pruning(
     *,
     audio_attention: Saliency = None,
     video_attention: Saliency = None,
+    checkpoint: Path | None = None,
 ) -> Iterator[PruningRun]:
     """Prune every prefill of `tokens` that runs inside the block; the yielded run tells what was kept.
 
     Works around the project's own prefill and around stock `generate`. `audio_attention` (n_audio,) and `video_attention`
     (n_video,) are the attention received in the encoders' last layers, as tensors, or as callables asked once the towers have run.
+    `checkpoint` is where the model's weights lie, for methods with a trained part.
     Raises `ValueError` from the method's plan, from a prompt of another length, or from a batch; `TypeError` for an unknown decoder.
     """
     text_model = anatomy.text_model_of(model)
     layers = list(text_model.layers)  # type: ignore[arg-type]  # checked to be a ModuleList
-    plan = method.plan(PromptFacts(tokens=tokens, num_layers=len(layers)))
+    plan = method.plan(PromptFacts(tokens=tokens, num_layers=len(layers), checkpoint=checkpoint))
     run = PruningRun(method.name, plan, tokens, layers, audio_attention, video_attention)
     handles = [] if plan == Plan(notes=plan.notes) else run.install(text_model)
     try:

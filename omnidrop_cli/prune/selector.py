@@ -1,12 +1,16 @@
-"""OmniSIFT's trained audio selector: the network, and its weights out of a checkpoint (arXiv 2602.04804; methods.md 3.2).
+"""OmniSIFT's trained audio selector: the network, and its weights in and out of a checkpoint (arXiv 2602.04804; methods.md 3.2).
 
-Knows: the layout of `thinker.compressor.*`, 4,856,321 parameters for embeddings of 3,584. Does not know: budgets, prompts.
+Knows: the layout of `thinker.compressor.*`, 4,856,321 parameters for embeddings of 3,584. Does not know: budgets, prompts, training.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,22 +18,29 @@ from torch import Tensor, nn
 from omnidrop_cli.errors import ModelError
 
 WIDTH = 512
-HEADS = 8
-PREFIX = "compressor."
+HEAD_WIDTH = 64
+"""The published selector has eight heads of 64; a narrower one has fewer, as wide, so that its tensors tell its shape."""
+
+PREFIX = "thinker.compressor."
+MARK = "compressor."
+ANCHOR = "a_proj.weight"
+FILE = "selector.safetensors"
+"""Where a selector lies beside weights that were saved without it."""
+INDEX = "model.safetensors.index.json"
 
 
 class AudioSelector(nn.Module):
     """Scores audio tokens by what the kept video of their chunk shows: one cross-attention layer and a small head.
 
-    Parameter names are those of the published checkpoint.
+    Parameter names are those of the published checkpoint, which is 512 wide.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, width: int = WIDTH) -> None:
         super().__init__()
-        self.v_proj, self.a_proj = nn.Linear(dim, WIDTH), nn.Linear(dim, WIDTH)
-        self.v_norm, self.a_norm, self.post_attn_norm = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.cross_attn = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
-        self.score_head = nn.Sequential(nn.Linear(WIDTH, WIDTH // 2), nn.SiLU(), nn.Linear(WIDTH // 2, 1))
+        self.v_proj, self.a_proj = nn.Linear(dim, width), nn.Linear(dim, width)
+        self.v_norm, self.a_norm, self.post_attn_norm = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
+        self.cross_attn = nn.MultiheadAttention(width, width // HEAD_WIDTH, batch_first=True)
+        self.score_head = nn.Sequential(nn.Linear(width, width // 2), nn.SiLU(), nn.Linear(width // 2, 1))
 
     @property
     def dim(self) -> int:
@@ -55,18 +66,32 @@ def load_selector(path: str) -> AudioSelector:
 
     Raises `ModelError` for a path without readable selector weights.
     """
-    try:
+    with _readable(path):
         weights = _weights(Path(path))
-    except (OSError, ValueError, RuntimeError, KeyError) as problem:
-        raise ModelError(f"cannot read selector weights from {path}: {problem}", "give a checkpoint of OmniSIFT") from problem
-    if "a_proj.weight" not in weights:
-        raise ModelError(f"{path} holds no audio selector", f"its tensors are named thinker.{PREFIX}*, as in OmniSIFT-7B")
-    selector = AudioSelector(weights["a_proj.weight"].shape[1])
+    if ANCHOR not in weights:
+        raise ModelError(f"{path} holds no audio selector", f"its tensors are named {PREFIX}*, as in OmniSIFT-7B")
+    width, dim = weights[ANCHOR].shape
     try:
+        selector = AudioSelector(dim, width)
         selector.load_state_dict(weights)
-    except RuntimeError as problem:
+    except (RuntimeError, AssertionError) as problem:  # a width that heads do not divide is an assertion in torch
         raise ModelError(f"the selector in {path} has other parts than OmniSIFT's", str(problem).splitlines()[-1].strip()) from problem
     return selector.float().eval()
+
+
+@cache
+def has_selector(directory: Path) -> bool:
+    """Whether a checkpoint's directory holds a selector beside or among its weights. Reads the files' headers only."""
+    with _readable(str(directory)):
+        return any(name.endswith(MARK + ANCHOR) for file in _open_shards(directory) for name in file.keys())  # noqa: SIM118  # no mapping
+
+
+def save_selector(selector: AudioSelector, path: Path) -> None:
+    """Write the selector's weights in bfloat16 under the published names. Raises `OSError`."""
+    from safetensors.torch import save_file
+
+    state = selector.state_dict()
+    save_file({PREFIX + name: tensor.detach().cpu().bfloat16().contiguous() for name, tensor in state.items()}, path)
 
 
 @cache
@@ -78,21 +103,41 @@ def untrained_selector(dim: int) -> AudioSelector:
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError, safe_open
-
+    """Tensors by their names inside the selector; of a directory, those of its compressor alone."""
     if path.is_file() and path.suffix != ".safetensors":
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {_short(name): tensor for name, tensor in state.items() if PREFIX in name or name == _short(name)}
-    found: dict[str, Tensor] = {}
-    for shard in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:
-        try:
-            with safe_open(shard, framework="pt") as file:
-                names = file.keys()
-                found.update({_short(name): file.get_tensor(name) for name in names if PREFIX in name or not path.is_dir()})
-        except SafetensorError as problem:
-            raise ValueError(str(problem)) from problem
-    return found
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return {_short(name): tensor for name, tensor in state.items() if MARK in name or name == _short(name)}
+    whole = not path.is_dir()
+    return {_short(name): file.get_tensor(name) for file in _open_shards(path) for name in file.keys() if MARK in name or whole}  # noqa: SIM118
+
+
+def _open_shards(path: Path) -> Iterator[Any]:
+    from safetensors import safe_open
+
+    for shard in _shards(path) if path.is_dir() else [path]:
+        with safe_open(shard, framework="pt") as file:
+            yield file
+
+
+def _shards(directory: Path) -> list[Path]:
+    """Files that may hold a selector. Where an index tells, no other shard is opened: the talker's may not even be there."""
+    index = directory / INDEX
+    if not index.is_file():
+        return sorted(directory.glob("*.safetensors"))
+    listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    beside = directory / FILE
+    return [*sorted({directory / str(file) for name, file in listed.items() if MARK in name}), *([beside] if beside.is_file() else [])]
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as problem:
+        raise ModelError(f"cannot read selector weights from {path}: {problem}", "give a checkpoint of OmniSIFT") from problem
 
 
 def _short(name: str) -> str:
-    return name.rpartition(PREFIX)[2]
+    return name.rpartition(MARK)[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ def write_plain(thinker: Thinker, directory: Path) -> Path:
     return directory
 
 
-def write_omni(thinker: Thinker, directory: Path, thinker_files: int = 3) -> Path:
+def write_omni(thinker: Thinker, directory: Path, thinker_files: int = 3, more: Mapping[str, torch.Tensor] | None = None) -> Path:
     """The hub's full Omni layout: `thinker.*` in some shards, one shard shared with the talker, the rest `talker.*` and `token2wav.*`.
+
+    `more` are further tensors of the thinker's shards, by their whole names.
 
     The last shard, which holds no tensor of the thinker, is not a safetensors file at all: whoever reads it fails.
     """
@@ -31,6 +34,7 @@ def write_omni(thinker: Thinker, directory: Path, thinker_files: int = 3) -> Pat
     config = json.loads((directory / "config.json").read_text())
     with safe_open(directory / "model.safetensors", framework="pt") as file:
         state = {f"thinker.{key}": file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    state |= more or {}
     (directory / "model.safetensors").unlink()
     config = {"model_type": "qwen2_5_omni", "architectures": ["Qwen2_5OmniModel"], "thinker_config": config, "talker_config": {}}
     (directory / "config.json").write_text(json.dumps(config))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +38,7 @@ def test_layers_see_what_was_planned(thinker, name: str, grids: int, audio: int)
     method = create(MethodChoice(name, keep=0.3))
     counts = layout.tokens.counts()
     generator = torch.Generator().manual_seed(0)
-    saliency = {
+    saliency: dict[str, Any] = {
         "audio_attention": torch.rand(counts.audio, generator=generator),
         "video_attention": torch.rand(counts.video, generator=generator),
     }

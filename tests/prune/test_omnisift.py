@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from omnidrop_cli.errors import ModelError
+from omnidrop_cli.errors import ModelError, UsageError
 from omnidrop_cli.prune.contract import PromptFacts
 from omnidrop_cli.prune.methods import omnisift
 from omnidrop_cli.prune.methods.omnisift import OmniSift, saliency_references
@@ -106,5 +106,5 @@ def test_a_selector_of_another_width_is_said(tmp_path: Path) -> None:
     save_file({f"compressor.{k}": v for k, v in AudioSelector(8).state_dict().items()}, tmp_path / "small.safetensors")
     plan = OmniSift(keep=0.3, selector=str(tmp_path / "small.safetensors")).plan(PromptFacts(SHAPES["both"], 28))
     assert plan.before is not None
-    with pytest.raises(ValueError, match="embeddings of 8, and this model has 16"):
+    with pytest.raises(UsageError, match="embeddings of 8, and this model has 16"):
         plan.before(input_view(SHAPES["both"]))

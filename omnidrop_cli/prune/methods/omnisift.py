@@ -13,16 +13,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune import select
 from omnidrop_cli.prune.contract import InputView, Plan, PromptFacts, Selection
 from omnidrop_cli.prune.layout import MediaLayout, Segments, frame_chunks, proportional
 from omnidrop_cli.prune.options import option
 from omnidrop_cli.prune.parts import InputMethod
-from omnidrop_cli.prune.selector import AudioSelector, load_selector, untrained_selector
+from omnidrop_cli.prune.selector import AudioSelector, has_selector, load_selector, untrained_selector
 from omnidrop_cli.records import Modality
 
 CHUNKS_AT_ONCE = 64
 """Two minutes of sound go through the selector together; memory does not grow beyond that."""
+
+UNTRAINED = "untrained"
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,9 @@ class OmniSift(InputMethod):
     """Per two-second chunk: the first grid keeps what is unlike its mean, the second what is unlike the whole first (STVP); audio is
     ranked by a small network that attends to the chunk's kept video (VGAS).
 
-    Without `selector` that network is untrained. The published decoder was trained along with it; on another decoder its scores have
-    no published value. Sound in chunks without pictures is scored by itself, where the published code leaves it whole.
+    Without `selector` that network is the one in the model's own checkpoint, and untrained where there is none. The published decoder
+    was trained along with it; on another decoder its scores have no published value. Sound in chunks without pictures is scored by
+    itself, where the published code leaves it whole.
     """
 
     name: ClassVar[str] = "omnisift"
@@ -43,53 +47,76 @@ class OmniSift(InputMethod):
         "paper-25": {"audio_keep": 0.5, "video_keep": 0.23},
     }
 
-    selector: str | None = option(None, "checkpoint file or directory with thinker.compressor.* weights; untrained without")
+    selector: str | None = option(
+        None, "checkpoint file or directory with thinker.compressor.* weights, or `untrained`; without, the model's own, if it has one"
+    )
 
     def plan(self, facts: PromptFacts) -> Plan:
         plan = super().plan(facts)
         if plan.before is None:
             return plan
-        return Plan(plan.before, None, {**(plan.notes or {}), "selector": self.selector or "untrained"})
+        told = self.selector or (UNTRAINED if self._weights(facts) is None else "the model's own")
+        return Plan(plan.before, None, {**(plan.notes or {}), "selector": told})
 
     def stage(self, facts: PromptFacts, layout: MediaLayout, audio: int, video: int) -> Sift:
-        return Sift(audio, video, layout, None if self.selector is None else load_selector(self.selector))
+        weights = self._weights(facts)
+        return Sift(audio, video, layout, None if weights is None else load_selector(weights))
+
+    def _weights(self, facts: PromptFacts) -> str | None:
+        """Where trained weights are, None for none."""
+        if self.selector is not None:
+            return None if self.selector == UNTRAINED else self.selector
+        own = facts.checkpoint
+        return str(own) if own is not None and has_selector(own) else None
 
 
 @dataclass(frozen=True)
 class Sift:
-    """Keeps `audio` and `video` tokens, the same share of every chunk."""
+    """Keeps `audio` and `video` tokens, the same share of every chunk. The steps are open to training, which needs the scores."""
 
     audio: int
     video: int
     layout: MediaLayout
     selector: AudioSelector | None
 
+    @torch.no_grad()
     def __call__(self, view: InputView) -> Selection:
-        quotas = proportional((self.layout.frame_size,) * self.layout.frames, self.video)
-        video = self._video(view, quotas)
-        return Selection(audio=self._audio(view, video, quotas), video=video)
+        video = self.salient(view)
+        present = view.audio.shape[0]
+        if self.audio == present:
+            return Selection(torch.arange(present, device=view.audio.device), video)
+        return Selection(self.best(view, self.scores(view, video)), video)
 
-    def _video(self, view: InputView, quotas: Sequence[int]) -> Tensor:
+    def salient(self, view: InputView) -> Tensor:
+        """(video,) ascending indices of the video tokens that stand out (STVP)."""
         present, size = view.video.shape[0], self.layout.frame_size
         if self.video == present:
             return torch.arange(present, device=view.video.device)
         similarity = select.similarity_to(view.video, size, saliency_references(frame_chunks(view.tokens, size)))
-        return select.least_similar(similarity, quotas)
+        return select.least_similar(similarity, self._quotas())
 
-    @torch.no_grad()
-    def _audio(self, view: InputView, video: Tensor, quotas: Sequence[int]) -> Tensor:
-        present, dim = view.audio.shape
-        if self.audio == present:
-            return torch.arange(present, device=view.audio.device)
+    def scores(self, view: InputView, video: Tensor) -> Tensor:
+        """(n_a,) the selector's score of every audio token beside the kept `video` (VGAS); gradients reach the selector."""
+        dim = view.audio.shape[1]
         selector = (self.selector or untrained_selector(dim)).to(view.audio.device)
         if selector.dim != dim:
-            raise ValueError(f"the selector reads embeddings of {selector.dim}, and this model has {dim}")
-        of_audio = view.tokens.chunk[view.tokens.modality == Modality.AUDIO].tolist()
-        frames = zip(frame_chunks(view.tokens, self.layout.frame_size), quotas, strict=True)
+            raise UsageError(f"the selector reads embeddings of {selector.dim}, and this model has {dim}", "give the model's own selector")
+        frames = zip(frame_chunks(view.tokens, self.layout.frame_size), self._quotas(), strict=True)
         of_video = [chunk for chunk, quota in frames for _ in range(quota)]
-        scores = torch.cat(list(_scores(selector, view.audio, of_audio, view.video[video], of_video)))
-        groups = Segments.of(of_audio)
+        return torch.cat(list(_scores(selector, view.audio, _audio_chunks(view), view.video[video], of_video)))
+
+    def best(self, view: InputView, scores: Tensor) -> Tensor:
+        """(audio,) ascending indices of the best-scored audio tokens of every chunk."""
+        groups = Segments.of(_audio_chunks(view))
         return select.top_within(scores, select.on_device(groups.number, scores), groups.quotas(self.audio))
+
+    def _quotas(self) -> tuple[int, ...]:
+        return proportional((self.layout.frame_size,) * self.layout.frames, self.video)
+
+
+def _audio_chunks(view: InputView) -> list[int]:
+    chunks: list[int] = view.tokens.chunk[view.tokens.modality == Modality.AUDIO].tolist()
+    return chunks
 
 
 def saliency_references(chunks: Sequence[int]) -> list[int]:

@@ -13,9 +13,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from omnidrop_cli import __version__, settings
-from omnidrop_cli.commands import ask, batch, bench, chat, doctor, evaluate, inspect, methods, models
+from omnidrop_cli.commands import ask, batch, bench, chat, doctor, evaluate, inspect, measure, methods, models
 from omnidrop_cli.commands._exit import end
-from omnidrop_cli.commands._groups import grouped
+from omnidrop_cli.commands._groups import FirstByDefault, grouped
 from omnidrop_cli.errors import UsageError
 
 COMMANDS: tuple[tuple[Callable[..., None], Sequence[str]], ...] = (
@@ -25,10 +25,14 @@ COMMANDS: tuple[tuple[Callable[..., None], Sequence[str]], ...] = (
     (inspect.inspect, inspect.EXAMPLES),
     (methods.methods, methods.EXAMPLES),
     (evaluate.evaluate, evaluate.EXAMPLES),
-    (bench.bench, bench.EXAMPLES),
     (doctor.doctor, doctor.EXAMPLES),
 )
 """Every command and the examples at the end of its help."""
+
+BENCHES = (("prefill", bench.bench, bench.EXAMPLES), *measure.COMMANDS)
+"""What `bench` measures; without a name, the first."""
+
+BENCH_HELP = "Measure time and memory, side by side with what the hardware and other tools can do. omnidrop bench [MEDIA] is bench prefill."
 
 
 def build() -> typer.Typer:
@@ -41,13 +45,20 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={
             "help_option_names": ["-h", "--help"],
-            "default_map": {"models": dict.fromkeys((name for name, *_ in models.COMMANDS), defaults)}
+            "default_map": {
+                "models": dict.fromkeys((name for name, *_ in models.COMMANDS), defaults),
+                "bench": dict.fromkeys((name for name, *_ in BENCHES), defaults),
+            }
             | {run.__name__: defaults for run, _ in COMMANDS},
         },
     )
     app.callback()(_top)
     for run, examples in COMMANDS:
         app.command(epilog=_epilog(examples), no_args_is_help="media" in run.__annotations__)(grouped(run))
+    measures = typer.Typer(help=BENCH_HELP, no_args_is_help=True, cls=FirstByDefault)
+    for name, run, examples in BENCHES:
+        measures.command(name, epilog=_epilog(examples), no_args_is_help="clips" in run.__annotations__)(grouped(run))
+    app.add_typer(measures, name="bench")
     group = typer.Typer(help="Models on this disk: list, fetch, quantise, remove.", no_args_is_help=True)
     for name, run, examples in models.COMMANDS:
         group.command(name, epilog=_epilog(examples))(grouped(run))

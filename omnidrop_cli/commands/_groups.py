@@ -1,7 +1,7 @@
-"""Options that several commands share, declared once as dataclasses.
+"""Options that several commands share, declared once as dataclasses; commands that share a name.
 
-Knows: how to spread a dataclass of Typer options over a command's signature, so that the command gets one value instead of twelve.
-Does not know any option (`options.py`).
+Knows: how to spread a dataclass of Typer options over a command's signature, so that the command gets one value instead of twelve, and how
+a group runs its first command where none is named. Does not know any option (`options.py`) or command.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, get_type_hints
+
+from typer.core import TyperGroup
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,3 +52,12 @@ def _parameters(group: type) -> list[inspect.Parameter]:
         )
         for field in dataclasses.fields(group)
     ]
+
+
+class FirstByDefault(TyperGroup):
+    """A group that takes what is no command's name for arguments of its first command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = [next(iter(self.commands)), *args]
+        return super().parse_args(ctx, args)

@@ -68,13 +68,13 @@ def encode_media(
     observer: Observer = SILENT,
     *,
     limits: Limits | None = None,
-    same_within: float = 0.0,
+    same_within: float | None = 0.0,
     store: FeatureStore | None = None,
 ) -> MediaFeatures:
     """Run both towers once. `needs` may hold "audio_attention" and "video_attention" (`Method.needs`).
 
-    `limits` bound what passes a tower at once; `same_within` is `MediaOptions.same_within`; a tower does not run where `store` has
-    its output, and fills it where not. Raises torch's out-of-memory error.
+    `limits` bound what passes a tower at once; `same_within` is `MediaOptions.same_within`, None encodes equal pictures again; a tower
+    does not run where `store` has its output, and fills it where not. Raises torch's out-of-memory error.
     """
     limits, store = limits or Limits(), store or FeatureStore(memory_bytes=0)
     counts, depth = prompt.token_map.counts(), thinker.spec.temporal_patch_size
@@ -97,7 +97,9 @@ def encode_media(
             # Attention received is read chunk by chunk, so chunks repeat, and pass the tower, as a whole.
             unit = GRIDS_PER_CHUNK if attention else 1
             side = thinker.spec.token_side_px
-            sources = grid_sources(prompt.frames, digests, depth=depth, cell=side, unit=unit, same_within=same_within)
+            sources = np.arange(len(digests))
+            if same_within is not None:
+                sources = grid_sources(prompt.frames, digests, depth=depth, cell=side, unit=unit, same_within=same_within)
             video, ran = _encode_video(thinker, prompt.frames, prompt.grid_thw, sources, attention, limits, observer), True
             store.put(key, video)
     return MediaFeatures(

@@ -1,17 +1,18 @@
 """Clocks, peak memory and exact FLOPs.
 
-Knows: how to time a device that runs behind the host, where each platform keeps its memory peak, and what a prefill costs.
-Does not know: prompts, methods, reports. Imports nothing of ours.
+Knows: how to time a device that runs behind the host, whose memory peak counts, and what a prefill costs. Does not know: prompts,
+methods, reports.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
+
+from omnidrop_cli.engine import resident
 
 
 def synchronise(device: torch.device) -> None:
@@ -44,30 +45,16 @@ class Stopwatch:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Start a new memory peak. The resident peak of a CPU process cannot be reset outside Linux; there it spans the process."""
+    """Start a new memory peak (`resident.reset_peak` on a CPU)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    elif sys.platform == "linux":
-        try:
-            with open("/proc/self/clear_refs", "w") as handle:
-                handle.write("5")
-        except OSError:
-            return  # some containers mount /proc read-only; the peak then spans the process, which `memory_kind` says
+    else:
+        resident.reset_peak()
 
 
 def peak_mb(device: torch.device) -> float:
     """Peak in megabytes (1e6 bytes) since `reset_peak`: allocated on CUDA, resident on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    if sys.platform == "linux":
-        with open("/proc/self/status") as handle:
-            for line in handle:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024 / 1e6
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+    return torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else resident.peak_mb()
 
 
 def memory_kind(device: torch.device) -> str:

@@ -27,6 +27,8 @@ from omnidrop_cli.records import SAMPLE_RATE_HZ, Clip, MediaOptions, SourceFacts
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from omnidrop_cli.media.packets import PacketIndex
+
 _NOTICEABLE_S = 0.5
 """Differences between what a file promises and what it holds that are worth a word."""
 
@@ -40,6 +42,18 @@ class _Pictures:
 
     frames: NDArray[np.uint8]
     times_s: NDArray[np.float64]
+    fps: float
+    end_s: float
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """The pictures that stand for a stretch: `packets` (T,) of the index, the seconds they are reported at, (H, W), effective rate, end."""
+
+    packets: NDArray[np.int64]
+    times_s: NDArray[np.float64]
+    size: tuple[int, int]
     fps: float
     end_s: float
     warnings: tuple[str, ...]
@@ -90,9 +104,11 @@ def decode(path: str | Path, options: MediaOptions, observer: Observer = SILENT)
     )
 
 
-def _pictures(path: Path, video: VideoStream, options: MediaOptions, observer: Observer) -> _Pictures | None:
-    """Chooses moments, the frames on display then, and decodes those. None if there are none in the stretch."""
-    index = read_index(path, video.fps)
+def choose(index: PacketIndex, video: VideoStream, options: MediaOptions) -> Choice | None:
+    """Which pictures of the stretch stand for it, and how large. None if there are none in it.
+
+    Raises `MediaError` for pictures too narrow for the model.
+    """
     inside = index.within(options.start_s, math.inf if options.end_s is None else options.end_s)
     if not len(inside):
         return None
@@ -112,18 +128,26 @@ def _pictures(path: Path, video: VideoStream, options: MediaOptions, observer: O
     moments = sample_times(first_s, max(float(times[-1]), end_s - index.frame_s, first_s), count)
     chosen = frames_on_display(times, moments)
     upright = (video.height, video.width) if video.rotation_deg % 180 == 0 else (video.width, video.height)
-    size = frame_size(*upright, count, options)
-    frames, lost = read_frames(path, index, inside[chosen], size, video.rotation_deg, lambda done: observer.advance(done, count))
-    if not len(frames):
-        return None
-    if lost:
-        warnings.append(f"{lost} of {count} pictures are damaged; the ones before them stand in")
     if len(times) == 1:
         warnings.append("the picture track holds a single picture")
     # A picture that stays for seconds is reported at the moment it was taken for.
     own = times[chosen]
     shown_at = np.where(np.abs(own - moments) <= index.frame_s, own, moments)
-    return _Pictures(frames, shown_at, count / seconds, end_s, tuple(warnings))
+    return Choice(inside[chosen], shown_at, frame_size(*upright, count, options), count / seconds, end_s, tuple(warnings))
+
+
+def _pictures(path: Path, video: VideoStream, options: MediaOptions, observer: Observer) -> _Pictures | None:
+    """Chooses moments, the frames on display then, and decodes those. None if there are none in the stretch."""
+    index = read_index(path, video.fps)
+    choice = choose(index, video, options)
+    if choice is None:
+        return None
+    count = len(choice.packets)
+    frames, lost = read_frames(path, index, choice.packets, choice.size, video.rotation_deg, lambda done: observer.advance(done, count))
+    if not len(frames):
+        return None
+    damaged = (f"{lost} of {count} pictures are damaged; the ones before them stand in",) if lost else ()
+    return _Pictures(frames, choice.times_s, choice.fps, choice.end_s, (*choice.warnings, *damaged))
 
 
 def _nothing_wanted(path: Path, facts: SourceFacts) -> MediaError:

@@ -48,7 +48,7 @@ def read_frames(
         slots.setdefault(int(index.pts[packet]), []).append(slot)
     frames = np.zeros((len(wanted), 3, *size), np.uint8)
     filled = np.zeros(len(wanted), bool)
-    shrink = _shrinker(size, rotation_deg)
+    shrink = shrinker(size, rotation_deg)
     economical = plan(index, wanted) if index.timed else None
     everything = np.full(len(index), Action.SHOW, np.int8)
     # The plan trusts time stamps and key frame flags. Where a wanted picture stays away, they lied: decode it all.
@@ -113,7 +113,7 @@ def _decode(container: InputContainer, index: PacketIndex, actions: NDArray[np.i
     yield from decode(None)
 
 
-def _shrinker(size: tuple[int, int], rotation_deg: int) -> Callable[[Any], NDArray[np.uint8]]:
+def shrinker(size: tuple[int, int], rotation_deg: int) -> Callable[[Any], NDArray[np.uint8]]:
     """Turns a decoded frame into (3, H, W) RGB at the model's size, upright.
 
     swscale's bicubic filter widens with the ratio, so it antialiases as torch's does, at a fifteenth of its cost. Full chroma is what

@@ -21,7 +21,8 @@ RUNTIME_MB = 500.0
 
 PATCHES_PER_PIECE = 16_384
 WINDOWS_PER_PIECE = 150
-"""How much the towers take in at once (`engine/encode.py`)."""
+ROWS_PER_PIECE = 4_096
+"""How much the towers, and an MLP of the decoder, take in at once (`engine/limits.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,11 @@ def guess(
     video_patches: int = PATCHES_PER_PIECE,
     audio_windows: int = WINDOWS_PER_PIECE,
     value_bytes: int = 2,
+    prompt_tokens: int = 0,
 ) -> MemoryGuess:
     """Memory of a prompt of which layer l sees `entering[l]` tokens (all equal without pruning; `Trace.kv_lengths` with it).
 
+    `prompt_tokens` is the unpruned prompt's length, where layer 0 sees less of it: the towers' output and the embeddings are as long.
     `video_patches` (14-pixel patches of a frame pair) and `audio_windows` (two seconds each) are those of the clip, 0 without;
     `value_bytes` is the size of an unquantised value: 2 in bfloat16. Raises `ValueError` for an unknown `quant` or another depth.
     """
@@ -69,7 +72,7 @@ def guess(
         tables_mb=decoder.table_parameters * value_bytes / MB,
         tower_weights_mb=geometry.tower_parameters * value_bytes / MB,
         kv_mb=sum(decoder.kv_bytes(tokens, value_bytes) for tokens in entering) / MB,
-        embeddings_mb=widest * decoder.hidden * value_bytes / MB,
+        embeddings_mb=2 * max(widest, prompt_tokens) * decoder.hidden * value_bytes / MB,
         towers_mb=max(
             _vision_bytes(min(video_patches, PATCHES_PER_PIECE), vision.hidden, vision.mlp, value_bytes),
             _audio_bytes(min(audio_windows, WINDOWS_PER_PIECE) * audio.window // 2, audio.hidden, audio.mlp, value_bytes),
@@ -96,10 +99,16 @@ def decoder_bytes(geometry: ThinkerGeometry, quant: str, value_bytes: int = 2) -
 
 
 def _prefill_bytes(geometry: ThinkerGeometry, quant: str, rows: int, value_bytes: int) -> float:
-    """A layer's MLP at its widest: residual and normed input, both gate branches and their product; one weight unpacked if quantised."""
+    """A layer at its widest, and one weight unpacked if quantised.
+
+    That is its attention (residual and normed input, the query with the products of its rotation, keys and values likewise), or its
+    MLP (residual and normed input and output; both gate branches and their product for one piece of the rows).
+    """
     decoder = geometry.decoder
     unpacked = 0 if quant == "none" else decoder.hidden * decoder.mlp * value_bytes
-    return rows * (2 * decoder.hidden + 3 * decoder.mlp) * value_bytes + unpacked
+    attention = rows * (2 * decoder.hidden + 4 * decoder.head_dim * (decoder.heads + decoder.kv_heads))
+    mlp = rows * 3 * decoder.hidden + min(rows, ROWS_PER_PIECE) * 3 * decoder.mlp
+    return max(attention, mlp) * value_bytes + unpacked
 
 
 def _vision_bytes(patches: int, hidden: int, mlp: int, value_bytes: int) -> float:

@@ -1,0 +1,89 @@
+"""Loading a saved quantised copy against quantising again.
+
+Knows: how to make a checkpoint of random weights where none is given, and the copy. Does not know: how either is loaded (`model/`).
+Both arms must give the same logits, to the bit: a copy that loads fast and differs would be no copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omnidrop_cli.bench.child import Tell, Work, in_child
+from omnidrop_cli.bench.device import device_name
+from omnidrop_cli.bench.sheet import Group, Sheet, alternate
+from omnidrop_cli.errors import UsageError
+from omnidrop_cli.observer import SILENT, Observer
+from omnidrop_cli.records import ModelChoice
+
+if TYPE_CHECKING:
+    from omnidrop_cli.model.thinker import Thinker
+
+PROBE_TOKENS = 16
+
+
+def bench_load(choice: ModelChoice, *, repeats: int = 3, folder: Path | None = None, observer: Observer = SILENT) -> Sheet:
+    """`choice` names a checkpoint, or random weights, which are written to one first. `folder` takes the files while they are needed.
+
+    Raises `UsageError` where `choice` quantises nothing, `ModelError`.
+    """
+    from omnidrop_cli.model.load import load
+    from omnidrop_cli.model.quantize import save_quantized
+    from omnidrop_cli.model.registry import resolve
+
+    quant = "nf4" if choice.quant == "auto" else choice.quant
+    if quant == "none":
+        raise UsageError("--quant none leaves nothing to measure", "give nf4 or int8")
+    with tempfile.TemporaryDirectory(dir=folder, prefix="omnidrop-bench-") as work:
+        original, copy = choice.name, Path(work) / "copy"
+        if resolve(choice).kind == "random":
+            observer.stage("write", choice.name)
+            original = str(Path(work) / "original")
+            save_quantized(load(replace(choice, quant="none", dtype="bfloat16"), observer), Path(original))
+        choice = replace(choice, name=original, quant=quant)
+        observer.stage("quantize", quant)
+        thinker = load(choice, observer)
+        device, loaded = device_name(thinker.device), thinker.loaded
+        save_quantized(thinker, copy)
+        del thinker
+        observer.stage("load")
+        arms = {"saved copy": replace(choice, name=str(copy)), "quantised again": choice}
+        runs = {name: partial(in_child, _loading, arm) for name, arm in arms.items()}
+        sizes = {"original_bytes": _size(resolve(choice).source), "copy_bytes": _size(str(copy))}
+        group = Group(
+            f"{loaded.num_layers} decoder layers, {quant}, {sizes['original_bytes'] / 1e9:.1f} GB", alternate(runs, repeats, observer)
+        )
+    return Sheet("load", device, repeats, [group], ("torch", "transformers", "bitsandbytes"), sizes)
+
+
+def _loading(choice: ModelChoice) -> Work:
+    import bitsandbytes  # noqa: F401  # imports are no part of loading, and the same for both arms
+    import transformers  # noqa: F401
+
+    from omnidrop_cli.model.load import load
+
+    def work() -> Tell:
+        return partial(_facts, load(choice))
+
+    return work
+
+
+def _facts(thinker: Thinker) -> dict[str, Any]:
+    import torch
+
+    with torch.inference_mode():
+        ids = torch.arange(PROBE_TOKENS, device=thinker.device)[None]
+        hidden = thinker.text_model(input_ids=ids, use_cache=False).last_hidden_state
+        logits = thinker.lm_head(hidden[0, -1]).float().cpu()
+    facts: dict[str, Any] = {"logits": hashlib.sha256(logits.numpy().tobytes()).hexdigest()[:16]}
+    if thinker.device.type == "cuda":
+        facts["gpu_peak_mb"] = torch.cuda.max_memory_allocated(thinker.device) / 1e6
+    return facts
+
+
+def _size(directory: str) -> int:
+    return sum(file.stat().st_size for file in Path(directory).rglob("*") if file.is_file())

@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prune": BASE,
     "engine": STEPS,
     "report": {"records"},
-    "nano": BASE | {"media", "prompt", "model"},
+    "nano": BASE | {"media", "prompt", "model", "prune"},
     "batch": STEPS | {"engine", "report"},
     "evaluate": STEPS | {"engine", "report", "nano"},
     "bench": STEPS | {"engine", "report"},

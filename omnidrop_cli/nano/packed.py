@@ -14,18 +14,25 @@ import torch
 from torch import Tensor
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import apply_rotary_pos_emb
 
+from omnidrop_cli.prune.straight_through import through_attention
+
 if TYPE_CHECKING:
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The part that all questions of a clip see, right-padded. `hidden` (b, s, d), `positions` (3, b, s), `valid`, `media` (b, s)."""
+    """The part that all questions of a clip see, right-padded. `hidden` (b, s, d), `positions` (3, b, s), `valid`, `media` (b, s).
+
+    `choice` (2, b, s), where given, is a selection in training: which tokens stay (1 or 0), and the scores that learn from it. Those that
+    go are there, but nobody looks at them (`prune/straight_through.py`).
+    """
 
     hidden: Tensor
     positions: Tensor
     valid: Tensor
     media: Tensor
+    choice: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,7 @@ def run(model: Qwen2_5OmniThinkerForConditionalGeneration, shared: Shared, block
     text = model.model.language_model
     score = torch.rand(shared.valid.shape, device=shared.valid.device)
     shared_angles = block_angles = masks = None
+    choices: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
     for number, layer in enumerate(text.layers):
         if keep is not None and bool((keep[number] < (keep[number - 1] if number else 1.0)).any()):
             shared, score = _drop(shared, score, keep[number])
@@ -52,10 +60,12 @@ def run(model: Qwen2_5OmniThinkerForConditionalGeneration, shared: Shared, block
         if shared_angles is None:
             shared_angles = text.rotary_emb(shared.hidden, shared.positions)
             masks = _masks(shared.valid, blocks.allowed, shared.hidden.dtype)
+            choices = _choices(shared.choice, blocks.hidden)
         if block_angles is None:
             block_angles = text.rotary_emb(blocks.hidden, blocks.positions)
         assert masks is not None
-        top, low = _layer(layer, shared.hidden, blocks.hidden, shared_angles, block_angles, masks, number == len(text.layers) - 1)
+        last = number == len(text.layers) - 1
+        top, low = _layer(layer, shared.hidden, blocks.hidden, shared_angles, block_angles, masks, choices, last)
         shared, blocks = replace(shared, hidden=top), replace(blocks, hidden=low)
     return text.norm(blocks.hidden)  # type: ignore[no-any-return]
 
@@ -67,6 +77,7 @@ def _layer(
     top_angles: tuple[Tensor, Tensor],
     low_angles: tuple[Tensor, Tensor],
     masks: tuple[Tensor, Tensor],
+    choices: tuple[Tensor, Tensor] | tuple[None, None],
     last: bool,
 ) -> tuple[Tensor, Tensor]:
     """One decoder layer over both parts. After the last layer nobody reads the shared part, so it is left as it is."""
@@ -74,11 +85,11 @@ def _layer(
     tq, tk, tv = _project(attention, layer.input_layernorm(top), top_angles)
     lq, lk, lv = _project(attention, layer.input_layernorm(low), low_angles)
     keys, values = torch.cat([tk, lk], 2), torch.cat([tv, lv], 2)
-    low = low + attention.o_proj(_attend(lq, keys, values, masks[1]))
+    low = low + attention.o_proj(_attend(lq, keys, values, masks[1], choices[1]))
     low = low + layer.mlp(layer.post_attention_layernorm(low))
     if last:
         return top, low
-    top = top + attention.o_proj(_attend(tq, tk, tv, masks[0]))
+    top = top + attention.o_proj(_attend(tq, tk, tv, masks[0], choices[0]))
     return top + layer.mlp(layer.post_attention_layernorm(top)), low
 
 
@@ -91,13 +102,16 @@ def _project(attention: Any, hidden: Tensor, angles: tuple[Tensor, Tensor]) -> t
     return query, key, value
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, choice: Tensor | None) -> Tensor:
     """(b, n, heads·d) of grouped-query attention, written out: on CPUs the fused kernel's bf16 backward takes ten times as long."""
     batch, heads, rows, width = query.shape
     groups = key.shape[1]
     folded = query.reshape(batch, groups, heads // groups * rows, width) * width**-0.5
     scores = (folded @ key.transpose(2, 3)).view(batch, groups, heads // groups, rows, -1) + mask
-    mixed = scores.softmax(-1).view(batch, groups, heads // groups * rows, -1) @ value
+    weights = scores.softmax(-1)
+    if choice is not None:
+        weights = through_attention(weights, choice[0], choice[1])
+    mixed = weights.view(batch, groups, heads // groups * rows, -1) @ value
     merged: Tensor = mixed.view(batch, heads, rows, width).transpose(1, 2).flatten(2)
     return merged
 
@@ -108,6 +122,15 @@ def _masks(valid: Tensor, allowed: Tensor, dtype: torch.dtype) -> tuple[Tensor, 
     causal = torch.ones(width, width, dtype=torch.bool, device=valid.device).tril()
     visible = torch.cat([valid[:, None, :].expand(-1, rows, -1), allowed], 2)
     return _additive(causal[None], dtype), _additive(visible, dtype)
+
+
+def _choices(choice: Tensor | None, low: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Whom to look at (2, b, 1, 1, 1, keys), of the shared part over itself and of the blocks over everything."""
+    if choice is None:
+        return None, None
+    choice = choice.to(low.dtype)
+    both = torch.cat([choice, choice.new_ones(2, *low.shape[:2])], 2)
+    return choice[:, :, None, None, None], both[:, :, None, None, None]
 
 
 def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
@@ -128,4 +151,5 @@ def _drop(shared: Shared, score: Tensor, share: Tensor) -> tuple[Shared, Tensor]
         shared.positions.gather(2, index[None].expand(3, -1, -1)),
         valid,
         shared.media.gather(1, index),
+        None if shared.choice is None else shared.choice.gather(2, index[None].expand(2, -1, -1)),
     ), score.gather(1, index)

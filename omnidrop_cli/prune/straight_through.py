@@ -1,0 +1,50 @@
+"""Training through a hard choice: the straight-through estimator (Bengio et al. 2013, arXiv 1308.3432) as OmniSIFT uses it, and nearer.
+
+Knows: how scores that decide which tokens stay get a gradient although staying is all or nothing. Does not know networks, budgets,
+losses or models: anything that ranks tokens can be trained with it. Two places to let the gradient in:
+
+- the embeddings (`gated`): the published one (arXiv 2602.04804; methods.md 3.3). Any model trains with it as it is, but a score only
+  learns what a slightly longer embedding would do, of tokens that stay, and layer norms hide most of that.
+- the attention (`through_attention`): a score learns what being looked at would do, of tokens that stay and of tokens that go. It needs
+  the attention weights.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LEAST = 1e-20
+"""Attention left to what stays, at least: a row that looks at nothing else must not divide by zero."""
+
+
+def straight_through(choice: Tensor, slope: Tensor) -> Tensor:
+    """`choice` exactly, with the gradient of `slope`; both of one shape.
+
+    The difference added is zero to the bit, where the published form, `(choice - slope).detach() + slope`, is `choice` up to rounding.
+    """
+    return choice.detach() + (slope - slope.detach())
+
+
+def gates(scores: Tensor, kept: Tensor) -> Tensor:
+    """(m,) factors of tokens with `scores` (m,): 1 at indices `kept` (k,), else 0; their gradient is passed to the scores."""
+    return straight_through(torch.zeros_like(scores).index_fill(0, kept, 1.0), scores)
+
+
+def gated(features: Tensor, scores: Tensor, kept: Tensor) -> Tensor:
+    """(k, d) the kept rows of `features` (m, d), unchanged, with a gradient for the `scores` (m,) that kept them.
+
+    The published use. Rows that were not kept are gone, so their scores learn nothing from this step.
+    """
+    return features[kept] * gates(scores, kept)[kept, None].to(features.dtype)
+
+
+def through_attention(weights: Tensor, stays: Tensor, scores: Tensor) -> Tensor:
+    """Attention `weights` (..., rows, keys), softmax over all keys, as if only keys with `stays` 1 were there, others having 0.
+
+    `stays` and `scores`, in (0, 1], broadcast against the weights. Backwards every key counts by its score: the slope of the choice
+    itself has no bound where a row looks at little of what stays. Forwards this is the softmax over what stays.
+    """
+    hard = weights * stays
+    soft = weights * scores
+    return straight_through(hard / hard.sum(-1, keepdim=True).clamp_min(LEAST), soft / soft.sum(-1, keepdim=True).clamp_min(LEAST))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from omnidrop_cli.bench.decode import DecodeResult, measure_decoding
 from omnidrop_cli.bench.floor import Floor, measure_floor
 from omnidrop_cli.bench.prefill import ArmResult, measure_arms
 from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
@@ -31,7 +32,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """Everything one bench measured. `towers` is empty where they were not asked for."""
+    """Everything one bench measured. `towers` and `decoding` are empty where they were not asked for."""
 
     date: str
     device: str
@@ -43,6 +44,7 @@ class BenchResult:
     floor: Floor
     arms: list[ArmResult]
     towers: list[TowerResult]
+    decoding: list[DecodeResult]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with the ratios a reader wants."""
@@ -53,23 +55,37 @@ class BenchResult:
 
 
 def bench_synthetic(
-    session: Session, seconds: float, choices: list[MethodChoice], *, repeats: int, tower_s: float = 0.0, observer: Observer = SILENT
+    session: Session,
+    seconds: float,
+    choices: list[MethodChoice],
+    *,
+    repeats: int,
+    tower_s: float = 0.0,
+    decode: int = 0,
+    observer: Observer = SILENT,
 ) -> BenchResult:
-    """`seconds` of video with sound in the papers' layout, and, where `tower_s` is positive, both towers on that much noise."""
+    """`seconds` of video with sound in the papers' layout. Where `tower_s` is positive, both towers on that much noise; where `decode`
+    is, so many answer tokens on every road."""
     thinker = session.thinker
     prompt = papers_prompt(thinker, seconds)
-    return _bench(
-        session, f"{seconds:g} s in the papers' layout", prompt, noise_features(thinker, prompt), choices, repeats, tower_s, observer
-    )
+    prompt_of = f"{seconds:g} s in the papers' layout"
+    return _bench(session, prompt_of, prompt, noise_features(thinker, prompt), choices, repeats, tower_s, decode, observer)
 
 
 def bench_clip(
-    session: Session, job: Job, choices: list[MethodChoice], *, repeats: int, tower_s: float = 0.0, observer: Observer = SILENT
+    session: Session,
+    job: Job,
+    choices: list[MethodChoice],
+    *,
+    repeats: int,
+    tower_s: float = 0.0,
+    decode: int = 0,
+    observer: Observer = SILENT,
 ) -> BenchResult:
     """A real clip and question through the real towers."""
     needs = frozenset().union(*(create(choice).needs for choice in choices))
     read = session.read(job, observer, needs=needs)
-    return _bench(session, job.media, read.prompt, read.features, choices, repeats, tower_s, observer)
+    return _bench(session, job.media, read.prompt, read.features, choices, repeats, tower_s, decode, observer)
 
 
 def _bench(
@@ -80,6 +96,7 @@ def _bench(
     choices: list[MethodChoice],
     repeats: int,
     tower_s: float,
+    decode: int,
     observer: Observer,
 ) -> BenchResult:
     thinker = session.thinker
@@ -87,6 +104,10 @@ def _bench(
     floor = measure_floor(thinker.device, thinker.dtype, hidden=thinker.geometry.hidden, wide=thinker.geometry.mlp)
     observer.stage("prefill", f"{len(prompt)} tokens")
     arms = measure_arms(thinker, prompt, features, choices, floor, repeats=repeats, observer=observer)
+    decoding = []
+    if decode > 0:
+        observer.stage("generate")
+        decoding = measure_decoding(thinker, prompt, features, choices, tokens=decode, repeats=repeats, observer=observer)
     observer.stage("towers")
     towers = measure_towers(thinker, tower_s, repeats) if tower_s > 0 else []
     return BenchResult(
@@ -100,6 +121,7 @@ def _bench(
         floor=floor,
         arms=arms,
         towers=towers,
+        decoding=decoding,
     )
 
 

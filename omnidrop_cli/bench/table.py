@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def render(result: BenchResult) -> RenderableType:
-    """The arms, the towers if measured, and what the device can do at best ("floor": the prefill over its products' own time)."""
+    """The arms, towers and decoding if measured, and what the device can do at best ("floor": the prefill over its products' own time)."""
     facts = Text(
         f"{result.prompt_of}: {result.prompt.total} tokens ({result.prompt.video} video, {result.prompt.audio} audio)\n"
         f"{result.model.name}, {result.model.quant}, {result.model.dtype}, {result.model.num_layers} layers, {result.device}\n"
@@ -28,6 +28,8 @@ def render(result: BenchResult) -> RenderableType:
     parts: list[RenderableType] = [facts, _arms(result)]
     if result.towers:
         parts.append(_towers(result))
+    if result.decoding:
+        parts.append(_decoding(result))
     return Group(*parts)
 
 
@@ -60,3 +62,24 @@ def _towers(result: BenchResult) -> Table:
         speedup = f"{tower.speedup:.2f}x"
         table.add_row(tower.tower, seconds(tower.seconds), seconds(tower.stock_s), speedup, seconds(tower.products_s), over)
     return table
+
+
+def _decoding(result: BenchResult) -> Table:
+    tokens = result.decoding[0].tokens
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in ("decoding", "kept", "road", "token", "faster", f"{tokens} tokens", "faster", ""):
+        table.add_column(name, justify="left" if name in ("decoding", "road", "") else "right", no_wrap=bool(name))
+    for road in result.decoding:
+        table.add_row(
+            road.method,
+            "" if road.keep is None else share(road.keep),
+            road.road,
+            *_figures(road.token_s, road.token_speedup),
+            *_figures(road.answer_s, road.answer_speedup),
+            Text(road.note or ""),
+        )
+    return table
+
+
+def _figures(measured_s: float | None, speedup: float | None) -> tuple[str, str]:
+    return "" if measured_s is None else seconds(measured_s), "" if speedup is None else f"{speedup:.2f}x"

@@ -17,6 +17,7 @@ DEFAULT_ARMS = "none,omnidrop@0.3,omnidrop@0.2,omnidrop@0.1"
 EXAMPLES = (
     "omnidrop bench --model random:7b --quant nf4",
     "omnidrop bench --model random:7b@4layers --seconds 20 --towers 4 -o bench.json",
+    "omnidrop bench --model random:7b --quant nf4 --decode 128",
     "omnidrop bench talk.mp4 --model nano -m none,omnidrop@0.3,random@0.3",
 )
 QUESTION = "What is said, and what is shown?"
@@ -40,6 +41,9 @@ def bench(
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, max=100, help="Measurements per arm, alternated; the median counts.")] = 3,
     towers: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Also measure both encoders on so much noise; 0 does not.")] = 0,
+    decode: Annotated[
+        int, typer.Option(min=0, metavar="TOKENS", help="Also decode so many on every road: stock generate, eager, graph; 0 does not.")
+    ] = 0,
     as_json: JsonFlag = False,
     output: OutputFlag = None,
 ) -> None:
@@ -64,9 +68,9 @@ def bench(
         screen.stage("load", model.model)
         session = Session.load(model.record(), screen)
         if job is None:
-            result = bench_synthetic(session, seconds, choices, repeats=repeats, tower_s=towers, observer=screen)
+            result = bench_synthetic(session, seconds, choices, repeats=repeats, tower_s=towers, decode=decode, observer=screen)
         else:
-            result = bench_clip(session, job, choices, repeats=repeats, tower_s=towers, observer=screen)
+            result = bench_clip(session, job, choices, repeats=repeats, tower_s=towers, decode=decode, observer=screen)
     if as_json or output is not None:
         emit(dump(result.to_dict()), output)
     if not as_json:

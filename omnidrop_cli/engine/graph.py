@@ -10,8 +10,8 @@ about three eager steps; short answers end before it.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,14 +52,14 @@ class Graphs:
 
     capture: Capture | None = None
     refusal: str | None = None
-    told: bool = False
+    told: str | None = None
 
     @classmethod
     def of(cls, thinker: Thinker, wanted: bool = True) -> Graphs:
         """Graphs on CUDA, unless not `wanted`."""
         if not wanted or thinker.device.type != "cuda":
             return cls()
-        return cls(partial(capture_on_cuda, thinker.device), _unable(thinker))
+        return cls(CudaCapture(thinker.device), _unable(thinker))
 
 
 def _unable(thinker: Thinker) -> str | None:
@@ -71,21 +71,36 @@ def _unable(thinker: Thinker) -> str | None:
     return None
 
 
-def capture_on_cuda(device: torch.device, step: Callable[[], None]) -> Callable[[], None]:
-    """`Capture` by `torch.cuda.CUDAGraph`. Raises `RuntimeError` for a step that waits for the host or allocates by its own means."""
-    current = torch.cuda.current_stream(device)
-    # Puts device and stream back where a capture breaks off, which torch's own block then does not.
-    with torch.cuda.device(device), torch.cuda.stream(current):
-        side = torch.cuda.Stream()
-        side.wait_stream(current)
-        with torch.cuda.stream(side):  # libraries make their workspaces on first use of a stream, which a capture forbids
-            step()
-        current.wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        # Only this thread's mistakes count: another may be decoding the next clip.
-        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
-            step()
-    return graph.replay
+class CudaCapture:
+    """`Capture` by `torch.cuda.CUDAGraph`.
+
+    One side stream for all captures: libraries keep a workspace of tens of megabytes for every stream they have seen. Nothing is handed
+    back to the driver before a capture, as `torch.cuda.graph` does, since the next prefill would ask for it all again.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream: torch.cuda.Stream | None = None
+
+    def __call__(self, step: Callable[[], None]) -> Callable[[], None]:
+        """Raises `RuntimeError` for a step that waits for the host, or for one that finds too little memory."""
+        with torch.cuda.device(self._device):
+            side = self._stream = self._stream or torch.cuda.Stream()
+            graph = torch.cuda.CUDAGraph()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                step()  # libraries make their workspaces on first use of a stream, which a capture forbids
+                torch.cuda.synchronize()
+                graph.capture_begin(capture_error_mode="thread_local")  # another thread may be busy with the next clip
+                try:
+                    step()
+                except BaseException:
+                    with suppress(RuntimeError):  # it fails for the reason that is on its way already
+                        graph.capture_end()
+                    raise
+                graph.capture_end()
+            torch.cuda.current_stream().wait_stream(side)
+        return graph.replay
 
 
 @torch.inference_mode()
@@ -142,8 +157,8 @@ def _captured(
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             if not out_of_memory(error):
                 graphs.refusal = reason
-    if not graphs.told:
-        graphs.told = True
+    if reason != graphs.told:
+        graphs.told = reason
         tell(f"decoding goes on without a CUDA graph, slower but the same: {reason}")
     return None
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
 import torch
+from rich.console import Console
 
+from omnidrop_cli.bench import decode as bench_decode
+from omnidrop_cli.bench.decode import FEWEST
 from omnidrop_cli.bench.replay import Replay
 from omnidrop_cli.bench.run import bench_synthetic
 from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
+from omnidrop_cli.bench.table import render
 from omnidrop_cli.engine.encode import embed
 from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.engine.session import Session
@@ -52,3 +57,36 @@ def test_a_bench_is_json_with_an_unpruned_arm(session: Session) -> None:
     assert pruned["retention_after"] == pytest.approx(0.3, abs=1e-3)
     assert {tower["tower"] for tower in body["towers"]} == {"video", "audio"}
     assert all(tower["products_s"] > 0 for tower in body["towers"])
+
+
+def test_decoding_is_measured_on_every_road(session: Session) -> None:
+    result = bench_synthetic(session, 2, [MethodChoice("none"), MethodChoice("omnidrop", 0.3)], repeats=1, decode=1)
+    roads = json.loads(json.dumps(result.to_dict()))["decoding"]
+    assert [(road["method"], road["road"]) for road in roads] == [
+        ("none", "stock"),
+        *((method, road) for method in ("none", "omnidrop") for road in ("eager", "static")),
+    ]
+    assert roads[0]["token_speedup"] == 1
+    for road in roads:
+        assert road["note"] is None
+        assert road["tokens"] == FEWEST
+        assert 0 < road["token_s"] < road["answer_s"]
+        assert road["token_s"] * road["token_speedup"] == pytest.approx(roads[0]["token_s"])
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(render(result))
+    assert "static" in console.export_text()
+
+
+def test_a_road_that_fails_says_why(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(bench_decode, "_stock", full)
+    thinker = session.thinker
+    prompt = papers_prompt(thinker, 2)
+    stock, eager, _ = bench_decode.measure_decoding(
+        thinker, prompt, noise_features(thinker, prompt), [MethodChoice("none")], tokens=1, repeats=1
+    )
+    assert (stock.note, stock.token_s) == ("out of memory", None)
+    assert eager.token_s
+    assert eager.token_speedup is None

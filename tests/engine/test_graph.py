@@ -8,6 +8,7 @@ to it. Kernels, streams and the allocator are what it cannot stand for: those te
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -84,6 +85,14 @@ def test_answers_and_cache_are_those_without_a_graph(shape: tuple[int, int, int,
     if capture.captures:
         assert capture.replays == most - 3
     assert_same(graphed.cache, plain.cache)
+
+
+def test_a_quantised_decoder() -> None:
+    """bitsandbytes' own operations are on the tape too."""
+    thinker = without_end(tiny_thinker(3, 4, 2, 16, quant="nf4", dtype=torch.bfloat16))
+    plain, graphed, capture = prefilled(thinker), prefilled(thinker), Counting()
+    assert answer(thinker, graphed, capture)[0] == answer(thinker, plain)[0]
+    assert capture.replays == 27
 
 
 @pytest.mark.parametrize("options", [{"temperature": 2.0, "seed": 4}, {"repetition_penalty": 1.3}, {"temperature": 1.5, "top_p": 0.5}])
@@ -281,6 +290,61 @@ def test_a_step_that_waits_for_the_host_cannot_be_taped(wait: Callable[[torch.Te
     value = torch.ones(3)
     with pytest.raises(RuntimeError, match="capturing"):
         capture_on_tape(lambda: setattr(value, "seen", wait(value)))
+
+
+class FakeCuda:
+    """Stands for `torch.cuda`, which is not there: notes the order of calls. What a driver does with them, only a GPU can show."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        for name in ("device", "stream"):
+            monkeypatch.setattr(torch.cuda, name, lambda *_: nullcontext())
+        monkeypatch.setattr(torch.cuda, "Stream", lambda: self.note("new stream") or self)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: self)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
+
+    def note(self, call: str) -> None:
+        self.calls.append(call)
+
+    def wait_stream(self, _: object) -> None:
+        self.note("wait")
+
+    def capture_begin(self, capture_error_mode: str) -> None:
+        self.note(f"begin {capture_error_mode}")
+
+    def capture_end(self) -> None:
+        self.note("end")
+        if "broken" in self.calls:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    def replay(self) -> None:
+        self.note("replay")
+
+
+def test_calls_of_a_capture_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda(monkeypatch)
+    capture = graph.CudaCapture(torch.device("cuda", 1))
+    replay = capture(lambda: cuda.note("step"))
+    replay()
+    expected = ["wait", "step", "begin thread_local", "step", "end", "wait", "replay"]
+    assert cuda.calls == ["new stream", *expected]
+    cuda.calls.clear()
+    capture(lambda: cuda.note("step"))()
+    assert cuda.calls == expected, "one stream serves all captures"
+
+
+def test_a_capture_that_breaks_off_is_ended_and_tells_its_own_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda(monkeypatch)
+
+    def step() -> None:
+        if "begin thread_local" in cuda.calls:
+            cuda.note("broken")
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    with pytest.raises(RuntimeError, match="not permitted"):
+        graph.CudaCapture(torch.device("cuda"))(step)
+    assert cuda.calls[-1] == "end"
 
 
 @pytest.mark.gpu

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from omnidrop_cli.evaluate.rows import Journal
     from omnidrop_cli.evaluate.runner import Run
     from omnidrop_cli.evaluate.summary import Summary
+    from omnidrop_cli.records import ModelChoice
 
 DEFAULT_METHODS = "none,omnidrop@0.3"
 
@@ -57,6 +58,9 @@ def evaluate(
     text_first: Annotated[bool, typer.Option("--text-first", help="Words before the clip: no query can guide the pruning then.")] = False,
     paper: Annotated[str | None, typer.Option(metavar="TABLE", help="Print what reproduces a published table: omnidrop-table2.")] = None,
     methods: Methods = None,
+    devices: Annotated[
+        str | None, typer.Option("--devices", metavar="LIST", help="A model on each: 0,1 or all (GPUs), or cpu,cpu.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random methods.", rich_help_panel=PRUNING)] = 0,
     protocol_fps: Annotated[
         float | None, typer.Option("--fps", min=0.01, max=120, help="Frames per second.", rich_help_panel=MEDIA)
@@ -107,12 +111,13 @@ def evaluate(
         text_first=text_first,
     )
     check(run)
+    places = _devices(devices, choice)
     if fetch:
         with Screen(console) as screen:
             data = download(benchmark, screen)
     questions = benchmarks.questions(benchmark, data, limit)
     with Journal(output or Path(f"{benchmark.name}.jsonl")) as journal:
-        _work(run, questions, journal, console)
+        _work(run, questions, journal, console, places)
         summary = _summary(run, questions, journal)
     _print(summary, as_json)
     if any(arm.errors for arm in summary.arms):
@@ -120,22 +125,40 @@ def evaluate(
     return None
 
 
-def _work(run: Run, questions: Sequence[Question], journal: Journal, flags: ConsoleFlags) -> None:
+def _devices(text: str | None, choice: ModelChoice) -> list[str]:
+    """Where workers run; none: in this process."""
+    if text is None:
+        return []
+    from omnidrop_cli.batch.processes import devices
+
+    if choice.device != "auto":
+        raise UsageError("--device and --devices both say where the model runs", "give one of them")
+    return devices(text)
+
+
+def _work(run: Run, questions: Sequence[Question], journal: Journal, flags: ConsoleFlags, devices: Sequence[str]) -> None:
     """Load the model and answer what is pending; without anything pending, do neither."""
+    from omnidrop_cli.evaluate import workers
     from omnidrop_cli.evaluate.runner import execute, pending
+    from omnidrop_cli.model.registry import resolve
 
     work = pending(run, questions, journal)
     if not work:
         return
-    from omnidrop_cli.engine.session import Session
+    session: Session | None = None
+    if not devices:
+        from omnidrop_cli.engine.session import Session
 
-    with Screen(flags) as screen:
-        session = Session.load(run.model, screen)
+        with Screen(flags) as screen:
+            session = Session.load(run.model, screen)
     with _Progress(sum(len(arms) for _, arms in work), flags) as progress:
-        if session.loaded.notice:
-            progress.say(session.loaded.notice)
+        if notice := resolve(run.model).notice:
+            progress.say(notice)
         try:
-            execute(run, work, session, journal, progress)
+            if session is None:
+                workers.execute(run, work, devices, journal, progress)
+            else:
+                execute(run, work, session, journal, progress)
         except KeyboardInterrupt:
             progress.say(f"the same command goes on from {journal.path}")
             raise

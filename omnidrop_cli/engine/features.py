@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from omnidrop_cli.media.fetch import default_cache_dir
 
@@ -102,10 +102,7 @@ class FeatureStore:
         if known is None or known[0] is not tower:
             config = {name: value for name, value in tower.config.to_dict().items() if not name.startswith("_")}
             digest = hashlib.sha256(f"{FORMAT} {sorted(config.items(), key=lambda item: item[0])}".encode())
-            named = sorted(tower.named_parameters())
-            digest.update(str([(name, tuple(p.shape), p.dtype) for name, p in named]).encode())
-            sample = [p.flatten()[:: max(1, p.numel() // _SAMPLES)].float() for _, p in named]
-            digest.update(torch.cat(sample).cpu().numpy().tobytes())
+            digest.update(fingerprint(tower))
             known = self._prints[id(tower)] = (tower, digest.digest())
         return known[1]
 
@@ -155,6 +152,15 @@ class FeatureStore:
             needed += size
             if needed > self._disk_bytes:
                 path.unlink(missing_ok=True)
+
+
+def fingerprint(module: nn.Module) -> bytes:
+    """32 bytes that change with the weights: from the names, shapes and types of all parameters and some numbers of each."""
+    named = sorted(module.named_parameters(), key=lambda item: item[0])
+    sample = [p.detach().flatten()[:: max(1, p.numel() // _SAMPLES)].float() for _, p in named]
+    digest = hashlib.sha256(str([(name, tuple(p.shape), p.dtype) for name, p in named]).encode())
+    digest.update(torch.cat(sample).cpu().numpy().tobytes())
+    return digest.digest()
 
 
 def default_folder() -> Path:

@@ -35,6 +35,11 @@ def read(root: Path) -> list[Question]:
     ]
 
 
+def prompt(question: Question) -> str:
+    """The question as it stands: the model was trained on these wordings."""
+    return question.text
+
+
 def prepare(question: Question) -> str:
     """Make the question's clip unless it is there; its path. Raises `OmnidropError` with what to install."""
     from omnidrop_cli.nano import bench
@@ -60,7 +65,7 @@ BENCHMARK = Benchmark(
     name="nano",
     title="nano: a made-up world for the built-in model",
     read=read,
-    prompt=lambda question: question.text,
+    prompt=prompt,
     max_new_tokens=32,
     source="fixed questions about synthetic clips, unseen voices; says nothing about other models or the real world",
     model="nano",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -23,9 +23,14 @@ from omnidrop_cli.records import GenerationOptions, Job, MediaOptions, MethodCho
 if TYPE_CHECKING:
     from omnidrop_cli.engine.session import Read, Session
     from omnidrop_cli.evaluate.rows import Journal
-    from omnidrop_cli.records import LoadedModel, Report
+    from omnidrop_cli.records import Report
 
 Progress = Callable[[Row], None]
+
+Work = tuple[Question, tuple[Arm, ...]]
+"""A question and the arms that have no answer to it yet."""
+
+_TOLD = ("quant", "dtype", "device", "weights")
 
 NO_PRUNING = MethodChoice(name="none")
 """What a clip is read under: a method that cannot work with a prompt must not take the other arms with it."""
@@ -56,7 +61,7 @@ class Run:
 
     def key(self, question: Question, arm: Arm) -> str:
         """Names a row: equal for runs that would give the same one. The directory of the data does not count, nor the arm's spelling."""
-        job = asdict(replace(self.job(question, arm), media="", model=replace(self.model, offline=False, graph=True)))
+        job = asdict(replace(self.job(question, arm), media="", model=replace(self.model, offline=False, graph=True, device="auto")))
         facts = [self.benchmark.name, question.id, self.text_first, job]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -67,7 +72,7 @@ def check(run: Run) -> None:
         create(arm.choice)
 
 
-def pending(run: Run, questions: Sequence[Question], journal: Journal) -> list[tuple[Question, tuple[Arm, ...]]]:
+def pending(run: Run, questions: Sequence[Question], journal: Journal) -> list[Work]:
     """Questions with the arms that have no answer yet, the questions of one clip together."""
     order = {media: at for at, media in reversed(list(enumerate(question.media for question in questions)))}
     work = []
@@ -82,30 +87,54 @@ def pending(run: Run, questions: Sequence[Question], journal: Journal) -> list[t
 
 def execute(
     run: Run,
-    work: Sequence[tuple[Question, tuple[Arm, ...]]],
+    work: Sequence[Work],
     session: Session,
     journal: Journal,
     progress: Progress = lambda row: None,
     observer: Observer = SILENT,
 ) -> None:
     """Answer what is pending and append the rows. Raises `UsageError` if the file holds rows of another model."""
-    model = _model_facts(session.loaded)
+    model = model_facts(session)
+    check_model(journal, model)
+    for group in by_clip(work):
+        for rows in clip_rows(run, group, session, model, observer):
+            keep(rows, journal, progress)
+
+
+def keep(rows: Sequence[Row], journal: Journal, progress: Progress) -> None:
+    """Write the rows of one question, then tell of them."""
+    journal.append(*rows)
+    for row in rows:
+        progress(row)
+
+
+def by_clip(work: Sequence[Work]) -> list[list[Work]]:
+    """The work of each clip together, in order."""
+    return [list(group) for _, group in groupby(work, key=lambda item: item[0].media)]
+
+
+def check_model(journal: Journal, model: Mapping[str, Any]) -> None:
+    """Raise `UsageError` if the file holds rows of another model."""
     for row in journal.rows.values():
         if row.error is None and row.model != model:
-            raise UsageError(
-                f"{journal.path} holds rows of {row.model.get('name')} ({row.model.get('quant')}, {row.model.get('dtype')}), "
-                f"this run has {model['name']} ({model['quant']}, {model['dtype']})",
-                "choose another file with -o",
-            )
-    for _, group in groupby(work, key=lambda item: item[0].media):
-        for row in _clip_rows(run, list(group), session, observer):
-            filled = replace(row, model=model)
-            journal.append(filled)
-            progress(filled)
+            theirs, ours = (f"{facts.get('name')} ({', '.join(str(facts.get(name)) for name in _TOLD)})" for facts in (row.model, model))
+            raise UsageError(f"{journal.path} holds rows of {theirs}, this run has {ours}", "choose another file with -o")
 
 
-def _clip_rows(run: Run, group: Sequence[tuple[Question, tuple[Arm, ...]]], session: Session, observer: Observer) -> Iterator[Row]:
-    """All rows of one clip."""
+def model_facts(session: Session) -> dict[str, Any]:
+    """What a row says of the model that answered: nothing in it may differ between the rows of one file."""
+    from omnidrop_cli.engine.features import fingerprint
+
+    loaded = session.loaded
+    names = ("name", "source", "quant", "dtype", "attention", "revision")
+    weights = fingerprint(session.thinker.model).hex()[:12]
+    return {**{name: getattr(loaded, name) for name in names}, "device": loaded.device.partition(":")[0], "weights": weights}
+
+
+def clip_rows(
+    run: Run, group: Sequence[Work], session: Session, model: Mapping[str, Any], observer: Observer = SILENT
+) -> Iterator[tuple[Row, ...]]:
+    """The rows of one clip, question by question. `model` is `model_facts(session)`."""
     needs = frozenset[str]().union(*(create(arm.choice).needs for _, arms in group for arm in arms))
     # A clip that cannot be made ends the run: it fails for want of a program, not for what it shows.
     media = run.benchmark.prepare(group[0][0]) if run.benchmark.prepare else group[0][0].media
@@ -125,15 +154,18 @@ def _clip_rows(run: Run, group: Sequence[tuple[Question, tuple[Arm, ...]]], sess
             )
         except OmnidropError as error:
             broken = error if isinstance(error, MediaError) else None
-            yield from (_failed(run, question, arm, error) for arm in arms)
-            continue
-        for arm in arms:
-            try:
-                report = session.answer(session.with_method(read, arm.choice), observer)
-            except OmnidropError as error:
-                yield _failed(run, question, arm, error)
-            else:
-                yield _answered(run, question, arm, report)
+            rows = [_failed(run, question, arm, error) for arm in arms]
+        else:
+            rows = [_row_of(run, question, arm, read, session, observer) for arm in arms]
+        yield tuple(replace(row, model=model) for row in rows)
+
+
+def _row_of(run: Run, question: Question, arm: Arm, read: Read, session: Session, observer: Observer) -> Row:
+    try:
+        report = session.answer(session.with_method(read, arm.choice), observer)
+    except OmnidropError as error:
+        return _failed(run, question, arm, error)
+    return _answered(run, question, arm, report)
 
 
 def _answered(run: Run, question: Question, arm: Arm, report: Report) -> Row:
@@ -170,8 +202,3 @@ def _row(run: Run, question: Question, arm: Arm) -> Row:
         labels=dict(question.labels),
         gold=question.answer,
     )
-
-
-def _model_facts(loaded: LoadedModel) -> dict[str, Any]:
-    names = ("name", "source", "quant", "device", "dtype", "attention", "revision")
-    return {name: getattr(loaded, name) for name in names}

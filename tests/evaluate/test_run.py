@@ -164,7 +164,7 @@ def test_a_torn_line_is_cut_and_done_again(tmp_path: Path, clips: Clips, session
 
 
 def test_two_runs_on_one_file_refuse_each_other(tmp_path: Path) -> None:
-    with Journal(tmp_path / "rows.jsonl"), pytest.raises(UsageError, match="another run"), Journal(tmp_path / "rows.jsonl"):
+    with Journal(tmp_path / "rows.jsonl"), pytest.raises(UsageError, match="another process"), Journal(tmp_path / "rows.jsonl"):
         pass
     with Journal(tmp_path / "rows.jsonl"):
         pass

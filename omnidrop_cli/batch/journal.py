@@ -1,7 +1,6 @@
-"""The file of answers: JSON lines, appended one by one, whole after any crash.
+"""The file of answers: which question and clip every row stands for, and which keys are done.
 
-Knows: how a row reaches the disk (one write, then fsync), how a torn last line is mended, which keys are done, and that one process
-writes at a time. Does not know: what a row says beyond its "batch" part.
+Knows: a row's "batch" part. Does not know: how rows reach the disk (`omnidrop_cli/journal.py`), what else a row says.
 
 A row is {"schema": 1, "batch": {"key", "id", "path", "size", "mtime_ns", "content"}, ...}; with an "error" in it, it failed.
 Where a key has several rows, the last one counts.
@@ -10,22 +9,18 @@ Where a key has several rows, the last one counts.
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from omnidrop_cli import journal
 from omnidrop_cli.errors import OmnidropError, UsageError
-from omnidrop_cli.report.plain import escape_json
 
 Row = dict[str, Any]
 
 HEAD = b'{"schema": '
-"""How every row begins: what tells a row cut short from a file that is not ours."""
+"""How every row begins."""
 
 
 _FIELDS = {"key", "id", "path", "size", "mtime_ns", "content"}
@@ -46,74 +41,33 @@ class Known:
         self.contents[batch["path"], batch["size"], batch["mtime_ns"]] = batch["content"]
 
 
-class Journal:
-    """An answers file open for appending, locked against other processes until closed."""
+class Journal(journal.JsonLines):
+    """An answers file open for appending. Raises as `JsonLines` does, `UsageError` for a file that is not ours."""
+
+    head = HEAD
 
     def __init__(self, path: str | Path) -> None:
-        """Opens or creates `path` and mends a torn last line.
-
-        Raises `UsageError` where the file is not one of ours, is damaged, or another process writes to it; `OmnidropError` where the
-        disk refuses.
-        """
-        self.path = Path(path)
         self.known = Known()
-        self._fd = _open(self.path)
-        try:
-            _lock(self._fd, self.path)
-            self._end = self._mend()
-        except BaseException:
-            os.close(self._fd)
-            raise
+        super().__init__(path)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Writes a row and waits until it is on the disk. Raises `OmnidropError`; the file then ends with the row before."""
-        line = encode(row)
-        try:
-            written = os.write(self._fd, line)
-            if written != len(line):
-                raise OSError(28, "No space left on device")  # a short write has no errno of its own
-            os.fsync(self._fd)
-        except OSError as error:
-            os.ftruncate(self._fd, self._end)
-            raise OmnidropError(f"{self.path} cannot be written: {error.strerror}", "make room, then run the same command again") from error
-        self._end += len(line)
+        """Writes a row and waits until it is on the disk."""
+        self.write(row)
         self.known.note(row)
 
-    def close(self) -> None:
-        os.close(self._fd)
+    def take(self, line: bytes) -> bool:
+        row = decode(line)
+        if row is not None:
+            self.known.note(row)
+        return row is not None
 
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def _mend(self) -> int:
-        """Read every row, cut off a torn last one; the file's length afterwards."""
-        end = 0
-        with open(self.path, "rb") as handle:
-            for number, line in enumerate(handle, 1):
-                row = decode(line)
-                if row is not None:
-                    self.known.note(row)
-                    end += len(line)
-                    if not line.endswith(b"\n"):  # whole but for its end; reading on would find what is written here
-                        os.write(self._fd, b"\n")
-                        return end + 1
-                elif not line.endswith(b"\n") and _is_torn(line):
-                    os.ftruncate(self._fd, end)
-                    os.fsync(self._fd)
-                else:
-                    raise _foreign(self.path, number)
-        return end
+    def foreign(self, number: int) -> OmnidropError:
+        return _foreign(self.path, number)
 
 
 def encode(row: Mapping[str, Any]) -> bytes:
-    """A row as one line, harmless on a terminal, and UTF-8 whatever bytes a file name holds."""
-    line = escape_json(json.dumps(row, ensure_ascii=False, allow_nan=False)).encode()
-    if not line.startswith(HEAD):
-        raise ValueError("a row begins with its schema")
-    return line + b"\n"
+    """A row as the line that holds it."""
+    return journal.encode(row, HEAD)
 
 
 def decode(line: bytes) -> Row | None:
@@ -138,7 +92,7 @@ def read(path: str | Path) -> Iterator[Row]:
                 row = decode(line)
                 if row is not None:
                     last[row["batch"]["key"]] = at
-                elif line.endswith(b"\n") or not _is_torn(line):
+                elif line.endswith(b"\n") or not journal.is_torn(line, HEAD):
                     raise _foreign(Path(path), number)
                 at += len(line)
             for at in last.values():
@@ -170,49 +124,7 @@ def set_aside(path: str | Path) -> Path | None:
     return target
 
 
-def _is_torn(line: bytes) -> bool:
-    """What a crash leaves of a last row: its beginning, or zeros where the length reached the disk before the text."""
-    return line[: len(HEAD)] == HEAD[: len(line)] or not line.strip(b"\0")
-
-
 def _foreign(path: Path, number: int) -> UsageError:
     if number == 1:
         return UsageError(f"{path} exists and holds no answers of `omnidrop batch`", "choose another name for the output")
     return UsageError(f"{path}, line {number}: not a row of `omnidrop batch`", "the file was changed elsewhere; take that line out")
-
-
-def _open(path: Path) -> int:
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder", f"name a file for the answers, such as {path / 'answers.jsonl'}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise OmnidropError(f"{path} cannot be opened for writing: {error.strerror}", "choose another place for the output") from error
-    return descriptor
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new file survives a power cut only once its folder is on the disk. Some file systems cannot; they keep their own promises."""
-    if sys.platform != "win32":
-        descriptor = os.open(folder, os.O_RDONLY)
-        with suppress(OSError):
-            os.fsync(descriptor)
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    """Held by the open file, so the system drops it however the process ends."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            os.lseek(descriptor, 1 << 40, os.SEEK_SET)  # a byte nobody reads: Windows locks forbid reading
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise UsageError(f"another process is writing to {path}", "wait for it, or give this run an output file of its own") from error

@@ -12,7 +12,7 @@ from itertools import combinations
 from statistics import fmean, median
 from typing import Any
 
-from omnidrop_cli.evaluate import stats
+from omnidrop_cli import stats
 from omnidrop_cli.evaluate.records import Benchmark, Question, Row
 from omnidrop_cli.records import MediaOptions
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from omnidrop_cli import stats
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.nano import choice
 from omnidrop_cli.nano.questions import Question, ask
@@ -208,22 +209,13 @@ def tally(answered: Iterable[tuple[BenchQuestion, str]]) -> list[Row]:
     return [_summary(name, groups[name]) for name in sorted(groups, key=_place)]
 
 
-def wilson(right: int, asked: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval of a proportion."""
-    if not asked:
-        return 0.0, 1.0
-    share, square = right / asked, z * z / asked
-    middle, half = (share + square / 2) / (1 + square), z * ((share * (1 - share) + square / 4) / asked) ** 0.5 / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def _summary(name: str, answered: Sequence[tuple[BenchQuestion, bool]]) -> Row:
     right = sum(hit for _, hit in answered)
     commonest: dict[str, Counter[str]] = defaultdict(Counter)
     for question, _ in answered:
         commonest["choice" if question.style else question.kind][question.answer] += 1
     blind = sum(counter.most_common(1)[0][1] for counter in commonest.values()) / len(answered)
-    return Row(name, right, len(answered), *wilson(right, len(answered)), blind)
+    return Row(name, right, len(answered), *stats.wilson(right, len(answered)), blind)
 
 
 def _place(name: str) -> tuple[int, float, str]:

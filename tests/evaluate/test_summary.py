@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from omnidrop_cli.evaluate import stats, tables
+from omnidrop_cli import stats
+from omnidrop_cli.evaluate import tables
 from omnidrop_cli.evaluate.records import Measured, Question, Row
 from omnidrop_cli.evaluate.summary import Summary, summarise
 from omnidrop_cli.evaluate.videomme import BENCHMARK

@@ -91,12 +91,6 @@ def test_perfect_and_blind_answers_bracket_the_table() -> None:
     assert silent[-1].right == 0
 
 
-def test_wilson_interval_known_values() -> None:
-    low, high = bench.wilson(8, 10)
-    assert (round(low, 3), round(high, 3)) == (0.490, 0.943)
-    assert bench.wilson(0, 0) == (0.0, 1.0)
-
-
 def test_unknown_clip_is_named() -> None:
     with pytest.raises(OmnidropError, match="no clip 'nope'"):
         bench.clip_timeline("nope")

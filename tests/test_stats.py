@@ -6,10 +6,10 @@ import math
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omnidrop_cli.evaluate import stats
+from omnidrop_cli import stats
 
 
 def test_wilson_matches_published_values() -> None:
@@ -17,6 +17,7 @@ def test_wilson_matches_published_values() -> None:
     assert stats.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert stats.wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
     assert stats.wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert stats.wilson(8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
     assert stats.wilson(0, 0) == (0.0, 1.0)
 
 
@@ -28,6 +29,7 @@ def test_wilson_holds_the_share_and_mirrors(n: int, data: st.DataObject) -> None
     assert stats.wilson(n - correct, n) == pytest.approx((1 - high, 1 - low))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 9), st.integers(0, 9))
 def test_mcnemar_equals_enumeration(b: int, c: int) -> None:
     n = b + c

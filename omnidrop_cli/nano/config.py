@@ -6,7 +6,7 @@ Knows: sizes, special token ids, frame bounds, the initial values that let bindi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,6 +20,28 @@ MAX_PIXELS = 9 * 28 * 28
 """Frames of six to nine tokens: 84 x 84, 56 x 112."""
 
 FRAMES_PER_SECOND = 2.0
+
+
+SLOW = 0.01
+"""Radians a position: pairs below this turn by less than a quarter circle over six seconds."""
+
+KEY_BIAS = 1.5
+"""Size of the keys' constant part per frequency pair: small, since the matching head shares the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """Where a head looks at first: `distance` positions back, through the rotary pairs `pairs` (all of time), so sharply."""
+
+    distance: float
+    pairs: tuple[int, ...]
+    sharpness: float
+    copying: float
+
+
+TOKEN_BEFORE = Near(1.0, (0, 3, 4), 8.0, 0.7)
+SAME_SECOND = Near(12.0, (4, 5, 8), 8.0, 1.0)
+"""A picture's tokens stand at the start of their second, its sound anywhere in the 25 positions that follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +139,14 @@ def build_model(shape: NanoShape, tokenizer: PreTrainedTokenizerFast, seed: int 
 
 @torch.no_grad()
 def initialise(model: Qwen2_5OmniThinkerForConditionalGeneration, shape: NanoShape, generator: torch.Generator) -> None:
-    """Rows of unit length, residual writes scaled by depth, and matching query and key projections.
+    """Rows of unit length, residual writes scaled by depth, heads that match content and heads that look at neighbours in time.
 
-    In the first query head of each key/value group, query and key start as the same random orthogonal map, so a token attends to
-    what looks like itself ("mimetic initialisation", Trockman and Kolter 2023, arXiv 2305.09828). An initial value, not supervision.
+    In the first query head of each key/value group a token attends to what looks like itself. In the lower half, the last head of the
+    first group starts at the token before, that of the last group at the same second of the clip. Initial values, not supervision.
     """
     rows = model.model.language_model.embed_tokens.weight
     rows.copy_(torch.nn.functional.normalize(torch.randn(rows.shape, generator=generator), dim=1))
-    for layer in model.model.language_model.layers:
+    for number, layer in enumerate(model.model.language_model.layers):
         attention, mlp = layer.self_attn, layer.mlp
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj):
             projection.weight.copy_(torch.randn(projection.weight.shape, generator=generator) / shape.hidden**0.5)
@@ -133,10 +155,41 @@ def initialise(model: Qwen2_5OmniThinkerForConditionalGeneration, shape: NanoSha
         for projection in (attention.o_proj, mlp.down_proj):
             scale = (projection.weight.shape[1] * 2 * shape.layers) ** -0.5
             projection.weight.copy_(torch.randn(projection.weight.shape, generator=generator) * scale)
-        group = shape.heads // shape.kv_heads
         for kv in range(shape.kv_heads):
-            square = torch.randn(shape.hidden, shape.head_dim, generator=generator)
-            shared = torch.linalg.qr(square).Q.T  # (head_dim, hidden), orthonormal rows
-            for weight, head in ((attention.q_proj.weight, kv * group), (attention.k_proj.weight, kv)):
-                noise = 0.02 * torch.randn(shared.shape, generator=generator)
-                weight[head * shape.head_dim : (head + 1) * shape.head_dim] = shared + noise
+            look_alike(attention, shape, kv, generator)
+        if number < shape.layers // 2:
+            look_near(attention, shape, 0, TOKEN_BEFORE)
+            look_near(attention, shape, shape.kv_heads - 1, SAME_SECOND)
+
+
+@torch.no_grad()
+def look_alike(attention: Any, shape: NanoShape, kv: int, generator: torch.Generator) -> None:
+    """Let query and key of group `kv` start as the same map, nearly orthogonal ("mimetic initialisation", Trockman and Kolter 2023,
+    arXiv 2305.09828), with most of its weight where the rotary angle hardly turns: a word must find its like a minute away, and
+    find it as surely as it finds itself.
+    """
+    width, head = shape.head_dim, kv * (shape.heads // shape.kv_heads)
+    frequency = shape.rope_theta ** (-2.0 * torch.arange(width // 2) / width)
+    gain = torch.where(frequency < SLOW, 1.5, 0.3).repeat(2)[:, None]
+    square = torch.randn(shape.hidden, width, generator=generator)
+    shared = gain * torch.linalg.qr(square).Q.T  # (head_dim, hidden)
+    for weight, number in ((attention.q_proj.weight, head), (attention.k_proj.weight, kv)):
+        weight[number * width : (number + 1) * width] = shared + 0.02 * torch.randn(shared.shape, generator=generator)
+
+
+@torch.no_grad()
+def look_near(attention: Any, shape: NanoShape, kv: int, near: Near) -> None:
+    """Let the last query head of group `kv` start out attending to what lies `near.distance` positions before, and copying it."""
+    width, head = shape.head_dim, (kv + 1) * (shape.heads // shape.kv_heads) - 1
+    own = slice(head * width, (head + 1) * width)
+    pairs = torch.tensor(near.pairs)
+    frequency = shape.rope_theta ** (-2.0 * pairs / width)
+    query_size, key_size = near.sharpness * width**0.5 / len(near.pairs) / KEY_BIAS, KEY_BIAS
+    attention.q_proj.weight[own] *= 0.3
+    attention.q_proj.bias[own] = 0.0
+    # Rotated by their positions, the two constant vectors meet at the cosine of frequency x (distance - near.distance).
+    attention.q_proj.bias[own][pairs] = query_size * (frequency * near.distance).cos()
+    attention.q_proj.bias[own][pairs + width // 2] = -query_size * (frequency * near.distance).sin()
+    attention.k_proj.bias[kv * width : (kv + 1) * width][pairs] = key_size
+    value = attention.v_proj.weight[kv * width : (kv + 1) * width]
+    attention.o_proj.weight[:, own] = near.copying * value.T

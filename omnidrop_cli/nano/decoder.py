@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from omnidrop_cli.nano import ideal, packed, schedule
@@ -32,7 +33,7 @@ LENGTHS: tuple[tuple[float, Profile], ...] = (
 """Shares of short, middling and long clips; all of them from the first step, since lengths do not transfer by themselves."""
 
 
-CHOICES = 0.08
+CHOICES = 0.12
 """Share of multiple choice: few, since it is long and rests on the open questions' skills; stage three asks more."""
 
 
@@ -84,10 +85,17 @@ def draw(rng: np.random.Generator, lengths: Sequence[tuple[float, Profile]] = LE
     return sample(rng, lengths[number][1])
 
 
-def forward(model: Qwen2_5OmniThinkerForConditionalGeneration, batch: Batch, media: Tensor, keep: Tensor | None) -> Tensor:
-    """Hidden states (b, t, d) of the question blocks; `media` (n, d) are the embeddings of all media tokens, clip after clip."""
+def forward(
+    model: Qwen2_5OmniThinkerForConditionalGeneration, batch: Batch, media: Tensor, keep: Tensor | None, choice: Tensor | None = None
+) -> Tensor:
+    """Hidden states (b, t, d) of the question blocks; `media` (n, d) are the embeddings of all media tokens, clip after clip.
+
+    `choice` (2, n) is a selection of them in training, as in `packed.Shared`.
+    """
     table = model.model.language_model.embed_tokens
     hidden = table(batch.shared)
     hidden = hidden.masked_scatter(batch.media[..., None], media.to(hidden.dtype))
-    shared = packed.Shared(hidden, batch.shared_positions, batch.shared_valid, batch.media)
+    if choice is not None:
+        choice = torch.ones(2, *batch.media.shape).masked_scatter(batch.media[None], choice)
+    shared = packed.Shared(hidden, batch.shared_positions, batch.shared_valid, batch.media, choice)
     return packed.run(model, shared, packed.Blocks(table(batch.ids), batch.positions, batch.allowed), keep)

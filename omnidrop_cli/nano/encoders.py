@@ -16,7 +16,7 @@ from omnidrop_cli.nano.labels import class_index, label
 from omnidrop_cli.nano.optim import Optimiser
 from omnidrop_cli.nano.timeline import FRAME_CELLS, Profile, Timeline, sample
 from omnidrop_cli.nano.tokenizer import row_ids
-from omnidrop_cli.nano.world import BEEP, NOISE, NOTHING, SILENCE, WORDS
+from omnidrop_cli.nano.world import BEEP, NOISE, NOTHING, PLACES, SILENCE, WORDS
 from omnidrop_cli.prompt.spec import PromptSpec
 
 if TYPE_CHECKING:
@@ -84,18 +84,21 @@ class EncoderStage:
         return torch.cat(tokens).float(), torch.from_numpy(classes), torch.from_numpy(weights)
 
     def _hits(self, logits: Tensor, classes: Tensor, weights: Tensor) -> list[tuple[str, bool]]:
-        """Tokens that are mostly one class, by sort; both words of a shape count."""
+        """Tokens that are mostly one thing, by sort; both words of a shape count, and left against right, top against bottom."""
         clear = (weights[:, 0] > 0.6).nonzero()[::3, 0]
-        first = class_index()[WORDS[0]]
+        names, first, places = list(class_index()), class_index()[WORDS[0]], class_index()[PLACES[0]]
         hits: list[tuple[str, bool]] = []
-        names = list(class_index())
-        for place in clear.tolist():
-            wanted = classes[place, : 2 if weights[place, 1] > 0 else 1]
-            found = logits[place].topk(len(wanted)).indices
+        for token in clear.tolist():
+            carried = classes[token][weights[token] > 0]
+            wanted = carried[carried < places]
+            found = logits[token, :places].topk(len(wanted)).indices
             number = int(wanted[0])
             if names[number] in (NOTHING, SILENCE, NOISE, BEEP):
                 sort = names[number]
             else:
                 sort = "word" if first <= number < first + len(WORDS) else "item"
             hits.append((sort, bool(torch.isin(wanted, found).all())))
+            for place in carried[carried >= places].tolist():
+                opposite = places + ((place - places) ^ 1)
+                hits.append(("place", bool(logits[token, place] > logits[token, opposite])))
         return hits

@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from omnidrop_cli.nano.timeline import CELL_PX, Timeline
+from omnidrop_cli.nano.timeline import CELL_PX, Show, Timeline
 from omnidrop_cli.nano.world import BEEP, NOISE, NOTHING, SILENCE, media_classes
 from omnidrop_cli.prompt.layout import MediaBlock, lay_out
 from omnidrop_cli.prompt.spec import PromptSpec
@@ -21,8 +21,14 @@ from omnidrop_cli.records import Modality
 Columns = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
 
 AUDIO_PER_SECOND = 25
-MAX_CLASSES = 4
-"""Classes one token may carry: two items of two words."""
+MAX_CLASSES = 6
+"""Classes one token may carry: an item of two words and its place, or two such items and part of a place."""
+
+PLACE_WEIGHT = 0.5
+"""How much of a token says where its thing is, against what it is."""
+
+MIDDLE = 0.14
+"""A centre this close to the middle of the frame is neither left nor right, neither top nor bottom (as in `questions.py`)."""
 
 LEAST_SHARE = 0.2
 """A cell that holds less than this share of a thing (or of itself) is not labelled with it."""
@@ -33,7 +39,7 @@ class MediaLabels:
     """Per audio and video token, in prompt order. `event` numbers shows, then words, then beeps; -1 for none.
 
     `block` is the clip's place in a prompt, markers included; `marks` how many markers open (and close) it.
-    `audio` bool (n,); `classes` int64 (n, 4) into `media_classes()`, `weights` float32 (n, 4).
+    `audio` bool (n,); `classes` int64 (n, MAX_CLASSES) into `media_classes()`, `weights` float32 likewise.
     """
 
     block: MediaBlock
@@ -98,16 +104,23 @@ def _video(timeline: Timeline) -> Columns:
                     wide = np.clip(np.minimum(x + side / 2, _edges(cols)[1:]) - np.maximum(x - side / 2, _edges(cols)[:-1]), 0, None)
                     high = np.clip(np.minimum(y + side / 2, _edges(rows)[1:]) - np.maximum(y - side / 2, _edges(rows)[:-1]), 0, None)
                     share += np.outer(high, wide) / min(cell_area, side * side) / 2
+            said = [(name, 1.0) for name in show.item.classes] + [(name, PLACE_WEIGHT) for name in _places(show, grid + 0.5)]
             for row, col in zip(*np.nonzero(share > LEAST_SHARE), strict=True):
                 token = (grid * rows + row) * cols + col
-                for name in show.item.classes:
-                    if used[token] < MAX_CLASSES:
-                        classes[token, used[token]], weights[token, used[token]] = index[name], share[row, col]
-                        used[token] += 1
+                for name, weight in said[: MAX_CLASSES - used[token]]:
+                    classes[token, used[token]], weights[token, used[token]] = index[name], weight * share[row, col]
+                    used[token] += 1
                 event[token] = number
     bare = used == 0
     classes[bare, 0], weights[bare, 0] = index[NOTHING], 1.0
     return classes, weights, event
+
+
+def _places(show: Show, time_s: float) -> list[str]:
+    """Names of where the whole thing is, not of which cell this is: that is what a question asks for."""
+    x, y = show.centre(time_s)
+    side = [] if abs(x - 0.5) <= MIDDLE else ["left" if x < 0.5 else "right"]
+    return side + ([] if abs(y - 0.5) <= MIDDLE else ["top" if y < 0.5 else "bottom"])
 
 
 @cache

@@ -65,6 +65,11 @@ class Optimiser:
             below = (second / (1 - two**self._steps)).sqrt_().add_(1e-8)
             self.master[index].addcdiv_(first, below, value=-rate / (1 - one**self._steps))
 
+    @property
+    def steps(self) -> int:
+        """Updates made so far, those before a resumption included."""
+        return self._steps
+
     def zero_grad(self) -> None:
         for weight in self.weights:
             weight.grad = None

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from omnidrop_cli.nano import bench, joint
+from omnidrop_cli.nano import bench
 from omnidrop_cli.nano.answers import loss_and_hits
 from omnidrop_cli.nano.decoder import forward
-from omnidrop_cli.nano.labels import label
+from omnidrop_cli.nano.labels import MediaLabels, label
+from omnidrop_cli.nano.perceive import perceive
 from omnidrop_cli.nano.questions import Question
 from omnidrop_cli.nano.samples import Packer, Sample
 from omnidrop_cli.prompt.spec import PromptSpec
@@ -36,10 +36,12 @@ def score(
     bank: VoiceBank,
     keep: Callable[[], Tensor] | None = None,
     every: int = 1,
+    sifting: Callable[[MediaLabels, Tensor], Tensor] | None = None,
 ) -> Answered:
     """Questions with the right answer where the model would give it, else with none; of every `every`-th clip.
 
-    `keep` gives (layers, 1) shares of media tokens per layer; None keeps all.
+    `keep` gives (layers, 1) shares of media tokens per layer; None keeps all. `sifting` gets a clip's labels and embeddings (n, d) and
+    tells (n,) which tokens enter the decoder.
     """
     spec, packer = PromptSpec.from_config(model.config, tokenizer), Packer(tokenizer)
     asked: dict[str, list[bench.BenchQuestion]] = {}
@@ -50,9 +52,11 @@ def score(
         timeline = bench.clip_timeline(clip)
         labels = label(timeline, spec)
         packed = tuple(Question(q.kind, q.category, q.question, q.answer, style=q.style) for q in asked[clip])
-        one = [Sample(timeline, labels, np.arange(len(labels)), packed)]
+        (media,) = perceive(model, [timeline], [labels], bank, spec)
+        stays = torch.ones(len(labels), dtype=torch.bool) if sifting is None else sifting(labels, media)
+        one = [Sample(timeline, labels, stays.numpy().nonzero()[0], packed)]
         batch = packer.collate(one)
-        hidden = forward(model, batch, joint.embed(model, one, bank, spec), keep() if keep else None)
+        hidden = forward(model, batch, media[stays], keep() if keep else None)
         _, hits = loss_and_hits(hidden, model.lm_head, batch, one)
         answered += [(q, q.answer if right else "") for q, (_, right) in zip(asked[clip], hits, strict=True)]
     return answered

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from omnidrop_cli.nano import choice
 from omnidrop_cli.nano.questions import WORDINGS
-from omnidrop_cli.nano.world import MAX_NUMBER, media_classes
+from omnidrop_cli.nano.world import MAX_NUMBER, PLACES, media_classes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -49,7 +49,8 @@ def words() -> list[str]:
     """Every string that is one token, without special tokens, phrases and bytes, in a fixed order."""
     spoken = " ".join(text.format(a="") for wordings in WORDINGS.values() for text in wordings)
     inner = [word.strip("?.,") for word in spoken.split()]
-    names = [*media_classes(), *(str(n) for n in range(MAX_NUMBER + 1)), "yes", "no", "left", "right", "top", "bottom", "middle"]
+    things = [name for name in media_classes() if name not in PLACES]
+    names = [*things, *(str(n) for n in range(MAX_NUMBER + 1)), "yes", "no", *PLACES, "middle"]
     names += ["first", "second", "half", "both", "the", "number", "sign", "word", "video", "clip", *choice.LETTERS, "[", "'", "']", "',"]
     starts = [text.split()[0] for wordings in WORDINGS.values() for text in wordings]
     tokens = [" " + name for name in [*names, *inner] if name]

@@ -58,6 +58,9 @@ WORDS = tuple(
 NOTHING, SILENCE, NOISE, BEEP = "nothing", "silence", "noise", "beep"
 """Names for media tokens that show or sound of no item."""
 
+PLACES = ("left", "right", "top", "bottom")
+"""Where on the screen a thing is; a media token may carry them beside the thing's name."""
+
 MAX_NUMBER = 60
 """Largest number in an answer: a second of a clip, or a count."""
 
@@ -99,4 +102,4 @@ def items() -> list[Item]:
 
 def media_classes() -> list[str]:
     """Every word a media token may stand for, in a fixed order."""
-    return [*OBJECTS, *COLOURS, *SHAPES, *DIGITS, *SIGNS, *WORDS, NOTHING, SILENCE, NOISE, BEEP]
+    return [*OBJECTS, *COLOURS, *SHAPES, *DIGITS, *SIGNS, *WORDS, NOTHING, SILENCE, NOISE, BEEP, *PLACES]

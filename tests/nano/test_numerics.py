@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
-from omnidrop_cli.nano import packed, schedule, towers
+from omnidrop_cli.nano import config, packed, schedule, towers
 from omnidrop_cli.nano.labels import label
 from omnidrop_cli.nano.optim import Optimiser, orthogonal, rate_at
 from omnidrop_cli.nano.questions import ask
@@ -93,7 +95,37 @@ def test_query_and_key_match_at_the_start(model: Any) -> None:
     head = attention.head_dim
     query, key = attention.q_proj.weight[:head], attention.k_proj.weight[:head]
     assert torch.nn.functional.cosine_similarity(query.flatten(), key.flatten(), dim=0) > 0.9
-    torch.testing.assert_close(key @ key.T, torch.eye(head), atol=0.35, rtol=0)
+    # Orthogonal but for the gains: rows of slow rotary pairs are long, of fast ones short.
+    square = key @ key.T
+    lengths = square.diagonal().sqrt()
+    torch.testing.assert_close(square / torch.outer(lengths, lengths), torch.eye(head), atol=0.5, rtol=0)
+    assert lengths[head // 2 - 1] > 3 * lengths[0]
+
+
+@pytest.mark.parametrize(("near", "kv"), [(config.TOKEN_BEFORE, 0), (config.SAME_SECOND, 1)])
+def test_heads_start_out_looking_near(near: config.Near, kv: int) -> None:
+    """Through the stock rotary, the constant parts of query and key meet best at the wanted distance and hardly far away."""
+    shape = config.NanoShape()
+    attention = SimpleNamespace(
+        q_proj=torch.nn.Linear(shape.hidden, shape.heads * shape.head_dim),
+        k_proj=torch.nn.Linear(shape.hidden, shape.kv_heads * shape.head_dim),
+        v_proj=torch.nn.Linear(shape.hidden, shape.kv_heads * shape.head_dim),
+        o_proj=torch.nn.Linear(shape.heads * shape.head_dim, shape.hidden),
+    )
+    torch.nn.init.zeros_(attention.k_proj.bias)
+    config.look_near(attention, shape, kv, near)
+    head = (kv + 1) * shape.heads // shape.kv_heads - 1
+    query = attention.q_proj.bias.view(shape.heads, -1)[head]
+    key = attention.k_proj.bias.view(shape.kv_heads, -1)[kv]
+    frequency = shape.rope_theta ** (-torch.arange(0, shape.head_dim, 2) / shape.head_dim)
+    angle = torch.arange(200)[:, None] * frequency
+    half = shape.head_dim // 2
+    # A key `distance` back is turned that much less than the query.
+    turned = torch.cat([key[:half] * angle.cos() + key[half:] * angle.sin(), key[half:] * angle.cos() - key[:half] * angle.sin()], 1)
+    scores = (turned @ query).detach() * shape.head_dim**-0.5
+    assert int(scores.argmax()) == near.distance
+    torch.testing.assert_close(scores.max(), torch.tensor(near.sharpness), rtol=0.02, atol=0)
+    assert scores[100:].mean() < 0.2 * near.sharpness
 
 
 def test_orthogonal_brings_singular_values_to_one() -> None:

@@ -12,12 +12,14 @@ import torch
 
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.nano import loop, train
+from omnidrop_cli.nano.ahead import ClipMaker, Stream
 from omnidrop_cli.nano.answers import Score
 from omnidrop_cli.nano.decoder import DecoderStage
 from omnidrop_cli.nano.encoders import EncoderStage
 from omnidrop_cli.nano.export import export
 from omnidrop_cli.nano.joint import JointStage
 from omnidrop_cli.nano.voices import VoiceBank
+from omnidrop_cli.prompt.spec import PromptSpec
 
 
 def _weights(stage: Any) -> list[torch.Tensor]:
@@ -85,6 +87,18 @@ def test_all_stages_learn_and_export(frozen_model: bytes, tokenizer: Any, bank: 
     assert AutoTokenizer.from_pretrained(str(tmp_path / "out")).eos_token == "<|im_end|>"
     assert loaded.config.vision_start_token_id == tokenizer.convert_tokens_to_ids("<|vision_bos|>")
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") in loaded.generation_config.eos_token_id
+
+
+def test_clips_made_ahead_are_clips_made_on_demand(frozen_model: bytes, tokenizer: Any, bank: VoiceBank) -> None:
+    model = pickle.loads(frozen_model)
+    maker = ClipMaker(model, PromptSpec.from_config(model.config, tokenizer), bank, (0,), 2)
+    ahead, demand = Stream(maker, 7, workers=1), Stream(maker, 7, workers=0)
+    for step in range(3, 6):
+        made, wanted = ahead.take(step), demand.take(step)
+        assert made.budget == wanted.budget
+        assert [clip.timeline for clip in made.clips] == [clip.timeline for clip in wanted.clips]
+        for one, other in zip(made.clips, wanted.clips, strict=True):
+            torch.testing.assert_close(one.media, other.media)
 
 
 def test_a_damaged_state_is_named(frozen_model: bytes, tokenizer: Any, tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnidrop_cli.nano import choice
-from omnidrop_cli.nano.labels import class_index, label
+from omnidrop_cli.nano.labels import MediaLabels, class_index, label
 from omnidrop_cli.nano.questions import CATEGORIES, WORDINGS, Question, ask
 from omnidrop_cli.nano.samples import thin
 from omnidrop_cli.nano.timeline import Profile, Timeline, sample
-from omnidrop_cli.nano.world import OBJECTS, WORDS, media_classes
+from omnidrop_cli.nano.world import OBJECTS, PLACES, WORDS, media_classes
 from omnidrop_cli.prompt.spec import PromptSpec
 
 seeds = st.integers(0, 2**32 - 1)
@@ -136,10 +136,33 @@ def test_labels_follow_the_timeline(spec: PromptSpec, seed: int, profile: Profil
         own = labels.classes[labels.event == number]
         if len(own):  # two things in one cell: the later one signs
             assert any(names[c] == show.item.name for c in own.flatten())
+    assert not ({names[c] for c in labels.classes[labels.audio].flatten()} & set(PLACES))
     if clip.has_audio:
         heard = [names[c] for c in labels.classes[labels.audio, 0]]
         order = list(dict.fromkeys(name for name in heard if name in WORDS))
         assert order == [w.word for w in clip.words]
+
+
+@given(seeds)
+@settings(max_examples=40, deadline=None)
+def test_places_in_labels_are_the_answers_to_where(spec: PromptSpec, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    clip = sample(rng, Profile(4, 12, silent=1.0))
+    labels, names = label(clip, spec), list(class_index())
+    for question in ask(clip, rng):
+        if question.kind not in ("side", "height"):
+            continue
+        number = next(n for n, show in enumerate(clip.shows) if show.item.phrase in question.text)
+        # Cells that hold nothing but this thing name its place, and never the opposite one.
+        own = [t for t in np.nonzero(labels.event == number)[0] if set(clip.shows[number].item.classes) >= _things(labels, t, names)]
+        told = {names[c] for t in own for c, w in zip(labels.classes[t], labels.weights[t], strict=True) if w > 0} & set(PLACES)
+        axis = set(PLACES[:2] if question.kind == "side" else PLACES[2:])
+        assert not own or told & axis == {question.answer}
+
+
+def _things(labels: MediaLabels, token: int, names: list[str]) -> set[str]:
+    carried = zip(labels.classes[token], labels.weights[token], strict=True)
+    return {names[c] for c, weight in carried if weight > 0} - set(PLACES)
 
 
 @given(seeds, st.floats(0.0, 1.0))
@@ -148,7 +171,9 @@ def test_thinning_leaves_every_event_a_token(spec: PromptSpec, seed: int, share:
     rng = np.random.default_rng(seed)
     labels = label(sample(rng, Profile(10, 30, needle=0.5)), spec)
     chosen = thin(labels, rng, share)
-    assert set(labels.event[chosen]) >= set(labels.event) - {-1}
+    second = labels.positions[0] // 25
+    for event in set(labels.event) - {-1}:
+        assert set(second[labels.event == event]) == set(second[chosen][labels.event[chosen] == event]), "one of each second"
     assert (np.diff(chosen) > 0).all()
 
 

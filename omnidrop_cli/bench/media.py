@@ -189,7 +189,7 @@ def _facts(frames: NDArray[Any] | None, sound: NDArray[np.float32] | None, **mor
     return {
         "frames": len(frames),
         "size": list(frames.shape[2:]),
-        "digest": hashlib.sha256(np.ascontiguousarray(frames)).hexdigest()[:16],
+        "digest": hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest()[:16],
         "sound_s": 0.0 if sound is None else len(sound) / SAMPLE_RATE_HZ,
         **more,
     }

@@ -75,6 +75,7 @@ def _decode(container: InputContainer, index: PacketIndex, actions: NDArray[np.i
     stream: Any = picture_track(container)  # an index exists, so does the track
     codec = stream.codec_context
     codec.thread_type = "AUTO"
+    codec.open(strict=False)  # dav1d obeys the `skip_frame` it is opened with for ever: that must be to skip nothing
     place = {int(pts): i for i, pts in enumerate(index.pts)}
     needed = np.flatnonzero(actions != Action.DROP)
     count, last, leapt_to = 0, -1, -1

@@ -145,6 +145,20 @@ def test_sparse_sampling_leaps_over_groups(tmp_path: Path, options: dict[str, st
     assert np.array_equal(plain[1], frames)
 
 
+@pytest.mark.skipif("libsvtav1" not in av.codecs_available, reason="this PyAV has no AV1 encoder")
+def test_av1_is_read_once_from_the_middle_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """dav1d keeps to the `skip_frame` it was opened with: opened on a packet that may be skipped, it would withhold wanted pictures."""
+    path = make.write(tmp_path / "av1.mp4", make.pictures(120, 96, 128), fps=30, codec="libsvtav1", options={"preset": "12", "g": "120"})
+    index = read_index(path, 30)
+    wanted = index.within(0, 1e9)[[41, 53, 54, 77]]
+    passes, one_pass = [], pictures._decode
+    monkeypatch.setattr(pictures, "_decode", lambda *args: passes.append(1) or one_pass(*args))
+    frames, lost = read_frames(path, index, wanted, (84, 112), 0, lambda done: None)
+    assert (len(passes), lost) == (1, 0)
+    monkeypatch.setattr(pictures, "plan", lambda index, wanted: np.full(len(index), Action.SHOW, np.int8))
+    assert np.array_equal(frames, read_frames(path, index, wanted, (84, 112), 0, lambda done: None)[0])
+
+
 @pytest.mark.parametrize("lie", ["everything is a key frame", "nothing depends on anything", "nothing is needed"])
 def test_an_index_that_lies_costs_a_second_pass(clips: Clips, lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
     honest, truth = pictures.plan, decode(clips["silent_video"], DEFAULT).frames

@@ -13,9 +13,12 @@ import torch
 
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.nano.config import MAX_PIXELS, MIN_PIXELS
+from omnidrop_cli.prune.selector import FILE, save_selector
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
+
+    from omnidrop_cli.prune.selector import AudioSelector
 
 PREPROCESSOR = {
     "feature_extractor_type": "WhisperFeatureExtractor",
@@ -35,12 +38,25 @@ PREPROCESSOR = {
 """Qwen2.5-Omni's own, but for the pixel bounds."""
 
 
-def export(model: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
-    """Write config, bf16 weights, tokenizer, generation and preprocessor configs. Raises `OmnidropError` where they cannot be written."""
+def export(
+    model: Qwen2_5OmniThinkerForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    directory: Path,
+    selector: AudioSelector | None = None,
+) -> None:
+    """Write config, bf16 weights, tokenizer, generation and preprocessor configs, and OmniSIFT's selector beside the weights.
+
+    Without a selector none is left there: an earlier one was trained for other weights. Raises `OmnidropError` where they cannot be
+    written.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         model.to(torch.bfloat16).save_pretrained(str(directory))
         tokenizer.save_pretrained(str(directory))
+        if selector is None:
+            (directory / FILE).unlink(missing_ok=True)
+        else:
+            save_selector(selector, directory / FILE)
         (directory / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise OmnidropError(f"{directory}: cannot write the checkpoint ({error})", "check the directory and the free space") from error

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
 
     from omnidrop_cli.nano.loop import Stage
+    from omnidrop_cli.prune.selector import AudioSelector
 
-STEPS = {"encoders": (2600, 3e-3), "decoder": (6000, 4e-3), "joint": (800, 2e-3)}
+STEPS = {"encoders": (2600, 3e-3), "decoder": (6000, 4e-3), "joint": (800, 2e-3), "selector": (200, 4e-3)}
 """Steps and peak rates. The shipped weights had 2,600, 2,030 and 300 steps (docs/nano.md)."""
 
 STAGES = ("voices", *STEPS, "export")
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="where export writes the checkpoint (default: WORK/checkpoint)")
     parser.add_argument("--steps", type=int, help="steps of the stage, instead of the recipe's")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0, help="processes that make the clips of joint and selector ahead of need")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     try:
@@ -76,29 +78,31 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
     model = build_model(shape, tokenizer, options.seed).to(torch.bfloat16)
     if stage == "export":
         _take_up(model, tokenizer, options.work, shape)
-        export(model, tokenizer, options.out or options.work / "checkpoint")
+        export(model, tokenizer, options.out or options.work / "checkpoint", _selector(model, tokenizer, options.work, shape))
         return True
     steps, rate = STEPS[stage]
     plan = loop.Plan(options.steps or steps, rate, seed=options.seed)
-    return loop.run(_stage(stage, model, tokenizer, options.work, shape), plan, options.work)
+    return loop.run(_stage(stage, model, tokenizer, options, shape), plan, options.work)
 
 
-def _stage(stage: str, model: Any, tokenizer: PreTrainedTokenizerFast, work: Path, shape: Any) -> Stage:
+def _stage(stage: str, model: Any, tokenizer: PreTrainedTokenizerFast, options: argparse.Namespace, shape: Any) -> Stage:
     from omnidrop_cli.nano.decoder import DecoderStage
     from omnidrop_cli.nano.encoders import EncoderStage
     from omnidrop_cli.nano.joint import JointStage
+    from omnidrop_cli.nano.selector import SelectorStage
     from omnidrop_cli.nano.voices import VoiceBank, voices
 
     if stage == "decoder":
         return DecoderStage(model, tokenizer, shape.media_layers)
     listed = voices()
     training = [number for number, voice in enumerate(listed) if not voice.held_out]
-    bank = VoiceBank(work / "voices", training)
+    bank = VoiceBank(options.work / "voices", training)
     often = tuple(number for number in training for _ in range(ENGINE_WEIGHTS[listed[number].engine]))
     if stage == "encoders":
         return EncoderStage(model, tokenizer, bank, often)
-    _take_up(model, tokenizer, work, shape, joint=False)
-    return JointStage(model, tokenizer, bank, often, shape.media_layers)
+    _take_up(model, tokenizer, options.work, shape, joint=stage == "selector")
+    kind = SelectorStage if stage == "selector" else JointStage
+    return kind(model, tokenizer, bank, often, shape.media_layers, seed=options.seed, workers=options.workers)
 
 
 def _take_up(
@@ -120,6 +124,16 @@ def _take_up(
             raise OmnidropError(
                 f"{work}: stage {stage.name} has not been trained yet", f"run `python -m omnidrop_cli.nano.train {stage.name}`"
             )
+
+
+def _selector(model: Any, tokenizer: PreTrainedTokenizerFast, work: Path, shape: Any) -> AudioSelector | None:
+    """The trained selector, None where its stage has not run."""
+    from omnidrop_cli.nano import loop
+    from omnidrop_cli.nano.selector import SelectorStage
+    from omnidrop_cli.nano.voices import VoiceBank
+
+    stage = SelectorStage(model, tokenizer, VoiceBank(work, ()), (0,), shape.media_layers)
+    return stage.selector if loop.resume(stage, work / f"{stage.name}.pt")[0] else None
 
 
 if __name__ == "__main__":

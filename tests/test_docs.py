@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import reference
+from tests import leaderboard, reference
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -17,6 +17,12 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 def test_the_command_page_is_fresh() -> None:
     assert (ROOT / "docs" / "cli.md").read_text() == reference.page(), "python -m tests.reference > docs/cli.md"
+
+
+def test_measured_tables_are_those_of_their_files() -> None:
+    text = leaderboard.PAGE.read_text()
+    assert leaderboard.renewed(text, leaderboard.PAGE.parent) == text, "python -m tests.leaderboard"
+    assert len(leaderboard.BLOCK.findall(text)) == text.count("<!-- from ")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -15,6 +15,9 @@ from omnidrop_cli.evaluate.records import Benchmark, Question
 if TYPE_CHECKING:
     from omnidrop_cli.nano.bench import BenchQuestion
 
+NEEDLES = "needles"
+"""Questions whose evidence is a small part of a long clip: what pruning endangers."""
+
 
 def read(root: Path) -> list[Question]:
     """All questions; their clips will lie in `root`. Raises `OmnidropError` where the installation has no benchmark."""
@@ -28,7 +31,7 @@ def read(root: Path) -> list[Question]:
             labels={
                 "category": question.category,
                 "length": f"{question.duration_s:02.0f} s",
-                "needle": "needle in a long clip" if question.needle else "anywhere",
+                "needle": NEEDLES if question.needle else "anywhere",
             },
         )
         for question in _recipe().values()
@@ -71,4 +74,5 @@ BENCHMARK = Benchmark(
     model="nano",
     prepare=prepare,
     judge=judge,
+    headline=("needle", NEEDLES),
 )

@@ -54,7 +54,8 @@ class Benchmark:
 
     `read` turns a directory into questions and raises `DatasetError`; `prompt` is the user's turn; `system` None is Qwen's own system
     prompt. `judge` reads an answer: what was chosen (None: cannot be told), and whether it is right. `prepare`, where given, makes a
-    question's clip on demand and returns its path. `source` names the published protocol, `model` what "auto" stands for.
+    question's clip on demand and returns its path. `headline`, a label and a value, are the questions with a column in the first table.
+    `source` names the published protocol, `model` what "auto" stands for.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Benchmark:
     hub: Hub | None = None
     judge: Callable[[Question, str], tuple[str | None, bool]] = multiple_choice
     prepare: Callable[[Question], str] | None = None
+    headline: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,14 @@
 """Rows → the numbers of the tables.
 
 Knows: what is compared with what. Accuracy is over the questions an arm answered (an unparsed answer is a wrong one; a failed row is no
-answer and is counted apart); pairs are compared over the questions both answered. Does not know: how a table is drawn.
+answer and is counted apart); pairs are compared over the questions both answered. Every arm is compared with the full model, and with the
+first arm of its own budget. Does not know: how a table is drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from statistics import fmean, median
 from typing import Any
 
@@ -38,7 +38,8 @@ class Score:
 class ArmSummary:
     """One arm over a benchmark. Retention, seconds and megabytes as in `Measured`; None where nothing was answered.
 
-    `prefill_s` is the median; `flops` the prefill's FLOPs over the full prefill's, summed; `peak_mb` the largest peak.
+    `prefill_s` is the median, `prefill` the same over that of the full model in the same run; `flops` the prefill's FLOPs over the full
+    prefill's, summed; `peak_mb` the largest peak.
     """
 
     arm: str
@@ -48,6 +49,7 @@ class ArmSummary:
     retention_entering: float | None
     retention_after: float | None
     prefill_s: float | None
+    prefill: float | None
     flops: float | None
     peak_mb: float | None
     kv_mb: float | None
@@ -67,7 +69,7 @@ class Pair:
     """Two arms on the `n` questions both answered.
 
     `difference` is the second's accuracy less the first's, `low` and `high` its 95 % interval (bootstrap over clips); `p` is McNemar's
-    exact test, `p_holm` the same corrected for the number of pairs.
+    exact test, `p_holm` the same corrected for the number of pairs with the same first arm.
     """
 
     first: str
@@ -84,7 +86,8 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Everything the tables show."""
+    """Everything the tables show. `full` is the arm without pruning, None where none ran; `headline` as in `Benchmark`;
+    `headline_pairs` are the pairs over its questions alone."""
 
     benchmark: str
     title: str
@@ -92,15 +95,34 @@ class Summary:
     questions: int
     clips: int
     text_first: bool
+    headline: tuple[str, str] | None
+    full: str | None
     media_options: MediaOptions
     model: Mapping[str, Any]
     arms: tuple[ArmSummary, ...]
     groups: tuple[Group, ...]
     pairs: tuple[Pair, ...]
+    headline_pairs: tuple[Pair, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The summary's published shape."""
         return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Summary:
+        """The inverse of `to_json`. Raises `ValueError` for another schema."""
+        if data.get("schema") != SCHEMA:
+            raise ValueError(f"schema {data.get('schema')!r}, expected {SCHEMA}")
+        values = {name: value for name, value in data.items() if name != "schema"}
+        values["headline"] = tuple(values["headline"]) if values["headline"] else None
+        values["media_options"] = MediaOptions(**values["media_options"])
+        values["arms"] = tuple(ArmSummary(**{**arm, "score": Score(**arm["score"])}) for arm in values["arms"])
+        values["groups"] = tuple(
+            Group(**{**group, "scores": {arm: Score(**score) for arm, score in group["scores"].items()}}) for group in values["groups"]
+        )
+        for name in ("pairs", "headline_pairs"):
+            values[name] = tuple(Pair(**pair) for pair in values[name])
+        return cls(**values)
 
 
 def summarise(
@@ -109,6 +131,10 @@ def summarise(
     """The summary of `answers` to `questions`; questions without a row yet are left out of every figure."""
     good = {arm: {name: row for name, row in rows.items() if row.error is None} for arm, rows in answers.items()}
     model = next((row.model for rows in good.values() for row in rows.values()), {})
+    full = next((arm for arm, rows in good.items() if rows and all(_unpruned(row) for row in rows.values())), None)
+    full_s = _prefill_s(good[full].values()) if full is not None else None
+    apart = {question.id for question in questions if benchmark.headline and benchmark.headline in question.labels.items()}
+    headline = {arm: {name: row for name, row in rows.items() if name in apart} for arm, rows in good.items()}
     return Summary(
         benchmark=benchmark.name,
         title=benchmark.title,
@@ -116,11 +142,14 @@ def summarise(
         questions=len(questions),
         clips=len({question.media for question in questions}),
         text_first=text_first,
+        headline=benchmark.headline,
+        full=full,
         media_options=media_options,
         model=model,
-        arms=tuple(_arm(arm, list(rows.values()), len(answers[arm]) - len(rows)) for arm, rows in good.items()),
+        arms=tuple(_arm(arm, list(rows.values()), len(answers[arm]) - len(rows), full_s) for arm, rows in good.items()),
         groups=tuple(_groups(questions, good)),
-        pairs=tuple(_pairs(good)),
+        pairs=tuple(_pairs(good, full)),
+        headline_pairs=tuple(_pairs(headline, full)) if apart else (),
     )
 
 
@@ -131,8 +160,23 @@ def score(rows: Sequence[Row]) -> Score:
     return Score(len(rows), correct, correct / len(rows) if rows else 0.0, low, high)
 
 
-def _arm(arm: str, rows: Sequence[Row], errors: int) -> ArmSummary:
+def budget(arm: str) -> str:
+    """The budget in an arm's label: what stands between @ and the options."""
+    return arm.partition("@")[2].partition(":")[0]
+
+
+def _unpruned(row: Row) -> bool:
+    return row.measured is not None and row.measured.retention_after == 1.0
+
+
+def _prefill_s(rows: Iterable[Row]) -> float | None:
+    seconds = [row.measured.prefill_s for row in rows if row.measured is not None]
+    return median(seconds) if seconds else None
+
+
+def _arm(arm: str, rows: Sequence[Row], errors: int, full_prefill_s: float | None) -> ArmSummary:
     measured = [row.measured for row in rows if row.measured is not None]
+    prefill_s = _prefill_s(rows)
     return ArmSummary(
         arm=arm,
         score=score(rows),
@@ -140,7 +184,8 @@ def _arm(arm: str, rows: Sequence[Row], errors: int) -> ArmSummary:
         errors=errors,
         retention_entering=fmean(m.retention_entering for m in measured) if measured else None,
         retention_after=fmean(m.retention_after for m in measured) if measured else None,
-        prefill_s=median(m.prefill_s for m in measured) if measured else None,
+        prefill_s=prefill_s,
+        prefill=prefill_s / full_prefill_s if prefill_s and full_prefill_s else None,
         flops=sum(m.flops_pruned for m in measured) / sum(m.flops_full for m in measured) if measured else None,
         peak_mb=max(m.peak_mb for m in measured) if measured else None,
         kv_mb=fmean(m.kv_mb for m in measured) if measured else None,
@@ -157,10 +202,19 @@ def _groups(questions: Sequence[Question], good: Answers) -> list[Group]:
     return groups
 
 
-def _pairs(good: Answers) -> list[Pair]:
-    drafts = [_pair(first, second, good) for first, second in combinations(good, 2)]
-    adjusted = stats.holm([float(draft["p"]) for draft in drafts])
-    return [Pair(**draft, p_holm=p) for draft, p in zip(drafts, adjusted, strict=True)]
+def _pairs(good: Answers, full: str | None) -> list[Pair]:
+    families: dict[str, list[str]] = {} if full is None else {full: [arm for arm in good if arm != full]}
+    pruned = [arm for arm in good if arm != full]
+    for arm in pruned:
+        first = next(other for other in pruned if budget(other) == budget(arm))
+        if arm != first:
+            families.setdefault(first, []).append(arm)
+    pairs = []
+    for first, seconds in families.items():
+        drafts = [_pair(first, second, good) for second in seconds]
+        adjusted = stats.holm([float(draft["p"]) for draft in drafts])
+        pairs += [Pair(**draft, p_holm=p) for draft, p in zip(drafts, adjusted, strict=True)]
+    return pairs
 
 
 def _pair(first: str, second: str, good: Answers) -> dict[str, Any]:

@@ -87,15 +87,55 @@ def test_markdown(made: Summary) -> None:
     assert "8 questions about 2 clips; clip before the words; 2 frames per second, at most 8." in lines
     assert "Model: 7b\\|x (nf4, bfloat16, sdpa, cuda), greedy." in lines
     assert "Failed questions are in no other figure; a rerun tries them again." in lines
-    assert "| none | 8 | 75.0 [40.9, 92.9] | 12.5 | 0 | 100.0 | 100.0 | 0.200 | 1.00 | 100.0 | 10.0 | 900 |" in lines
-    assert "| p@0.3 | 7 | 42.9 [15.8, 75.0] | 0.0 | 1 | 35.0 | 30.0 | 0.050 | 0.25 | 25.0 | 4.0 | 700 |" in lines
+    assert "| none | 8 | 75.0 [40.9, 92.9] | - | - | 12.5 | 0 | 100.0 | 100.0 | 0.200 | 1.00 | 100.0 | 10.0 | 900 |" in lines
+    (pruned,) = [line for line in lines if line.startswith("| p@0.3 |")]
+    assert pruned.startswith("| p@0.3 | 7 | 42.9 [15.8, 75.0] | -28.6 [")
+    assert pruned.endswith(" | 0.625 | 0.0 | 1 | 35.0 | 30.0 | 0.050 | 0.25 | 25.0 | 4.0 | 700 |")
     assert "| t\\|wo | 2 | 0.0 [0.0, 65.8] | 50.0 [9.5, 90.5] |" in lines
     assert any(line.startswith("| none → p@0.3 | 7 | -28.6 [") and line.endswith("| 3 | 1 | 0.625 | 0.625 |") for line in lines)
 
 
+def test_every_arm_meets_the_full_model_and_the_first_of_its_budget() -> None:
+    arms = ["a@0.3", "none", "b@0.3:x=1", "a@0.1", "b@0.1", "c@0.3"]
+    answers = {arm: {q.id: row(q, arm, "A", FULL if arm == "none" else PRUNED) for q in QUESTIONS} for arm in arms}
+    made = summarise(BENCHMARK, QUESTIONS, answers, MediaOptions())
+    assert made.full == "none"
+    assert [(pair.first, pair.second) for pair in made.pairs] == [
+        *(("none", arm) for arm in arms if arm != "none"),
+        ("a@0.3", "b@0.3:x=1"),
+        ("a@0.3", "c@0.3"),
+        ("a@0.1", "b@0.1"),
+    ]
+    pruned_only = summarise(BENCHMARK, QUESTIONS, {arm: answers[arm] for arm in arms if arm != "none"}, MediaOptions())
+    assert pruned_only.full is None
+    assert [arm.prefill for arm in pruned_only.arms] == [None] * 5
+    assert {pair.first for pair in pruned_only.pairs} == {"a@0.3", "a@0.1"}
+    assert "less full" not in tables.markdown(pruned_only)
+
+
+def test_many_methods_run_down_and_the_headline_has_a_column() -> None:
+    answers = {arm: {q.id: row(q, arm, "A", FULL if arm == "none" else PRUNED) for q in QUESTIONS} for arm in ("none", "a@0.3", "b@0.3")}
+    made = summarise(replace(BENCHMARK, headline=("task", "one")), QUESTIONS, answers, MediaOptions())
+    lines = tables.markdown(made).splitlines()
+    assert "| method | one (6) | t\\|wo (2) |" in lines
+    assert "| b@0.3 | 100.0 [61.0, 100.0] | 100.0 [34.2, 100.0] |" in lines
+    assert any(
+        line.startswith("| method | n | accuracy % [95 %] | less full [95 %] | p (Holm) | one % [95 %] | less full") for line in lines
+    )
+    assert [(pair.first, pair.second, pair.n) for pair in made.headline_pairs] == [
+        ("none", "a@0.3", 6),
+        ("none", "b@0.3", 6),
+        ("a@0.3", "b@0.3", 6),
+    ]
+    assert "## Pairs: one alone" in lines
+
+
 def test_json_round_trip(made: Summary) -> None:
     again = json.loads(json.dumps(made.to_json(), allow_nan=False))
+    assert Summary.from_json(again) == made
     assert again["schema"] == 1
+    with pytest.raises(ValueError, match="schema 2"):
+        Summary.from_json({**again, "schema": 2})
     assert again["pairs"][0]["first_only"] == 3
     one = failed(QUESTIONS[0], "none")
     assert Row.from_json(json.loads(json.dumps(one.to_json()))) == one

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from omnidrop_cli.engine import graph
+from omnidrop_cli.engine.cache import RaggedCache
 from omnidrop_cli.engine.decode import generate
 from omnidrop_cli.engine.graph import Capture, Graphs, agree
 from omnidrop_cli.engine.prefill import Prefilled
@@ -208,6 +209,26 @@ def test_memory_that_does_not_suffice_once_may_the_next_time() -> None:
     assert (found, len(told), counted.captures, counted.replays) == (expected, 1, 1, 0)
     assert answer(thinker, prefilled(thinker), graphs=graphs)[0] == expected
     assert (counted.captures, counted.replays) == (2, 27)
+
+
+def test_an_eager_step_that_breaks_off_leaves_no_half_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    thinker = without_end(tiny_thinker(4))
+    plain, graphed, calls = prefilled(thinker), prefilled(thinker), []
+    expected = answer(thinker, plain)[0]
+    eager = graph.step
+
+    def breaking(thinker: Thinker, cache: RaggedCache, token: int, position: int) -> torch.Tensor:
+        calls.append(token)
+        if len(calls) == 3:  # the one that a graph is to be held against
+            for layer in cache.layers[:2]:
+                layer.append(layer.keys[:, :, :1], layer.values[:, :, :1])
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return eager(thinker, cache, token, position)
+
+    monkeypatch.setattr(graph, "step", breaking)
+    found, _, told = answer(thinker, graphed, capture_on_tape)
+    assert (found, len(told)) == (expected, 1)
+    assert_same(graphed.cache, plain.cache)
 
 
 def test_a_second_capture_that_fails_leaves_what_the_first_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,8 @@ def test_exit_code_1_when_nothing_could_be_answered(tmp_path: Path, clips: Clips
         (("avut", "-m", "omnidrop@paper-25"), "no preset"),
         (("avut", "--fetch", "--data", "."), "--fetch and --data"),
         (("--paper", "table9"), "unknown table"),
+        (("avut", "--device", "cpu", "--devices", "cpu,cpu"), "--device and --devices"),
+        (("avut", "--devices", "tpu"), "not a device"),
     ],
 )
 def test_mistakes(arguments: tuple[str, ...], message: str) -> None:

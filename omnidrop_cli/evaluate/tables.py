@@ -49,12 +49,13 @@ def _facts(summary: Summary) -> str:
     order = "words before the clip" if summary.text_first else "clip before the words"
     media = summary.media_options
     pixels = "" if media.max_pixels is None else f", at most {media.max_pixels} pixels each"
+    weights = f", weights {model['weights']}" if model.get("weights") else ""
     lines = [
         f"{summary.questions} questions about {summary.clips} clips; {order}; {media.fps:g} frames per second, "
         f"at most {media.max_frames}{pixels}.",
         f"Protocol: {summary.protocol}.",
         f"Model: {_cell(str(model.get('name')))} ({model.get('quant')}, {model.get('dtype')}, {model.get('attention')}, "
-        f"{model.get('device')}), greedy."
+        f"{model.get('device')}{weights}), greedy."
         if model
         else "Nothing was answered.",
     ]

@@ -177,7 +177,7 @@ def test_other_files_and_other_models_are_refused(tmp_path: Path, clips: Clips, 
         with pytest.raises(DatasetError, match="line 1: not a result"), Journal(path):
             pass
         assert path.read_text() == notes
-    with pytest.raises(UsageError, match="cannot be written"), Journal(tmp_path):
+    with pytest.raises(UsageError, match="is a folder"), Journal(tmp_path):
         pass
 
     questions, path = videomme.read(datasets.videomme(tmp_path / "data", clips))[:2], tmp_path / "rows.jsonl"

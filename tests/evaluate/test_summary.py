@@ -16,7 +16,7 @@ from omnidrop_cli.records import MediaOptions
 
 FULL = Measured(100, 80, 1.0, 1.0, 0.5, 0.2, 0.1, 900.0, 10.0, 1000, 1000)
 PRUNED = Measured(100, 80, 0.35, 0.3, 0.5, 0.1, 0.1, 600.0, 4.0, 1000, 250)
-MODEL = {"name": "7b|x", "quant": "nf4", "dtype": "bfloat16", "attention": "sdpa", "device": "cuda"}
+MODEL = {"name": "7b|x", "quant": "nf4", "dtype": "bfloat16", "attention": "sdpa", "device": "cuda", "weights": "c0ffee"}
 
 QUESTIONS = [Question(str(at), f"clip{at // 4}.mp4", "?", ("A. a", "B. b"), "A", {"task": "one" if at < 6 else "t|wo"}) for at in range(8)]
 
@@ -85,7 +85,7 @@ def test_pairs_use_shared_questions_and_resample_clips(made: Summary) -> None:
 def test_markdown(made: Summary) -> None:
     lines = tables.markdown(made).splitlines()
     assert "8 questions about 2 clips; clip before the words; 2 frames per second, at most 8." in lines
-    assert "Model: 7b\\|x (nf4, bfloat16, sdpa, cuda), greedy." in lines
+    assert "Model: 7b\\|x (nf4, bfloat16, sdpa, cuda, weights c0ffee), greedy." in lines
     assert "Failed questions are in no other figure; a rerun tries them again." in lines
     assert "| none | 8 | 75.0 [40.9, 92.9] | - | - | 12.5 | 0 | 100.0 | 100.0 | 0.200 | 1.00 | 100.0 | 10.0 | 900 |" in lines
     (pruned,) = [line for line in lines if line.startswith("| p@0.3 |")]

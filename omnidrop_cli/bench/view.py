@@ -19,7 +19,7 @@ from omnidrop_cli.report.plain import one_line
 if TYPE_CHECKING:
     from omnidrop_cli.bench.sheet import Arm, Group, Sheet
 
-HIDDEN = {"digest", "logits", "size"}
+HIDDEN = {"digest", "size"}
 """Facts that only a machine compares."""
 
 NOTE = "x: times the first arm's; cpu: processor seconds of all threads; peak: memory of the process; taken: beside what it held before"

@@ -26,14 +26,23 @@ if TYPE_CHECKING:
 
     from omnidrop_cli.nano.voices import VoiceBank
 
-LENGTHS = ((0.55, 2, 8, 0.0), (0.25, 8, 16, 0.2), (0.2, 15, 40, 0.8))
-"""Share, least and most seconds, needles among them."""
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Clips of one step are of one class, so that little is padded. `whole` of them are fed with every token, or `thinned` with fewer."""
+
+    share: float
+    least_s: int
+    most_s: int
+    needle: float
+    whole: int
+    thinned: int
+
+
+LENGTHS = (Lengths(0.55, 2, 8, 0.0, 10, 12), Lengths(0.3, 8, 16, 0.2, 5, 12), Lengths(0.15, 15, 60, 0.8, 2, 12))
 
 WHOLE = 0.75
 """Share of steps that feed every token, as inference does; the decoder's own stage saw thinned clips only."""
-
-LONG = 0.03
-"""Share of steps that show three clips of up to a minute with every token they have."""
 
 AHEAD = 3
 """Steps that are under way or waiting in each process."""
@@ -64,25 +73,19 @@ class ClipMaker:
     spec: PromptSpec
     bank: VoiceBank
     voices: tuple[int, ...]
-    clips: int
+    lengths: Sequence[Lengths] = LENGTHS
 
     @torch.no_grad()
     def make(self, seed: Sequence[int]) -> Drawn:
         rng = np.random.default_rng(seed)
-        long, whole = rng.random() < LONG, rng.random() < WHOLE
-        budget = None if long or whole else int(rng.integers(60, 300))
-        # A step of whole clips costs about as much as one of half as many again that are thinned out.
-        count = min(3, self.clips) if long else -(-self.clips * 2 // 3) if whole else self.clips
-        timelines = [self._draw(rng, long, whole) for _ in range(count)]
+        shares = np.array([row.share for row in self.lengths])
+        row = self.lengths[int(rng.choice(len(shares), p=shares / shares.sum()))]
+        budget = None if rng.random() < WHOLE else int(rng.integers(60, 300))
+        profile = Profile(row.least_s, row.most_s, needle=row.needle, voices=self.voices)
+        timelines = [sample(rng, profile, self.bank.take) for _ in range(row.whole if budget is None else row.thinned)]
         labels = [label(timeline, self.spec) for timeline in timelines]
         media = perceive(self.model, timelines, labels, self.bank, self.spec)
         return Drawn(tuple(Seen(*one) for one in zip(timelines, labels, media, strict=True)), budget)
-
-    def _draw(self, rng: np.random.Generator, long: bool, whole: bool) -> Timeline:
-        rows = LENGTHS[-1:] if long else LENGTHS[:2] if whole else LENGTHS
-        shares = np.array([row[0] for row in rows])
-        _, least, most, needle = rows[int(rng.choice(len(rows), p=shares / shares.sum()))]
-        return sample(rng, Profile(least, 60 if long else most, needle=needle, voices=self.voices), self.bank.take)
 
 
 class Stream:

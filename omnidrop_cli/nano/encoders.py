@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 SHARPNESS = 10.0
 """Scale of the cosine logits."""
 
+KINDS = (0.45, 0.15, 0.1, 0.3)
+"""Shares of objects, shapes, digits and signs: letters take longest to read."""
+
 DULL = 0.3
 """Weight of tokens that show or sound of nothing."""
 
@@ -45,7 +48,7 @@ class EncoderStage:
         clips: int = 40,
     ) -> None:
         self._model, self._bank, self._clips = model, bank, clips
-        self._profile = Profile(2, 2, silent=0.0, sound_only=0.0, voices=voices)
+        self._profile = Profile(2, 2, silent=0.0, sound_only=0.0, voices=voices, kinds=KINDS)
         self._spec = PromptSpec.from_config(model.config, tokenizer)
         self._rows = model.model.language_model.embed_tokens.weight.detach()[list(row_ids(tokenizer).values())].float().clone()
         self._dull = torch.tensor([class_index()[name] for name in (NOTHING, SILENCE, NOISE)])

@@ -70,7 +70,9 @@ def _video_stream(out: Any, codec: str | None, timeline: Timeline) -> Any:
     stream = out.add_stream(codec, rate=FILE_FPS)
     stream.height, stream.width = (cells * CELL_PX * SCALE for cells in timeline.cells)
     stream.pix_fmt = "yuv420p"
-    stream.options = {"crf": "23"} if codec == "libx264" else {"crf": "32", "b": "0", "cpu-used": "5", "row-mt": "0"}
+    # x264's macroblock tree reads what it never wrote where the height is no multiple of 16: the same frames came out different each time.
+    x264 = {"crf": "23", "x264-params": "mbtree=0"}
+    stream.options = x264 if codec == "libx264" else {"crf": "32", "b": "0", "cpu-used": "5", "row-mt": "0"}
     stream.codec_context.thread_count = 1
     return stream
 

@@ -6,13 +6,14 @@ The towers stay as they are: trained along on answers alone they lost, within a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from omnidrop_cli.nano import schedule
-from omnidrop_cli.nano.ahead import ClipMaker, Seen, Stream
+from omnidrop_cli.nano.ahead import LENGTHS, ClipMaker, Lengths, Seen, Stream
 from omnidrop_cli.nano.answers import loss_and_hits
 from omnidrop_cli.nano.decoder import forward
 from omnidrop_cli.nano.optim import Optimiser
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
 
     from omnidrop_cli.nano.voices import VoiceBank
+
+
+CHOICES = 0.15
+"""Share of multiple choice."""
 
 
 class JointStage:
@@ -37,13 +42,13 @@ class JointStage:
         bank: VoiceBank,
         voices: tuple[int, ...],
         media_layers: int,
-        clips: int = 12,
+        lengths: Sequence[Lengths] = LENGTHS,
         block_tokens: int = 170,
         seed: int = 0,
         workers: int = 0,
     ) -> None:
         self._model, self._block_tokens, self._media_layers = model, block_tokens, media_layers
-        maker = ClipMaker(model, PromptSpec.from_config(model.config, tokenizer), bank, voices, clips)
+        maker = ClipMaker(model, PromptSpec.from_config(model.config, tokenizer), bank, voices, lengths)
         self._stream = Stream(maker, seed, workers)
         self._packer = Packer(tokenizer)
         thinker = model.model
@@ -67,4 +72,4 @@ class JointStage:
     def _sample(self, clip: Seen, rng: np.random.Generator, budget: int | None) -> Sample:
         count = len(clip.labels)
         chosen = np.arange(count) if budget is None else thin(clip.labels, rng, budget / count)
-        return Sample(clip.timeline, clip.labels, chosen, self._packer.pick(clip.timeline, rng, self._block_tokens))
+        return Sample(clip.timeline, clip.labels, chosen, self._packer.pick(clip.timeline, rng, self._block_tokens, CHOICES))

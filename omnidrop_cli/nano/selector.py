@@ -7,6 +7,7 @@ they are. The paper trains the decoder along; then every other method would be j
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omnidrop_cli.nano import schedule
-from omnidrop_cli.nano.ahead import ClipMaker, Stream
+from omnidrop_cli.nano.ahead import LENGTHS, ClipMaker, Lengths, Stream
 from omnidrop_cli.nano.answers import loss_and_hits
 from omnidrop_cli.nano.decoder import forward
 from omnidrop_cli.nano.labels import MediaLabels
@@ -54,13 +55,13 @@ class SelectorStage:
         bank: VoiceBank,
         voices: tuple[int, ...],
         media_layers: int,
-        clips: int = 18,
+        lengths: Sequence[Lengths] = LENGTHS,
         block_tokens: int = 170,
         seed: int = 0,
         workers: int = 0,
     ) -> None:
         self._model, self._block_tokens, self._media_layers = model.requires_grad_(False), block_tokens, media_layers
-        maker = ClipMaker(model, PromptSpec.from_config(model.config, tokenizer), bank, voices, clips)
+        maker = ClipMaker(model, PromptSpec.from_config(model.config, tokenizer), bank, voices, lengths)
         self._stream = Stream(maker, seed, workers)
         self._packer = Packer(tokenizer)
         with torch.random.fork_rng(devices=[]):

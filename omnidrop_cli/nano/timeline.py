@@ -98,7 +98,8 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What clips to draw. `voices` are the voice numbers allowed; `looks` the range that `look` is drawn from."""
+    """What clips to draw. `voices` are the voice numbers allowed; `looks` the range that `look` is drawn from; `kinds` the
+    shares of objects, shapes, digits and signs."""
 
     min_s: int = 2
     max_s: int = 10
@@ -107,6 +108,7 @@ class Profile:
     sound_only: float = 0.12
     voices: Sequence[int] = (0,)
     looks: tuple[int, int] = (0, 1 << 30)
+    kinds: tuple[float, float, float, float] = (0.62, 0.2, 0.09, 0.09)
 
 
 def typical_word_s(rng: np.random.Generator, word: str, voice: int) -> float:
@@ -123,7 +125,7 @@ def sample(rng: np.random.Generator, profile: Profile, word_s: WordTaker = typic
     duration = int(rng.integers(profile.min_s, profile.max_s + 1))
     cells = FRAME_CELLS[int(rng.integers(len(FRAME_CELLS)))]
     scenes = _scenes(rng, duration, needle)
-    shows = _shows(rng, scenes, cells, needle) if has_video else ()
+    shows = _shows(rng, scenes, cells, needle, profile.kinds) if has_video else ()
     words, beeps = _sounds(rng, scenes, needle, profile, word_s) if has_audio else ((), ())
     noise = float(rng.choice([0.0, rng.uniform(0.02, 0.12), rng.uniform(0.1, 0.3)], p=[0.5, 0.3, 0.2]))
     look = int(rng.integers(*profile.looks))
@@ -153,8 +155,14 @@ def _scenes(rng: np.random.Generator, duration: int, needle: bool) -> list[tuple
     return scenes
 
 
-def _shows(rng: np.random.Generator, scenes: Sequence[tuple[float, float, bool]], cells: tuple[int, int], needle: bool) -> tuple[Show, ...]:
-    pool = _draw_items(rng, MAX_ITEMS)
+def _shows(
+    rng: np.random.Generator,
+    scenes: Sequence[tuple[float, float, bool]],
+    cells: tuple[int, int],
+    needle: bool,
+    kinds: Sequence[float],
+) -> tuple[Show, ...]:
+    pool = _draw_items(rng, MAX_ITEMS, kinds)
     shows: list[Show] = []
     for start, end, filled in scenes:
         together = 0 if not filled else 2 if rng.random() < 0.2 and not needle else 1
@@ -179,10 +187,10 @@ def _shows(rng: np.random.Generator, scenes: Sequence[tuple[float, float, bool]]
     return tuple(shows)
 
 
-def _draw_items(rng: np.random.Generator, count: int) -> list[Item]:
+def _draw_items(rng: np.random.Generator, count: int, shares: Sequence[float]) -> list[Item]:
     """Items of different names; of shapes no two share a form, so that "which colour is the circle" has one answer."""
     everything = items()
-    kinds = rng.choice(["object", "shape", "digit", "sign"], size=count, p=[0.62, 0.2, 0.09, 0.09])
+    kinds = rng.choice(["object", "shape", "digit", "sign"], size=count, p=shares)
     drawn: list[Item] = []
     for kind in kinds:
         choices = [i for i in everything if i.kind == kind and all(i.name != d.name for d in drawn)]

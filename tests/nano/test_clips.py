@@ -10,7 +10,7 @@ import pytest
 
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.media.decode import decode
-from omnidrop_cli.nano import files, pictures, sound
+from omnidrop_cli.nano import bench, files, pictures, sound
 from omnidrop_cli.nano.clips import worn
 from omnidrop_cli.nano.config import MAX_PIXELS, MIN_PIXELS
 from omnidrop_cli.nano.resample import to_length
@@ -100,6 +100,17 @@ def test_files_come_back_through_the_decoder(bank: VoiceBank, tmp_path: Path, su
     assert abs(len(clip.waveform) / 16_000 - 4.0) < 0.1
     assert np.abs(clip.frames[4].astype(int) - pictures.render(CLIP)[4]).mean() < 15
     assert [p.name for p in tmp_path.iterdir()] == [f"clip{suffix}"]
+
+
+def test_a_clip_made_again_shows_the_same(bank: VoiceBank, tmp_path: Path) -> None:
+    """A wide clip of the benchmark: its height is no multiple of 16."""
+    timeline = replace(bench.clip_timeline("nano-06s-00"), words=())
+    seen = []
+    for number in range(3):
+        clip = decode(files.write(timeline, tmp_path / f"{number}.mp4", bank), NANO)
+        assert clip.frames is not None
+        seen.append(clip.frames.tobytes())
+    assert seen[0] == seen[1] == seen[2]
 
 
 def test_sound_alone_is_a_wav(bank: VoiceBank, tmp_path: Path) -> None:

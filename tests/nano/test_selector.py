@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from omnidrop_cli.nano import bench, compare, loop, packed
+from omnidrop_cli.nano.ahead import Lengths
 from omnidrop_cli.nano.export import export
 from omnidrop_cli.nano.labels import MediaLabels, label
 from omnidrop_cli.nano.selector import SelectorStage, _with_some_others, sift
@@ -19,9 +20,11 @@ from omnidrop_cli.nano.voices import VoiceBank
 from omnidrop_cli.prompt.spec import PromptSpec
 from omnidrop_cli.prune.selector import AudioSelector, has_selector, load_selector
 
+SHORT = (Lengths(1.0, 2, 4, 0.0, 2, 2),)
+
 
 def stage(model: Any, tokenizer: Any, bank: VoiceBank) -> SelectorStage:
-    return SelectorStage(model, tokenizer, bank, (0,), 3, clips=2, block_tokens=60)
+    return SelectorStage(model, tokenizer, bank, (0,), 3, lengths=SHORT, block_tokens=60)
 
 
 def clip(spec: PromptSpec, **profile: float) -> tuple[MediaLabels, torch.Tensor]:

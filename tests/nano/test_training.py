@@ -12,7 +12,7 @@ import torch
 
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.nano import loop, train
-from omnidrop_cli.nano.ahead import ClipMaker, Stream
+from omnidrop_cli.nano.ahead import ClipMaker, Lengths, Stream
 from omnidrop_cli.nano.answers import Score
 from omnidrop_cli.nano.decoder import DecoderStage
 from omnidrop_cli.nano.encoders import EncoderStage
@@ -20,6 +20,8 @@ from omnidrop_cli.nano.export import export
 from omnidrop_cli.nano.joint import JointStage
 from omnidrop_cli.nano.voices import VoiceBank
 from omnidrop_cli.prompt.spec import PromptSpec
+
+SHORT = (Lengths(1.0, 2, 4, 0.0, 2, 2),)
 
 
 def _weights(stage: Any) -> list[torch.Tensor]:
@@ -71,7 +73,7 @@ def test_all_stages_learn_and_export(frozen_model: bytes, tokenizer: Any, bank: 
     stages = (
         EncoderStage(model, tokenizer, bank, (0,), clips=3),
         DecoderStage(model, tokenizer, 3, clips=2, block_tokens=60),
-        JointStage(model, tokenizer, bank, (0,), 3, clips=2, block_tokens=60),
+        JointStage(model, tokenizer, bank, (0,), 3, lengths=SHORT, block_tokens=60),
     )
     for stage in stages:
         before = _weights(stage)
@@ -91,7 +93,7 @@ def test_all_stages_learn_and_export(frozen_model: bytes, tokenizer: Any, bank: 
 
 def test_clips_made_ahead_are_clips_made_on_demand(frozen_model: bytes, tokenizer: Any, bank: VoiceBank) -> None:
     model = pickle.loads(frozen_model)
-    maker = ClipMaker(model, PromptSpec.from_config(model.config, tokenizer), bank, (0,), 2)
+    maker = ClipMaker(model, PromptSpec.from_config(model.config, tokenizer), bank, (0,), SHORT)
     ahead, demand = Stream(maker, 7, workers=1), Stream(maker, 7, workers=0)
     for step in range(3, 6):
         made, wanted = ahead.take(step), demand.take(step)

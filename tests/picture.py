@@ -9,7 +9,7 @@ import sys
 
 from omnidrop_cli.records import Job, ModelChoice
 
-QUESTION = "Which colour is the circle?"
+QUESTION = "What is said while the car is shown?"
 
 
 def svg() -> str:

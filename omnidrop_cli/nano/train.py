@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from omnidrop_cli.nano.loop import Stage
     from omnidrop_cli.prune.selector import AudioSelector
 
-STEPS = {"encoders": (2600, 3e-3), "decoder": (6000, 4e-3), "joint": (800, 2e-3), "selector": (200, 4e-3)}
-"""Steps and peak rates. The shipped weights had 2,600, 2,030 and 300 steps (docs/nano.md)."""
+STEPS = {"encoders": (7000, 3e-3), "decoder": (8000, 4e-3), "joint": (1800, 2e-3), "selector": (200, 4e-3)}
+"""Steps and peak rates. The shipped weights had 7,140, 7,256, 1,750 and 200 steps (docs/nano.md)."""
 
 STAGES = ("voices", *STEPS, "export")
 ENGINE_WEIGHTS = {"espeak-ng": 1, "flite": 4, "festival": 10}

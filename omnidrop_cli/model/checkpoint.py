@@ -90,7 +90,7 @@ def copy_trained_parts(source: Path, target: Path) -> None:
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import save_file
 
-    found = {}
+    found: dict[str, Any] = {}
     beside = source / TRAINED_PARTS_FILE
     for shard in (*open_checkpoint(source).shards, *([beside] if beside.is_file() else [])):
         try:

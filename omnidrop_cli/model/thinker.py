@@ -63,7 +63,8 @@ class Thinker:
     @cached_property
     def weights_mb(self) -> float:
         """Memory of all parameters, in megabytes (1e6 bytes)."""
-        return sum(p.numel() * p.element_size() for p in self.model.parameters()) / 1e6
+        total: int = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        return total / 1e6
 
     @property
     def text_model(self) -> Any:

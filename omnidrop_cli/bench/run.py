@@ -54,62 +54,43 @@ class BenchResult:
         return {"schema": SCHEMA, **body}
 
 
-def bench_synthetic(
-    session: Session,
-    seconds: float,
-    choices: list[MethodChoice],
-    *,
-    repeats: int,
-    tower_s: float = 0.0,
-    decode: int = 0,
-    observer: Observer = SILENT,
-) -> BenchResult:
-    """`seconds` of video with sound in the papers' layout. Where `tower_s` is positive, both towers on that much noise; where `decode`
-    is, so many answer tokens on every road."""
+@dataclass(frozen=True, slots=True)
+class BenchPlan:
+    """What to measure, each so many times. Where `tower_s` is positive, also both towers on that much noise; where `decode` is, so many
+    answer tokens on every road."""
+
+    choices: list[MethodChoice]
+    repeats: int = 3
+    tower_s: float = 0.0
+    decode: int = 0
+
+
+def bench_synthetic(session: Session, seconds: float, plan: BenchPlan, observer: Observer = SILENT) -> BenchResult:
+    """`seconds` of video with sound in the papers' layout."""
     thinker = session.thinker
     prompt = papers_prompt(thinker, seconds)
-    prompt_of = f"{seconds:g} s in the papers' layout"
-    return _bench(session, prompt_of, prompt, noise_features(thinker, prompt), choices, repeats, tower_s, decode, observer)
+    return _bench(session, f"{seconds:g} s in the papers' layout", prompt, noise_features(thinker, prompt), plan, observer)
 
 
-def bench_clip(
-    session: Session,
-    job: Job,
-    choices: list[MethodChoice],
-    *,
-    repeats: int,
-    tower_s: float = 0.0,
-    decode: int = 0,
-    observer: Observer = SILENT,
-) -> BenchResult:
+def bench_clip(session: Session, job: Job, plan: BenchPlan, observer: Observer = SILENT) -> BenchResult:
     """A real clip and question through the real towers."""
-    needs = frozenset().union(*(create(choice).needs for choice in choices))
+    needs = frozenset().union(*(create(choice).needs for choice in plan.choices))
     read = session.read(job, observer, needs=needs)
-    return _bench(session, job.media, read.prompt, read.features, choices, repeats, tower_s, decode, observer)
+    return _bench(session, job.media, read.prompt, read.features, plan, observer)
 
 
-def _bench(
-    session: Session,
-    prompt_of: str,
-    prompt: Prompt,
-    features: MediaFeatures,
-    choices: list[MethodChoice],
-    repeats: int,
-    tower_s: float,
-    decode: int,
-    observer: Observer,
-) -> BenchResult:
+def _bench(session: Session, prompt_of: str, prompt: Prompt, features: MediaFeatures, plan: BenchPlan, observer: Observer) -> BenchResult:
     thinker = session.thinker
     observer.stage("floor")
     floor = measure_floor(thinker.device, thinker.dtype, hidden=thinker.geometry.hidden, wide=thinker.geometry.mlp)
     observer.stage("prefill", f"{len(prompt)} tokens")
-    arms = measure_arms(thinker, prompt, features, choices, floor, repeats=repeats, observer=observer)
+    arms = measure_arms(thinker, prompt, features, plan.choices, floor, repeats=plan.repeats, observer=observer)
     decoding = []
-    if decode > 0:
+    if plan.decode > 0:
         observer.stage("generate")
-        decoding = measure_decoding(thinker, prompt, features, choices, tokens=decode, repeats=repeats, observer=observer)
+        decoding = measure_decoding(thinker, prompt, features, plan.choices, tokens=plan.decode, repeats=plan.repeats, observer=observer)
     observer.stage("towers")
-    towers = measure_towers(thinker, tower_s, repeats) if tower_s > 0 else []
+    towers = measure_towers(thinker, plan.tower_s, plan.repeats) if plan.tower_s > 0 else []
     return BenchResult(
         date=date.today().isoformat(),
         device=device_name(thinker.device),
@@ -117,7 +98,7 @@ def _bench(
         model=thinker.loaded,
         prompt_of=prompt_of,
         prompt=prompt.token_map.counts(),
-        repeats=repeats,
+        repeats=plan.repeats,
         floor=floor,
         arms=arms,
         towers=towers,

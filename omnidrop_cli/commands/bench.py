@@ -58,7 +58,7 @@ def bench(
     choices = [arm.choice for arm in arms.parse(methods or [DEFAULT_ARMS])]
     job = None if media is None else Job(media, QUESTION, media_options=media_flags.record(), model=model.record())
     with Screen(console) as screen:
-        from omnidrop_cli.bench.run import bench_clip, bench_synthetic
+        from omnidrop_cli.bench.run import BenchPlan, bench_clip, bench_synthetic
         from omnidrop_cli.bench.table import render
         from omnidrop_cli.engine.session import Session
         from omnidrop_cli.prune.methods import create
@@ -67,10 +67,8 @@ def bench(
             create(choice)  # a wrong name or option fails before gigabytes load
         screen.stage("load", model.model)
         session = Session.load(model.record(), screen)
-        if job is None:
-            result = bench_synthetic(session, seconds, choices, repeats=repeats, tower_s=towers, decode=decode, observer=screen)
-        else:
-            result = bench_clip(session, job, choices, repeats=repeats, tower_s=towers, decode=decode, observer=screen)
+        plan = BenchPlan(choices, repeats, towers, decode)
+        result = bench_synthetic(session, seconds, plan, screen) if job is None else bench_clip(session, job, plan, screen)
     if as_json or output is not None:
         emit(dump(result.to_dict()), output)
     if not as_json:

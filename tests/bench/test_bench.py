@@ -12,7 +12,7 @@ from rich.console import Console
 from omnidrop_cli.bench import decode as bench_decode
 from omnidrop_cli.bench.decode import FEWEST
 from omnidrop_cli.bench.replay import Replay
-from omnidrop_cli.bench.run import bench_synthetic
+from omnidrop_cli.bench.run import BenchPlan, bench_synthetic
 from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
 from omnidrop_cli.bench.table import render
 from omnidrop_cli.engine.encode import embed
@@ -49,7 +49,7 @@ def test_a_replay_keeps_the_same_tokens(session: Session, choice: MethodChoice) 
 
 
 def test_a_bench_is_json_with_an_unpruned_arm(session: Session) -> None:
-    result = bench_synthetic(session, 4, [MethodChoice("omnidrop", 0.3)], repeats=1, tower_s=2.0)
+    result = bench_synthetic(session, 4, BenchPlan([MethodChoice("omnidrop", 0.3)], repeats=1, tower_s=2.0))
     body = json.loads(json.dumps(result.to_dict()))
     full, pruned = body["arms"]
     assert (full["method"], full["flops_ratio"], full["speedup"]) == ("none", 1.0, 1.0)
@@ -60,7 +60,7 @@ def test_a_bench_is_json_with_an_unpruned_arm(session: Session) -> None:
 
 
 def test_decoding_is_measured_on_every_road(session: Session) -> None:
-    result = bench_synthetic(session, 2, [MethodChoice("none"), MethodChoice("omnidrop", 0.3)], repeats=1, decode=1)
+    result = bench_synthetic(session, 2, BenchPlan([MethodChoice("none"), MethodChoice("omnidrop", 0.3)], repeats=1, decode=1))
     roads = json.loads(json.dumps(result.to_dict()))["decoding"]
     assert [(road["method"], road["road"]) for road in roads] == [
         ("none", "stock"),

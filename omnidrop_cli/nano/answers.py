@@ -34,7 +34,7 @@ def loss_and_hits(hidden: Tensor, head: nn.Linear, batch: Batch, samples: Sequen
 
 def _kind(samples: Sequence[Sample], number: int) -> str:
     question = samples[number // 4096].questions[number % 4096]
-    return f"choice {question.style}" if question.style else question.kind
+    return f"choice {question.style}" if question.style and question.category != "drill" else question.kind
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omnidrop_cli.nano import choice
+from omnidrop_cli.nano import choice, drills
 from omnidrop_cli.nano.labels import MediaLabels
 from omnidrop_cli.nano.questions import Question, ask
 from omnidrop_cli.nano.timeline import Timeline
@@ -75,13 +75,13 @@ class Packer:
         self._tail = self._encode("<|im_end|>\n<|im_start|>assistant\n")
 
     def pick(self, timeline: Timeline, rng: np.random.Generator, tokens: int, choices: float = 0.2) -> tuple[Question, ...]:
-        """Questions worth `tokens` tokens, the least asked kinds first; a share of them as multiple choice."""
-        pool = ask(timeline, rng)
+        """Questions worth `tokens` tokens, the least asked kinds first, drills among them; a share as multiple choice."""
+        pool = [*ask(timeline, rng), *drills.draw(rng)]
         order = sorted(pool, key=lambda q: self._asked[q.kind] * (0.7 + 0.6 * rng.random()))
         picked: list[Question] = []
         for question in order:
             made = question
-            if rng.random() < choices and choice.can_choose(question):
+            if not made.style and rng.random() < choices and choice.can_choose(question):
                 made = choice.as_choice(question, choice.STYLES[int(rng.integers(len(choice.STYLES)))], rng)
             cost = len(self.block(made)[0])
             if cost > tokens:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omnidrop_cli.nano import choice
+from omnidrop_cli.nano import choice, drills
 from omnidrop_cli.nano.labels import MediaLabels, class_index, label
 from omnidrop_cli.nano.questions import CATEGORIES, WORDINGS, Question, ask
 from omnidrop_cli.nano.samples import thin
@@ -105,6 +105,17 @@ def test_multiple_choice_holds_the_answer_once(seed: int, style: str) -> None:
             assert made.options[choice.LETTERS.index(made.answer)] == question.answer
             assert len(set(made.options)) == 4
             assert f"{made.answer}. {question.answer}" in made.text
+
+
+@given(seeds)
+@settings(max_examples=60, deadline=None)
+def test_drills_hold_their_answer(seed: int) -> None:
+    echo, pick = drills.draw(np.random.default_rng(seed))
+    assert echo.answer in echo.text
+    right = pick.options[choice.LETTERS.index(pick.answer)]
+    assert pick.text.count(right) >= 2
+    assert f"{pick.answer}. {right}" in pick.text
+    assert not {echo.kind, pick.kind} & set(CATEGORIES), "the benchmark asks no drills"
 
 
 def test_choice_wordings_are_the_benchmarks_own() -> None:

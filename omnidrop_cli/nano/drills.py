@@ -1,0 +1,45 @@
+"""Questions whose answer stands in the question: for training alone.
+
+Knows: the two links that all other questions share, practised by themselves. Does not know clips.
+What is said while X is shown takes: X found in the clip, the word found beside it, X found by the answer. Nothing is learnt of a link
+while the others are missing, so the last ones are taught where they need no clip: to say what a question is about, and to name
+an option by its letter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from omnidrop_cli.nano.choice import LETTERS, STYLES, as_choice
+from omnidrop_cli.nano.questions import Question
+from omnidrop_cli.nano.world import WORDS, items
+
+ECHOES = ("Which word is {a}?", "What is {a}?", "Is it {a}?")
+CHOICES = ("Which is {a}?", "What is {a}?")
+
+
+def draw(rng: np.random.Generator) -> tuple[Question, Question]:
+    """One of each sort, about random things."""
+    return echo(rng), pick(rng)
+
+
+def echo(rng: np.random.Generator) -> Question:
+    """What is the red circle? red circle."""
+    words = rng.random() < 0.4
+    pool = [(word, word) for word in WORDS] if words else [(item.phrase, item.text) for item in items()]
+    about, answer = pool[int(rng.integers(len(pool)))]
+    return Question("echo", "drill", _one(ECHOES, rng).format(a=about), answer)
+
+
+def pick(rng: np.random.Generator) -> Question:
+    """Which is the fork? A. boat B. fork C. five D. lamp, in one of the benchmarks' wordings."""
+    pool = WORDS if rng.random() < 0.5 else tuple(item.text for item in items())
+    right, *wrong = (pool[i] for i in rng.permutation(len(pool))[: len(LETTERS)])
+    asked = Question("pick", "drill", _one(CHOICES, rng).format(a=right), right, tuple(wrong))
+    return replace(as_choice(asked, _one(STYLES, rng), rng), category="drill")
+
+
+def _one(listed: tuple[str, ...], rng: np.random.Generator) -> str:
+    return listed[int(rng.integers(len(listed)))]

@@ -32,6 +32,9 @@ Wave = NDArray[np.float32]
 SPEECH_RMS = 0.1
 """Level that every cached word is brought to."""
 
+STRETCH = 0.26
+"""A word takes between 77 and 130 % of its time. With 88 to 113 %, unseen voices of odd build were understood at 61 to 80 %."""
+
 PACKAGES = {"espeak-ng": "espeak-ng", "flite": "flite", "festival": "festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts"}
 
 
@@ -94,8 +97,11 @@ class VoiceBank:
         return self._words[number, word]
 
     def take(self, rng: np.random.Generator, word: str, number: int) -> float:
-        """Seconds the word will last: the cached length, spoken a little faster or slower (`timeline.WordTaker`)."""
-        return len(self._words[number, word]) / SAMPLE_RATE_HZ * float(rng.uniform(0.88, 1.13))
+        """Seconds the word will last: the cached length, faster or slower (`timeline.WordTaker`).
+
+        Its pitch and formants move along, so that every voice stands for a family of larger and smaller speakers.
+        """
+        return len(self._words[number, word]) / SAMPLE_RATE_HZ * float(np.exp(rng.uniform(-STRETCH, STRETCH)))
 
 
 def synthesise(directory: Path, numbers: Sequence[int] | None = None, say: Callable[[str], None] | None = None) -> None:

@@ -103,6 +103,12 @@ def test_a_composition_takes_each_half_from_its_part(second: str) -> None:
     assert len(done.leaving[-1]) < len(done.entering)
 
 
+def test_omniblend_is_its_two_parts() -> None:
+    named, spelt = (run(create(MethodChoice(name, keep=0.2)), SHAPES["long"], 28) for name in ("omniblend", "divprune+seats"))
+    assert torch.equal(named.entering, spelt.entering)
+    assert all(torch.equal(a, b) for a, b in zip(named.leaving, spelt.leaving, strict=True))
+
+
 def test_omnidrop_with_itself_is_nearly_itself() -> None:
     alone, twice = (run(create(MethodChoice(name, keep=0.3)), SHAPES["long"], 28) for name in ("omnidrop", "omnidrop+omnidrop"))
     assert [len(kept) for kept in alone.leaving] == [len(kept) for kept in twice.leaving]

@@ -1,0 +1,37 @@
+"""OmniBlend: the most diverse tokens enter, SEATS' drops take them inside (ours; docs/methods.md has the evidence, all of it nano's).
+
+Knows: which two methods. How they share a budget is `compose.py`'s, what each does is its own file's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from omnidrop_cli.prune.contract import Method, Plan, PromptFacts
+from omnidrop_cli.prune.methods.compose import Composition
+from omnidrop_cli.prune.methods.divprune import DivPrune
+from omnidrop_cli.prune.methods.seats import Seats
+from omnidrop_cli.prune.options import check, keep_option, option
+
+
+@dataclass(frozen=True)
+class OmniBlend(Method):
+    """`divprune+seats` under a name of its own: the composition that answered best on the nano benchmark.
+
+    Diversity needs no question and no attention, so it does not depend on a model whose first layers do not yet know what is asked;
+    inside, the last token's attention is read where it has come to mean something, and late layers hold text alone.
+    """
+
+    name: ClassVar[str] = "omniblend"
+    summary: ClassVar[str] = "diverse input, then three drops inside: best on nano, untried elsewhere"
+    paper: ClassVar[str] = ""
+
+    keep: float | None = keep_option()
+    window: Literal["clip", "chunk"] = option("clip", "seek diversity over the clip, or in each two-second chunk")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def plan(self, facts: PromptFacts) -> Plan:
+        return Composition(DivPrune(window=self.window), Seats(), self.keep).plan(facts)

@@ -72,7 +72,8 @@ def load_selector(path: str) -> AudioSelector:
         raise ModelError(f"{path} holds no audio selector", f"its tensors are named {PREFIX}*, as in OmniSIFT-7B")
     width, dim = weights[ANCHOR].shape
     try:
-        selector = AudioSelector(dim, width)
+        with torch.inference_mode(False):  # the cache may be filled inside a run and read by a training
+            selector = AudioSelector(dim, width)
         selector.load_state_dict(weights)
     except (RuntimeError, AssertionError) as problem:  # a width that heads do not divide is an assertion in torch
         raise ModelError(f"the selector in {path} has other parts than OmniSIFT's", str(problem).splitlines()[-1].strip()) from problem
@@ -97,7 +98,7 @@ def save_selector(selector: AudioSelector, path: Path) -> None:
 @cache
 def untrained_selector(dim: int) -> AudioSelector:
     """A selector with random weights, always the same: for tests, and to see what training is worth."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):  # cached, like `load_selector`'s
         torch.manual_seed(0)
         return AudioSelector(dim).eval()
 

@@ -12,7 +12,7 @@ from omnidrop_cli.errors import ModelError, UsageError
 from omnidrop_cli.prune.contract import PromptFacts
 from omnidrop_cli.prune.methods import omnisift
 from omnidrop_cli.prune.methods.omnisift import OmniSift, saliency_references
-from omnidrop_cli.prune.selector import AudioSelector, load_selector, untrained_selector
+from omnidrop_cli.prune.selector import AudioSelector, load_selector, save_selector, untrained_selector
 from tests.prune.fakes import SHAPES, input_view, token_map
 
 DIM = 16
@@ -108,3 +108,14 @@ def test_a_selector_of_another_width_is_said(tmp_path: Path) -> None:
     assert plan.before is not None
     with pytest.raises(UsageError, match="embeddings of 8, and this model has 16"):
         plan.before(input_view(SHAPES["both"]))
+
+
+def test_a_selector_first_used_in_a_run_can_be_trained_after(tmp_path: Path) -> None:
+    """Both caches give one module to all: what a run under inference mode made must not stay an inference tensor."""
+    path = tmp_path / "selector.safetensors"
+    save_selector(AudioSelector(DIM), path)
+    untrained_selector.cache_clear()
+    with torch.inference_mode():
+        selectors = untrained_selector(DIM), load_selector(str(path))
+    for selector in selectors:
+        assert not any(parameter.is_inference() for parameter in selector.parameters())

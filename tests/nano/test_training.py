@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.nano import loop, train
 from omnidrop_cli.nano.ahead import ClipMaker, Lengths, Stream
 from omnidrop_cli.nano.answers import Score
 from omnidrop_cli.nano.decoder import DecoderStage
-from omnidrop_cli.nano.encoders import EncoderStage
+from omnidrop_cli.nano.encoders import EncoderStage, stranger
 from omnidrop_cli.nano.export import export
 from omnidrop_cli.nano.joint import JointStage
 from omnidrop_cli.nano.voices import VoiceBank
@@ -145,3 +147,18 @@ def test_scores_count_by_kind() -> None:
     score.add([("said", True), ("said", False), ("shown", True)])
     assert score.line() == "said=0.50 shown=1.00"
     assert score.mean() == 0.75
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 1.0))
+@settings(max_examples=50, deadline=None)
+def test_a_stranger_says_the_same_with_other_formants(seed: int, bend: float) -> None:
+    """Frequencies move, their order stays, and so do the ends of the scale, the levels and the time."""
+    ramp = torch.arange(128.0)[:, None].expand(128, 3)
+    moved = stranger(ramp, np.random.default_rng(seed), bend)
+    assert moved.shape == ramp.shape
+    assert (moved.diff(dim=0) > 0).all()
+    torch.testing.assert_close(moved[[0, -1]], ramp[[0, -1]])
+    if bend == 0:
+        torch.testing.assert_close(moved, ramp)
+    elif bend > 0.1:
+        assert (moved - ramp).abs().max() > 0.1

@@ -164,6 +164,7 @@ def capture_video_attention(visual: Any, grids_per_window: int = 2) -> Iterator[
     Softmax over the patches of `grids_per_window` temporal grids (two: one chunk of the prompt, as SEATS, arXiv 2605.20035; the
     tower itself attends inside one), mean over heads, sum over queries, mean over the patches merged into a token.
     """
+    from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import apply_rotary_pos_emb_vision
     from transformers.vision_utils import get_vision_window_index
 
     capture = ReceivedAttention()
@@ -174,12 +175,12 @@ def capture_video_attention(visual: Any, grids_per_window: int = 2) -> Iterator[
         grids[:] = [kwargs["grid_thw"] if "grid_thw" in kwargs else args[1]]
 
     def finish(q: Tensor, k: Tensor, kwargs: dict[str, Any]) -> None:
-        cos, sin = (angles.float()[:, None] for angles in kwargs["position_embeddings"])
         ends = [0]
         for count, height, width in grids[0].tolist():
             for first in range(0, count, grids_per_window):
                 ends.append(ends[-1] + min(grids_per_window, count - first) * height * width)
-        patches = _received(_rotate(q, cos, sin), _rotate(k, cos, sin), ends, attention.scaling)
+        q, k = apply_rotary_pos_emb_vision(q, k, *kwargs["position_embeddings"])
+        patches = _received(q, k, ends, attention.scaling)
         tokens = patches.view(-1, merge * merge).mean(1)
         # Blocks see tokens in window order; the tower restores the prompt's order after its last block, and so does this.
         order, _ = get_vision_window_index(grids[0], merge, visual.window_size, visual.patch_size)
@@ -215,11 +216,6 @@ def _last_layer(attention: nn.Module, query: nn.Module, key: nn.Module, heads: i
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    left, right = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-right, left), dim=-1) * sin
 
 
 def _received(q: Tensor, k: Tensor, ends: Sequence[int], scaling: float) -> Tensor:

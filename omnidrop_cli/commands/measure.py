@@ -1,4 +1,4 @@
-"""`omnidrop bench media|load|reuse|memory`: what each part of the road costs, side by side with what people use instead.
+"""`omnidrop bench media|load|reuse|memory|choosing`: what each part of the road costs, side by side with what people use instead.
 
 Knows: flags and where results go. Does not know how anything is measured (`bench/`), or the prefill's own bench (`bench.py`).
 """
@@ -15,6 +15,7 @@ import typer
 from omnidrop_cli.commands._output import ConsoleFlags, JsonFlag, OutputFlag, Screen, check_target, dump, emit, stdout_console
 from omnidrop_cli.commands.options import PRUNING, MediaFlags, ModelFlags
 from omnidrop_cli.errors import UsageError
+from omnidrop_cli.records import MethodChoice
 
 if TYPE_CHECKING:
     from omnidrop_cli.bench.sheet import Sheet
@@ -139,11 +140,50 @@ def memory(
     _finish(sheet, console, as_json, output)
 
 
+def choosing(
+    model: ModelFlags,
+    console: ConsoleFlags,
+    seconds: Annotated[float, typer.Option(min=2, max=36_000, help="Length of the synthetic clip, in the papers' layout.")] = 60,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--methods", "-m", metavar="ARMS", rich_help_panel=PRUNING, help="As for bench prefill.  [default: every method at 0.3]"
+        ),
+    ] = None,
+    depth: Annotated[
+        int, typer.Option(min=0, metavar="LAYERS", help="Tell the share of a decoder this deep; 0 for the model's own depth.")
+    ] = 0,
+    repeats: Repeats = 3,
+    as_json: JsonFlag = False,
+    output: OutputFlag = None,
+) -> None:
+    """Measure what the methods' own decisions cost beside a full prefill.
+
+    A few layers of a real geometry are enough: --model random:3b@4layers --depth 36. Cutting the rows and the encoders are not counted.
+    """
+    from omnidrop_cli.evaluate import arms
+
+    check_target(output)
+    choices = None if methods is None else [arm.choice for arm in arms.parse(methods)]
+    with Screen(console) as screen:
+        from omnidrop_cli.bench.choosing import bench_choosing
+        from omnidrop_cli.engine.session import Session
+        from omnidrop_cli.prune.methods import create, names
+
+        choices = choices or [MethodChoice(name, keep=0.3) for name in names() if name != "none"]
+        for choice in choices:
+            create(choice)  # a wrong name or option fails before gigabytes load
+        screen.stage("load", model.model)
+        sheet = bench_choosing(Session.load(model.record(), screen), seconds, choices, depth=depth, repeats=repeats, observer=screen)
+    _finish(sheet, console, as_json, output)
+
+
 COMMANDS = (
     ("media", media, ("omnidrop bench media talk.mp4", "omnidrop bench media a.mp4 b.webm --no-audio --arms omnidrop,pyav -o media.json")),
     ("load", load, ("omnidrop bench load --model random:3b@8layers", "omnidrop bench load --model 7b --quant nf4")),
     ("reuse", reuse, ("omnidrop bench reuse slides.mp4 scene.mp4 --model random:3b@1layers --blocks 4",)),
     ("memory", memory, ("omnidrop bench memory --model random:3b@2layers --seconds 10,20,40",)),
+    ("choosing", choosing, ("omnidrop bench choosing --model random:3b@4layers --depth 36",)),
 )
 """Names, functions and examples of the commands beside `bench prefill`."""
 

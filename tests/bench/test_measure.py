@@ -7,10 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from omnidrop_cli.bench import memory
 from omnidrop_cli.bench.child import in_child
+from omnidrop_cli.bench.choosing import Clock, Clocked, bench_choosing
 from omnidrop_cli.bench.load import bench_load
 from omnidrop_cli.bench.media import ARMS, bench_media
 from omnidrop_cli.bench.memory import bench_memory, lengths_of
@@ -19,6 +21,7 @@ from omnidrop_cli.bench.sheet import Sample, Sheet, alternate
 from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
 from omnidrop_cli.bench.view import view
 from omnidrop_cli.engine.encode import embed
+from omnidrop_cli.engine.meter import Stopwatch
 from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import MediaError, UsageError
@@ -187,6 +190,34 @@ def test_memory_has_measured_and_computed_rows(tmp_path: Path, monkeypatch: pyte
     assert pruned["facts"]["kv_mb"] < full["facts"]["kv_mb"] == pytest.approx(800 * 3 * tiny_geometry().decoder.kv_bytes(1, 4) / 1e6)
     assert [(row["model"], row["method"]) for row in body["computed"]] == [(m, a) for m in ("3b", "7b") for a in ("none", "omnidrop@0.3")]
     assert body["computed"][1]["kv_mb"] < body["computed"][0]["kv_mb"]
+
+
+# ---------------------------------------------------------------- choosing
+
+
+def test_choosing_clocks_what_methods_do_and_changes_nothing() -> None:
+    session = Session(tiny_thinker(3))
+    choices = [MethodChoice("random-input", 0.3), MethodChoice("omnidrop", 0.3), MethodChoice("none")]
+    sheet = bench_choosing(session, 4, choices, depth=6, repeats=2)
+    body = body_of(sheet)
+    full, before, inside, nothing = body["groups"][0]["arms"]
+    assert [arm["name"] for arm in body["groups"][0]["arms"]] == ["full prefill", "random-input@0.3", "omnidrop@0.3", "none"]
+    assert (full["facts"], body["facts"]["depth"]) == ({}, 6)
+    assert before["facts"]["inside_s"] == 0 < before["facts"]["before_s"]
+    assert before["facts"]["of_whole_depth"] == pytest.approx(before["facts"]["before_s"] / (2 * full["seconds"]))
+    assert inside["facts"]["inside_s"] > 0
+    assert inside["seconds"] < full["seconds"]
+    assert nothing["facts"]["inside_s"] == 0
+
+    thinker = session.thinker
+    prompt = papers_prompt(thinker, 4)
+    features = noise_features(thinker, prompt)
+    for choice in choices:
+        kept = [
+            prefill(thinker, prompt, embed(thinker, prompt, features), features, method).trace.kept
+            for method in (create(choice), Clocked(create(choice), Clock(Stopwatch(thinker.device))))
+        ]
+        assert all(map(np.array_equal, *kept))
 
 
 # ---------------------------------------------------------------- the command line

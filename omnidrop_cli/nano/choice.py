@@ -23,7 +23,7 @@ VIDEOMME_TAIL = "\nThe best answer is:"
 WORLDSENSE_MIDDLE = "\nOptions:\n"
 WORLDSENSE_TAIL = "\nAnswer with the option's letter from the given choices directly."
 DAILYOMNI_HEAD = (
-    "Your task is to accurately answer multiple-choice questions based on the given video.\n"
+    "\nYour task is to accurately answer multiple-choice questions based on the given video.\n"
     "Select the single most accurate answer from the given choices.\nQuestion: "
 )
 DAILYOMNI_TAIL = "\nYour answer should be a capital letter representing your choice: A, B, C, or D. Don't generate any other text.\n"

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from omnidrop_cli.evaluate import prompts, records
 from omnidrop_cli.nano import choice, drills
 from omnidrop_cli.nano.labels import MediaLabels, class_index, label
 from omnidrop_cli.nano.questions import CATEGORIES, WORDINGS, Question, ask
@@ -120,16 +121,16 @@ def test_drills_hold_their_answer(seed: int) -> None:
 
 def test_choice_wordings_are_the_benchmarks_own() -> None:
     options = ["dog", "cat", "sun", "key"]
-    assert choice.word("What is shown?", options, "videomme") == (
-        "Select the best answer to the following multiple-choice question based on the video. Respond with only the letter "
-        "(A, B, C, or D) of the correct option.\nWhat is shown?\nA. dog\nB. cat\nC. sun\nD. key\nThe best answer is:"
+    asked = records.Question(
+        "1", "clip.mp4", "What is shown?", tuple(f"{letter}. {name}" for letter, name in zip("ABCD", options, strict=True)), "A"
     )
-    assert choice.word("What is shown?", options, "worldsense") == (
-        "What is shown?\nOptions:\nA. dog\nB. cat\nC. sun\nD. key\nAnswer with the option's letter from the given choices directly."
-    )
-    assert "\nQuestion: What is shown?\nChoices: ['A. dog', 'B. cat', 'C. sun', 'D. key']\n" in choice.word(
-        "What is shown?", options, "dailyomni"
-    )
+    for style, prompt in (
+        ("videomme", prompts.videomme),
+        ("worldsense", prompts.letter_directly),
+        ("avut", prompts.letter_directly),
+        ("dailyomni", prompts.dailyomni),
+    ):
+        assert choice.word("What is shown?", options, style) == prompt(asked)
     with pytest.raises(ValueError, match="unknown style"):
         choice.word("What is shown?", options, "exam")
 

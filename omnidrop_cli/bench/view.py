@@ -42,7 +42,7 @@ def _arms(group: Group) -> Table:
     facts = list(dict.fromkeys(name for arm in group.arms for name in arm.facts if name not in HIDDEN))
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("arm", no_wrap=True)
-    for name in ("time", "x", "cpu", "x", "peak", "taken", *(name.replace("_", " ") for name in facts)):
+    for name in ("time", "x", "cpu", "x", "peak", "taken", *(name.removesuffix("_s").replace("_", " ") for name in facts)):
         table.add_column(name, justify="right")
     for arm in group.arms:
         table.add_row(arm.name, *_figures(arm), *(_fact(name, arm.facts.get(name)) for name in facts))
@@ -77,6 +77,10 @@ def _fact(name: str, value: Any) -> str:
         return megabytes(value)
     if name.endswith("_bytes"):
         return megabytes(value / 1e6)
+    if name.endswith("_s"):
+        return seconds(value)
+    if name.startswith("of_"):
+        return f"{100 * value:.1f} %"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_fact(key, inner)}" for key, inner in value.items())
     if isinstance(value, bool):

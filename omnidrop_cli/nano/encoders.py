@@ -112,7 +112,7 @@ class EncoderStage:
 
 
 def stranger(mel: Tensor, rng: np.random.Generator, bend: float = 0.45) -> Tensor:
-    """The sound (bins, time) of a speaker whose formants lie elsewhere: bins move along a smooth random curve that keeps their order.
+    """The sound (bins, time) of a speaker whose formants lie elsewhere: bins move along a random curve that keeps their order.
 
     `bend` is the spread of the logarithmic widths of eight bands; 0.45 moves the middle by some ten of 128 bins, a quarter in frequency.
     A voice that is only faster or slower moves all formants alike (`voices.STRETCH`); real and synthetic speakers differ in each.

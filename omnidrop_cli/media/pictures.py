@@ -27,7 +27,7 @@ _LEAP = 256
 
 _THREADS_PER_CORE, _THREADS_MOST = 4, 16
 """Each thread of the decoder holds one packet. Of a track with B-frames most packets are skipped, so with a thread per core the cores
-wait: a minute of 1080p takes 27 % longer. Sixteen is the decoder's own limit; each thread costs the memory of a few frames."""
+wait: a minute of 1080p takes a third longer. Sixteen is the decoder's own limit; each thread costs the memory of a few frames."""
 
 _QUALITY = 0x4 | 0x40000 | 0x2000 | 0x4000
 """SWS_BICUBIC, SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT, SWS_FULL_CHR_H_INP (libswscale/swscale.h); PyAV names the last three since 18."""

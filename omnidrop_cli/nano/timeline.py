@@ -184,7 +184,12 @@ def _shows(
             if alone and end - start >= 2 and rng.random() < 0.4:
                 target = _inside(begin[0] + rng.uniform(-0.3, 0.3), begin[1] + rng.uniform(-0.3, 0.3), size, cells)
             shows.append(Show(item, start, end, begin, target, size))
-    return tuple(shows)
+    return tuple(sorted(shows, key=lambda show: (show.start_s, *_cell(show, cells))))
+
+
+def _cell(show: Show, cells: tuple[int, int]) -> tuple[int, int]:
+    """Row and column of the centre at first. What appears together is listed in reading order: a list has one right wording."""
+    return int(show.begin[1] * cells[0]), int(show.begin[0] * cells[1])
 
 
 def _draw_items(rng: np.random.Generator, count: int, shares: Sequence[float]) -> list[Item]:

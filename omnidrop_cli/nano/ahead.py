@@ -1,7 +1,7 @@
 """Rendered clips as the towers see and hear them, made by other processes while the decoder learns from the last ones.
 
 Knows: which clips a step of stage three draws, how to run renderer and towers ahead of need. Does not know questions or the decoder.
-The clips of step n come from (seed, n) alone, whoever makes them.
+The clips of step n come from (seed, n) alone, their kind of length from n, whoever makes them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Lengths:
     thinned: int
 
 
-LENGTHS = (Lengths(0.55, 2, 8, 0.0, 10, 12), Lengths(0.3, 8, 16, 0.2, 5, 12), Lengths(0.15, 15, 60, 0.8, 2, 12))
+LENGTHS = (Lengths(0.5, 2, 8, 0.0, 10, 12), Lengths(0.35, 8, 16, 0.2, 5, 12), Lengths(0.15, 15, 60, 0.8, 2, 12))
 
 WHOLE = 0.75
 """Share of steps that feed every token, as inference does; the decoder's own stage saw thinned clips only."""
@@ -77,15 +77,20 @@ class ClipMaker:
 
     @torch.no_grad()
     def make(self, seed: Sequence[int]) -> Drawn:
+        row, budget = self._shape(seed[-1])
         rng = np.random.default_rng(seed)
-        shares = np.array([row.share for row in self.lengths])
-        row = self.lengths[int(rng.choice(len(shares), p=shares / shares.sum()))]
-        budget = None if rng.random() < WHOLE else int(rng.integers(60, 300))
         profile = Profile(row.least_s, row.most_s, needle=row.needle, voices=self.voices)
         timelines = [sample(rng, profile, self.bank.take) for _ in range(row.whole if budget is None else row.thinned)]
         labels = [label(timeline, self.spec) for timeline in timelines]
         media = perceive(self.model, timelines, labels, self.bank, self.spec)
         return Drawn(tuple(Seen(*one) for one in zip(timelines, labels, media, strict=True)), budget)
+
+    def _shape(self, step: int) -> tuple[Lengths, int | None]:
+        """Class of length and budget of a step, whatever the seed: replicas that share gradients should have equally much to do."""
+        rng = np.random.default_rng(step)
+        shares = np.array([row.share for row in self.lengths])
+        row = self.lengths[int(rng.choice(len(shares), p=shares / shares.sum()))]
+        return row, None if rng.random() < WHOLE else int(rng.integers(60, 300))
 
 
 class Stream:

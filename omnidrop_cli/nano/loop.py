@@ -22,8 +22,10 @@ import torch
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.nano.answers import Score
 from omnidrop_cli.nano.optim import Optimiser, rate_at
+from omnidrop_cli.nano.replicas import Replicas
 
 Hits = list[tuple[str, bool]]
+ALONE = Replicas()
 
 
 class Stage(Protocol):
@@ -46,23 +48,28 @@ class Plan:
     seed: int = 0
 
 
-def run(stage: Stage, plan: Plan, work: Path, say: Callable[[str], None] | None = None) -> bool:
+def run(stage: Stage, plan: Plan, work: Path, say: Callable[[str], None] | None = None, replicas: Replicas = ALONE) -> bool:
     """Train until `plan.steps`; False if stopped before. Takes up `work/<stage>.pt` where there is one."""
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     state_file = work / f"{stage.name}.pt"
     step, spent = resume(stage, state_file)
     score, losses, began, saved = Score(), [], time.perf_counter(), time.perf_counter()
     while step < plan.steps:
-        rng = np.random.default_rng([plan.seed, step])
-        torch.manual_seed(plan.seed * 1_000_003 + step)
+        rng = np.random.default_rng([replicas.seed(plan.seed), step])
+        torch.manual_seed(replicas.seed(plan.seed) * 1_000_003 + step)
         try:
             loss, hits = stage.step(rng, step / plan.steps)
+            replicas.share(stage.optimiser.weights)
             stage.optimiser.step(rate_at(step, plan.steps, plan.peak_rate))
         except KeyboardInterrupt:
+            if not replicas.leads:
+                return False
             _save(stage, state_file, step, spent + time.perf_counter() - began)
             say(f"{stage.name}: stopped at step {step} of {plan.steps}; the same command goes on from here")
             return False
         step += 1
+        if not replicas.leads:
+            continue
         score.add(hits)
         losses.append(loss)
         if step % plan.every == 0 or step == plan.steps:

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0, help="processes that make the clips of joint and selector ahead of need")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--replicas", type=int, default=1, help="processes that train a stage together, each on clips of its own")
     options = parser.parse_args(arguments)
     try:
         options.work.mkdir(parents=True, exist_ok=True)
@@ -68,7 +69,7 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
 
     import torch
 
-    from omnidrop_cli.nano import loop
+    from omnidrop_cli.nano import loop, replicas
     from omnidrop_cli.nano.config import NanoShape, build_model
     from omnidrop_cli.nano.export import export
     from omnidrop_cli.nano.tokenizer import build
@@ -82,10 +83,14 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
         return True
     steps, rate = STEPS[stage]
     plan = loop.Plan(options.steps or steps, rate, seed=options.seed)
-    return loop.run(_stage(stage, model, tokenizer, options, shape), plan, options.work)
+    same = [stage, "--work", options.work, "--steps", plan.steps]
+    same += [part for name in ("threads", "workers", "seed", "replicas") for part in (f"--{name}", getattr(options, name))]
+    with replicas.together(options.replicas, options.work, [str(part) for part in same]) as all_of_us:
+        seed = all_of_us.seed(options.seed)
+        return loop.run(_stage(stage, model, tokenizer, options, shape, seed), plan, options.work, replicas=all_of_us)
 
 
-def _stage(stage: str, model: Any, tokenizer: PreTrainedTokenizerFast, options: argparse.Namespace, shape: Any) -> Stage:
+def _stage(stage: str, model: Any, tokenizer: PreTrainedTokenizerFast, options: argparse.Namespace, shape: Any, seed: int) -> Stage:
     from omnidrop_cli.nano.decoder import DecoderStage
     from omnidrop_cli.nano.encoders import EncoderStage
     from omnidrop_cli.nano.joint import JointStage
@@ -102,7 +107,7 @@ def _stage(stage: str, model: Any, tokenizer: PreTrainedTokenizerFast, options: 
         return EncoderStage(model, tokenizer, bank, often)
     _take_up(model, tokenizer, options.work, shape, joint=stage == "selector")
     kind = SelectorStage if stage == "selector" else JointStage
-    return kind(model, tokenizer, bank, often, shape.media_layers, seed=options.seed, workers=options.workers)
+    return kind(model, tokenizer, bank, often, shape.media_layers, seed=seed, workers=options.workers)
 
 
 def _take_up(

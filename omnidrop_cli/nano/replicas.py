@@ -1,0 +1,88 @@
+"""Several processes that train one model together, each on clips of its own.
+
+Knows: how they find each other and share gradients. Does not know stages or clips. At this size a second core is worth more as a second
+batch than as a second thread of the same small products.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from omnidrop_cli.errors import OmnidropError, UsageError
+
+RANK = "OMNIDROP_NANO_RANK"
+"""Environment variable that tells a helper process its number."""
+
+PATIENCE = timedelta(minutes=10)
+"""How long one waits for the others' gradients before it gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """One of `count` processes; number 0 leads: it alone writes states and curves."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def seed(self, seed: int) -> int:
+        """A seed of this process's own; the leader's is the recipe's."""
+        return seed + 1_000_003 * self.rank
+
+    @torch.no_grad()
+    def share(self, weights: Sequence[Tensor]) -> None:
+        """Replace all gradients by their mean over the processes. Raises `OmnidropError` where another is gone."""
+        if self.count == 1:
+            return
+        grads = [w.grad for w in weights if w.grad is not None]
+        flat = torch.cat([g.flatten().float() for g in grads])
+        try:
+            torch.distributed.all_reduce(flat)
+        except RuntimeError as error:
+            raise OmnidropError("one of the replicas has ended", "the same command goes on from the last state") from error
+        flat /= self.count
+        for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            grad.copy_(part.view_as(grad))
+
+
+@contextlib.contextmanager
+def together(count: int, work: Path, arguments: Sequence[str]) -> Iterator[Replicas]:
+    """Start `count` - 1 processes with the `arguments` of this one (the recipe's command line) and meet them; they end with it.
+
+    Raises `UsageError` for a count below one.
+    """
+    if count < 1:
+        raise UsageError(f"--replicas {count}: at least one process has to train", "leave it out for one")
+    if count == 1:
+        yield Replicas()
+        return
+    rank = int(os.environ.get(RANK, "0"))
+    meeting = (work / "replicas").resolve()
+    helpers: list[subprocess.Popen[bytes]] = []
+    if rank == 0:
+        meeting.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "omnidrop_cli.nano.train", *arguments]
+        helpers = [subprocess.Popen(command, env={**os.environ, RANK: str(number)}) for number in range(1, count)]
+    try:
+        torch.distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=count, timeout=PATIENCE)
+        yield Replicas(rank, count)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        for helper in helpers:
+            helper.terminate()
+        for helper in helpers:
+            helper.wait()

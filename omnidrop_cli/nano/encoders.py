@@ -33,6 +33,12 @@ KINDS = (0.45, 0.15, 0.1, 0.3)
 STRANGERS = 0.7
 """Share of clips whose voice is made a `stranger`'s. Without them, an unseen voice with formants of its own stayed at 64 %."""
 
+CLIP_S = 4
+"""Seconds of a clip: two windows of the audio tower."""
+
+TOKEN_BINS = 4
+"""Mel columns of an audio token."""
+
 DULL = 0.3
 """Weight of tokens that show or sound of nothing."""
 
@@ -48,10 +54,10 @@ class EncoderStage:
         tokenizer: PreTrainedTokenizerFast,
         bank: VoiceBank,
         voices: tuple[int, ...],
-        clips: int = 40,
+        clips: int = 20,
     ) -> None:
         self._model, self._bank, self._clips = model, bank, clips
-        self._profile = Profile(2, 2, silent=0.0, sound_only=0.0, voices=voices, kinds=KINDS)
+        self._profile = Profile(CLIP_S, CLIP_S, silent=0.0, sound_only=0.0, voices=voices, kinds=KINDS)
         self._spec = PromptSpec.from_config(model.config, tokenizer)
         self._rows = model.model.language_model.embed_tokens.weight.detach()[list(row_ids(tokenizer).values())].float().clone()
         self._dull = torch.tensor([class_index()[name] for name in (NOTHING, SILENCE, NOISE)])
@@ -83,11 +89,13 @@ class EncoderStage:
                 frames = torch.cat([m.frames for m in (media[i] for i in same) if m.frames is not None])
                 tokens.append(towers.see(thinker.visual, frames, self._spec).flatten(0, 1))
                 order += [(i, False) for i in same]
-        mels = [stranger(m.mel, rng) if rng.random() < STRANGERS else m.mel for m in media if m.mel is not None]
-        tokens += towers.hear(thinker.audio_tower, mels)
+        # The tower hears two seconds at a time and nothing beyond. Scenes begin with a clip, so its windows would hardly ever cut a word.
+        late = int(rng.integers(towers.WINDOW // TOKEN_BINS))
+        mels = [m.mel[:, TOKEN_BINS * late :] for m in media if m.mel is not None]
+        tokens += towers.hear(thinker.audio_tower, [stranger(mel, rng) if rng.random() < STRANGERS else mel for mel in mels])
         order += [(i, True) for i in range(len(media))]
-        classes = np.concatenate([labels[i].classes[labels[i].audio == heard] for i, heard in order])
-        weights = np.concatenate([labels[i].weights[labels[i].audio == heard] for i, heard in order])
+        classes = np.concatenate([labels[i].classes[labels[i].audio == heard][late * heard :] for i, heard in order])
+        weights = np.concatenate([labels[i].weights[labels[i].audio == heard][late * heard :] for i, heard in order])
         return torch.cat(tokens).float(), torch.from_numpy(classes), torch.from_numpy(weights)
 
     def _hits(self, logits: Tensor, classes: Tensor, weights: Tensor) -> list[tuple[str, bool]]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from omnidrop_cli.nano.voices import VoiceBank
 
 
-CHOICES = 0.15
+CHOICES = 0.2
 """Share of multiple choice."""
 
 

@@ -20,6 +20,7 @@ from omnidrop_cli.nano.decoder import DecoderStage
 from omnidrop_cli.nano.encoders import EncoderStage, stranger
 from omnidrop_cli.nano.export import export
 from omnidrop_cli.nano.joint import JointStage
+from omnidrop_cli.nano.timeline import Profile, sample
 from omnidrop_cli.nano.voices import VoiceBank
 from omnidrop_cli.prompt.spec import PromptSpec
 
@@ -91,6 +92,20 @@ def test_all_stages_learn_and_export(frozen_model: bytes, tokenizer: Any, bank: 
     assert AutoTokenizer.from_pretrained(str(tmp_path / "out")).eos_token == "<|im_end|>"
     assert loaded.config.vision_start_token_id == tokenizer.convert_tokens_to_ids("<|vision_bos|>")
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") in loaded.generation_config.eos_token_id
+
+
+def test_encoders_hear_windows_that_begin_anywhere(frozen_model: bytes, tokenizer: Any, bank: VoiceBank) -> None:
+    """Clips begin with a scene, so windows of whole clips hardly ever cut a word; those of longer clips cut one in six."""
+    stage = EncoderStage(pickle.loads(frozen_model), tokenizer, bank, (0,), clips=2)
+    heard = set()
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        timelines = [sample(rng, Profile(4, 4, silent=0.0, sound_only=0.0), bank.take) for _ in range(2)]
+        tokens, classes, weights = stage._encode(timelines, rng)
+        assert len(tokens) == len(classes) == len(weights)
+        heard.add(len(tokens) - sum(t.grids * t.cells[0] * t.cells[1] for t in timelines))
+    assert len(heard) > 1
+    assert max(heard) <= 2 * 4 * 25
 
 
 def test_clips_made_ahead_are_clips_made_on_demand(frozen_model: bytes, tokenizer: Any, bank: VoiceBank) -> None:

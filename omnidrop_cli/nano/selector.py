@@ -90,6 +90,8 @@ class SelectorStage:
         hidden = forward(self._model, batch, torch.cat(media), shares, torch.cat(choice, 1))
         loss, hits = loss_and_hits(hidden, self._model.lm_head, batch, samples)
         self._packer.note(hits)
+        # Silent clips alone teach a selector of sound nothing; their gradient is zero rather than none, so that replicas can share it.
+        loss = loss + 0.0 * sum(weight.sum() for weight in self.selector.parameters())
         loss.backward()
         return loss.item(), hits
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from omnidrop_cli.nano import bench, compare, loop, packed
-from omnidrop_cli.nano.ahead import Lengths
+from omnidrop_cli.nano.ahead import Drawn, Lengths, Seen
 from omnidrop_cli.nano.export import export
 from omnidrop_cli.nano.labels import MediaLabels, label
 from omnidrop_cli.nano.selector import SelectorStage, _with_some_others, sift
@@ -55,6 +55,19 @@ def test_only_the_selector_learns_and_a_stopped_run_goes_on(frozen_model: bytes,
     assert sum(file.stat().st_size for file in (tmp_path / "out").glob("selector.*")) < 400_000
     export(model, tokenizer, tmp_path / "out")
     assert not list((tmp_path / "out").glob("selector.*")), "one trained for other weights does not stay"
+
+
+def test_a_step_of_silent_clips_is_a_step(
+    frozen_model: bytes, tokenizer: Any, bank: VoiceBank, spec: PromptSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    one = stage(pickle.loads(frozen_model), tokenizer, bank)
+    timeline = sample(np.random.default_rng(1), Profile(4, 4, silent=1.0))
+    labels = label(timeline, spec)
+    silent = Drawn((Seen(timeline, labels, torch.randn(len(labels), 64, dtype=torch.bfloat16)),), None)
+    monkeypatch.setattr(one._stream, "take", lambda step: silent)
+    one.step(np.random.default_rng(0), 0.0)
+    assert all(weight.grad is not None and not weight.grad.any() for weight in one.selector.parameters())
 
 
 @pytest.mark.parametrize("profile", [{"silent": 0.0, "sound_only": 0.0}, {"silent": 1.0}, {"silent": 0.0, "sound_only": 1.0}])

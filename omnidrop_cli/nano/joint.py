@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from omnidrop_cli.nano.voices import VoiceBank
 
 
-CHOICES = 0.2
+CHOICES = 0.25
 """Share of multiple choice."""
 
 

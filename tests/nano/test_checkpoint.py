@@ -69,7 +69,7 @@ def _answer(question: demo.DemoQuestion, method: str, keep: float | None = None)
 SURE = (
     "What is said while the car is shown?", "What is shown after the car?", "How many beeps are there?", "Which colour is the circle?",
     "Is the dog on the left or on the right?", "Is the rocket shown?", "What is shown at the start?", "Which number is shown?",
-    "What is said while the guitar is shown?", "In which half is the guitar shown?",
+    "What is said while the guitar is shown?", "In which half is the guitar shown?", "What is said?",
 )  # fmt: skip
 """Demo questions that the shipped weights answer; the rest of `demo.QUESTIONS` is what it should learn."""
 

@@ -53,6 +53,7 @@ def run(stage: Stage, plan: Plan, work: Path, say: Callable[[str], None] | None 
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     state_file = work / f"{stage.name}.pt"
     step, spent = resume(stage, state_file)
+    replicas.agree([*stage.optimiser.master, *stage.optimiser.weights])
     score, losses, began, saved = Score(), [], time.perf_counter(), time.perf_counter()
     while step < plan.steps:
         rng = np.random.default_rng([replicas.seed(plan.seed), step])

@@ -43,6 +43,13 @@ class Replicas:
         return seed + 1_000_003 * self.rank
 
     @torch.no_grad()
+    def agree(self, weights: Sequence[Tensor]) -> None:
+        """Give all processes the leader's `weights`: what is drawn from a seed of its own must not make models of its own."""
+        if self.count > 1:
+            for weight in weights:
+                torch.distributed.broadcast(weight, 0)
+
+    @torch.no_grad()
     def share(self, weights: Sequence[Tensor]) -> None:
         """Replace all gradients by their mean over the processes. Raises `OmnidropError` where another is gone."""
         if self.count == 1:

@@ -21,16 +21,18 @@ torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, wor
 weight, idle = torch.zeros(2, 3, dtype=torch.bfloat16), torch.zeros(4)
 weight.grad = torch.full((2, 3), float(rank + 1), dtype=torch.bfloat16)
 Replicas(rank, 2).share([weight, idle])
-print(sorted(set(weight.grad.flatten().tolist())), idle.grad)
+drawn = torch.full((3,), float(rank + 7), requires_grad=True)
+Replicas(rank, 2).agree([drawn])
+print(sorted(set(weight.grad.flatten().tolist())), idle.grad, drawn.tolist())
 """
 
 
-def test_gradients_become_their_mean(tmp_path: Path) -> None:
+def test_gradients_become_their_mean_and_weights_the_leaders(tmp_path: Path) -> None:
     meeting = (tmp_path / "meeting").as_uri()
     both = [
         subprocess.Popen([sys.executable, "-c", ONE_OF_TWO, str(rank), meeting], stdout=subprocess.PIPE, text=True) for rank in range(2)
     ]
-    assert [one.communicate(timeout=60)[0].strip() for one in both] == ["[1.5] None"] * 2
+    assert [one.communicate(timeout=60)[0].strip() for one in both] == ["[1.5] None [7.0, 7.0, 7.0]"] * 2
 
 
 def test_alone_changes_nothing() -> None:

@@ -36,9 +36,6 @@ STRANGERS = 0.7
 CLIP_S = 4
 """Seconds of a clip: two windows of the audio tower."""
 
-TOKEN_BINS = 4
-"""Mel columns of an audio token."""
-
 DULL = 0.3
 """Weight of tokens that show or sound of nothing."""
 
@@ -90,12 +87,13 @@ class EncoderStage:
                 tokens.append(towers.see(thinker.visual, frames, self._spec).flatten(0, 1))
                 order += [(i, False) for i in same]
         # The tower hears two seconds at a time and nothing beyond. Scenes begin with a clip, so its windows would hardly ever cut a word.
-        late = int(rng.integers(towers.WINDOW // TOKEN_BINS))
-        mels = [m.mel[:, TOKEN_BINS * late :] for m in media if m.mel is not None]
+        late = int(rng.integers(towers.WINDOW // towers.TOKEN))
+        mels = [m.mel[:, towers.TOKEN * late :] for m in media if m.mel is not None]
         tokens += towers.hear(thinker.audio_tower, [stranger(mel, rng) if rng.random() < STRANGERS else mel for mel in mels])
         order += [(i, True) for i in range(len(media))]
-        classes = np.concatenate([labels[i].classes[labels[i].audio == heard][late * heard :] for i, heard in order])
-        weights = np.concatenate([labels[i].weights[labels[i].audio == heard][late * heard :] for i, heard in order])
+        places = [(labels[i], np.nonzero(labels[i].audio == heard)[0][late * heard :]) for i, heard in order]
+        classes = np.concatenate([own.classes[at] for own, at in places])
+        weights = np.concatenate([own.weights[at] for own, at in places])
         return torch.cat(tokens).float(), torch.from_numpy(classes), torch.from_numpy(weights)
 
     def _hits(self, logits: Tensor, classes: Tensor, weights: Tensor) -> list[tuple[str, bool]]:

@@ -56,8 +56,8 @@ def run(stage: Stage, plan: Plan, work: Path, say: Callable[[str], None] | None 
     replicas.agree([*stage.optimiser.master, *stage.optimiser.weights])
     score, losses, began, saved = Score(), [], time.perf_counter(), time.perf_counter()
     while step < plan.steps:
-        rng = np.random.default_rng([replicas.seed(plan.seed), step])
-        torch.manual_seed(replicas.seed(plan.seed) * 1_000_003 + step)
+        rng = np.random.default_rng([plan.seed, step])
+        torch.manual_seed(plan.seed * 1_000_003 + step)
         try:
             loss, hits = stage.step(rng, step / plan.steps)
             replicas.share(stage.optimiser.weights)

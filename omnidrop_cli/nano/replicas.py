@@ -44,8 +44,13 @@ class Replicas:
 
     @torch.no_grad()
     def agree(self, weights: Sequence[Tensor]) -> None:
-        """Give all processes the leader's `weights`: what is drawn from a seed of its own must not make models of its own."""
-        if self.count > 1:
+        """Give all processes the leader's `weights`: what is drawn from a seed of its own must not make models of its own.
+
+        Raises `OmnidropError` where another is gone.
+        """
+        if self.count == 1:
+            return
+        with _all_there():
             for weight in weights:
                 torch.distributed.broadcast(weight, 0)
 
@@ -56,13 +61,19 @@ class Replicas:
             return
         grads = [w.grad for w in weights if w.grad is not None]
         flat = torch.cat([g.flatten().float() for g in grads])
-        try:
+        with _all_there():
             torch.distributed.all_reduce(flat)
-        except RuntimeError as error:
-            raise OmnidropError("one of the replicas has ended", "the same command goes on from the last state") from error
         flat /= self.count
         for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
             grad.copy_(part.view_as(grad))
+
+
+@contextlib.contextmanager
+def _all_there() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise OmnidropError("one of the replicas has ended", "the same command goes on from the last state") from error
 
 
 @contextlib.contextmanager

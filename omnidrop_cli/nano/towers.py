@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 WINDOW = 200
 """Mel frames the audio tower sees at once: two seconds."""
 
+TOKEN = 4
+"""Mel frames of one audio token."""
+
 
 def see(tower: Any, frames: Tensor, spec: PromptSpec) -> Tensor:
     """(grids, cells, d) of frames uint8 (2·grids, 3, H, W) of at most 4 x 4 cells, from any number of clips of one size."""

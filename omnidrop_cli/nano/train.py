@@ -82,12 +82,12 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
         export(model, tokenizer, options.out or options.work / "checkpoint", _selector(model, tokenizer, options.work, shape))
         return True
     steps, rate = STEPS[stage]
-    plan = loop.Plan(options.steps or steps, rate, seed=options.seed)
-    same = [stage, "--work", options.work, "--steps", plan.steps]
+    steps = options.steps or steps
+    same = [stage, "--work", options.work, "--steps", steps]
     same += [part for name in ("threads", "workers", "seed", "replicas") for part in (f"--{name}", getattr(options, name))]
     with replicas.together(options.replicas, options.work, [str(part) for part in same]) as all_of_us:
-        seed = all_of_us.seed(options.seed)
-        return loop.run(_stage(stage, model, tokenizer, options, shape, seed), plan, options.work, replicas=all_of_us)
+        plan = loop.Plan(steps, rate, seed=all_of_us.seed(options.seed))
+        return loop.run(_stage(stage, model, tokenizer, options, shape, plan.seed), plan, options.work, replicas=all_of_us)
 
 
 def _stage(stage: str, model: Any, tokenizer: PreTrainedTokenizerFast, options: argparse.Namespace, shape: Any, seed: int) -> Stage:

@@ -23,6 +23,7 @@ from omnidrop_cli.records import GenerationOptions, Job, MediaOptions, MethodCho
 if TYPE_CHECKING:
     from omnidrop_cli.engine.session import Read, Session
     from omnidrop_cli.evaluate.rows import Journal
+    from omnidrop_cli.model.thinker import Thinker
     from omnidrop_cli.records import Report
 
 Progress = Callable[[Row], None]
@@ -123,12 +124,21 @@ def check_model(journal: Journal, model: Mapping[str, Any]) -> None:
 
 def model_facts(session: Session) -> dict[str, Any]:
     """What a row says of the model that answered: nothing in it may differ between the rows of one file."""
-    from omnidrop_cli.engine.features import fingerprint
-
     loaded = session.loaded
     names = ("name", "source", "quant", "dtype", "attention", "revision")
-    weights = fingerprint(session.thinker.model).hex()[:12]
+    weights = _weights(session.thinker)
     return {**{name: getattr(loaded, name) for name in names}, "device": loaded.device.partition(":")[0], "weights": weights}
+
+
+def _weights(thinker: Thinker) -> str:
+    """12 hex digits that change with the thinker's weights, and with those of the selector in its checkpoint, if there is one."""
+    from omnidrop_cli.engine.features import fingerprint
+    from omnidrop_cli.prune.selector import has_selector, load_selector
+
+    digest = fingerprint(thinker.model)
+    if thinker.directory is not None and has_selector(thinker.directory):
+        digest = hashlib.sha256(digest + fingerprint(load_selector(str(thinker.directory)))).digest()
+    return digest.hex()[:12]
 
 
 def clip_rows(

@@ -15,8 +15,9 @@ from omnidrop_cli.errors import DatasetError, UsageError
 from omnidrop_cli.evaluate import arms, avut, dailyomni, summary, tables, videomme, worldsense
 from omnidrop_cli.evaluate.records import Benchmark, Question, Row
 from omnidrop_cli.evaluate.rows import Journal, load
-from omnidrop_cli.evaluate.runner import Run, execute, pending
+from omnidrop_cli.evaluate.runner import Run, execute, model_facts, pending
 from omnidrop_cli.model.random import tiny_thinker
+from omnidrop_cli.prune.selector import AudioSelector, save_selector
 from omnidrop_cli.records import GenerationOptions, ModelChoice
 from tests.clips import Clips
 from tests.evaluate import datasets
@@ -187,6 +188,19 @@ def test_other_files_and_other_models_are_refused(tmp_path: Path, clips: Clips, 
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(UsageError, match="bfloat16"):
         evaluate(make_run(videomme.BENCHMARK, "none"), questions, session, path)
+
+
+def test_a_retrained_selector_makes_another_model(tmp_path: Path) -> None:
+    """A row of `omnisift` depends on the selector beside the thinker's weights; one file must not mix two."""
+    told = set()
+    for name in ("none", "one", "other"):
+        thinker = replace(tiny_thinker(), directory=tmp_path / name)
+        (tmp_path / name).mkdir()
+        if name != "none":
+            selector = AudioSelector(thinker.model.config.text_config.hidden_size, 64)
+            save_selector(selector, tmp_path / name / "selector.safetensors")
+        told.add(model_facts(Session(thinker))["weights"])
+    assert len(told) == 3
 
 
 def test_questions_of_a_clip_stand_together_and_arms_take_turns(tmp_path: Path) -> None:

@@ -76,27 +76,28 @@ def _all_there() -> Iterator[None]:
         raise OmnidropError("one of the replicas has ended", "the same command goes on from the last state") from error
 
 
-@contextlib.contextmanager
-def together(count: int, work: Path, arguments: Sequence[str]) -> Iterator[Replicas]:
-    """Start `count` - 1 processes with the `arguments` of this one (the recipe's command line) and meet them; they end with it.
-
-    Raises `UsageError` for a count below one.
-    """
+def this_one(count: int) -> Replicas:
+    """Which of `count` processes this is. Raises `UsageError` for a count below one."""
     if count < 1:
         raise UsageError(f"--replicas {count}: at least one process has to train", "leave it out for one")
-    if count == 1:
-        yield Replicas()
+    return Replicas(int(os.environ.get(RANK, "0")) if count > 1 else 0, count)
+
+
+@contextlib.contextmanager
+def together(me: Replicas, work: Path, arguments: Sequence[str]) -> Iterator[None]:
+    """The leader starts the others with its own `arguments` (the recipe's command line); all meet, and end with it."""
+    if me.count == 1:
+        yield
         return
-    rank = int(os.environ.get(RANK, "0"))
     meeting = (work / "replicas").resolve()
     helpers: list[subprocess.Popen[bytes]] = []
-    if rank == 0:
+    if me.leads:
         meeting.unlink(missing_ok=True)
         command = [sys.executable, "-m", "omnidrop_cli.nano.train", *arguments]
-        helpers = [subprocess.Popen(command, env={**os.environ, RANK: str(number)}) for number in range(1, count)]
+        helpers = [subprocess.Popen(command, env={**os.environ, RANK: str(number)}) for number in range(1, me.count)]
     try:
-        torch.distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=count, timeout=PATIENCE)
-        yield Replicas(rank, count)
+        torch.distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=me.rank, world_size=me.count, timeout=PATIENCE)
+        yield
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

@@ -83,11 +83,14 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
         return True
     steps, rate = STEPS[stage]
     steps = options.steps or steps
+    me = replicas.this_one(options.replicas)
+    plan = loop.Plan(steps, rate, seed=me.seed(options.seed))
+    # Before the others start: what is missing for the stage is then missed, and told, once.
+    trained = _stage(stage, model, tokenizer, options, shape, plan.seed)
     same = [stage, "--work", options.work, "--steps", steps]
     same += [part for name in ("threads", "workers", "seed", "replicas") for part in (f"--{name}", getattr(options, name))]
-    with replicas.together(options.replicas, options.work, [str(part) for part in same]) as all_of_us:
-        plan = loop.Plan(steps, rate, seed=all_of_us.seed(options.seed))
-        return loop.run(_stage(stage, model, tokenizer, options, shape, plan.seed), plan, options.work, replicas=all_of_us)
+    with replicas.together(me, options.work, [str(part) for part in same]):
+        return loop.run(trained, plan, options.work, replicas=me)
 
 
 def _stage(stage: str, model: Any, tokenizer: PreTrainedTokenizerFast, options: argparse.Namespace, shape: Any, seed: int) -> Stage:

@@ -58,3 +58,11 @@ def test_two_processes_train_a_stage(tmp_path: Path) -> None:
 def test_replicas_below_one_are_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(["decoder", "--work", str(tmp_path), "--replicas", "0"]) == 2
     assert "--replicas" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_told_once(tmp_path: Path) -> None:
+    """The encoders' stage wants voices; two processes must not both say so."""
+    command = [sys.executable, "-m", "omnidrop_cli.nano.train", "encoders", "--work", str(tmp_path), "--steps", "2", "--replicas", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert done.stderr.count("error:") == 1

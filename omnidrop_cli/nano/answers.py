@@ -15,25 +15,38 @@ from torch import Tensor, nn
 
 from omnidrop_cli.nano.samples import IGNORE, Batch, Sample
 
+QUESTIONS = 4096
+"""More than any clip is asked in one batch."""
+
 
 def loss_and_hits(hidden: Tensor, head: nn.Linear, batch: Batch, samples: Sequence[Sample]) -> tuple[Tensor, list[tuple[str, bool]]]:
-    """Mean cross-entropy over questions (each counts once, however long), and per question its kind and whether it was right."""
-    places = batch.targets != IGNORE
-    logits = head(hidden[places]).float()
-    wanted = batch.targets[places]
-    rows = places.nonzero()[:, 0]
-    question = rows * 4096 + batch.block[places]
-    order, index = question.unique(return_inverse=True)
-    losses = F.cross_entropy(logits, wanted, reduction="none")
-    lengths = torch.zeros(len(order)).index_add_(0, index, torch.ones(len(index)))
-    loss = (losses / lengths[index]).sum() / len(order)
-    wrong = torch.zeros(len(order)).index_add_(0, index, (logits.argmax(1) != wanted).float())
+    """Mean cross-entropy over questions (a list weighs more than a word), and per question its kind and whether it was right."""
+    loss, logits, order, index = _by_question(hidden, head, batch, batch.targets)
+    wrong = torch.zeros(len(order)).index_add_(0, index, (logits.argmax(1) != batch.targets[batch.targets != IGNORE]).float())
     kinds = [_kind(samples, int(number)) for number in order]
     return loss, list(zip(kinds, (wrong == 0).tolist(), strict=True))
 
 
+def early_loss(hidden: Tensor, head: nn.Linear, batch: Batch) -> Tensor:
+    """The same loss against what is to be known early, from normed hidden states below the last layer."""
+    return _by_question(hidden, head, batch, batch.early)[0]
+
+
+def _by_question(hidden: Tensor, head: nn.Linear, batch: Batch, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Loss, logits at the places that count, the questions' numbers in order, and which of them each place belongs to.
+
+    A question of n tokens weighs as much as the root of n: a list is right only if all of it is.
+    """
+    places = wanted != IGNORE
+    logits = head(hidden[places]).float()
+    order, index = (places.nonzero()[:, 0] * QUESTIONS + batch.block[places]).unique(return_inverse=True)
+    losses = F.cross_entropy(logits, wanted[places], reduction="none")
+    lengths = torch.zeros(len(order)).index_add_(0, index, torch.ones(len(index)))
+    return (losses / lengths[index].sqrt()).sum() / len(order), logits, order, index
+
+
 def _kind(samples: Sequence[Sample], number: int) -> str:
-    question = samples[number // 4096].questions[number % 4096]
+    question = samples[number // QUESTIONS].questions[number % QUESTIONS]
     return f"choice {question.style}" if question.style and question.category != "drill" else question.kind
 
 

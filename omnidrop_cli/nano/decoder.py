@@ -6,7 +6,7 @@ aim at the same text rows, which stay as they were initialised.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,9 +88,18 @@ def draw(rng: np.random.Generator, lengths: Sequence[tuple[float, Profile]] = LE
 def forward(
     model: Qwen2_5OmniThinkerForConditionalGeneration, batch: Batch, media: Tensor, keep: Tensor | None, choice: Tensor | None = None
 ) -> Tensor:
-    """Hidden states (b, t, d) of the question blocks; `media` (n, d) are the embeddings of all media tokens, clip after clip.
+    """Hidden states (b, t, d) of the question blocks after the last layer and norm. Arguments as in `climb`."""
+    *_, last = climb(model, batch, media, keep, choice)
+    return model.model.language_model.norm(last)  # type: ignore[no-any-return]
 
-    `choice` (2, n) is a selection of them in training, as in `packed.Shared`.
+
+def climb(
+    model: Qwen2_5OmniThinkerForConditionalGeneration, batch: Batch, media: Tensor, keep: Tensor | None, choice: Tensor | None = None
+) -> Iterator[Tensor]:
+    """Hidden states (b, t, d) of the question blocks after one layer after the other, before the norm.
+
+    `media` (n, d) are the embeddings of all media tokens, clip after clip. `choice` (2, n) is a selection of them in training, as in
+    `packed.Shared`.
     """
     table = model.model.language_model.embed_tokens
     hidden = table(batch.shared)
@@ -98,4 +107,4 @@ def forward(
     if choice is not None:
         choice = torch.ones(2, *batch.media.shape).masked_scatter(batch.media[None], choice)
     shared = packed.Shared(hidden, batch.shared_positions, batch.shared_valid, batch.media, choice)
-    return packed.run(model, shared, packed.Blocks(table(batch.ids), batch.positions, batch.allowed), keep)
+    return packed.climb(model, shared, packed.Blocks(table(batch.ids), batch.positions, batch.allowed), keep)

@@ -17,6 +17,7 @@ from omnidrop_cli.nano.questions import Question
 from omnidrop_cli.nano.world import WORDS, items
 
 ECHOES = ("Which word is {a}?", "What is {a}?", "Is it {a}?")
+NUMBERS = tuple(str(number) for number in range(13))
 CHOICES = ("Which is {a}?", "What is {a}?")
 
 
@@ -35,7 +36,8 @@ def echo(rng: np.random.Generator) -> Question:
 
 def pick(rng: np.random.Generator) -> Question:
     """Which is the fork? A. boat B. fork C. five D. lamp, in one of the benchmarks' wordings."""
-    pool = WORDS if rng.random() < 0.5 else tuple(item.text for item in items())
+    lot = rng.random()
+    pool = WORDS if lot < 0.4 else tuple(item.text for item in items()) if lot < 0.7 else NUMBERS
     right, *wrong = (pool[i] for i in rng.permutation(len(pool))[: len(LETTERS)])
     asked = Question("pick", "drill", _one(CHOICES, rng).format(a=right), right, tuple(wrong))
     return replace(as_choice(asked, _one(STYLES, rng), rng), category="drill")

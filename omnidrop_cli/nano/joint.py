@@ -14,8 +14,8 @@ import torch
 
 from omnidrop_cli.nano import schedule
 from omnidrop_cli.nano.ahead import LENGTHS, ClipMaker, Lengths, Seen, Stream
-from omnidrop_cli.nano.answers import loss_and_hits
-from omnidrop_cli.nano.decoder import forward
+from omnidrop_cli.nano.answers import early_loss, loss_and_hits
+from omnidrop_cli.nano.decoder import climb
 from omnidrop_cli.nano.optim import Optimiser
 from omnidrop_cli.nano.samples import Packer, Sample, thin
 from omnidrop_cli.prompt.spec import PromptSpec
@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     from omnidrop_cli.nano.voices import VoiceBank
 
 
-CHOICES = 0.25
+CHOICES = 0.3
 """Share of multiple choice."""
+
+EARLY = 0.5
+"""Weight of knowing the answer by the last layer that surely has media tokens. Without it, a letter was sought by asking of every option
+whether it occurs: the answer itself was formed at the very end, too late to look for it among the options."""
 
 
 class JointStage:
@@ -43,7 +47,7 @@ class JointStage:
         voices: tuple[int, ...],
         media_layers: int,
         lengths: Sequence[Lengths] = LENGTHS,
-        block_tokens: int = 170,
+        block_tokens: int = 200,
         seed: int = 0,
         workers: int = 0,
     ) -> None:
@@ -63,10 +67,11 @@ class JointStage:
         batch = self._packer.collate(samples)
         layers = len(self._model.model.language_model.layers)
         keep = schedule.random_shares(layers, self._media_layers, len(samples), rng)
-        hidden = forward(self._model, batch, media, keep)
-        loss, hits = loss_and_hits(hidden, self._model.lm_head, batch, samples)
+        norm, head = self._model.model.language_model.norm, self._model.lm_head
+        low = list(climb(self._model, batch, media, keep))
+        loss, hits = loss_and_hits(norm(low[-1]), head, batch, samples)
         self._packer.note(hits)
-        loss.backward()
+        (loss + EARLY * early_loss(norm(low[self._media_layers - 1]), head, batch)).backward()
         return loss.item(), hits
 
     def _sample(self, clip: Seen, rng: np.random.Generator, budget: int | None) -> Sample:

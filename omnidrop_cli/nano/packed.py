@@ -7,6 +7,7 @@ Does not know where embeddings come from, or what the loss is.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,15 @@ class Blocks:
 
 
 def run(model: Qwen2_5OmniThinkerForConditionalGeneration, shared: Shared, blocks: Blocks, keep: Tensor | None = None) -> Tensor:
-    """Hidden states of the blocks after the last layer and norm, (b, q·l, d).
+    """Hidden states of the blocks after the last layer and norm, (b, q·l, d); `keep` as in `climb`."""
+    *_, last = climb(model, shared, blocks, keep)
+    return model.model.language_model.norm(last)  # type: ignore[no-any-return]
+
+
+def climb(
+    model: Qwen2_5OmniThinkerForConditionalGeneration, shared: Shared, blocks: Blocks, keep: Tensor | None = None
+) -> Iterator[Tensor]:
+    """Hidden states (b, q·l, d) of the blocks after one layer after the other, before the norm.
 
     `keep` (layers, b) is the share of media tokens that enters each layer, not increasing; None keeps all.
     """
@@ -67,7 +76,7 @@ def run(model: Qwen2_5OmniThinkerForConditionalGeneration, shared: Shared, block
         last = number == len(text.layers) - 1
         top, low = _layer(layer, shared.hidden, blocks.hidden, shared_angles, block_angles, masks, choices, last)
         shared, blocks = replace(shared, hidden=top), replace(blocks, hidden=low)
-    return text.norm(blocks.hidden)  # type: ignore[no-any-return]
+        yield low
 
 
 def _layer(

@@ -44,7 +44,7 @@ class Batch:
     """Right-padded arrays of several samples.
 
     The part that all questions of a clip see: `shared` (b, s) token ids, `shared_positions` (3, b, s), `shared_valid` and `media` (b, s)
-    bool. The question blocks: `ids` and `targets` (b, t), `positions` (3, b, t), `block` (b, t) the question's number, -1 padding.
+    bool. The question blocks: `ids`, `targets` and `early` (b, t), `positions` (3, b, t), `block` (b, t) the question's number, -1 padding.
     """
 
     shared: Tensor
@@ -53,6 +53,7 @@ class Batch:
     media: Tensor
     ids: Tensor
     targets: Tensor
+    early: Tensor
     positions: Tensor
     block: Tensor
 
@@ -61,6 +62,18 @@ class Batch:
         """(b, t, t): a token sees earlier ones of its own question; padding sees itself, lest a softmax be empty."""
         same = self.block[:, :, None] == self.block[:, None, :]
         return same & torch.ones(same.shape[1:], dtype=torch.bool).tril()
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A question's tokens from its first on; at each the token to say next (`targets`) and the one to know by then (`early`), else IGNORE.
+
+    Both are the answer, but of a multiple choice: there the letter is said, and known is the first word of the right option.
+    """
+
+    ids: list[int]
+    targets: list[int]
+    early: list[int]
 
 
 class Packer:
@@ -83,7 +96,7 @@ class Packer:
             made = question
             if not made.style and rng.random() < choices and choice.can_choose(question):
                 made = choice.as_choice(question, choice.STYLES[int(rng.integers(len(choice.STYLES)))], rng)
-            cost = len(self.block(made)[0])
+            cost = len(self.block(made).ids)
             if cost > tokens:
                 break
             tokens -= cost
@@ -100,45 +113,48 @@ class Packer:
         """Text ids before the media, opening markers included."""
         return [*self._head, *labels.block.ids[: labels.marks].tolist()]
 
-    def block(self, question: Question) -> tuple[list[int], list[int]]:
-        """Ids from the question's first token on, and targets: the answer and its end, elsewhere ignored."""
+    def block(self, question: Question) -> Block:
+        """The question, its answer and the answer's end."""
         asked = [*self._encode(question.text), *self._tail]
         answer = [*self._encode(" " + question.answer), self._tail[0]]
-        ids = [*asked, *answer[:-1]]
-        return ids, [IGNORE] * (len(asked) - 1) + answer
+        unanswered = [IGNORE] * (len(asked) - 1)
+        known = answer
+        if question.style:
+            right = question.options[choice.LETTERS.index(question.answer)]
+            known = [self._encode(" " + right)[0], *[IGNORE] * (len(answer) - 1)]
+        return Block([*asked, *answer[:-1]], [*unanswered, *answer], [*unanswered, *known])
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Pad to the longest of each part."""
         heads, blocks = [self.prefix(s.labels) for s in samples], [self._blocks(s) for s in samples]
         wide = padded(max(len(head) + len(s.chosen) for head, s in zip(heads, samples, strict=True)))
-        long = padded(max(len(b[0]) for b in blocks))
+        long = padded(max(own.shape[1] for own in blocks))
         count = len(samples)
         shared, shared_positions = np.zeros((count, wide), np.int64), np.zeros((3, count, wide), np.int64)
         valid, media = np.zeros((count, wide), bool), np.zeros((count, wide), bool)
         ids, positions = np.zeros((count, long), np.int64), np.zeros((3, count, long), np.int64)
-        targets, block = np.full((count, long), IGNORE, np.int64), np.full((count, long), -1, np.int64)
+        targets, early, block = (np.full((count, long), empty, np.int64) for empty in (IGNORE, IGNORE, -1))
         text = len(self._head)
-        for row, (sample, head, (tokens, wanted, place, number)) in enumerate(zip(samples, heads, blocks, strict=True)):
-            start, stop = len(head), len(head) + len(sample.chosen)
+        for row, (sample, head, own) in enumerate(zip(samples, heads, blocks, strict=True)):
+            start, stop, rest = len(head), len(head) + len(sample.chosen), own.shape[1]
             shared[row, :start], valid[row, :stop], media[row, start:stop] = head, True, True
             shared_positions[:, row, :text] = np.arange(text)
             shared_positions[:, row, text:start] = text
             shared_positions[:, row, start:stop] = sample.labels.positions[:, sample.chosen] + text
-            ids[row, : len(tokens)], targets[row, : len(tokens)], block[row, : len(tokens)] = tokens, wanted, number
-            positions[:, row, : len(tokens)] = np.asarray(place) + text + sample.labels.block.end
-        return Batch(*(torch.from_numpy(a) for a in (shared, shared_positions, valid, media, ids, targets, positions, block)))
+            ids[row, :rest], targets[row, :rest], early[row, :rest], place, block[row, :rest] = own
+            positions[:, row, :rest] = place + text + sample.labels.block.end
+        return Batch(*(torch.from_numpy(a) for a in (shared, shared_positions, valid, media, ids, targets, early, positions, block)))
 
-    def _blocks(self, sample: Sample) -> tuple[list[int], list[int], list[int], list[int]]:
-        """All questions one after the other: ids, targets, positions from the end of the media block, question numbers."""
+    def _blocks(self, sample: Sample) -> NDArray[np.int64]:
+        """All questions one after the other, (5, t): ids, targets, early ones, positions from the end of the media, question numbers."""
         ends = sample.labels.block.ids[-sample.labels.marks :].tolist()
-        ids, targets, positions, numbers = [], [], [], []
+        ignored, before = [IGNORE] * len(ends), [-1] * len(ends)
+        parts = [np.zeros((5, 0), np.int64)]
         for number, question in enumerate(sample.questions):
-            own, wanted = self.block(question)
-            ids += [*ends, *own]
-            targets += [*([IGNORE] * len(ends)), *wanted]
-            positions += [*([-1] * len(ends)), *range(len(own))]
-            numbers += [number] * (len(ends) + len(own))
-        return ids, targets, positions, numbers
+            own = self.block(question)
+            places, numbers = [*before, *range(len(own.ids))], [number] * (len(ends) + len(own.ids))
+            parts.append(np.array([[*ends, *own.ids], [*ignored, *own.targets], [*ignored, *own.early], places, numbers]))
+        return np.concatenate(parts, 1)
 
     def _encode(self, text: str) -> list[int]:
         if text not in self._cache:
@@ -149,8 +165,9 @@ class Packer:
 
 
 WEIGHTS = {
-    "said while": 4.0, "shown when": 6.0, "shown": 2.0, "second": 2.0, "is shown": 3.0, "is said": 2.0, "side": 4.0, "height": 4.0,
-    "shown after": 2.0, "count beeps": 0.6, "count words": 0.8, "speech": 0.3,
+    "said while": 4.0, "shown when": 6.0, "shown": 3.0, "second": 3.0, "is shown": 3.0, "is said": 2.0, "side": 3.0, "height": 3.0,
+    "shown after": 2.5, "count beeps": 0.8, "count shown": 2.5, "count words": 2.5, "said": 2.0, "said after": 1.5, "half": 2.0,
+    "speech": 0.3,
 }  # fmt: skip
 """How often a kind is asked, against the others: binding is what takes longest to learn."""
 

@@ -9,8 +9,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from omnidrop_cli.nano import choice
 from omnidrop_cli.nano.labels import label
-from omnidrop_cli.nano.questions import ask
+from omnidrop_cli.nano.questions import Question, ask
 from omnidrop_cli.nano.samples import IGNORE, Packer, Sample
 from omnidrop_cli.nano.timeline import Profile, sample
 from omnidrop_cli.nano.tokenizer import PHRASES, SPECIAL, SYSTEM, row_ids, save
@@ -84,3 +85,17 @@ def test_packed_samples_are_the_prompts_that_inference_builds(tokenizer: Any, sp
             wanted = batch.targets[row].numpy()[own]
             assert tokenizer.decode(wanted[wanted != IGNORE][:-1]) == question.answer
             assert (wanted[wanted != IGNORE][:-1] == ids[length:]).all()
+
+
+def test_a_letter_is_said_and_its_option_known(tokenizer: Any) -> None:
+    packer, rng = Packer(tokenizer), np.random.default_rng(0)
+    asked = Question("said after", "order", "What is said after river?", "mirror", ("ladder", "window", "music", "river"))
+    for style in choice.STYLES:
+        lettered = choice.as_choice(asked, style, rng)
+        block = packer.block(lettered)
+        at = len(block.ids) - 1
+        assert tokenizer.decode(block.targets[at - 1 : at + 1]) == f"{lettered.answer}<|im_end|>"
+        assert tokenizer.decode(block.early[at - 1]) == "mirror"
+        assert {*block.early[: at - 1], block.early[at]} == {IGNORE}
+    block = packer.block(asked)
+    assert block.early == block.targets

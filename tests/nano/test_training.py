@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.nano import loop, train
 from omnidrop_cli.nano.ahead import ClipMaker, Lengths, Stream
-from omnidrop_cli.nano.answers import Score
-from omnidrop_cli.nano.decoder import DecoderStage
+from omnidrop_cli.nano.answers import Score, early_loss
+from omnidrop_cli.nano.decoder import DecoderStage, climb, forward
 from omnidrop_cli.nano.encoders import EncoderStage, stranger
 from omnidrop_cli.nano.export import export
 from omnidrop_cli.nano.joint import JointStage
+from omnidrop_cli.nano.labels import label
+from omnidrop_cli.nano.questions import ask
+from omnidrop_cli.nano.samples import Packer, Sample
 from omnidrop_cli.nano.timeline import Profile, sample
 from omnidrop_cli.nano.voices import VoiceBank
 from omnidrop_cli.prompt.spec import PromptSpec
@@ -92,6 +95,22 @@ def test_all_stages_learn_and_export(frozen_model: bytes, tokenizer: Any, bank: 
     assert AutoTokenizer.from_pretrained(str(tmp_path / "out")).eos_token == "<|im_end|>"
     assert loaded.config.vision_start_token_id == tokenizer.convert_tokens_to_ids("<|vision_bos|>")
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") in loaded.generation_config.eos_token_id
+
+
+def test_early_answers_teach_the_lower_layers_alone(frozen_model: bytes, tokenizer: Any) -> None:
+    model = pickle.loads(frozen_model)
+    spec = PromptSpec.from_config(model.config, tokenizer)
+    timeline = sample(np.random.default_rng(0), Profile(3, 3, silent=0.0, sound_only=0.0))
+    labels = label(timeline, spec)
+    asked = tuple(ask(timeline, np.random.default_rng(1))[:4])
+    batch = Packer(tokenizer).collate([Sample(timeline, labels, np.arange(len(labels)), asked)])
+    text = model.model.language_model
+    media = torch.randn(len(labels), text.config.hidden_size)
+    low = list(climb(model, batch, media, None))
+    assert torch.equal(text.norm(low[-1]), forward(model, batch, media, None))
+    early_loss(text.norm(low[1]), model.lm_head, batch).backward()
+    taught = [any(w.grad is not None and bool(w.grad.any()) for w in layer.parameters()) for layer in text.layers]
+    assert taught == [True, True, False, False]
 
 
 def test_encoders_hear_windows_that_begin_anywhere(frozen_model: bytes, tokenizer: Any, bank: VoiceBank) -> None:

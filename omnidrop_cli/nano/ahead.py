@@ -41,7 +41,7 @@ class Lengths:
 
 LENGTHS = (Lengths(0.42, 2, 8, 0.0, 10, 12), Lengths(0.42, 8, 16, 0.2, 5, 12), Lengths(0.16, 15, 60, 0.8, 2, 12))
 
-WHOLE = 0.5
+WHOLE = 0.6
 """Share of steps that feed every token, as inference does; the decoder's own stage saw thinned clips only."""
 
 AHEAD = 3

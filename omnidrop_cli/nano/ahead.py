@@ -22,7 +22,7 @@ from omnidrop_cli.nano.timeline import Profile, Timeline, sample
 from omnidrop_cli.prompt.spec import PromptSpec
 
 if TYPE_CHECKING:
-    from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+    from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
 
     from omnidrop_cli.nano.voices import VoiceBank
 
@@ -101,6 +101,20 @@ class Stream:
         self._pool: ProcessPoolExecutor | None = None
         self._due: deque[Future[Drawn]] = deque()
         self._next = 0
+
+    @classmethod
+    def of(
+        cls,
+        model: Qwen2_5OmniThinkerForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerFast,
+        bank: VoiceBank,
+        voices: tuple[int, ...],
+        lengths: Sequence[Lengths] = LENGTHS,
+        seed: int = 0,
+        workers: int = 0,
+    ) -> Stream:
+        """Clips with these voices, seen and heard by this model's towers."""
+        return cls(ClipMaker(model, PromptSpec.from_config(model.config, tokenizer), bank, voices, lengths), seed, workers)
 
     def take(self, step: int) -> Drawn:
         """The clips of `step`; asked in order."""

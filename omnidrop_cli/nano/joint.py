@@ -6,24 +6,20 @@ The towers stay as they are: trained along on answers alone they lost, within a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from omnidrop_cli.nano import schedule
-from omnidrop_cli.nano.ahead import LENGTHS, ClipMaker, Lengths, Seen, Stream
+from omnidrop_cli.nano.ahead import Seen, Stream
 from omnidrop_cli.nano.answers import early_loss, loss_and_hits
 from omnidrop_cli.nano.decoder import climb
 from omnidrop_cli.nano.optim import Optimiser
 from omnidrop_cli.nano.samples import Packer, Sample, thin
-from omnidrop_cli.prompt.spec import PromptSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
-
-    from omnidrop_cli.nano.voices import VoiceBank
 
 
 CHOICES = 0.3
@@ -43,17 +39,11 @@ class JointStage:
         self,
         model: Qwen2_5OmniThinkerForConditionalGeneration,
         tokenizer: PreTrainedTokenizerFast,
-        bank: VoiceBank,
-        voices: tuple[int, ...],
+        clips: Stream,
         media_layers: int,
-        lengths: Sequence[Lengths] = LENGTHS,
         block_tokens: int = 200,
-        seed: int = 0,
-        workers: int = 0,
     ) -> None:
-        self._model, self._block_tokens, self._media_layers = model, block_tokens, media_layers
-        maker = ClipMaker(model, PromptSpec.from_config(model.config, tokenizer), bank, voices, lengths)
-        self._stream = Stream(maker, seed, workers)
+        self._model, self._clips, self._block_tokens, self._media_layers = model, clips, block_tokens, media_layers
         self._packer = Packer(tokenizer)
         thinker = model.model
         thinker.language_model.embed_tokens.weight.requires_grad_(False)
@@ -61,7 +51,7 @@ class JointStage:
         self.optimiser = Optimiser([w for w in free if w.dim() == 2], [w for w in free if w.dim() != 2])
 
     def step(self, rng: np.random.Generator, progress: float) -> tuple[float, list[tuple[str, bool]]]:
-        drawn = self._stream.take(self.optimiser.steps)
+        drawn = self._clips.take(self.optimiser.steps)
         samples = [self._sample(clip, rng, drawn.budget) for clip in drawn.clips]
         media = torch.cat([clip.media[torch.from_numpy(one.chosen)] for clip, one in zip(drawn.clips, samples, strict=True)])
         batch = self._packer.collate(samples)

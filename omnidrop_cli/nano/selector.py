@@ -7,7 +7,6 @@ they are. The paper trains the decoder along; then every other method would be j
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,13 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omnidrop_cli.nano import schedule
-from omnidrop_cli.nano.ahead import LENGTHS, ClipMaker, Lengths, Stream
+from omnidrop_cli.nano.ahead import Stream
 from omnidrop_cli.nano.answers import loss_and_hits
 from omnidrop_cli.nano.decoder import forward
 from omnidrop_cli.nano.labels import MediaLabels
 from omnidrop_cli.nano.optim import Optimiser
 from omnidrop_cli.nano.samples import Packer, Sample
-from omnidrop_cli.prompt.spec import PromptSpec
 from omnidrop_cli.prune.contract import InputView
 from omnidrop_cli.prune.layout import MediaLayout
 from omnidrop_cli.prune.methods.omnisift import OmniSift, Sift
@@ -30,8 +28,6 @@ from omnidrop_cli.prune.selector import AudioSelector
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
-
-    from omnidrop_cli.nano.voices import VoiceBank
 
 WIDTH = 128
 """A quarter of the published width: 0.12 million parameters, a fiftieth of the model it selects for."""
@@ -52,17 +48,13 @@ class SelectorStage:
         self,
         model: Qwen2_5OmniThinkerForConditionalGeneration,
         tokenizer: PreTrainedTokenizerFast,
-        bank: VoiceBank,
-        voices: tuple[int, ...],
+        clips: Stream,
         media_layers: int,
-        lengths: Sequence[Lengths] = LENGTHS,
         block_tokens: int = 170,
         seed: int = 0,
-        workers: int = 0,
     ) -> None:
-        self._model, self._block_tokens, self._media_layers = model.requires_grad_(False), block_tokens, media_layers
-        maker = ClipMaker(model, PromptSpec.from_config(model.config, tokenizer), bank, voices, lengths)
-        self._stream = Stream(maker, seed, workers)
+        self._model, self._clips = model.requires_grad_(False), clips
+        self._block_tokens, self._media_layers = block_tokens, media_layers
         self._packer = Packer(tokenizer)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -76,7 +68,7 @@ class SelectorStage:
         samples: list[Sample] = []
         media: list[Tensor] = []
         choice: list[Tensor] = []
-        for clip in self._stream.take(self.optimiser.steps).clips:
+        for clip in self._clips.take(self.optimiser.steps).clips:
             keep = min(float(rng.uniform(*KEEP)), MOST / len(clip.labels))
             stays, scores = sift(clip.labels, clip.media, self.selector, keep)
             given = _with_some_others(stays, clip.labels.audio, rng)

@@ -94,6 +94,7 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
 
 
 def _stage(stage: str, model: Any, tokenizer: PreTrainedTokenizerFast, options: argparse.Namespace, shape: Any, seed: int) -> Stage:
+    from omnidrop_cli.nano.ahead import Stream
     from omnidrop_cli.nano.decoder import DecoderStage
     from omnidrop_cli.nano.encoders import EncoderStage
     from omnidrop_cli.nano.joint import JointStage
@@ -109,8 +110,10 @@ def _stage(stage: str, model: Any, tokenizer: PreTrainedTokenizerFast, options: 
     if stage == "encoders":
         return EncoderStage(model, tokenizer, bank, often)
     _take_up(model, tokenizer, options.work, shape, joint=stage == "selector")
-    kind = SelectorStage if stage == "selector" else JointStage
-    return kind(model, tokenizer, bank, often, shape.media_layers, seed=seed, workers=options.workers)
+    clips = Stream.of(model, tokenizer, bank, often, seed=seed, workers=options.workers)
+    if stage == "selector":
+        return SelectorStage(model, tokenizer, clips, shape.media_layers, seed=seed)
+    return JointStage(model, tokenizer, clips, shape.media_layers)
 
 
 def _take_up(
@@ -118,6 +121,7 @@ def _take_up(
 ) -> None:
     """Put the newest trained weights into the model: the joint stage's, or those of the two stages before it."""
     from omnidrop_cli.nano import loop
+    from omnidrop_cli.nano.ahead import Stream
     from omnidrop_cli.nano.decoder import DecoderStage
     from omnidrop_cli.nano.encoders import EncoderStage
     from omnidrop_cli.nano.joint import JointStage
@@ -126,7 +130,7 @@ def _take_up(
     nobody = VoiceBank(work, ())
     stages: list[Stage] = [EncoderStage(model, tokenizer, nobody, (0,)), DecoderStage(model, tokenizer, shape.media_layers)]
     if joint and (work / "joint.pt").exists():
-        stages[1] = JointStage(model, tokenizer, nobody, (0,), shape.media_layers)
+        stages[1] = JointStage(model, tokenizer, Stream.of(model, tokenizer, nobody, ()), shape.media_layers)
     for stage in stages:
         if not loop.resume(stage, work / f"{stage.name}.pt")[0]:
             raise OmnidropError(
@@ -137,10 +141,11 @@ def _take_up(
 def _selector(model: Any, tokenizer: PreTrainedTokenizerFast, work: Path, shape: Any) -> AudioSelector | None:
     """The trained selector, None where its stage has not run."""
     from omnidrop_cli.nano import loop
+    from omnidrop_cli.nano.ahead import Stream
     from omnidrop_cli.nano.selector import SelectorStage
     from omnidrop_cli.nano.voices import VoiceBank
 
-    stage = SelectorStage(model, tokenizer, VoiceBank(work, ()), (0,), shape.media_layers)
+    stage = SelectorStage(model, tokenizer, Stream.of(model, tokenizer, VoiceBank(work, ()), ()), shape.media_layers)
     return stage.selector if loop.resume(stage, work / f"{stage.name}.pt")[0] else None
 
 

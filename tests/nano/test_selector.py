@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from omnidrop_cli.nano import bench, compare, loop, packed
-from omnidrop_cli.nano.ahead import Drawn, Lengths, Seen
+from omnidrop_cli.nano.ahead import Drawn, Lengths, Seen, Stream
 from omnidrop_cli.nano.export import export
 from omnidrop_cli.nano.labels import MediaLabels, label
 from omnidrop_cli.nano.selector import SelectorStage, _with_some_others, sift
@@ -24,7 +24,7 @@ SHORT = (Lengths(1.0, 2, 4, 0.0, 2, 2),)
 
 
 def stage(model: Any, tokenizer: Any, bank: VoiceBank) -> SelectorStage:
-    return SelectorStage(model, tokenizer, bank, (0,), 3, lengths=SHORT, block_tokens=60)
+    return SelectorStage(model, tokenizer, Stream.of(model, tokenizer, bank, (0,), SHORT), 3, block_tokens=60)
 
 
 def clip(spec: PromptSpec, **profile: float) -> tuple[MediaLabels, torch.Tensor]:
@@ -65,7 +65,7 @@ def test_a_step_of_silent_clips_is_a_step(
     timeline = sample(np.random.default_rng(1), Profile(4, 4, silent=1.0))
     labels = label(timeline, spec)
     silent = Drawn((Seen(timeline, labels, torch.randn(len(labels), 64, dtype=torch.bfloat16)),), None)
-    monkeypatch.setattr(one._stream, "take", lambda step: silent)
+    monkeypatch.setattr(one._clips, "take", lambda step: silent)
     one.step(np.random.default_rng(0), 0.0)
     assert all(weight.grad is not None and not weight.grad.any() for weight in one.selector.parameters())
 

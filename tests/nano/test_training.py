@@ -79,7 +79,7 @@ def test_all_stages_learn_and_export(frozen_model: bytes, tokenizer: Any, bank: 
     stages = (
         EncoderStage(model, tokenizer, bank, (0,), clips=3),
         DecoderStage(model, tokenizer, 3, clips=2, block_tokens=60),
-        JointStage(model, tokenizer, bank, (0,), 3, lengths=SHORT, block_tokens=60),
+        JointStage(model, tokenizer, Stream.of(model, tokenizer, bank, (0,), SHORT), 3, block_tokens=60),
     )
     for stage in stages:
         before = _weights(stage)

@@ -88,23 +88,26 @@ def draw(rng: np.random.Generator, lengths: Sequence[tuple[float, Profile]] = LE
 def forward(
     model: Qwen2_5OmniThinkerForConditionalGeneration, batch: Batch, media: Tensor, keep: Tensor | None, choice: Tensor | None = None
 ) -> Tensor:
-    """Hidden states (b, t, d) of the question blocks after the last layer and norm. Arguments as in `climb`."""
-    *_, last = climb(model, batch, media, keep, choice)
-    return model.model.language_model.norm(last)  # type: ignore[no-any-return]
-
-
-def climb(
-    model: Qwen2_5OmniThinkerForConditionalGeneration, batch: Batch, media: Tensor, keep: Tensor | None, choice: Tensor | None = None
-) -> Iterator[Tensor]:
-    """Hidden states (b, t, d) of the question blocks after one layer after the other, before the norm.
+    """Hidden states (b, t, d) of the question blocks after the last layer and norm.
 
     `media` (n, d) are the embeddings of all media tokens, clip after clip. `choice` (2, n) is a selection of them in training, as in
     `packed.Shared`.
     """
+    return packed.run(model, *_embedded(model, batch, media, choice), keep)
+
+
+def climb(model: Qwen2_5OmniThinkerForConditionalGeneration, batch: Batch, media: Tensor, keep: Tensor | None) -> Iterator[Tensor]:
+    """Hidden states (b, t, d) of the question blocks after one layer after the other, before the norm. Arguments as in `forward`."""
+    return packed.climb(model, *_embedded(model, batch, media, None), keep)
+
+
+def _embedded(
+    model: Qwen2_5OmniThinkerForConditionalGeneration, batch: Batch, media: Tensor, choice: Tensor | None
+) -> tuple[packed.Shared, packed.Blocks]:
     table = model.model.language_model.embed_tokens
     hidden = table(batch.shared)
     hidden = hidden.masked_scatter(batch.media[..., None], media.to(hidden.dtype))
     if choice is not None:
         choice = torch.ones(2, *batch.media.shape).masked_scatter(batch.media[None], choice)
     shared = packed.Shared(hidden, batch.shared_positions, batch.shared_valid, batch.media, choice)
-    return packed.climb(model, shared, packed.Blocks(table(batch.ids), batch.positions, batch.allowed), keep)
+    return shared, packed.Blocks(table(batch.ids), batch.positions, batch.allowed)

@@ -89,7 +89,7 @@ class Packer:
 
     def pick(self, timeline: Timeline, rng: np.random.Generator, tokens: int, choices: float = 0.2) -> tuple[Question, ...]:
         """Questions worth `tokens` tokens, the least asked kinds first, drills among them; a share as multiple choice."""
-        pool = [*ask(timeline, rng), *drills.draw(rng)]
+        pool = [*ask(timeline, rng), *drills.draw(timeline, rng)]
         order = sorted(pool, key=lambda q: self._asked[q.kind] * (0.7 + 0.6 * rng.random()))
         picked: list[Question] = []
         for question in order:
@@ -165,9 +165,9 @@ class Packer:
 
 
 WEIGHTS = {
-    "said while": 4.0, "shown when": 6.0, "shown": 3.0, "second": 3.0, "is shown": 3.0, "is said": 2.0, "side": 3.0, "height": 3.0,
-    "shown after": 2.5, "count beeps": 0.8, "count shown": 2.5, "count words": 2.5, "said": 2.0, "said after": 1.5, "half": 2.0,
-    "speech": 0.3,
+    "said while": 4.0, "shown when": 6.0, "shown": 4.0, "second": 3.0, "is shown": 3.0, "is said": 2.0, "side": 3.0, "height": 3.0,
+    "shown after": 2.5, "count beeps": 0.8, "count shown": 3.5, "count words": 3.0, "said": 2.0, "said after": 1.5, "half": 2.5,
+    "speech": 0.3, "shown with": 2.0,
 }  # fmt: skip
 """How often a kind is asked, against the others: binding is what takes longest to learn."""
 

@@ -99,7 +99,7 @@ class Timeline:
 @dataclass(frozen=True, slots=True)
 class Profile:
     """What clips to draw. `voices` are the voice numbers allowed; `looks` the range that `look` is drawn from; `kinds` the
-    shares of objects, shapes, digits and signs."""
+    shares of objects, shapes, digits and signs. `pairs` is the share of scenes with two things at once."""
 
     min_s: int = 2
     max_s: int = 10
@@ -109,6 +109,7 @@ class Profile:
     voices: Sequence[int] = (0,)
     looks: tuple[int, int] = (0, 1 << 30)
     kinds: tuple[float, float, float, float] = (0.62, 0.2, 0.09, 0.09)
+    pairs: float = 0.2
 
 
 def typical_word_s(rng: np.random.Generator, word: str, voice: int) -> float:
@@ -125,7 +126,7 @@ def sample(rng: np.random.Generator, profile: Profile, word_s: WordTaker = typic
     duration = int(rng.integers(profile.min_s, profile.max_s + 1))
     cells = FRAME_CELLS[int(rng.integers(len(FRAME_CELLS)))]
     scenes = _scenes(rng, duration, needle)
-    shows = _shows(rng, scenes, cells, needle, profile.kinds) if has_video else ()
+    shows = _shows(rng, scenes, cells, needle, profile) if has_video else ()
     words, beeps = _sounds(rng, scenes, needle, profile, word_s) if has_audio else ((), ())
     noise = float(rng.choice([0.0, rng.uniform(0.02, 0.12), rng.uniform(0.1, 0.3)], p=[0.5, 0.3, 0.2]))
     look = int(rng.integers(*profile.looks))
@@ -160,12 +161,12 @@ def _shows(
     scenes: Sequence[tuple[float, float, bool]],
     cells: tuple[int, int],
     needle: bool,
-    kinds: Sequence[float],
+    profile: Profile,
 ) -> tuple[Show, ...]:
-    pool = _draw_items(rng, MAX_ITEMS, kinds)
+    pool = _draw_items(rng, MAX_ITEMS, profile.kinds)
     shows: list[Show] = []
     for start, end, filled in scenes:
-        together = 0 if not filled else 2 if rng.random() < 0.2 and not needle else 1
+        together = 0 if not filled else 2 if rng.random() < profile.pairs and not needle else 1
         taken: list[tuple[int, int]] = []
         for _ in range(together):
             if not pool:

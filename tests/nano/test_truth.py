@@ -111,12 +111,25 @@ def test_multiple_choice_holds_the_answer_once(seed: int, style: str) -> None:
 @given(seeds)
 @settings(max_examples=60, deadline=None)
 def test_drills_hold_their_answer(seed: int) -> None:
-    echo, pick = drills.draw(np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    echo, pick = drills.echo(rng), drills.pick(rng)
     assert echo.answer in echo.text
     right = pick.options[choice.LETTERS.index(pick.answer)]
     assert pick.text.count(right) >= 2
     assert f"{pick.answer}. {right}" in pick.text
     assert not {echo.kind, pick.kind} & set(CATEGORIES), "the benchmark asks no drills"
+
+
+@given(seeds)
+@settings(max_examples=60, deadline=None)
+def test_partners_are_on_the_screen_together(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    clip = sample(rng, Profile(4, 12, silent=0.0, sound_only=0.0, pairs=0.5))
+    for asked in drills.partner(clip, rng):
+        (one,) = (show for show in clip.shows if asked.text.endswith(f" {show.item.phrase}?"))
+        others = [show.item.text for show in clip.shows if show != one and show.start_s < one.end_s and one.start_s < show.end_s]
+        assert asked.answer == (", ".join(others) or "nothing")
+        assert asked.kind not in CATEGORIES, "the benchmark asks no drills"
 
 
 def test_choice_wordings_are_the_benchmarks_own() -> None:

@@ -27,10 +27,11 @@ NEIGHBOURS = 5
 Peaks = Literal["paper", "v2", "v1"]
 
 
-def max_min(features: Tensor, groups: Segments, quotas: Sequence[int], weight: Tensor | None = None) -> Tensor:
+def max_min(features: Tensor, groups: Segments, quotas: Sequence[int], weight: Tensor | None = None, when: Tensor | None = None) -> Tensor:
     """Ascending indices of `quotas[i]` tokens of each group i, picked one by one as the farthest from those already picked.
 
-    `features` (n, d). Distance from i to j is (1 - cos) * weight_j (DivPrune; SEATS' winDivPrune with attention as the weight). The
+    `features` (n, d). Distance from i to j is (1 - cos) * weight_j (DivPrune; SEATS' winDivPrune with attention as the weight). With
+    `when` (n,), times in units of one's choice, likeness fades by e over one of them: 1 - cos * exp(-|when_i - when_j|) (ours). The
     first pick is the token whose nearest other is farthest. Groups advance together, one pick a step.
     """
     n, longest = features.shape[0], max(groups.sizes)
@@ -44,7 +45,7 @@ def max_min(features: Tensor, groups: Segments, quotas: Sequence[int], weight: T
         present = offset < select.on_device(sizes, members)[:, None]
         place = (select.on_device(starts[first : first + len(sizes)], members)[:, None] + offset).clamp(max=n - 1)
         token = members[place].masked_fill(~present, n)
-        picks = _Farthest(features, token, present, weight).picks(wanted)
+        picks = _Farthest(features, token, present, weight, when).picks(wanted)
         picked.index_put_((token.flatten(),), (picks & present).flatten())
     return select.true_indices(picked[:n], sum(quotas))
 
@@ -52,14 +53,15 @@ def max_min(features: Tensor, groups: Segments, quotas: Sequence[int], weight: T
 class _Farthest:
     """Greedy max-min over a block of groups: `token` (g, s) indices into the features, padded where not `present`."""
 
-    def __init__(self, features: Tensor, token: Tensor, present: Tensor, weight: Tensor | None) -> None:
+    def __init__(self, features: Tensor, token: Tensor, present: Tensor, weight: Tensor | None, when: Tensor | None) -> None:
         inside = token.clamp(max=features.shape[0] - 1)
         self.unit = normalize(features[inside].float(), dim=-1)
         self.weight = torch.ones_like(present, dtype=torch.float32) if weight is None else weight.float()[inside]
+        self.when = None if when is None else when.float()[inside]
         self.present = present
         self.group = torch.arange(token.shape[0], device=token.device)
         size = token.shape[1]
-        self.matrix = self._to_all(self.unit) if token.shape[0] * size * size <= MAX_DISTANCES else None
+        self.matrix = self._to_all(slice(None)) if token.shape[0] * size * size <= MAX_DISTANCES else None
 
     def picks(self, wanted: Sequence[int]) -> Tensor:
         """(g, s) bool: the first `wanted[i]` picks of each group."""
@@ -79,11 +81,20 @@ class _Farthest:
         """(g, s) distances from one token per group to all of its group."""
         if self.matrix is not None:
             return self.matrix[self.group, pick]
-        return self._to_all(self.unit[self.group, pick][:, None])[:, 0]
+        here = self.group, pick
+        when = None if self.when is None else self.when[here][:, None]
+        return self._distances(self.unit[here][:, None], when)[:, 0]
 
-    def _to_all(self, some: Tensor) -> Tensor:
-        """(g, k, s) weighted distances from `some` (g, k, d)."""
-        return (1 - some @ self.unit.transpose(1, 2)) * self.weight[:, None]
+    def _to_all(self, some: slice) -> Tensor:
+        """(g, k, s) distances from `some` tokens of each group to all of it."""
+        return self._distances(self.unit[:, some], None if self.when is None else self.when[:, some])
+
+    def _distances(self, unit: Tensor, when: Tensor | None) -> Tensor:
+        """(g, k, s) weighted distances from tokens `unit` (g, k, d) of times `when` (g, k)."""
+        likeness = unit @ self.unit.transpose(1, 2)
+        if self.when is not None and when is not None:
+            likeness *= (when[:, :, None] - self.when[:, None]).abs_().neg_().exp_()
+        return likeness.neg_().add_(1).mul_(self.weight[:, None])
 
     def _nearest_other(self) -> Tensor:
         groups, size, _ = self.unit.shape
@@ -91,7 +102,7 @@ class _Farthest:
         block = max(1, BLOCK // (groups * size))
         for start in range(0, size, block):
             here = slice(start, start + block)
-            distances = self._to_all(self.unit[:, here]) if self.matrix is None else self.matrix[:, here]
+            distances = self._to_all(here) if self.matrix is None else self.matrix[:, here]
             rows = torch.arange(start, start + distances.shape[1], device=best.device)
             itself = rows[:, None] == torch.arange(size, device=best.device)
             absent = ~self.present[:, here, None]

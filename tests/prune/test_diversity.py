@@ -19,13 +19,15 @@ def cosines(x: Tensor) -> list[list[float]]:
     return (unit @ unit.T).tolist()
 
 
-def greedy(x: Tensor, weight: list[float], quota: int) -> list[list[int]]:
+def greedy(x: Tensor, weight: list[float], quota: int, when: list[float] | None = None) -> list[list[int]]:
     """winDivPrune as published: D_ij = (1 - cos) w_j, first the largest second-smallest of its column, then farthest from the picked.
+
+    With times, cos fades by e over a unit between the two (ours).
 
     Without weights two tokens that are each other's nearest tie for the first pick, up to rounding: every tied start is an answer.
     """
-    n, cos = len(x), cosines(x)
-    distance = [[(1 - cos[i][j]) * weight[j] for j in range(n)] for i in range(n)]
+    n, cos, when = len(x), cosines(x), when or [0.0] * len(x)
+    distance = [[(1 - cos[i][j] * math.exp(-abs(when[i] - when[j]))) * weight[j] for j in range(n)] for i in range(n)]
     if not quota:
         return [[]]
     nearest = [min((distance[i][j] for i in range(n) if i != j), default=1.0) for j in range(n)]
@@ -41,23 +43,34 @@ def greedy(x: Tensor, weight: list[float], quota: int) -> list[list[int]]:
 
 @pytest.mark.parametrize("limit", [1 << 25, 40])  # one matrix for all groups, and row by row in small blocks
 @settings(deadline=None, max_examples=40)
-@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 999), weighted=st.booleans(), data=st.data())
-def test_max_min_is_the_greedy_rule_in_every_group(limit: int, sizes: list[int], seed: int, weighted: bool, data: st.DataObject) -> None:
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    seed=st.integers(0, 999),
+    weighted=st.booleans(),
+    timed=st.booleans(),
+    data=st.data(),
+)
+def test_max_min_is_the_greedy_rule_in_every_group(
+    limit: int, sizes: list[int], seed: int, weighted: bool, timed: bool, data: st.DataObject
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(sum(sizes), 6, generator=generator)
     weight = torch.rand(sum(sizes), generator=generator) + 0.1 if weighted else None
+    when = torch.rand(sum(sizes), generator=generator) * 3 if timed else None
     quotas = [data.draw(st.integers(0, size)) for size in sizes]
     groups = Segments.of([group for group, size in enumerate(sizes) for _ in range(size)])
     whole = diversity.MAX_DISTANCES, diversity.BLOCK
     diversity.MAX_DISTANCES = diversity.BLOCK = limit
     try:
-        got = diversity.max_min(features, groups, quotas, weight).tolist()
+        got = diversity.max_min(features, groups, quotas, weight, when).tolist()
     finally:
         diversity.MAX_DISTANCES, diversity.BLOCK = whole
     start = 0
     for size, quota in zip(sizes, quotas, strict=True):
         own = [1.0] * size if weight is None else weight[start : start + size].tolist()
-        assert [i - start for i in got if start <= i < start + size] in greedy(features[start : start + size], own, quota)
+        assert [i - start for i in got if start <= i < start + size] in greedy(
+            features[start : start + size], own, quota, None if when is None else when[start : start + size].tolist()
+        )
         start += size
 
 
@@ -73,6 +86,15 @@ def test_groups_may_be_interleaved() -> None:
 def test_a_copy_is_the_last_to_be_picked() -> None:
     features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 0.2]])
     assert len(set(diversity.max_min(features, Segments.of([0] * 4), [3]).tolist()) & {0, 1}) == 1
+
+
+def test_what_lasts_is_kept_again_where_likeness_fades() -> None:
+    lasting, passing = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([[0.8, 0.6, 0.0], [0.8, 0.0, 0.6]])
+    features, seconds = torch.cat([lasting.expand(6, 3), passing]), torch.tensor([0.0, 1, 2, 3, 4, 5, 0.5, 0.5])
+    groups = Segments.of([0] * 8)
+    assert len([i for i in diversity.max_min(features, groups, [3]).tolist() if i < 6]) == 1
+    faded = [i for i in diversity.max_min(features, groups, [3], when=seconds / 0.5).tolist() if i < 6]
+    assert max(faded) - min(faded) >= 2
 
 
 def peak_scores(frame: Tensor, peaks: str) -> list[float]:

@@ -104,7 +104,8 @@ def test_a_composition_takes_each_half_from_its_part(second: str) -> None:
 
 
 def test_omniblend_is_its_two_parts() -> None:
-    named, spelt = (run(create(MethodChoice(name, keep=0.2)), SHAPES["long"], 28) for name in ("omniblend", "divprune+seats"))
+    spelling = MethodChoice("divprune+seats", keep=0.2, options={"fade": "4"})
+    named, spelt = (run(create(choice), SHAPES["long"], 28) for choice in (MethodChoice("omniblend", keep=0.2), spelling))
     assert torch.equal(named.entering, spelt.entering)
     assert all(torch.equal(a, b) for a, b in zip(named.leaving, spelt.leaving, strict=True))
 

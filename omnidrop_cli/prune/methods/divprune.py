@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from omnidrop_cli.prune import diversity, select
@@ -28,19 +29,25 @@ class DivPrune(InputMethod):
     ratios = ()
 
     window: Literal["clip", "chunk"] = option("clip", "seek diversity over the clip, or in each two-second chunk")
+    fade: float = option(0.0, "seconds in which likeness fades by e, so that what lasts is kept again; 0: never, as published", low=0)
 
     def stage(self, facts: PromptFacts, layout: MediaLayout, audio: int, video: int) -> MostDiverse:
-        return MostDiverse(audio, video, self.window)
+        return MostDiverse(audio, video, self.window, fade_s=self.fade)
 
 
 @dataclass(frozen=True)
 class MostDiverse:
-    """Keeps `audio` and `video` tokens that lie far from one another; with `weighted`, far and well attended by their encoder."""
+    """Keeps `audio` and `video` tokens that lie far from one another; with `weighted`, far and well attended by their encoder.
+
+    With `fade_s` over 0 two tokens are the less alike the more seconds lie between them: max-min alone keeps a thing that lasts at one
+    moment of its choice, and what is said at another finds nothing beside it.
+    """
 
     audio: int
     video: int
     window: Literal["clip", "chunk"]
     weighted: bool = False
+    fade_s: float = 0.0
 
     def __call__(self, view: InputView) -> Selection:
         return Selection(
@@ -55,4 +62,7 @@ class MostDiverse:
         if self.weighted and attention is None:
             raise ValueError(f"{modality.name.lower()} is weighted by the attention of its encoder, and none was given")
         groups = Segments.of_chunks(view.tokens, modality) if self.window == "chunk" else Segments.of([0] * present)
-        return diversity.max_min(features, groups, groups.quotas(keep), attention if self.weighted else None)
+        when = None
+        if self.fade_s:
+            when = torch.from_numpy(view.tokens.time_s[view.tokens.rows(modality)]).to(features.device) / self.fade_s
+        return diversity.max_min(features, groups, groups.quotas(keep), attention if self.weighted else None, when)

@@ -17,10 +17,11 @@ from omnidrop_cli.prune.options import check, keep_option, option
 
 @dataclass(frozen=True)
 class OmniBlend(Method):
-    """`divprune+seats` under a name of its own: the composition that answered best on the nano benchmark.
+    """`divprune+seats:fade=4` under a name of its own: the composition that answered best on the nano benchmark.
 
-    Diversity needs no question and no attention, so it does not depend on a model whose first layers do not yet know what is asked;
-    inside, the last token's attention is read where it has come to mean something, and late layers hold text alone.
+    Diversity that knows time keeps a lasting thing every few seconds, so that it is there for what happens meanwhile. It needs no question
+    and no attention, so it does not depend on a model whose first layers do not yet know what is asked; inside, the last token's
+    attention is read where it has come to mean something, and late layers hold text alone.
     """
 
     name: ClassVar[str] = "omniblend"
@@ -29,9 +30,10 @@ class OmniBlend(Method):
 
     keep: float | None = keep_option()
     window: Literal["clip", "chunk"] = option("clip", "seek diversity over the clip, or in each two-second chunk")
+    fade: float = option(4.0, "seconds in which likeness fades by e, so that what lasts is kept again; 0: never", low=0)
 
     def __post_init__(self) -> None:
         check(self)
 
     def plan(self, facts: PromptFacts) -> Plan:
-        return Composition(DivPrune(window=self.window), Seats(), self.keep).plan(facts)
+        return Composition(DivPrune(window=self.window, fade=self.fade), Seats(), self.keep).plan(facts)

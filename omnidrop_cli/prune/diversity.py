@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,8 +31,9 @@ def max_min(features: Tensor, groups: Segments, quotas: Sequence[int], weight: T
     """Ascending indices of `quotas[i]` tokens of each group i, picked one by one as the farthest from those already picked.
 
     `features` (n, d). Distance from i to j is (1 - cos) * weight_j (DivPrune; SEATS' winDivPrune with attention as the weight). With
-    `when` (n,), times in units of one's choice, likeness fades by e over one of them: 1 - cos * exp(-|when_i - when_j|) (ours). The
-    first pick is the token whose nearest other is farthest. Groups advance together, one pick a step.
+    `when` (n,), times in units of one's choice, what two tokens share beyond their group's mean fades by e over one of them (ours):
+    1 - cos + (1 - exp(-|when_i - when_j|)) (x_i - m) · (x_j - m), x of length 1, m their mean. So what lasts is kept again, but not the
+    background, which is the mean. The first pick is the token whose nearest other is farthest. Groups advance together, one pick a step.
     """
     n, longest = features.shape[0], max(groups.sizes)
     members = select.on_device(groups.number, features).sort(stable=True).indices
@@ -58,10 +59,14 @@ class _Farthest:
         self.unit = normalize(features[inside].float(), dim=-1)
         self.weight = torch.ones_like(present, dtype=torch.float32) if weight is None else weight.float()[inside]
         self.when = None if when is None else when.float()[inside]
+        if when is not None:
+            mean = self.unit.mul(present[:, :, None]).sum(1, keepdim=True) / present.sum(1)[:, None, None].clamp(min=1)
+            # (x - m) · (y - m) = x · y - common(x) - common(y)
+            self.common = (self.unit @ mean.transpose(1, 2))[:, :, 0] - mean.square().sum(2) / 2
         self.present = present
         self.group = torch.arange(token.shape[0], device=token.device)
         size = token.shape[1]
-        self.matrix = self._to_all(slice(None)) if token.shape[0] * size * size <= MAX_DISTANCES else None
+        self.matrix = self._distances((slice(None), slice(None))) if token.shape[0] * size * size <= MAX_DISTANCES else None
 
     def picks(self, wanted: Sequence[int]) -> Tensor:
         """(g, s) bool: the first `wanted[i]` picks of each group."""
@@ -81,20 +86,16 @@ class _Farthest:
         """(g, s) distances from one token per group to all of its group."""
         if self.matrix is not None:
             return self.matrix[self.group, pick]
-        here = self.group, pick
-        when = None if self.when is None else self.when[here][:, None]
-        return self._distances(self.unit[here][:, None], when)[:, 0]
+        return self._distances((self.group[:, None], pick[:, None]))[:, 0]
 
-    def _to_all(self, some: slice) -> Tensor:
-        """(g, k, s) distances from `some` tokens of each group to all of it."""
-        return self._distances(self.unit[:, some], None if self.when is None else self.when[:, some])
-
-    def _distances(self, unit: Tensor, when: Tensor | None) -> Tensor:
-        """(g, k, s) weighted distances from tokens `unit` (g, k, d) of times `when` (g, k)."""
-        likeness = unit @ self.unit.transpose(1, 2)
-        if self.when is not None and when is not None:
-            likeness *= (when[:, :, None] - self.when[:, None]).abs_().neg_().exp_()
-        return likeness.neg_().add_(1).mul_(self.weight[:, None])
+    def _distances(self, at: tuple[Any, Any]) -> Tensor:
+        """(g, k, s) weighted distances from the tokens at `at`, k of each group, to all of it."""
+        likeness = self.unit[at] @ self.unit.transpose(1, 2)
+        distance = 1 - likeness
+        if self.when is not None:
+            own = likeness.sub_(self.common[at][:, :, None]).sub_(self.common[:, None])
+            distance -= own.mul_((self.when[at][:, :, None] - self.when[:, None]).abs_().neg_().expm1_())
+        return distance.mul_(self.weight[:, None])
 
     def _nearest_other(self) -> Tensor:
         groups, size, _ = self.unit.shape
@@ -102,7 +103,7 @@ class _Farthest:
         block = max(1, BLOCK // (groups * size))
         for start in range(0, size, block):
             here = slice(start, start + block)
-            distances = self._to_all(here) if self.matrix is None else self.matrix[:, here]
+            distances = self._distances((slice(None), here)) if self.matrix is None else self.matrix[:, here]
             rows = torch.arange(start, start + distances.shape[1], device=best.device)
             itself = rows[:, None] == torch.arange(size, device=best.device)
             absent = ~self.present[:, here, None]

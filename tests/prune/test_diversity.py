@@ -22,12 +22,15 @@ def cosines(x: Tensor) -> list[list[float]]:
 def greedy(x: Tensor, weight: list[float], quota: int, when: list[float] | None = None) -> list[list[int]]:
     """winDivPrune as published: D_ij = (1 - cos) w_j, first the largest second-smallest of its column, then farthest from the picked.
 
-    With times, cos fades by e over a unit between the two (ours).
+    With times, what two tokens share beyond the mean of all fades by e over a unit between them (ours).
 
     Without weights two tokens that are each other's nearest tie for the first pick, up to rounding: every tied start is an answer.
     """
     n, cos, when = len(x), cosines(x), when or [0.0] * len(x)
-    distance = [[(1 - cos[i][j] * math.exp(-abs(when[i] - when[j]))) * weight[j] for j in range(n)] for i in range(n)]
+    unit = torch.nn.functional.normalize(x.double(), dim=-1)
+    own = ((unit - unit.mean(0)) @ (unit - unit.mean(0)).T).tolist()
+    gone = [[1 - math.exp(-abs(a - b)) for b in when] for a in when]
+    distance = [[(1 - cos[i][j] + gone[i][j] * own[i][j]) * weight[j] for j in range(n)] for i in range(n)]
     if not quota:
         return [[]]
     nearest = [min((distance[i][j] for i in range(n) if i != j), default=1.0) for j in range(n)]
@@ -88,13 +91,16 @@ def test_a_copy_is_the_last_to_be_picked() -> None:
     assert len(set(diversity.max_min(features, Segments.of([0] * 4), [3]).tolist()) & {0, 1}) == 1
 
 
-def test_what_lasts_is_kept_again_where_likeness_fades() -> None:
-    lasting, passing = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([[0.8, 0.6, 0.0], [0.8, 0.0, 0.6]])
-    features, seconds = torch.cat([lasting.expand(6, 3), passing]), torch.tensor([0.0, 1, 2, 3, 4, 5, 0.5, 0.5])
-    groups = Segments.of([0] * 8)
-    assert len([i for i in diversity.max_min(features, groups, [3]).tolist() if i < 6]) == 1
-    faded = [i for i in diversity.max_min(features, groups, [3], when=seconds / 0.5).tolist() if i < 6]
-    assert max(faded) - min(faded) >= 2
+def test_what_lasts_is_kept_again_where_likeness_fades_but_not_the_background() -> None:
+    """Twelve seconds: a wall all the time, a thing in the last six, something else at the start."""
+    wall, thing, other = torch.eye(3)
+    features = torch.stack([wall] * 24 + [thing] * 6 + [other])
+    seconds = torch.tensor([*(second / 2 for second in range(24)), *range(6, 12), 0.0])
+    groups = Segments.of([0] * 31)
+    plain = diversity.max_min(features, groups, [3]).tolist()
+    faded = diversity.max_min(features, groups, [5], when=seconds / 2).tolist()
+    assert [sum(first <= i < last for i in plain) for first, last in ((0, 24), (24, 30), (30, 31))] == [1, 1, 1]
+    assert sum(24 <= i < 30 for i in faded) >= 3
 
 
 def peak_scores(frame: Tensor, peaks: str) -> list[float]:

@@ -17,6 +17,10 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Quintic coefficients that push singular values towards 1 (Jordan et al.)."""
 
 
+AVERAGED = 200
+"""Steps over which weights are averaged (a tenth of those made, early on): at a rate that still learns they wander round a better place."""
+
+
 class Optimiser:
     """`matrices` are updated by Muon, `others` (rows, norms, biases, kernels) by Adam at `ratio` of the rate.
 
@@ -26,6 +30,7 @@ class Optimiser:
     def __init__(self, matrices: Sequence[Tensor], others: Sequence[Tensor], ratio: float = 0.4, decay: float = 0.02) -> None:
         self.weights = [*matrices, *others]
         self.master = [w.detach().float().clone() for w in self.weights]
+        self.mean = [m.clone() for m in self.master]
         self._first = [torch.zeros_like(m) for m in self.master]
         self._second = [torch.zeros_like(m) if i >= len(matrices) else torch.zeros(0) for i, m in enumerate(self.master)]
         self._matrices, self._ratio, self._decay, self._steps = len(matrices), ratio, decay, 0
@@ -42,6 +47,7 @@ class Optimiser:
             self._muon([(i, g) for i, g in zip(live, grads, strict=True) if i < self._matrices], rate)
             self._adam([(i, g) for i, g in zip(live, grads, strict=True) if i >= self._matrices], rate * self._ratio)
             torch._foreach_copy_([self.weights[i].data for i in live], [self.master[i] for i in live])
+            torch._foreach_lerp_(self.mean, self.master, max(1 / AVERAGED, 10 / (10 + self._steps)))
         self.zero_grad()
         return norm
 
@@ -70,17 +76,22 @@ class Optimiser:
         """Updates made so far, those before a resumption included."""
         return self._steps
 
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Put the running mean in the weights' place: for use, not for going on."""
+        torch._foreach_copy_([w.data for w in self.weights], self.mean)
+
     def zero_grad(self) -> None:
         for weight in self.weights:
             weight.grad = None
 
     def state(self) -> dict[str, object]:
-        return {"master": self.master, "first": self._first, "second": self._second, "steps": self._steps}
+        return {"master": self.master, "mean": self.mean, "first": self._first, "second": self._second, "steps": self._steps}
 
     @torch.no_grad()
     def load(self, state: dict[str, object]) -> None:
         """Take back what `state` gave. Raises `ValueError` where the weights are others."""
-        for name, mine in (("master", self.master), ("first", self._first), ("second", self._second)):
+        for name, mine in (("master", self.master), ("mean", self.mean), ("first", self._first), ("second", self._second)):
             theirs = state[name]
             if not isinstance(theirs, list) or [t.shape for t in theirs] != [m.shape for m in mine]:
                 raise ValueError("the saved state belongs to a model of another shape")

@@ -136,6 +136,7 @@ def _take_up(
             raise OmnidropError(
                 f"{work}: stage {stage.name} has not been trained yet", f"run `python -m omnidrop_cli.nano.train {stage.name}`"
             )
+        stage.optimiser.settle()
 
 
 def _selector(model: Any, tokenizer: PreTrainedTokenizerFast, work: Path, shape: Any) -> AudioSelector | None:
@@ -146,7 +147,10 @@ def _selector(model: Any, tokenizer: PreTrainedTokenizerFast, work: Path, shape:
     from omnidrop_cli.nano.voices import VoiceBank
 
     stage = SelectorStage(model, tokenizer, Stream.of(model, tokenizer, VoiceBank(work, ()), ()), shape.media_layers)
-    return stage.selector if loop.resume(stage, work / f"{stage.name}.pt")[0] else None
+    if not loop.resume(stage, work / f"{stage.name}.pt")[0]:
+        return None
+    stage.optimiser.settle()
+    return stage.selector
 
 
 if __name__ == "__main__":

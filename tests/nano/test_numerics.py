@@ -153,3 +153,23 @@ def test_optimiser_descends_and_ignores_what_is_not_finite() -> None:
     matrix.grad = torch.full_like(matrix, torch.nan)
     optimiser.step(0.1)
     assert torch.equal(matrix.detach(), before)
+
+
+def test_weights_settle_on_the_mean_of_the_last_steps_and_go_on_from_their_own() -> None:
+    """Driven to and fro round a place, they stand there once averaged; the state that is saved holds both."""
+    weight = torch.zeros(1).requires_grad_()
+    optimiser, places = Optimiser([], [weight]), []
+    for step in range(1000):
+        weight.grad = torch.full_like(weight, 1.0 if step // 10 % 2 else -1.0)
+        optimiser.step(0.05)
+        places.append(weight.item())
+    own, mean, late = optimiser.master[0].clone(), optimiser.mean[0].clone(), places[-200:]
+    assert mean.item() == pytest.approx(sum(late) / len(late), abs=0.1 * (max(late) - min(late)))
+    assert abs(own - mean) > 0.2 * (max(late) - min(late))
+    other = torch.ones(1).requires_grad_()
+    resumed = Optimiser([], [other])
+    resumed.load(optimiser.state())
+    assert torch.equal(other.detach(), own)
+    resumed.settle()
+    assert torch.equal(other.detach(), mean)
+    assert torch.equal(resumed.master[0], own)

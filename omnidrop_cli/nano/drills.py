@@ -14,7 +14,7 @@ import numpy as np
 
 from omnidrop_cli.nano.choice import LETTERS, STYLES, as_choice
 from omnidrop_cli.nano.questions import Question
-from omnidrop_cli.nano.timeline import Show, Timeline
+from omnidrop_cli.nano.timeline import Timeline
 from omnidrop_cli.nano.world import WORDS, items
 
 ECHOES = ("Which word is {a}?", "What is {a}?", "Is it {a}?")
@@ -49,16 +49,12 @@ def pick(rng: np.random.Generator) -> Question:
 
 def partner(timeline: Timeline, rng: np.random.Generator) -> tuple[Question, ...]:
     """What is shown with the dog? red circle."""
-    asked = [show for show in timeline.shows if _beside(show, timeline) or rng.random() < ALONE]
+    asked = [show for show in timeline.shows if timeline.beside(show) or rng.random() < ALONE]
     if not asked:
         return ()
     one = asked[int(rng.integers(len(asked)))]
-    answer = ", ".join(_beside(one, timeline)) or "nothing"
+    answer = ", ".join(other.item.text for other in timeline.beside(one)) or "nothing"
     return (Question("shown with", "drill", _one(PARTNERS, rng).format(a=one.item.phrase), answer),)
-
-
-def _beside(one: Show, timeline: Timeline) -> list[str]:
-    return [other.item.text for other in timeline.shows if other != one and other.start_s == one.start_s]
 
 
 def _one(listed: tuple[str, ...], rng: np.random.Generator) -> str:

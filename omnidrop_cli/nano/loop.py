@@ -96,6 +96,14 @@ def resume(stage: Stage, file: Path) -> tuple[int, float]:
     return int(state["step"]), float(state["seconds"])
 
 
+def settle(stage: Stage, work: Path) -> bool:
+    """Put what `stage` hands on, the mean of its last weights, into its model; False where it has not been trained. Raises as `resume`."""
+    trained = resume(stage, work / f"{stage.name}.pt")[0] > 0
+    if trained:
+        stage.optimiser.settle()
+    return trained
+
+
 def _save(stage: Stage, file: Path, step: int, seconds: float) -> None:
     """Whole or not at all: a kill or a full disk leaves the last state as it was."""
     part = file.with_suffix(".part")

@@ -16,7 +16,6 @@ from torch import Tensor
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Quintic coefficients that push singular values towards 1 (Jordan et al.)."""
 
-
 AVERAGED = 200
 """Steps over which weights are averaged (a tenth of those made, early on): at a rate that still learns they wander round a better place."""
 

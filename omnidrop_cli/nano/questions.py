@@ -146,7 +146,7 @@ def _seeing(timeline: Timeline, rng: np.random.Generator) -> Iterator[_Draft]:
     else:
         absent = next(i for i in (items()[j] for j in rng.permutation(len(items()))) if all(i.name != s.item.name for s in shows))
         yield _Draft("is shown", "no", absent.phrase)
-    yield from _ordered(shows, others, rng)
+    yield from _ordered(timeline, others, rng)
     for show in shows:
         if show.item.colour:
             yield _Draft("colour", show.item.colour, show.item.name, tuple(c for c in COLOURS if c != show.item.colour))
@@ -156,10 +156,10 @@ def _seeing(timeline: Timeline, rng: np.random.Generator) -> Iterator[_Draft]:
             yield _Draft("sign", show.item.text, options=tuple(i.name for i in items() if i.kind == "sign" and i != show.item))
 
 
-def _ordered(shows: Sequence[Show], others: tuple[str, ...], rng: np.random.Generator) -> Iterator[_Draft]:
+def _ordered(timeline: Timeline, others: tuple[str, ...], rng: np.random.Generator) -> Iterator[_Draft]:
     """First, last, and what follows; only where the things in question are alone on the screen."""
-    names = [s.item.text for s in shows]
-    alone = [sum(a.start_s == b.start_s for b in shows) == 1 for a in shows]
+    shows = timeline.shows
+    names, alone = [s.item.text for s in shows], [not timeline.beside(s) for s in shows]
     if len(shows) > 1 and alone[0]:
         yield _Draft("shown first", names[0], options=tuple(names[1:]) + others[:4])
     if len(shows) > 1 and alone[-1]:

@@ -132,11 +132,10 @@ def _take_up(
     if joint and (work / "joint.pt").exists():
         stages[1] = JointStage(model, tokenizer, Stream.of(model, tokenizer, nobody, ()), shape.media_layers)
     for stage in stages:
-        if not loop.resume(stage, work / f"{stage.name}.pt")[0]:
+        if not loop.settle(stage, work):
             raise OmnidropError(
                 f"{work}: stage {stage.name} has not been trained yet", f"run `python -m omnidrop_cli.nano.train {stage.name}`"
             )
-        stage.optimiser.settle()
 
 
 def _selector(model: Any, tokenizer: PreTrainedTokenizerFast, work: Path, shape: Any) -> AudioSelector | None:
@@ -147,10 +146,7 @@ def _selector(model: Any, tokenizer: PreTrainedTokenizerFast, work: Path, shape:
     from omnidrop_cli.nano.voices import VoiceBank
 
     stage = SelectorStage(model, tokenizer, Stream.of(model, tokenizer, VoiceBank(work, ()), ()), shape.media_layers)
-    if not loop.resume(stage, work / f"{stage.name}.pt")[0]:
-        return None
-    stage.optimiser.settle()
-    return stage.selector
+    return stage.selector if loop.settle(stage, work) else None
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def load(choice: ModelChoice, observer: Observer = SILENT) -> Thinker:
     """
     check_choice(choice)
     spec = resolve(choice)
-    device = _device(choice.device)
+    device = resolve_device(choice.device)
     if choice.name == "auto" and spec.kind == "hub" and device.type == "cpu":
         raise ModelError("there is an NVIDIA GPU, but this PyTorch cannot use it", "install PyTorch for its driver, or give --device cpu")
     attention = _attention(choice.attention, device)
@@ -97,7 +97,8 @@ def check_choice(choice: ModelChoice) -> None:
 # ---------------------------------------------------------------- what "auto" means
 
 
-def _device(name: str) -> torch.device:
+def resolve_device(name: str) -> torch.device:
+    """What `name` means here. Raises `UsageError` for what is no device, `ModelError` for one that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -6,10 +6,11 @@ The clips of step n come from (seed, n) alone, their kind of length from n, whoe
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -132,8 +133,9 @@ class Stream:
         return self._due.popleft().result()
 
     def _start(self) -> ProcessPoolExecutor:
-        # Fork would copy a process whose matrix library already runs threads.
-        return ProcessPoolExecutor(self._workers, torch.multiprocessing.get_context("spawn"), _receive, (self._maker,))
+        # Fork would copy a process whose matrix library already runs threads. Workers leave the accelerator to the decoder.
+        maker = replace(self._maker, model=copy.deepcopy(self._maker.model).cpu())
+        return ProcessPoolExecutor(self._workers, torch.multiprocessing.get_context("spawn"), _receive, (maker,))
 
 
 _MAKER: list[ClipMaker] = []

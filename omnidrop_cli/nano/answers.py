@@ -21,9 +21,9 @@ QUESTIONS = 4096
 
 def loss_and_hits(hidden: Tensor, head: nn.Linear, batch: Batch, samples: Sequence[Sample]) -> tuple[Tensor, list[tuple[str, bool]]]:
     """Mean cross-entropy over questions (a list weighs more than a word), and per question its kind and whether it was right."""
-    loss, logits, order, index = _by_question(hidden, head, batch, batch.targets)
-    wrong = torch.zeros(len(order)).index_add_(0, index, (logits.argmax(1) != batch.targets[batch.targets != IGNORE]).float())
-    kinds = [_kind(samples, int(number)) for number in order]
+    loss, missed, order, index = _by_question(hidden, head, batch, batch.targets)
+    wrong = loss.new_zeros(len(order)).index_add_(0, index, missed)
+    kinds = [_kind(samples, number) for number in order.tolist()]
     return loss, list(zip(kinds, (wrong == 0).tolist(), strict=True))
 
 
@@ -33,16 +33,17 @@ def early_loss(hidden: Tensor, head: nn.Linear, batch: Batch) -> Tensor:
 
 
 def _by_question(hidden: Tensor, head: nn.Linear, batch: Batch, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Loss, logits at the places that count, the questions' numbers in order, and which of them each place belongs to.
+    """Loss, for each place that counts 1.0 where another token is likeliest, the questions' numbers in order, and which is each place's.
 
     A question of n tokens weighs as much as the root of n: a list is right only if all of it is.
     """
     places = wanted != IGNORE
     logits = head(hidden[places]).float()
     order, index = (places.nonzero()[:, 0] * QUESTIONS + batch.block[places]).unique(return_inverse=True)
-    losses = F.cross_entropy(logits, wanted[places], reduction="none")
-    lengths = torch.zeros(len(order)).index_add_(0, index, torch.ones(len(index)))
-    return (losses / lengths[index].sqrt()).sum() / len(order), logits, order, index
+    right = wanted[places]
+    losses = F.cross_entropy(logits, right, reduction="none")
+    lengths = losses.new_zeros(len(order)).index_add_(0, index, torch.ones_like(losses))
+    return (losses / lengths[index].sqrt()).sum() / len(order), (logits.argmax(1) != right).float(), order, index
 
 
 def _kind(samples: Sequence[Sample], number: int) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from omnidrop_cli.nano import ideal, packed, schedule
@@ -62,7 +61,7 @@ class DecoderStage:
     def step(self, rng: np.random.Generator, progress: float) -> tuple[float, list[tuple[str, bool]]]:
         budget = int(rng.integers(40, 140))
         samples = [self._sample(rng, draw(rng), budget) for _ in range(self._clips)]
-        batch = self._packer.collate(samples)
+        batch = self._packer.collate(samples).to(self._rows.device)
         media = ideal.embed(samples, self._rows, rng)
         layers = len(self._model.model.language_model.layers)
         keep = schedule.full_then_none(layers, self._media_layers, len(samples))
@@ -108,6 +107,6 @@ def _embedded(
     hidden = table(batch.shared)
     hidden = hidden.masked_scatter(batch.media[..., None], media.to(hidden.dtype))
     if choice is not None:
-        choice = torch.ones(2, *batch.media.shape).masked_scatter(batch.media[None], choice)
+        choice = choice.new_ones(2, *batch.media.shape).masked_scatter(batch.media[None], choice)
     shared = packed.Shared(hidden, batch.shared_positions, batch.shared_valid, batch.media, choice)
     return shared, packed.Blocks(table(batch.ids), batch.positions, batch.allowed)

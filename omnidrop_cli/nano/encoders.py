@@ -57,13 +57,14 @@ class EncoderStage:
         self._profile = Profile(CLIP_S, CLIP_S, silent=0.0, sound_only=0.0, voices=voices, kinds=KINDS)
         self._spec = PromptSpec.from_config(model.config, tokenizer)
         self._rows = model.model.language_model.embed_tokens.weight.detach()[list(row_ids(tokenizer).values())].float().clone()
-        self._dull = torch.tensor([class_index()[name] for name in (NOTHING, SILENCE, NOISE)])
+        self._dull = torch.tensor([class_index()[name] for name in (NOTHING, SILENCE, NOISE)], device=self._rows.device)
         free = [w for tower in (model.model.visual, model.model.audio_tower) for w in tower.parameters() if w.requires_grad]
         self.optimiser = Optimiser([w for w in free if w.dim() == 2], [w for w in free if w.dim() != 2])
 
     def step(self, rng: np.random.Generator, progress: float) -> tuple[float, list[tuple[str, bool]]]:
         timelines = [sample(rng, self._profile, self._bank.take) for _ in range(self._clips)]
-        tokens, classes, weights = self._encode(timelines, rng)
+        tokens, known, sizes = self._encode(timelines, rng)
+        classes, weights = known.to(tokens.device), sizes.to(tokens.device)
         clean = ideal.mixture(classes, weights, self._rows)
         logits = tokens @ self._rows.T * SHARPNESS
         shares = weights / weights.sum(1, keepdim=True)
@@ -72,10 +73,10 @@ class EncoderStage:
         losses = -(target * logits.log_softmax(1)).sum(1) + 2 * (tokens - clean).pow(2).sum(1)
         loss = (losses * matter).sum() / matter.sum()
         loss.backward()
-        return loss.item(), self._hits(logits.detach(), classes, weights)
+        return loss.item(), self._hits(logits.detach().cpu(), known, sizes)
 
     def _encode(self, timelines: list[Timeline], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (n, d) of both towers in fp32 with their labels' classes and weights."""
+        """Tokens (n, d) of both towers in fp32, where the model is, with their labels' classes and weights, on the CPU."""
         media = [clips.render(timeline, self._bank) for timeline in timelines]
         labels = [label(timeline, self._spec) for timeline in timelines]
         thinker = self._model.model

@@ -21,14 +21,16 @@ def mixture(classes: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
 
 
 def embed(samples: Sequence[Sample], rows: Tensor, rng: np.random.Generator) -> Tensor:
-    """(n, d) embeddings of all samples' chosen tokens. A clip's noise has a level of its own; single tokens are misread now and then."""
+    """(n, d) embeddings of all samples' chosen tokens, where `rows` are. A clip's noise has a level of its own; single tokens are
+    misread now and then.
+    """
     classes = torch.from_numpy(np.concatenate([s.labels.classes[s.chosen] for s in samples]))
     weights = torch.from_numpy(np.concatenate([s.labels.weights[s.chosen] for s in samples]))
     counts = [len(s.chosen) for s in samples]
     level = torch.from_numpy(np.repeat(rng.uniform(0.1, 0.9, len(samples)), counts).astype(np.float32))[:, None]
-    clean = mixture(classes, weights, rows)
+    clean = mixture(classes.to(rows.device), weights.to(rows.device), rows)
     noise = torch.from_numpy(rng.standard_normal(clean.shape).astype(np.float32)) / clean.shape[1] ** 0.5
-    noisy = clean + level * noise
+    noisy = clean + (level * noise).to(rows.device)
     wrong = torch.from_numpy(rng.random(len(clean)) < 0.04 * np.repeat(rng.random(len(samples)), counts))
     noisy[wrong] = 0.5 * noisy[wrong] + 0.5 * rows[torch.from_numpy(rng.integers(len(rows), size=int(wrong.sum())))]
     return F.normalize(noisy, dim=-1)

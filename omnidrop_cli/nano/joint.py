@@ -53,8 +53,9 @@ class JointStage:
     def step(self, rng: np.random.Generator, progress: float) -> tuple[float, list[tuple[str, bool]]]:
         drawn = self._clips.take(self.optimiser.steps)
         samples = [self._sample(clip, rng, drawn.budget) for clip in drawn.clips]
-        media = torch.cat([clip.media[torch.from_numpy(one.chosen)] for clip, one in zip(drawn.clips, samples, strict=True)])
-        batch = self._packer.collate(samples)
+        chosen = [clip.media[torch.from_numpy(one.chosen)] for clip, one in zip(drawn.clips, samples, strict=True)]
+        media = torch.cat(chosen).to(self._model.device)
+        batch = self._packer.collate(samples).to(media.device)
         layers = len(self._model.model.language_model.layers)
         keep = schedule.random_shares(layers, self._media_layers, len(samples), rng)
         norm, head = self._model.model.language_model.norm, self._model.lm_head

@@ -89,7 +89,7 @@ def resume(stage: Stage, file: Path) -> tuple[int, float]:
     if not file.exists():
         return 0, 0.0
     try:
-        state: dict[str, Any] = torch.load(file, weights_only=True)
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         stage.optimiser.load(state["optimiser"])
     except (ValueError, KeyError, RuntimeError, EOFError) as error:
         raise OmnidropError(f"{file}: cannot go on from this state ({error})", "delete it to start the stage again") from error

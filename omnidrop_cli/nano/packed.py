@@ -149,7 +149,7 @@ def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
 def _drop(shared: Shared, score: Tensor, share: Tensor) -> tuple[Shared, Tensor]:
     """Keep each clip's best-scored media tokens up to its share of the original ones; order stays, text stays."""
     # Scores are uniform and drawn once, so keeping those under the share nests the layers' choices.
-    stays = shared.valid & (~shared.media | (score < share[:, None]))
+    stays = shared.valid & (~shared.media | (score < share.to(score.device)[:, None]))
     width = min(stays.shape[1], -(-int(stays.sum(1).max()) // 16) * 16)
     rank = torch.where(stays, torch.arange(stays.shape[1], device=stays.device), stays.shape[1])
     index = rank.sort(1).values[:, :width]

@@ -48,6 +48,5 @@ def perceive(
         both = torch.cat([part for part in (seen.get(i), heard.get(i)) if part is not None])
         # The n-th video token of the prompt is the n-th of the tower, and likewise for sound: only the interleaving is to be undone.
         order = torch.cat([(~audio).nonzero()[:, 0], audio.nonzero()[:, 0]])
-        place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
-        whole.append(both[place])
+        whole.append(both[order.argsort().to(both.device)])
     return whole

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,7 +61,11 @@ class Batch:
     def allowed(self) -> Tensor:
         """(b, t, t): a token sees earlier ones of its own question; padding sees itself, lest a softmax be empty."""
         same = self.block[:, :, None] == self.block[:, None, :]
-        return same & torch.ones(same.shape[1:], dtype=torch.bool).tril()
+        return same & torch.ones(same.shape[1:], dtype=torch.bool, device=same.device).tril()
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        return Batch(**{part.name: getattr(self, part.name).to(device) for part in fields(self)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class SelectorStage:
         self._packer = Packer(tokenizer)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.selector = AudioSelector(model.config.text_config.hidden_size, WIDTH)
+            self.selector = AudioSelector(model.config.text_config.hidden_size, WIDTH).to(model.device)
         free = list(self.selector.parameters())
         # The head's last matrix is a single row, which has no directions to balance.
         matrices = [w for w in free if w.dim() == 2 and len(w) > 1]
@@ -70,13 +70,14 @@ class SelectorStage:
         choice: list[Tensor] = []
         for clip in self._clips.take(self.optimiser.steps).clips:
             keep = min(float(rng.uniform(*KEEP)), MOST / len(clip.labels))
-            stays, scores = sift(clip.labels, clip.media, self.selector, keep)
-            given = _with_some_others(stays, clip.labels.audio, rng)
-            at = torch.from_numpy(given)
+            tokens = clip.media.to(self._model.device)
+            stays, scores = sift(clip.labels, tokens, self.selector, keep)
+            given = _with_some_others(stays.cpu(), clip.labels.audio, rng)
+            at = torch.from_numpy(given).to(tokens.device)
             samples.append(Sample(clip.timeline, clip.labels, given, self._packer.pick(clip.timeline, rng, self._block_tokens)))
-            media.append(clip.media[at])
+            media.append(tokens[at])
             choice.append(torch.stack([stays[at].float(), scores[at]]))
-        batch = self._packer.collate(samples)
+        batch = self._packer.collate(samples).to(self._model.device)
         layers = len(self._model.model.language_model.layers)
         shares = schedule.full_then_none(layers, self._media_layers, len(samples))
         hidden = forward(self._model, batch, torch.cat(media), shares, torch.cat(choice, 1))
@@ -93,12 +94,12 @@ def sift(labels: MediaLabels, media: Tensor, selector: AudioSelector | None, kee
 
     Video is not scored; it has ones. No selector is the untrained one. A gradient reaches the selector through the scores.
     """
-    audio, video = (torch.from_numpy(where.nonzero()[0]) for where in (labels.audio, ~labels.audio))
+    audio, video = (torch.from_numpy(where.nonzero()[0]).to(media.device) for where in (labels.audio, ~labels.audio))
     view = InputView(labels.block.tokens, media[audio], media[video], media[:0])
     layout = MediaLayout.of(view.tokens)
     stage = Sift(*OmniSift(keep=keep).counts(layout), layout, selector)
     salient = stage.salient(view)
-    stays, scores = torch.zeros(len(media), dtype=torch.bool), torch.ones(len(media))
+    stays, scores = torch.zeros(len(media), dtype=torch.bool, device=media.device), torch.ones(len(media), device=media.device)
     stays[video[salient]] = True
     if len(audio):
         given = stage.scores(view, salient)

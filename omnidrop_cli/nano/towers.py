@@ -30,7 +30,7 @@ TOKEN = 4
 def see(tower: Any, frames: Tensor, spec: PromptSpec) -> Tensor:
     """(grids, cells, d) of frames uint8 (2·grids, 3, H, W) of at most 4 x 4 cells, from any number of clips of one size."""
     grids, (height, width) = len(frames) // spec.temporal_patch_size, frames.shape[-2:]
-    patches = patchify(frames, spec)
+    patches = patchify(frames.to(tower.device), spec)
     hidden = tower.patch_embed(patches).view(grids, -1, tower.config.hidden_size)
     cos, sin = _vision_angles(tower, height // spec.patch_size, width // spec.patch_size)
     for block in tower.blocks:
@@ -45,7 +45,7 @@ def see(tower: Any, frames: Tensor, spec: PromptSpec) -> Tensor:
 
 
 def _vision_angles(tower: Any, rows: int, cols: int) -> tuple[Tensor, Tensor]:
-    cos, sin = tower.rotary_pos_emb(tower.merger.ln_q.weight, _vision_places(rows, cols, tower.spatial_merge_size))
+    cos, sin = tower.rotary_pos_emb(tower.merger.ln_q.weight, _vision_places(rows, cols, tower.spatial_merge_size).to(tower.device))
     return cos, sin
 
 
@@ -74,7 +74,7 @@ def hear(tower: Any, mels: Sequence[Tensor]) -> list[Tensor]:
 
 def _hear_windows(tower: Any, windows: Tensor) -> Tensor:
     """(w, n, d) of windows (w, 128, length)."""
-    hidden = F.gelu(tower.conv1(windows.to(tower.conv1.weight.dtype)))
+    hidden = F.gelu(tower.conv1(windows.to(tower.conv1.weight)))
     hidden = F.gelu(tower.conv2(hidden)).transpose(1, 2)
     hidden = hidden + tower.positional_embedding.positional_embedding[: hidden.shape[1]].to(hidden.dtype)
     for layer in tower.layers:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omnidrop_cli.errors import EXIT_INTERRUPTED, OmnidropError
+from omnidrop_cli.errors import EXIT_INTERRUPTED, OmnidropError, UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0, help="processes that make the clips of joint and selector ahead of need")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: a GPU where there is one)")
     parser.add_argument("--replicas", type=int, default=1, help="processes that train a stage together, each on clips of its own")
     options = parser.parse_args(arguments)
     try:
@@ -69,26 +70,30 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
 
     import torch
 
+    from omnidrop_cli.model.load import resolve_device
     from omnidrop_cli.nano import loop, replicas
     from omnidrop_cli.nano.config import NanoShape, build_model
     from omnidrop_cli.nano.export import export
     from omnidrop_cli.nano.tokenizer import build
 
     torch.set_num_threads(options.threads)
+    device = resolve_device(options.device)
+    me = replicas.this_one(options.replicas)
+    if device.type != "cpu" and me.count > 1:
+        raise UsageError(f"--replicas {me.count}: on {device} one process trains", "leave it out, or add --device cpu")
     tokenizer, shape = build(), NanoShape()
-    model = build_model(shape, tokenizer, options.seed).to(torch.bfloat16)
+    model = build_model(shape, tokenizer, options.seed).to(device, torch.bfloat16)
     if stage == "export":
         _take_up(model, tokenizer, options.work, shape)
         export(model, tokenizer, options.out or options.work / "checkpoint", _selector(model, tokenizer, options.work, shape))
         return True
     steps, rate = STEPS[stage]
     steps = options.steps or steps
-    me = replicas.this_one(options.replicas)
     plan = loop.Plan(steps, rate, seed=me.seed(options.seed))
     # Before the others start: what is missing for the stage is then missed, and told, once.
     trained = _stage(stage, model, tokenizer, options, shape, plan.seed)
     same = [stage, "--work", options.work, "--steps", steps]
-    same += [part for name in ("threads", "workers", "seed", "replicas") for part in (f"--{name}", getattr(options, name))]
+    same += [part for name in ("threads", "workers", "seed", "device", "replicas") for part in (f"--{name}", getattr(options, name))]
     with replicas.together(me, options.work, [str(part) for part in same]):
         return loop.run(trained, plan, options.work, replicas=me)
 

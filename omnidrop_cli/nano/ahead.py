@@ -40,7 +40,7 @@ class Lengths:
     thinned: int
 
 
-LENGTHS = (Lengths(0.32, 2, 8, 0.0, 10, 12), Lengths(0.58, 7, 15, 0.15, 6, 12), Lengths(0.1, 15, 60, 0.8, 2, 12))
+LENGTHS = (Lengths(0.27, 2, 8, 0.0, 10, 12), Lengths(0.59, 7, 15, 0.15, 6, 12), Lengths(0.14, 15, 60, 0.8, 2, 12))
 
 PAIRS = 0.35
 """Share of scenes with two things at once, more than the benchmark has: lists went wrong there most."""

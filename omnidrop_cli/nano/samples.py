@@ -169,8 +169,8 @@ class Packer:
 
 
 WEIGHTS = {
-    "said while": 4.0, "shown when": 6.0, "shown": 4.0, "second": 3.0, "is shown": 3.0, "is said": 2.0, "side": 3.0, "height": 3.0,
-    "shown after": 2.5, "count beeps": 0.8, "count shown": 3.5, "count words": 3.0, "said": 2.0, "said after": 1.5, "half": 2.5,
+    "said while": 5.0, "shown when": 4.0, "shown": 5.0, "second": 3.0, "is shown": 3.0, "is said": 2.0, "side": 3.0, "height": 3.0,
+    "shown after": 2.5, "count beeps": 0.8, "count shown": 5.0, "count words": 5.0, "said": 2.0, "said after": 2.5, "half": 3.0,
     "speech": 0.3, "shown with": 2.0,
 }  # fmt: skip
 """How often a kind is asked, against the others: binding is what takes longest to learn."""

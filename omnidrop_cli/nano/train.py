@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from omnidrop_cli.nano.loop import Stage
     from omnidrop_cli.prune.selector import AudioSelector
 
-STEPS = {"encoders": (15_500, 3e-3), "decoder": (9_400, 4e-3), "joint": (9_900, 1.5e-3), "selector": (200, 4e-3)}
+STEPS = {"encoders": (15_500, 3e-3), "decoder": (9_400, 4e-3), "joint": (12_000, 1.5e-3), "selector": (200, 4e-3)}
 """Steps and peak rates, about those of the shipped weights (docs/nano.md)."""
 
 STAGES = ("voices", *STEPS, "export")

@@ -21,29 +21,40 @@ QUESTIONS = 4096
 
 def loss_and_hits(hidden: Tensor, head: nn.Linear, batch: Batch, samples: Sequence[Sample]) -> tuple[Tensor, list[tuple[str, bool]]]:
     """Mean cross-entropy over questions (a list weighs more than a word), and per question its kind and whether it was right."""
-    loss, missed, order, index = _by_question(hidden, head, batch, batch.targets)
-    wrong = loss.new_zeros(len(order)).index_add_(0, index, missed)
-    kinds = [_kind(samples, number) for number in order.tolist()]
-    return loss, list(zip(kinds, (wrong == 0).tolist(), strict=True))
+    answers = _Answers.at(hidden, head, batch, batch.targets)
+    kinds = [_kind(samples, number) for number in answers.questions.tolist()]
+    missed = answers.sums((answers.logits.argmax(1) != answers.wanted).float())
+    return answers.loss(), list(zip(kinds, (missed == 0).tolist(), strict=True))
 
 
 def early_loss(hidden: Tensor, head: nn.Linear, batch: Batch) -> Tensor:
     """The same loss against what is to be known early, from normed hidden states below the last layer."""
-    return _by_question(hidden, head, batch, batch.early)[0]
+    return _Answers.at(hidden, head, batch, batch.early).loss()
 
 
-def _by_question(hidden: Tensor, head: nn.Linear, batch: Batch, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Loss, for each place that counts 1.0 where another token is likeliest, the questions' numbers in order, and which is each place's.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answers:
+    """The p places that count: `logits` (p, v), the tokens `wanted` (p,), of which of the `questions` (q,) each is, `index` (p,)."""
 
-    A question of n tokens weighs as much as the root of n: a list is right only if all of it is.
-    """
-    places = wanted != IGNORE
-    logits = head(hidden[places]).float()
-    order, index = (places.nonzero()[:, 0] * QUESTIONS + batch.block[places]).unique(return_inverse=True)
-    right = wanted[places]
-    losses = F.cross_entropy(logits, right, reduction="none")
-    lengths = losses.new_zeros(len(order)).index_add_(0, index, torch.ones_like(losses))
-    return (losses / lengths[index].sqrt()).sum() / len(order), (logits.argmax(1) != right).float(), order, index
+    logits: Tensor
+    wanted: Tensor
+    questions: Tensor
+    index: Tensor
+
+    @classmethod
+    def at(cls, hidden: Tensor, head: nn.Linear, batch: Batch, wanted: Tensor) -> _Answers:
+        places = wanted != IGNORE
+        questions, index = (places.nonzero()[:, 0] * QUESTIONS + batch.block[places]).unique(return_inverse=True)
+        return cls(head(hidden[places]).float(), wanted[places], questions, index)
+
+    def loss(self) -> Tensor:
+        """A question of n tokens weighs as much as the root of n: a list is right only if all of it is."""
+        losses = F.cross_entropy(self.logits, self.wanted, reduction="none")
+        return (losses / self.sums(torch.ones_like(losses))[self.index].sqrt()).sum() / len(self.questions)
+
+    def sums(self, values: Tensor) -> Tensor:
+        """(q,) sums over each question's places of float `values` (p,)."""
+        return values.new_zeros(len(self.questions)).index_add_(0, self.index, values)
 
 
 def _kind(samples: Sequence[Sample], number: int) -> str:

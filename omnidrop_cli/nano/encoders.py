@@ -63,8 +63,7 @@ class EncoderStage:
 
     def step(self, rng: np.random.Generator, progress: float) -> tuple[float, list[tuple[str, bool]]]:
         timelines = [sample(rng, self._profile, self._bank.take) for _ in range(self._clips)]
-        tokens, known, sizes = self._encode(timelines, rng)
-        classes, weights = known.to(tokens.device), sizes.to(tokens.device)
+        tokens, classes, weights = self._encode(timelines, rng)
         clean = ideal.mixture(classes, weights, self._rows)
         logits = tokens @ self._rows.T * SHARPNESS
         shares = weights / weights.sum(1, keepdim=True)
@@ -73,10 +72,10 @@ class EncoderStage:
         losses = -(target * logits.log_softmax(1)).sum(1) + 2 * (tokens - clean).pow(2).sum(1)
         loss = (losses * matter).sum() / matter.sum()
         loss.backward()
-        return loss.item(), self._hits(logits.detach().cpu(), known, sizes)
+        return loss.item(), self._hits(*(part.cpu() for part in (logits.detach(), classes, weights)))
 
     def _encode(self, timelines: list[Timeline], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (n, d) of both towers in fp32, where the model is, with their labels' classes and weights, on the CPU."""
+        """Tokens (n, d) of both towers in fp32, where the model is, with their labels' classes and weights."""
         media = [clips.render(timeline, self._bank) for timeline in timelines]
         labels = [label(timeline, self._spec) for timeline in timelines]
         thinker = self._model.model
@@ -93,9 +92,9 @@ class EncoderStage:
         tokens += towers.hear(thinker.audio_tower, [stranger(mel, rng) if rng.random() < STRANGERS else mel for mel in mels])
         order += [(i, True) for i in range(len(media))]
         places = [(labels[i], np.nonzero(labels[i].audio == heard)[0][late * heard :]) for i, heard in order]
-        classes = np.concatenate([own.classes[at] for own, at in places])
-        weights = np.concatenate([own.weights[at] for own, at in places])
-        return torch.cat(tokens).float(), torch.from_numpy(classes), torch.from_numpy(weights)
+        classes = torch.from_numpy(np.concatenate([own.classes[at] for own, at in places]))
+        weights = torch.from_numpy(np.concatenate([own.weights[at] for own, at in places]))
+        return torch.cat(tokens).float(), classes.to(self._rows.device), weights.to(self._rows.device)
 
     def _hits(self, logits: Tensor, classes: Tensor, weights: Tensor) -> list[tuple[str, bool]]:
         """Tokens that are mostly one thing, by sort; both words of a shape count, and left against right, top against bottom."""

@@ -76,10 +76,12 @@ def _all_there() -> Iterator[None]:
         raise OmnidropError("one of the replicas has ended", "the same command goes on from the last state") from error
 
 
-def this_one(count: int) -> Replicas:
-    """Which of `count` processes this is. Raises `UsageError` for a count below one."""
+def this_one(count: int, device: torch.device) -> Replicas:
+    """Which of `count` processes this is. Raises `UsageError` for a count below one, and for several anywhere but on the CPU."""
     if count < 1:
         raise UsageError(f"--replicas {count}: at least one process has to train", "leave it out for one")
+    if count > 1 and device.type != "cpu":
+        raise UsageError(f"--replicas {count}: on {device} one process trains", "leave it out, or add --device cpu")
     return Replicas(int(os.environ.get(RANK, "0")) if count > 1 else 0, count)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omnidrop_cli.errors import EXIT_INTERRUPTED, OmnidropError, UsageError
+from omnidrop_cli.errors import EXIT_INTERRUPTED, OmnidropError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
@@ -78,9 +78,7 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
 
     torch.set_num_threads(options.threads)
     device = resolve_device(options.device)
-    me = replicas.this_one(options.replicas)
-    if device.type != "cpu" and me.count > 1:
-        raise UsageError(f"--replicas {me.count}: on {device} one process trains", "leave it out, or add --device cpu")
+    me = replicas.this_one(options.replicas, device)
     tokenizer, shape = build(), NanoShape()
     model = build_model(shape, tokenizer, options.seed).to(device, torch.bfloat16)
     if stage == "export":

@@ -13,44 +13,31 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from omnidrop_cli.errors import EXIT_USAGE
 from omnidrop_cli.nano import loop, train
-from omnidrop_cli.nano.ahead import Lengths, Stream
-from omnidrop_cli.nano.decoder import DecoderStage
-from omnidrop_cli.nano.encoders import EncoderStage
-from omnidrop_cli.nano.joint import JointStage
-from omnidrop_cli.nano.selector import SelectorStage
 from omnidrop_cli.nano.voices import VoiceBank
+from tests.nano import stages
 from tests.nano.elsewhere import Away, elsewhere, move
 
-SHORT = (Lengths(1.0, 2, 4, 0.0, 2, 2),)
 
-STAGES: dict[str, Callable[[Any, Any, VoiceBank], Any]] = {
-    "encoders": lambda model, tokenizer, bank: EncoderStage(model, tokenizer, bank, (0,), clips=3),
-    "decoder": lambda model, tokenizer, bank: DecoderStage(model, tokenizer, 3, clips=2, block_tokens=60),
-    "joint": lambda model, tokenizer, bank: JointStage(model, tokenizer, Stream.of(model, tokenizer, bank, (0,), SHORT), 3, 60),
-    "selector": lambda model, tokenizer, bank: SelectorStage(model, tokenizer, Stream.of(model, tokenizer, bank, (0,), SHORT), 3, 60),
-}
-
-
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("build", [stages.encoders, stages.decoder, stages.joint, stages.selector])
 def test_a_stage_learns_elsewhere_what_it_learns_here(
-    name: str, frozen_model: bytes, tokenizer: Any, bank: VoiceBank, tmp_path: Path
+    build: Callable[..., Any], frozen_model: bytes, tokenizer: Any, bank: VoiceBank, tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
     plan = loop.Plan(2, 1e-3)
-    stage = STAGES[name](pickle.loads(frozen_model), tokenizer, bank)
+    stage = build(pickle.loads(frozen_model), tokenizer, bank)
     with sdpa_kernel(SDPBackend.MATH):  # the selector's; the fused kernel of the CPU sums in another order than its plain form
         loop.run(stage, plan, here, say=lambda line: None)
     with elsewhere():
         model = pickle.loads(frozen_model)
         move(model)
-        away = STAGES[name](model, tokenizer, bank)
+        away = build(model, tokenizer, bank)
         loop.run(away, plan, there, say=lambda line: None)
         for mine, theirs in zip(stage.optimiser.mean, away.optimiser.mean, strict=True):
             assert torch.equal(mine, theirs.held)
-        assert loop.resume(away, here / f"{name}.pt")[0] == 2
+        assert loop.resume(away, here / f"{stage.name}.pt")[0] == 2
         assert all(isinstance(weight, Away) for weight in (*away.optimiser.master, *away.optimiser.weights))
 
 

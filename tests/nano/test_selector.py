@@ -11,20 +11,15 @@ import pytest
 import torch
 
 from omnidrop_cli.nano import bench, compare, loop, packed
-from omnidrop_cli.nano.ahead import Drawn, Lengths, Seen, Stream
+from omnidrop_cli.nano.ahead import Drawn, Seen
 from omnidrop_cli.nano.export import export
 from omnidrop_cli.nano.labels import MediaLabels, label
-from omnidrop_cli.nano.selector import SelectorStage, _with_some_others, sift
+from omnidrop_cli.nano.selector import _with_some_others, sift
 from omnidrop_cli.nano.timeline import Profile, sample
 from omnidrop_cli.nano.voices import VoiceBank
 from omnidrop_cli.prompt.spec import PromptSpec
 from omnidrop_cli.prune.selector import AudioSelector, has_selector, load_selector
-
-SHORT = (Lengths(1.0, 2, 4, 0.0, 2, 2),)
-
-
-def stage(model: Any, tokenizer: Any, bank: VoiceBank) -> SelectorStage:
-    return SelectorStage(model, tokenizer, Stream.of(model, tokenizer, bank, (0,), SHORT), 3, block_tokens=60)
+from tests.nano.stages import selector as stage
 
 
 def clip(spec: PromptSpec, **profile: float) -> tuple[MediaLabels, torch.Tensor]:

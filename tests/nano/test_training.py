@@ -14,20 +14,18 @@ from hypothesis import strategies as st
 
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.nano import loop, train
-from omnidrop_cli.nano.ahead import ClipMaker, Lengths, Stream
+from omnidrop_cli.nano.ahead import ClipMaker, Stream
 from omnidrop_cli.nano.answers import Score, early_loss
 from omnidrop_cli.nano.decoder import DecoderStage, climb, forward
 from omnidrop_cli.nano.encoders import EncoderStage, stranger
 from omnidrop_cli.nano.export import export
-from omnidrop_cli.nano.joint import JointStage
 from omnidrop_cli.nano.labels import label
 from omnidrop_cli.nano.questions import ask
 from omnidrop_cli.nano.samples import Packer, Sample
 from omnidrop_cli.nano.timeline import Profile, sample
 from omnidrop_cli.nano.voices import VoiceBank
 from omnidrop_cli.prompt.spec import PromptSpec
-
-SHORT = (Lengths(1.0, 2, 4, 0.0, 2, 2),)
+from tests.nano import stages
 
 
 def _weights(stage: Any) -> list[torch.Tensor]:
@@ -54,7 +52,7 @@ def test_a_resumed_run_is_an_unbroken_run(frozen_model: bytes, tokenizer: Any, t
     """Question kinds are balanced by what was asked so far, which a restart forgets: only the losses' draws must agree here."""
 
     def stage() -> DecoderStage:
-        return DecoderStage(pickle.loads(frozen_model), tokenizer, media_layers=3, clips=2, block_tokens=60)
+        return stages.decoder(pickle.loads(frozen_model), tokenizer)
 
     torch.set_num_threads(1)
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
@@ -76,12 +74,12 @@ def test_a_resumed_run_is_an_unbroken_run(frozen_model: bytes, tokenizer: Any, t
 def test_all_stages_learn_and_export(frozen_model: bytes, tokenizer: Any, bank: VoiceBank, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     model = pickle.loads(frozen_model)
-    stages = (
-        EncoderStage(model, tokenizer, bank, (0,), clips=3),
-        DecoderStage(model, tokenizer, 3, clips=2, block_tokens=60),
-        JointStage(model, tokenizer, Stream.of(model, tokenizer, bank, (0,), SHORT), 3, block_tokens=60),
+    trained = (
+        stages.encoders(model, tokenizer, bank),
+        stages.decoder(model, tokenizer),
+        stages.joint(model, tokenizer, bank),
     )
-    for stage in stages:
+    for stage in trained:
         before = _weights(stage)
         assert loop.run(stage, loop.Plan(2, 1e-3, every=1), tmp_path, say=lambda line: None)
         moved = sum(not torch.equal(a, b) for a, b in zip(before, _weights(stage), strict=True))
@@ -129,7 +127,7 @@ def test_encoders_hear_windows_that_begin_anywhere(frozen_model: bytes, tokenize
 
 def test_clips_made_ahead_are_clips_made_on_demand(frozen_model: bytes, tokenizer: Any, bank: VoiceBank) -> None:
     model = pickle.loads(frozen_model)
-    maker = ClipMaker(model, PromptSpec.from_config(model.config, tokenizer), bank, (0,), SHORT)
+    maker = ClipMaker(model, PromptSpec.from_config(model.config, tokenizer), bank, (0,), stages.SHORT)
     ahead, demand = Stream(maker, 7, workers=1), Stream(maker, 7, workers=0)
     for step in range(3, 6):
         made, wanted = ahead.take(step), demand.take(step)
@@ -147,7 +145,7 @@ def test_a_damaged_state_is_named(frozen_model: bytes, tokenizer: Any, tmp_path:
 
 
 def test_a_full_disk_keeps_the_last_state(frozen_model: bytes, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = DecoderStage(pickle.loads(frozen_model), tokenizer, 3, clips=2, block_tokens=60)
+    stage = stages.decoder(pickle.loads(frozen_model), tokenizer)
     loop.run(stage, loop.Plan(1, 1e-3), tmp_path, say=lambda line: None)
     kept = (tmp_path / "decoder.pt").read_bytes()
 

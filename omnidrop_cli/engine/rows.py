@@ -74,6 +74,6 @@ def _last_row(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         project(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2) for project in (attention.k_proj, attention.v_proj)
     )
     keys = anatomy.rotate(keys, cos[:, None, :-1], sin[:, None, :-1])
-    kwargs["past_key_values"].update(keys, values, attention.layer_idx)
+    anatomy.cache_in(kwargs).update(keys, values, attention.layer_idx)
     # What is left is a decode step: one row that attends to a cache.
     return (hidden[:, -1:], *args[1:]), {**kwargs, "position_embeddings": (cos[:, -1:], sin[:, -1:])}

@@ -6,6 +6,7 @@ and its rotary embedding. Does not know: transformers' classes, token maps, meth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -33,6 +34,17 @@ def _check(text_model: nn.Module) -> None:
         raise TypeError("eager attention sizes its mask from layer 0 and cannot run on layers of different lengths; load with sdpa")
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
         raise TypeError("sliding-window layers cannot be pruned: the window counts positions that are gone")
+
+
+def cache_in(kwargs: Mapping[str, Any]) -> Any:
+    """The cache among the keyword arguments of a decoder or a decoder layer, or None where it was called without one.
+
+    transformers 5.24 renamed the argument: callers may use either name until 5.40, hooks see `cache` only.
+    """
+    for name in ("cache", "past_key_values"):
+        if name in kwargs:
+            return kwargs[name]
+    return None
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ class PruningRun:
         shape = embeds.shape if embeds is not None else kwargs["input_ids"].shape
         if shape[0] != 1:
             raise ValueError(f"pruning runs one prompt at a time, not a batch of {shape[0]}")
-        cache = kwargs.get("past_key_values")
+        cache = anatomy.cache_in(kwargs)
         rows = shape[1]
         self._active = rows > 1 and (cache is None or cache.get_seq_length() == 0)
         if self._active:
@@ -164,7 +164,7 @@ class PruningRun:
             alive = self._living()
             keep = inside.keep_after(number, alive.media_count)
             if keep < alive.media_count:
-                view = _View(number, module, self, alive, output[0], kwargs.get("past_key_values"))
+                view = _View(number, module, self, alive, output[0], anatomy.cache_in(kwargs))
                 output = self._drop(number + 1, alive, output, self._chosen(inside, view, keep))
             alive.layer_input = None
             return output

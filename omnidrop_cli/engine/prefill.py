@@ -16,6 +16,7 @@ from torch import Tensor
 from omnidrop_cli.engine.cache import RaggedCache
 from omnidrop_cli.engine.limits import Limits
 from omnidrop_cli.engine.rows import last_row_only, row_blocks
+from omnidrop_cli.prune.anatomy import cache_argument
 from omnidrop_cli.prune.hooks import NO_MASK, pruning
 
 if TYPE_CHECKING:
@@ -66,9 +67,8 @@ def prefill(
         last_row_only(thinker.layers[-1]),
         row_blocks(thinker.layers, (limits or Limits()).rows),
     ):
-        output = thinker.text_model(
-            inputs_embeds=embeds, position_ids=positions, attention_mask=NO_MASK, past_key_values=cache, use_cache=True
-        )
+        cached = cache_argument(thinker.text_model, cache)
+        output = thinker.text_model(inputs_embeds=embeds, position_ids=positions, attention_mask=NO_MASK, use_cache=True, **cached)
     logits = thinker.lm_head(output.last_hidden_state[0, -1]).float()
     return Prefilled(cache=cache, logits=logits, next_position=prompt.next_position, run=run)
 
@@ -78,6 +78,7 @@ def step(thinker: Thinker, cache: RaggedCache, token: int, position: int) -> Ten
     """Read one token at TMRoPE position `position` (all three axes); (vocab,) float32 logits of the next."""
     ids = torch.tensor([[token]], device=thinker.device)
     positions = torch.full((3, 1, 1), position, device=thinker.device)
-    output = thinker.text_model(input_ids=ids, position_ids=positions, attention_mask=NO_MASK, past_key_values=cache, use_cache=True)
+    cached = cache_argument(thinker.text_model, cache)
+    output = thinker.text_model(input_ids=ids, position_ids=positions, attention_mask=NO_MASK, use_cache=True, **cached)
     logits: Tensor = thinker.lm_head(output.last_hidden_state[0, -1]).float()
     return logits

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.engine.cache import RaggedCache
+from omnidrop_cli.prune.anatomy import cache_argument
 
 if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
@@ -84,7 +85,7 @@ class StaticDecode:
         hidden = text_model.embed_tokens(self._token)
         angles = text_model.rotary_emb(hidden, self._position.expand(3, 1, 1))
         for layer, mask in zip(text_model.layers, self._cache.masks, strict=True):
-            hidden = layer(hidden, attention_mask=mask, position_embeddings=angles, past_key_values=self._cache, use_cache=True)
+            hidden = layer(hidden, attention_mask=mask, position_embeddings=angles, use_cache=True, **cache_argument(layer, self._cache))
         self.logits.copy_(self._thinker.lm_head(text_model.norm(hidden)[0, -1]))
         self._token.copy_(self.logits.argmax(keepdim=True)[None])
         self._chosen.index_copy_(0, self._count, self._token[0])

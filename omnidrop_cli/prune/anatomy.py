@@ -6,6 +6,7 @@ and its rotary embedding. Does not know: transformers' classes, token maps, meth
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,12 +37,22 @@ def _check(text_model: nn.Module) -> None:
         raise TypeError("sliding-window layers cannot be pruned: the window counts positions that are gone")
 
 
+CACHE_NAMES = ("cache", "past_key_values")
+"""What transformers calls the argument in which a decoder and its layers receive their cache: from 5.24, and before."""
+
+
+def cache_argument(module: nn.Module, cache: Any) -> dict[str, Any]:
+    """`cache` as the keyword argument that `module` takes, a decoder or one of its layers."""
+    takes = inspect.signature(module.forward).parameters
+    return {next((name for name in CACHE_NAMES if name in takes), CACHE_NAMES[0]): cache}
+
+
 def cache_in(kwargs: Mapping[str, Any]) -> Any:
     """The cache among the keyword arguments of a decoder or a decoder layer, or None where it was called without one.
 
-    transformers 5.24 renamed the argument: callers may use either name until 5.40, hooks see `cache` only.
+    Callers may use either name with transformers 5.24 to 5.39, hooks see `cache` only.
     """
-    for name in ("cache", "past_key_values"):
+    for name in CACHE_NAMES:
         if name in kwargs:
             return kwargs[name]
     return None

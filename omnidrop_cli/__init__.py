@@ -3,8 +3,8 @@
 Everything the command line does, without the terminal. Names load on first use, so importing the package costs nothing.
 
 >>> import omnidrop_cli as omnidrop
->>> session = omnidrop.Session.load(omnidrop.ModelChoice("nano"))
->>> report = session.ask(omnidrop.Job("clip.mp4", "what is said?"))
+>>> session = omnidrop.Session.load(omnidrop.ModelConfig("nano"))
+>>> report = session.ask(omnidrop.Request("clip.mp4", "what is said?"))
 >>> report.answer.text, report.trace.retention_after
 """
 
@@ -14,19 +14,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from omnidrop_cli.engine.road import run as run
-    from omnidrop_cli.engine.road import run_comparison as run_comparison
+    from omnidrop_cli.config import GenerationConfig as GenerationConfig
+    from omnidrop_cli.config import MediaConfig as MediaConfig
+    from omnidrop_cli.config import ModelConfig as ModelConfig
+    from omnidrop_cli.config import PruningConfig as PruningConfig
+    from omnidrop_cli.config import Request as Request
+    from omnidrop_cli.engine.pipeline import run as run
+    from omnidrop_cli.engine.pipeline import run_comparison as run_comparison
     from omnidrop_cli.engine.session import Session as Session
     from omnidrop_cli.errors import OmnidropError as OmnidropError
-    from omnidrop_cli.observer import Observer as Observer
-    from omnidrop_cli.prune.contract import Method as Method
-    from omnidrop_cli.prune.hooks import pruning as pruning
+    from omnidrop_cli.events import Observer as Observer
+    from omnidrop_cli.prune.base import Method as Method
+    from omnidrop_cli.prune.generate_hook import pruning as pruning
     from omnidrop_cli.prune.methods import create as create
-    from omnidrop_cli.records import GenerationOptions as GenerationOptions
-    from omnidrop_cli.records import Job as Job
-    from omnidrop_cli.records import MediaOptions as MediaOptions
-    from omnidrop_cli.records import MethodChoice as MethodChoice
-    from omnidrop_cli.records import ModelChoice as ModelChoice
 
 __version__ = "0.1.0"
 
@@ -39,11 +39,11 @@ _HOME_OF = {
     "Method": "prune.contract",
     "pruning": "prune.hooks",
     "create": "prune.methods",
-    "GenerationOptions": "records",
-    "Job": "records",
-    "MediaOptions": "records",
-    "MethodChoice": "records",
-    "ModelChoice": "records",
+    "GenerationConfig": "records",
+    "Request": "records",
+    "MediaConfig": "records",
+    "PruningConfig": "records",
+    "ModelConfig": "records",
 }
 
 

@@ -13,9 +13,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from omnidrop_cli import __version__, settings
-from omnidrop_cli.commands import ask, batch, bench, chat, doctor, evaluate, inspect, measure, methods, models
+from omnidrop_cli.commands import ask, batch, bench, bench_parts, chat, doctor, evaluate, inspect, methods, models
+from omnidrop_cli.commands._app import FirstByDefault, grouped
 from omnidrop_cli.commands._exit import end
-from omnidrop_cli.commands._groups import FirstByDefault, grouped
 from omnidrop_cli.errors import UsageError
 
 COMMANDS: tuple[tuple[Callable[..., None], Sequence[str]], ...] = (
@@ -29,7 +29,7 @@ COMMANDS: tuple[tuple[Callable[..., None], Sequence[str]], ...] = (
 )
 """Every command and the examples at the end of its help."""
 
-BENCHES = (("prefill", bench.bench, bench.EXAMPLES), *measure.COMMANDS)
+BENCHES = (("prefill", bench.bench, bench.EXAMPLES), *bench_parts.COMMANDS)
 """What `bench` measures; without a name, the first."""
 
 BENCH_HELP = "Measure time and memory, side by side with what the hardware and other tools can do. omnidrop bench [MEDIA] is bench prefill."

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.records import GenerationOptions, MediaOptions, MethodChoice, ModelChoice
 
 Value = str | int | float | bool | None
 
@@ -61,7 +61,7 @@ class Key:
         return (self.above, -infinity), (self.low, -infinity), (self.high, infinity)
 
 
-_MEDIA, _MODEL, _METHOD, _GENERATION = MediaOptions(), ModelChoice(), MethodChoice(), GenerationOptions()
+_MEDIA, _MODEL, _METHOD, _GENERATION = MediaConfig(), ModelConfig(), PruningConfig(), GenerationConfig()
 
 KEYS: Mapping[str, Key] = {
     "method": Key(str, _METHOD.name),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from omnidrop_cli.records import Job, ModelChoice
+from omnidrop_cli.config import ModelConfig, Request
 
 QUESTION = "What is said while the car is shown?"
 
@@ -16,11 +16,11 @@ def svg() -> str:
     """The table of one run, drawn by Rich. Times are this machine's, everything else is the same anywhere."""
     from rich.text import Text
 
-    from omnidrop_cli.engine.road import run
+    from omnidrop_cli.engine.pipeline import run
     from omnidrop_cli.report.svg import to_svg
-    from omnidrop_cli.report.table import ReportTable
+    from omnidrop_cli.report.tables import ReportTable
 
-    job = Job("demo", QUESTION, model=ModelChoice("nano"))
+    job = Request("demo", QUESTION, model=ModelConfig("nano"))
     run(job)  # imports and first-touch costs stay out of the picture
     report = run(job)
     return to_svg(Text(f"{report.answer.text}\n"), ReportTable(report), title=f'omnidrop ask demo "{QUESTION}" --model nano')

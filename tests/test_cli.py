@@ -24,7 +24,7 @@ SHORT = ("--max-new-tokens", "8")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     from transformers.utils import logging
 
-    from omnidrop_cli.model.random import tiny_thinker
+    from omnidrop_cli.model.random_weights import tiny_thinker
     from tests.model.checkpoints import write_plain
 
     logging.disable_progress_bar()  # its last newline may come in the middle of a later test
@@ -50,7 +50,7 @@ def test_ask_answers(asked: Done) -> None:
 def test_stdout_is_the_same_answer_alone(asked: Done, model: str, clips: Clips, tmp_path: Path) -> None:
     done = run("ask", str(clips["speech_video"]), "-", "--model", model, *SHORT, "-o", str(tmp_path / "answer"), stdin="What is said?\n")
     assert (done.code, done.out) == (0, ""), done.err
-    from omnidrop_cli.report.plain import clean
+    from omnidrop_cli.report.text import clean
 
     assert (tmp_path / "answer").read_text(encoding="utf-8").strip() == clean(from_dict(json.loads(asked.out)).answer.text).strip()
 

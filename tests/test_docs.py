@@ -41,7 +41,7 @@ def test_flags_exist(page: Path) -> None:
 
 
 def test_the_tree_in_the_readme_is_true() -> None:
-    tree = re.search(r"## The house\n\n```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    tree = re.search(r"## The source tree\n\n```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert tree is not None
     columns = [line.strip().split("   ")[0] for line in tree[1].splitlines()[1:]]
     named = {name.rstrip("/") for column in columns for name in re.findall(r"[\w.]+(?:/|\.py)", column)}

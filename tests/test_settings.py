@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omnidrop_cli import settings
-from omnidrop_cli.commands.options import GenerationFlags, MethodFlags, ModelFlags
+from omnidrop_cli.commands._options import GenerationFlags, MethodFlags, ModelFlags
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.settings import KEYS, Setting
 

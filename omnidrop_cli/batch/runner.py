@@ -1,6 +1,6 @@
 """The batch itself: what is still open goes to the workers, every row goes to the journal.
 
-Knows: the order of things, and what counts as done. Does not know terminals (`Watcher`), files (`journal.py`), or models
+Knows: the order of things, and what counts as done. Does not know terminals (`Watcher`), files (`answers_file.py`), or models
 (`worker.py`).
 """
 
@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from omnidrop_cli.batch.distribute import distribute
-from omnidrop_cli.batch.identity import key, model_id, stamp
-from omnidrop_cli.batch.rows import Task, Work
-from omnidrop_cli.observer import Observer
+from omnidrop_cli.batch.keys import key, model_id, stamp
+from omnidrop_cli.batch.packets import Task, Work
+from omnidrop_cli.batch.scheduler import distribute
+from omnidrop_cli.events import Observer
 
 if TYPE_CHECKING:
-    from omnidrop_cli.batch.distribute import Crew
+    from omnidrop_cli.batch.answers_file import Journal, Known, Row
+    from omnidrop_cli.batch.inputs import Group
     from omnidrop_cli.batch.interrupt import Interrupt
-    from omnidrop_cli.batch.jobs import Group
-    from omnidrop_cli.batch.journal import Journal, Known, Row
+    from omnidrop_cli.batch.scheduler import Crew
     from omnidrop_cli.batch.worker import Worker
-    from omnidrop_cli.model.registry import ModelSpec
+    from omnidrop_cli.model.names import ModelSpec
 
 T = TypeVar("T")
 

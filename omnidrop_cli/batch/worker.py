@@ -10,19 +10,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from omnidrop_cli.batch.rows import Task, Work, answered, failed
+from omnidrop_cli.batch.packets import Task, Work, answered, failed
 from omnidrop_cli.engine.background import Background
-from omnidrop_cli.engine.road import open_clip
+from omnidrop_cli.engine.pipeline import open_clip
 from omnidrop_cli.errors import ModelError, OmnidropError
-from omnidrop_cli.model.registry import resolve
-from omnidrop_cli.observer import SILENT, Observer
+from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.model.names import resolve
 
 if TYPE_CHECKING:
-    from omnidrop_cli.batch.journal import Row
+    from omnidrop_cli.batch.answers_file import Row
+    from omnidrop_cli.config import ModelConfig
     from omnidrop_cli.engine.encode import MediaFeatures
     from omnidrop_cli.engine.session import Session
-    from omnidrop_cli.model.registry import FrameBounds
-    from omnidrop_cli.records import Clip, ModelChoice
+    from omnidrop_cli.model.names import FrameBounds
+    from omnidrop_cli.outputs import Clip
 
 
 class DeviceLost(ModelError):
@@ -43,7 +44,7 @@ class Opened:
 class Worker:
     """One model in one process. Loading starts at once, beside the caller. Not thread-safe."""
 
-    def __init__(self, choice: ModelChoice, observer: Observer = SILENT) -> None:
+    def __init__(self, choice: ModelConfig, observer: Observer = SILENT) -> None:
         self._bounds = resolve(choice).frame_bounds
         self._loading = Background(lambda: _load(choice, observer))
         self._ahead: tuple[Work, Background[Opened]] | None = None
@@ -99,7 +100,7 @@ class Worker:
         return Background(lambda: _decode(work, self._bounds))
 
 
-def _load(choice: ModelChoice, observer: Observer) -> Session:
+def _load(choice: ModelConfig, observer: Observer) -> Session:
     from omnidrop_cli.engine.session import Session
 
     return Session.load(choice, observer)

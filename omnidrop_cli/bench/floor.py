@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from omnidrop_cli.engine.meter import synchronise
+from omnidrop_cli.engine.metrics import synchronise
 
 REPEATS = 6
 

@@ -19,29 +19,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omnidrop_cli.bench.child import Tell, Unavailable, Work, in_child
-from omnidrop_cli.bench.sheet import Group, Sample, Sheet, alternate, processor
-from omnidrop_cli.engine import resident
+from omnidrop_cli.bench.measurement import Group, Sample, Sheet, alternate, processor
+from omnidrop_cli.bench.subprocess_run import Tell, Unavailable, Work, in_child
+from omnidrop_cli.config import MediaConfig
+from omnidrop_cli.engine import process_memory
 from omnidrop_cli.errors import MediaError, UsageError
-from omnidrop_cli.media.decode import Choice, choose, decode
-from omnidrop_cli.media.pictures import read_index, shrinker
+from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.media.clip import Choice, choose, decode
 from omnidrop_cli.media.probe import open_media, picture_track, probe, sound_track
 from omnidrop_cli.media.sampling import FRAME_PIXELS
-from omnidrop_cli.observer import SILENT, Observer
-from omnidrop_cli.records import SAMPLE_RATE_HZ, MediaOptions
+from omnidrop_cli.media.video import read_index, shrinker
+from omnidrop_cli.outputs import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from omnidrop_cli.media.packets import PacketIndex
-    from omnidrop_cli.records import SourceFacts
+    from omnidrop_cli.media.seek_plan import PacketIndex
+    from omnidrop_cli.outputs import SourceFacts
 
 SCALER = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 """What our own scaler is told, in ffmpeg's words."""
 
 
 def bench_media(
-    clips: Sequence[Path], options: MediaOptions, arms: Sequence[str] = (), *, repeats: int = 3, observer: Observer = SILENT
+    clips: Sequence[Path], options: MediaConfig, arms: Sequence[str] = (), *, repeats: int = 3, observer: Observer = SILENT
 ) -> Sheet:
     """One group per clip. `arms` are some of `ARMS`, all of them if none are named. Raises `UsageError`, `MediaError`."""
     chosen = list(dict.fromkeys(arms)) or list(ARMS)
@@ -67,7 +68,7 @@ def _subject(clip: Path, facts: SourceFacts) -> str:
 # ---------------------------------------------------------------- arms: each prepares, then returns what is measured
 
 
-def _ours(clip: Path, options: MediaOptions) -> Work:
+def _ours(clip: Path, options: MediaConfig) -> Work:
     import av  # noqa: F401  # loaded before the clock runs, as in every arm
 
     def work() -> Tell:
@@ -77,7 +78,7 @@ def _ours(clip: Path, options: MediaOptions) -> Work:
     return work
 
 
-def _plain(clip: Path, options: MediaOptions) -> Work:
+def _plain(clip: Path, options: MediaConfig) -> Work:
     """Every picture decoded in order; the wanted ones shrunk by our scaler. Choosing them is not counted."""
     index, choice, rotation = _chosen(clip, options)
     wanted: dict[int, list[int]] = {}
@@ -110,7 +111,7 @@ def _plain_sound(clip: Path) -> NDArray[np.float32] | None:
         return np.concatenate([*pieces, *(piece.to_ndarray()[0] for piece in resampler.resample(None))])
 
 
-def _ffmpeg(clip: Path, options: MediaOptions) -> Work:
+def _ffmpeg(clip: Path, options: MediaConfig) -> Work:
     binary = shutil.which("ffmpeg")
     if binary is None:
         raise Unavailable("there is no ffmpeg on the path")
@@ -132,7 +133,7 @@ def _ffmpeg(clip: Path, options: MediaOptions) -> Work:
             with subprocess.Popen([*command, *wav], stdout=subprocess.PIPE) as process:
                 while process.stdout is not None and len(picture := process.stdout.read(size)) == size:
                     frames.append(np.frombuffer(picture, np.uint8).reshape(height, width, 3).transpose(2, 0, 1))
-                    peak = max(peak, resident.of_process("peak", process.pid) or 0.0)
+                    peak = max(peak, process_memory.of_process("peak", process.pid) or 0.0)
             if process.returncode:
                 raise MediaError(f"ffmpeg ended with {process.returncode}")
             if wav:
@@ -142,7 +143,7 @@ def _ffmpeg(clip: Path, options: MediaOptions) -> Work:
     return work
 
 
-def _qwen(clip: Path, options: MediaOptions) -> Work:
+def _qwen(clip: Path, options: MediaConfig) -> Work:
     if importlib.util.find_spec("qwen_omni_utils") is None:
         raise Unavailable("qwen-omni-utils is not installed")
     try:
@@ -167,11 +168,11 @@ def _qwen(clip: Path, options: MediaOptions) -> Work:
     return work
 
 
-ARMS: dict[str, Callable[[Path, MediaOptions], Work]] = {"omnidrop": _ours, "pyav": _plain, "ffmpeg": _ffmpeg, "qwen-omni-utils": _qwen}
+ARMS: dict[str, Callable[[Path, MediaConfig], Work]] = {"omnidrop": _ours, "pyav": _plain, "ffmpeg": _ffmpeg, "qwen-omni-utils": _qwen}
 """Names of the arms; the first one named is what the others are compared with."""
 
 
-def _chosen(clip: Path, options: MediaOptions) -> tuple[PacketIndex, Choice, int]:
+def _chosen(clip: Path, options: MediaConfig) -> tuple[PacketIndex, Choice, int]:
     video = probe(clip).video
     if video is None:
         raise MediaError(f"{clip} has no picture track")

@@ -11,10 +11,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from omnidrop_cli.bench.child import Tell, Work, in_child
-from omnidrop_cli.bench.sheet import Group, Sample, Sheet, alternate
-from omnidrop_cli.observer import SILENT, Observer
-from omnidrop_cli.records import MethodChoice, ModelChoice
+from omnidrop_cli.bench.measurement import Group, Sample, Sheet, alternate
+from omnidrop_cli.bench.subprocess_run import Tell, Work, in_child
+from omnidrop_cli.config import ModelConfig, PruningConfig
+from omnidrop_cli.events import SILENT, Observer
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.prefill import Prefilled
@@ -28,12 +28,12 @@ COMPUTED_S = (60, 600)
 
 
 def bench_memory(
-    model: ModelChoice, lengths_s: Sequence[float], choices: Sequence[MethodChoice], *, repeats: int = 1, observer: Observer = SILENT
+    model: ModelConfig, lengths_s: Sequence[float], choices: Sequence[PruningConfig], *, repeats: int = 1, observer: Observer = SILENT
 ) -> Sheet:
     """One group per clip length, one arm per method. `peak_mb` less `before_mb` is what the prefill took beside the weights."""
     import torch
 
-    from omnidrop_cli.bench.device import device_name
+    from omnidrop_cli.bench.device_name import device_name
 
     device = torch.device("cuda" if torch.cuda.is_available() and model.device != "cpu" else "cpu")
     groups = []
@@ -55,13 +55,13 @@ def bench_memory(
     )
 
 
-def label(choice: MethodChoice) -> str:
+def label(choice: PruningConfig) -> str:
     """An arm's name, as it is written in --methods."""
     budget = choice.preset if choice.keep is None else f"{choice.keep:g}"
     return choice.name if budget is None else f"{choice.name}@{budget}"
 
 
-def _prefilling(model: ModelChoice, seconds: float, choice: MethodChoice) -> Work:
+def _prefilling(model: ModelConfig, seconds: float, choice: PruningConfig) -> Work:
     from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
     from omnidrop_cli.engine.encode import embed
     from omnidrop_cli.engine.prefill import prefill
@@ -98,8 +98,8 @@ def _facts(thinker: Thinker, tokens: int, prefilled: Prefilled) -> dict[str, Any
 
 def beside_weights(thinker: Thinker, tokens: int, entering: Sequence[int]) -> float:
     """Megabytes that the byte account gives a prefill with the towers' output at hand: to hold it against what was measured."""
-    from omnidrop_cli.model.geometry import ThinkerGeometry
-    from omnidrop_cli.model.memory import guess
+    from omnidrop_cli.model.memory_estimate import guess
+    from omnidrop_cli.model.sizes import ThinkerGeometry
 
     geometry = ThinkerGeometry.from_dict(thinker.model.config.to_dict())
     value_bytes = thinker.dtype.itemsize
@@ -107,20 +107,20 @@ def beside_weights(thinker: Thinker, tokens: int, entering: Sequence[int]) -> fl
     return account.embeddings_mb / 2 + account.kv_mb + account.prefill_mb
 
 
-def computed(size: str, seconds: float, choice: MethodChoice, quant: str = "nf4") -> Mapping[str, Any] | None:
-    """The byte account (`model/memory.py`) of a published checkpoint: weights and cache exact, activations counted from the code.
+def computed(size: str, seconds: float, choice: PruningConfig, quant: str = "nf4") -> Mapping[str, Any] | None:
+    """The byte account (`model/memory_estimate.py`) of a published checkpoint: weights and cache exact, activations counted from the code.
 
     None for a method whose lengths cannot be counted without data.
     """
-    from omnidrop_cli.model.geometry import QWEN_3B, QWEN_7B
-    from omnidrop_cli.model.memory import guess
+    from omnidrop_cli.model.memory_estimate import guess
+    from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B
 
     geometry = {"3b": QWEN_3B, "7b": QWEN_7B}[size]
     try:
         entering = lengths_of(geometry.decoder.num_layers, seconds, choice)
     except RuntimeError:
         return None
-    unpruned = lengths_of(1, seconds, MethodChoice("none"))[0]
+    unpruned = lengths_of(1, seconds, PruningConfig("none"))[0]
     account = guess(
         geometry,
         quant,
@@ -145,7 +145,7 @@ def computed(size: str, seconds: float, choice: MethodChoice, quant: str = "nf4"
     }
 
 
-def lengths_of(layers: int, seconds: float, choice: MethodChoice) -> tuple[int, ...]:
+def lengths_of(layers: int, seconds: float, choice: PruningConfig) -> tuple[int, ...]:
     """How many tokens each of `layers` layers sees of a clip in the papers' layout, counted by a prefill without data.
 
     Raises `RuntimeError` for a method that reads values while it chooses, such as dash.
@@ -153,7 +153,7 @@ def lengths_of(layers: int, seconds: float, choice: MethodChoice) -> tuple[int, 
     from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
     from omnidrop_cli.engine.encode import embed
     from omnidrop_cli.engine.prefill import prefill
-    from omnidrop_cli.model.random import tiny_thinker
+    from omnidrop_cli.model.random_weights import tiny_thinker
     from omnidrop_cli.prune.methods import create
 
     thinker = tiny_thinker(layers)

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 from omnidrop_cli.bench.floor import Floor, median
 from omnidrop_cli.bench.replay import Replay
-from omnidrop_cli.engine.account import flops_of
+from omnidrop_cli.config import PruningConfig
+from omnidrop_cli.engine.build_report import flops_of
 from omnidrop_cli.engine.encode import MediaFeatures, embed
-from omnidrop_cli.engine.meter import peak_mb, reset_peak, synchronise
+from omnidrop_cli.engine.metrics import peak_mb, reset_peak, synchronise
 from omnidrop_cli.engine.prefill import Prefilled, prefill, step
-from omnidrop_cli.observer import SILENT, Observer
+from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.prune.methods import create
-from omnidrop_cli.records import MethodChoice
 
 if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
-    from omnidrop_cli.prune.contract import Method
-    from omnidrop_cli.records import Prompt, Trace
+    from omnidrop_cli.outputs import Prompt, Trace
+    from omnidrop_cli.prune.base import Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class ArmResult:
 
 @dataclass(slots=True)
 class _Arm:
-    choice: MethodChoice
+    choice: PruningConfig
     method: Method
     trace: Trace
     replay: Method | None
@@ -65,7 +65,7 @@ def measure_arms(
     thinker: Thinker,
     prompt: Prompt,
     features: MediaFeatures,
-    choices: list[MethodChoice],
+    choices: list[PruningConfig],
     floor: Floor,
     *,
     repeats: int = 3,
@@ -74,7 +74,7 @@ def measure_arms(
 ) -> list[ArmResult]:
     """Run every choice `repeats` times in alternation; the unpruned arm is added in front if it is missing."""
     if all(choice.name != "none" for choice in choices):
-        choices = [MethodChoice("none"), *choices]
+        choices = [PruningConfig("none"), *choices]
     arms = [_prepared(thinker, prompt, features, choice) for choice in choices]
     for repeat in range(repeats):
         for arm in arms if repeat % 2 == 0 else arms[::-1]:
@@ -84,7 +84,7 @@ def measure_arms(
     return [_result(thinker, arm, full, floor) for arm in arms]
 
 
-def _prepared(thinker: Thinker, prompt: Prompt, features: MediaFeatures, choice: MethodChoice) -> _Arm:
+def _prepared(thinker: Thinker, prompt: Prompt, features: MediaFeatures, choice: PruningConfig) -> _Arm:
     method = create(choice)
     trace = _prefill(thinker, prompt, features, method).trace  # also the warm-up
     replay = None if choice.name == "none" else Replay(trace, thinker.device)

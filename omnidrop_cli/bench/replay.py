@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from omnidrop_cli.prune.contract import InputView, LayerView, Method, Plan, PromptFacts, Selection
-from omnidrop_cli.records import Modality
+from omnidrop_cli.outputs import Modality
+from omnidrop_cli.prune.base import InputView, LayerView, Method, Plan, PromptFacts, Selection
 
 if TYPE_CHECKING:
-    from omnidrop_cli.records import Trace
+    from omnidrop_cli.outputs import Trace
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from omnidrop_cli.bench.decode import DecodeResult, measure_decoding
+from omnidrop_cli.bench.decoding import DecodeResult, measure_decoding
+from omnidrop_cli.bench.encoders import TowerResult, measure_towers
 from omnidrop_cli.bench.floor import Floor, measure_floor
 from omnidrop_cli.bench.prefill import ArmResult, measure_arms
 from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
-from omnidrop_cli.bench.towers import TowerResult, measure_towers
-from omnidrop_cli.observer import SILENT, Observer
+from omnidrop_cli.config import PruningConfig, Request
+from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.outputs import Counts, LoadedModel
 from omnidrop_cli.prune.methods import create
-from omnidrop_cli.records import Counts, Job, LoadedModel, MethodChoice
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.encode import MediaFeatures
     from omnidrop_cli.engine.session import Session
-    from omnidrop_cli.records import Prompt
+    from omnidrop_cli.outputs import Prompt
 
 SCHEMA = 1
 
@@ -59,7 +60,7 @@ class BenchPlan:
     """What to measure, each so many times. Where `tower_s` is positive, also both towers on that much noise; where `decode` is, so many
     answer tokens on every road."""
 
-    choices: list[MethodChoice]
+    choices: list[PruningConfig]
     repeats: int = 3
     tower_s: float = 0.0
     decode: int = 0
@@ -72,7 +73,7 @@ def bench_synthetic(session: Session, seconds: float, plan: BenchPlan, observer:
     return _bench(session, f"{seconds:g} s in the papers' layout", prompt, noise_features(thinker, prompt), plan, observer)
 
 
-def bench_clip(session: Session, job: Job, plan: BenchPlan, observer: Observer = SILENT) -> BenchResult:
+def bench_clip(session: Session, job: Request, plan: BenchPlan, observer: Observer = SILENT) -> BenchResult:
     """A real clip and question through the real towers."""
     needs = frozenset().union(*(create(choice).needs for choice in plan.choices))
     read = session.read(job, observer, needs=needs)

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from omnidrop_cli.engine.encode import MediaFeatures
+from omnidrop_cli.outputs import Prompt
 from omnidrop_cli.prompt.layout import assemble, lay_out
-from omnidrop_cli.records import Prompt
 
 if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker

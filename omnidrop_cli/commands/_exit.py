@@ -20,7 +20,7 @@ import typer
 from typer.exceptions import TyperException
 
 from omnidrop_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, OmnidropError, OutOfMemory
-from omnidrop_cli.report.plain import one_line
+from omnidrop_cli.report.text import one_line
 
 GRACE_S = 0.5
 """How long the main thread may take to clean up after Ctrl-C before the process ends without it."""

@@ -1,6 +1,6 @@
 """`omnidrop ask`: one question about one clip.
 
-Knows: what the user sees of an answer. Does not know how it comes about (`engine/road.py`).
+Knows: what the user sees of an answer. Does not know how it comes about (`engine/pipeline.py`).
 """
 
 from __future__ import annotations
@@ -10,29 +10,10 @@ from typing import Annotated
 
 import typer
 
-from omnidrop_cli.commands._output import (
-    ConsoleFlags,
-    JsonFlag,
-    OutputFlag,
-    Screen,
-    StreamFlag,
-    TableFlag,
-    check_target,
-    dump,
-    emit,
-)
-from omnidrop_cli.commands.options import (
-    PRUNING,
-    GenerationFlags,
-    Media,
-    MediaFlags,
-    MethodFlags,
-    ModelFlags,
-    Question,
-    make_job,
-)
-from omnidrop_cli.records import Comparison, Report
-from omnidrop_cli.report.plain import clean
+from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, OutputFlag, Screen, StreamFlag, TableFlag, check_target, dump, emit
+from omnidrop_cli.commands._options import PRUNING, GenerationFlags, Media, MediaFlags, MethodFlags, ModelFlags, Question, make_job
+from omnidrop_cli.outputs import Comparison, Report
+from omnidrop_cli.report.text import clean
 
 EXAMPLES = (
     'omnidrop ask talk.mp4 "What is said at the end?"',
@@ -67,7 +48,7 @@ def ask(
         from omnidrop_cli.prune.methods import create
 
         create(job.method)  # a wrong preset is told now, not after the model is loaded
-    from omnidrop_cli.engine.road import run, run_comparison
+    from omnidrop_cli.engine.pipeline import run, run_comparison
 
     with Screen(console, stream=stream and not as_json and output is None) as screen:
         result = run_comparison(job, screen) if compare else run(job, screen)
@@ -87,8 +68,8 @@ def _answer(result: Report | Comparison, screen: Screen, as_json: bool, output: 
 
 
 def _table(result: Report | Comparison, screen: Screen) -> None:
-    from omnidrop_cli.report.comparison import ComparisonTable
-    from omnidrop_cli.report.table import ReportTable
+    from omnidrop_cli.report.compare_table import ComparisonTable
+    from omnidrop_cli.report.tables import ReportTable
 
     said = frozenset(screen.warned)
     screen.show("", ComparisonTable(result, said) if isinstance(result, Comparison) else ReportTable(result, said))

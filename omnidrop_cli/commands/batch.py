@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnidrop_cli.commands._output import ConsoleFlags, check_target, stderr_console, write_file, write_stdout
-from omnidrop_cli.commands.options import OUTPUT, GenerationFlags, MediaFlags, MethodFlags, ModelFlags, read_question
+from omnidrop_cli.commands._console import ConsoleFlags, check_target, stderr_console, write_file, write_stdout
+from omnidrop_cli.commands._options import OUTPUT, GenerationFlags, MediaFlags, MethodFlags, ModelFlags, read_question
+from omnidrop_cli.config import Request
 from omnidrop_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
-from omnidrop_cli.records import Job
-from omnidrop_cli.report.plain import clean, one_line
+from omnidrop_cli.report.text import clean, one_line
 
 if TYPE_CHECKING:
-    from omnidrop_cli.batch.jobs import Group
-    from omnidrop_cli.batch.journal import Journal
+    from omnidrop_cli.batch.answers_file import Journal
+    from omnidrop_cli.batch.inputs import Group
     from omnidrop_cli.batch.runner import Outcome, Plan, Watcher
-    from omnidrop_cli.model.registry import ModelSpec
+    from omnidrop_cli.model.names import ModelSpec
 
 SCALE, INPUT = "Scale", "Input"
 
@@ -134,12 +134,12 @@ def batch(
     A clip that cannot be read becomes a row with an error, and the run goes on. Exit code 0: every question has an answer; 3: some
     failed; 130: interrupted.
     """
-    from omnidrop_cli.batch.formats import writer_for
-    from omnidrop_cli.batch.jobs import gather
-    from omnidrop_cli.batch.journal import Journal, read, set_aside
+    from omnidrop_cli.batch.answers_file import Journal, read, set_aside
+    from omnidrop_cli.batch.export import writer_for
+    from omnidrop_cli.batch.inputs import gather
     from omnidrop_cli.batch.runner import Plan
-    from omnidrop_cli.commands._batch_progress import BatchScreen
-    from omnidrop_cli.model.registry import resolve
+    from omnidrop_cli.commands._batch_console import BatchScreen
+    from omnidrop_cli.model.names import resolve
 
     if scale.devices is not None and scale.cluster is not None:
         raise UsageError("--devices and --cluster both say where the models run", "give one of them")
@@ -150,7 +150,7 @@ def batch(
         check_target(path)
     if keeping.output.suffix.lower() in (".csv", ".md"):
         raise UsageError(f"answers are kept as JSON lines, not in {keeping.output}", f"-o answers.jsonl --export {keeping.output}")
-    template = Job("", "", generation.system, part.record(), loading.record(), pruning.record(), generation.record(pruning.seed))
+    template = Request("", "", generation.system, part.record(), loading.record(), pruning.record(), generation.record(pruning.seed))
     groups = gather(what.paths or [], [read_question(question) for question in what.question or ()], template, what.input)
     spec = resolve(template.model)
     if keeping.dry_run:
@@ -169,7 +169,7 @@ def batch(
     _finish(outcome, keeping, console)
 
 
-def _run(plan: Plan, journal: Journal, watcher: Watcher, template: Job, scale: ScaleFlags, limit: int | None) -> Outcome:
+def _run(plan: Plan, journal: Journal, watcher: Watcher, template: Request, scale: ScaleFlags, limit: int | None) -> Outcome:
     from omnidrop_cli.batch.interrupt import Interrupt
     from omnidrop_cli.batch.runner import Runner
     from omnidrop_cli.batch.worker import Worker
@@ -178,12 +178,12 @@ def _run(plan: Plan, journal: Journal, watcher: Watcher, template: Job, scale: S
         stop = stack.enter_context(Interrupt(watcher.finishing))
         runner = Runner(plan, journal, watcher, stop)
         if scale.devices is not None:
-            from omnidrop_cli.batch.processes import Processes, devices
+            from omnidrop_cli.batch.pool import Processes, devices
 
             names = devices(scale.devices)
             return runner.apart(stack.enter_context(Processes(template.model, names)), len(names), limit)
         if scale.cluster is not None:
-            from omnidrop_cli.batch.cluster import Cluster
+            from omnidrop_cli.batch.ray_pool import Cluster
 
             cluster = stack.enter_context(Cluster(template.model, scale.cluster, scale.workers))
             return runner.apart(cluster, cluster.size, limit)
@@ -191,7 +191,7 @@ def _run(plan: Plan, journal: Journal, watcher: Watcher, template: Job, scale: S
 
 
 def _dry_run(groups: list[Group], spec: ModelSpec, keeping: KeepingFlags, limit: int | None) -> None:
-    from omnidrop_cli.batch.journal import Known, look
+    from omnidrop_cli.batch.answers_file import Known, look
     from omnidrop_cli.batch.runner import Plan, Watcher
 
     plan = Plan(groups, spec, Known() if keeping.force else look(keeping.output), retry_failed=keeping.retry_failed)

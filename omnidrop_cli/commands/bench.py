@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from omnidrop_cli.commands._output import ConsoleFlags, JsonFlag, OutputFlag, Screen, check_target, dump, emit, stdout_console
-from omnidrop_cli.commands.options import PRUNING, MediaFlags, ModelFlags
-from omnidrop_cli.records import Job
+from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, OutputFlag, Screen, check_target, dump, emit, stdout_console
+from omnidrop_cli.commands._options import PRUNING, MediaFlags, ModelFlags
+from omnidrop_cli.config import Request
 
 DEFAULT_ARMS = "none,omnidrop@0.3,omnidrop@0.2,omnidrop@0.1"
 EXAMPLES = (
@@ -52,11 +52,11 @@ def bench(
     The floor is the FLOPs over the matrix products per second measured here; choosing is what the method's decisions cost. With
     --model random:7b (or random:3b, random:7b@4layers) no weights are needed: time and memory do not depend on them.
     """
-    from omnidrop_cli.evaluate import arms
+    from omnidrop_cli.evaluate import method_specs
 
     check_target(output)
-    choices = [arm.choice for arm in arms.parse(methods or [DEFAULT_ARMS])]
-    job = None if media is None else Job(media, QUESTION, media_options=media_flags.record(), model=model.record())
+    choices = [arm.choice for arm in method_specs.parse(methods or [DEFAULT_ARMS])]
+    job = None if media is None else Request(media, QUESTION, media_options=media_flags.record(), model=model.record())
     with Screen(console) as screen:
         from omnidrop_cli.bench.run import BenchPlan, bench_clip, bench_synthetic
         from omnidrop_cli.bench.table import render

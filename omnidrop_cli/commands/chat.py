@@ -1,7 +1,7 @@
 """`omnidrop chat`: several questions about one clip.
 
 Knows: the prompt, its history, the slash commands; a script on stdin instead of a person. Does not know how an answer comes about
-(`engine/conversation.py`).
+(`engine/chat.py`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from omnidrop_cli.commands._output import ConsoleFlags, Screen, StreamFlag, check_target, dump, emit, stderr_console, write_file
-from omnidrop_cli.commands.options import GenerationFlags, Media, MediaFlags, MethodFlags, ModelFlags, make_job
+from omnidrop_cli.commands._console import ConsoleFlags, Screen, StreamFlag, check_target, dump, emit, stderr_console, write_file
+from omnidrop_cli.commands._options import GenerationFlags, Media, MediaFlags, MethodFlags, ModelFlags, make_job
 from omnidrop_cli.errors import EXIT_PARTIAL, OmnidropError, UsageError
-from omnidrop_cli.report.plain import clean, one_line
+from omnidrop_cli.report.text import clean, one_line
 
 if TYPE_CHECKING:
-    from omnidrop_cli.engine.conversation import Conversation
-    from omnidrop_cli.records import Comparison, Report
+    from omnidrop_cli.engine.chat import Conversation
+    from omnidrop_cli.outputs import Comparison, Report
 
 EXAMPLES = (
     "omnidrop chat talk.mp4",
@@ -50,8 +50,8 @@ def chat(
     """
     # The question is only a place holder: each line brings its own.
     job = make_job(media, "?", part, pruning, loading, generation)
-    from omnidrop_cli.engine.conversation import Conversation
-    from omnidrop_cli.engine.road import open_both
+    from omnidrop_cli.engine.chat import Conversation
+    from omnidrop_cli.engine.pipeline import open_both
 
     with Screen(console) as screen:
         session, clip, seconds = open_both(job, screen)
@@ -166,9 +166,9 @@ class Chat:
         self._share = keep
 
     def _table(self, _: str) -> None:
-        from omnidrop_cli.records import Comparison
-        from omnidrop_cli.report.comparison import ComparisonTable
-        from omnidrop_cli.report.table import ReportTable
+        from omnidrop_cli.outputs import Comparison
+        from omnidrop_cli.report.compare_table import ComparisonTable
+        from omnidrop_cli.report.tables import ReportTable
 
         if not self._results:
             raise UsageError("nothing was asked yet", "the table tells about the last answer")
@@ -185,14 +185,14 @@ class Chat:
         if path.suffix.lower() == ".jsonl":
             text = "".join(f"{dump(row)}\n" for row in rows)
         else:
-            from omnidrop_cli.batch.formats import writer_for
+            from omnidrop_cli.batch.export import writer_for
 
             text = "".join(writer_for(path)(rows))
         write_file(path, text)
         self.say(f"{len(rows)} answers are in {path}")
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        from omnidrop_cli.records import Comparison
+        from omnidrop_cli.outputs import Comparison
         from omnidrop_cli.report.json import to_dict
 
         for result in self._results:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omnidrop_cli.commands._output import ConsoleFlags, JsonFlag, Screen, dump, emit, stdout_console
+from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, Screen, dump, emit, stdout_console
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -125,7 +125,7 @@ def _codecs() -> dict[str, Any]:
 def _caches() -> list[dict[str, Any]]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from omnidrop_cli.media.fetch import default_cache_dir
+    from omnidrop_cli.media.source import default_cache_dir
 
     folders = {"models": Path(HF_HUB_CACHE), "clips": default_cache_dir()}
     return [{"holds": holds, "path": str(folder), **_size(folder)} for holds, folder in folders.items()]
@@ -145,7 +145,7 @@ def _size(folder: Path) -> dict[str, Any]:
 
 
 def _models() -> list[dict[str, Any]]:
-    from omnidrop_cli.model.library import entries
+    from omnidrop_cli.model.local import entries
 
     return [
         {"name": entry.name, "kind": entry.kind, "size_mb": entry.size_bytes // 10**6, "quant": entry.quant, "problem": entry.problem}
@@ -177,8 +177,8 @@ PROBES: Mapping[str, Callable[[], Any]] = {
 def _render(findings: Mapping[str, Any]) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    from omnidrop_cli.report.plain import one_line
-    from omnidrop_cli.report.table import facts
+    from omnidrop_cli.report.tables import facts
+    from omnidrop_cli.report.text import one_line
 
     for name, finding in findings.items():
         yield Text(name, style="bold")

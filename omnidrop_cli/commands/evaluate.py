@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnidrop_cli.commands._output import ConsoleFlags, Screen, emit, stderr_console
-from omnidrop_cli.commands._output import dump as to_json
-from omnidrop_cli.commands.options import MEDIA, OUTPUT, PRUNING, ModelFlags
+from omnidrop_cli.commands._console import ConsoleFlags, Screen, emit, stderr_console
+from omnidrop_cli.commands._console import dump as to_json
+from omnidrop_cli.commands._options import MEDIA, OUTPUT, PRUNING, ModelFlags
+from omnidrop_cli.config import GenerationConfig
 from omnidrop_cli.errors import EXIT_FAILED, EXIT_PARTIAL, UsageError
-from omnidrop_cli.records import GenerationOptions
-from omnidrop_cli.report.plain import one_line
+from omnidrop_cli.report.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from omnidrop_cli.evaluate.records import Question, Row
-    from omnidrop_cli.evaluate.rows import Journal
+    from omnidrop_cli.config import ModelConfig
+    from omnidrop_cli.evaluate.items import Question, Row
+    from omnidrop_cli.evaluate.results import Journal
     from omnidrop_cli.evaluate.runner import Run
     from omnidrop_cli.evaluate.summary import Summary
-    from omnidrop_cli.records import ModelChoice
 
 DEFAULT_METHODS = "none,omnidrop@0.3"
 
@@ -92,9 +92,9 @@ def evaluate(
         raise UsageError("--fetch and --data both say where the files are", "give one of them")
     if name is None:
         raise UsageError("no benchmark named", "for example: omnidrop evaluate nano")
-    from omnidrop_cli.evaluate import arms, benchmarks
-    from omnidrop_cli.evaluate.fetch import fetch as download
-    from omnidrop_cli.evaluate.rows import Journal
+    from omnidrop_cli.evaluate import benchmarks, method_specs
+    from omnidrop_cli.evaluate.download import fetch as download
+    from omnidrop_cli.evaluate.results import Journal
     from omnidrop_cli.evaluate.runner import Run, check
 
     benchmark = benchmarks.find(name)
@@ -102,12 +102,12 @@ def evaluate(
     choice = model.record()
     run = Run(
         benchmark=benchmark,
-        arms=tuple(arms.parse(methods or [DEFAULT_METHODS], seed)),
+        arms=tuple(method_specs.parse(methods or [DEFAULT_METHODS], seed)),
         model=replace(choice, name=benchmark.model) if choice.name == "auto" else choice,
         media_options=replace(
             media, fps=protocol_fps or media.fps, max_frames=protocol_max_frames or media.max_frames, max_pixels=protocol_max_pixels
         ),
-        generation=GenerationOptions(max_new_tokens=protocol_max_new_tokens or benchmark.max_new_tokens),
+        generation=GenerationConfig(max_new_tokens=protocol_max_new_tokens or benchmark.max_new_tokens),
         text_first=text_first,
     )
     check(run)
@@ -125,11 +125,11 @@ def evaluate(
     return None
 
 
-def _devices(text: str | None, choice: ModelChoice) -> list[str]:
+def _devices(text: str | None, choice: ModelConfig) -> list[str]:
     """Where workers run; none: in this process."""
     if text is None:
         return []
-    from omnidrop_cli.batch.processes import devices
+    from omnidrop_cli.batch.pool import devices
 
     if choice.device != "auto":
         raise UsageError("--device and --devices both say where the model runs", "give one of them")
@@ -138,9 +138,9 @@ def _devices(text: str | None, choice: ModelChoice) -> list[str]:
 
 def _work(run: Run, questions: Sequence[Question], journal: Journal, flags: ConsoleFlags, devices: Sequence[str]) -> None:
     """Load the model and answer what is pending; without anything pending, do neither."""
-    from omnidrop_cli.evaluate import workers
+    from omnidrop_cli.evaluate import processes
     from omnidrop_cli.evaluate.runner import execute, pending
-    from omnidrop_cli.model.registry import resolve
+    from omnidrop_cli.model.names import resolve
 
     work = pending(run, questions, journal)
     if not work:
@@ -156,7 +156,7 @@ def _work(run: Run, questions: Sequence[Question], journal: Journal, flags: Cons
             progress.say(notice)
         try:
             if session is None:
-                workers.execute(run, work, devices, journal, progress)
+                processes.execute(run, work, devices, journal, progress)
             else:
                 execute(run, work, session, journal, progress)
         except KeyboardInterrupt:
@@ -180,7 +180,7 @@ def _print(summary: Summary, as_json: bool) -> None:
 
 def _paper(name: str) -> None:
     from omnidrop_cli.evaluate import paper
-    from omnidrop_cli.evaluate.rows import load
+    from omnidrop_cli.evaluate.results import load
     from omnidrop_cli.prune.methods import names
 
     emit(paper.markdown(paper.find(name), names(), load), None)

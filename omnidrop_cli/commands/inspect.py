@@ -1,6 +1,6 @@
 """`omnidrop inspect`: what a clip holds and what it will cost, before anything is decoded or loaded.
 
-Knows: how the estimates read. Does not know how they are made (`media/sampling.py`, `model/memory.py`).
+Knows: how the estimates read. Does not know how they are made (`media/sampling.py`, `model/memory_estimate.py`).
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from omnidrop_cli.commands._output import ConsoleFlags, JsonFlag, Screen, dump, emit, stdout_console
-from omnidrop_cli.commands.options import Media, MediaFlags, OfflineFlag
+from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, Screen, dump, emit, stdout_console
+from omnidrop_cli.commands._options import Media, MediaFlags, OfflineFlag
 from omnidrop_cli.report.numbers import megabytes, seconds
-from omnidrop_cli.report.plain import one_line
+from omnidrop_cli.report.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
     from omnidrop_cli.media.sampling import Estimate
-    from omnidrop_cli.records import SourceFacts
+    from omnidrop_cli.outputs import SourceFacts
 
 EXAMPLES = ("omnidrop inspect talk.mp4", "omnidrop inspect talk.mp4 --end 5:00 --max-frames 128", "omnidrop inspect talk.mp4 --json")
 
@@ -35,9 +35,9 @@ def inspect(media: Media, part: MediaFlags, console: ConsoleFlags, offline: Offl
 
     Memory is a guess for a GPU and a prompt that many tokens long in every layer; frames and tokens are what ask will use.
     """
-    from omnidrop_cli.media.fetch import fetch
     from omnidrop_cli.media.probe import probe
     from omnidrop_cli.media.sampling import estimate
+    from omnidrop_cli.media.source import fetch
 
     options = part.record()
     with Screen(console) as screen:
@@ -70,8 +70,8 @@ def _describe(source: SourceFacts, expected: Estimate) -> dict[str, Any]:
 
 
 def _guesses(expected: Estimate) -> Iterator[dict[str, Any]]:
-    from omnidrop_cli.model.geometry import QWEN_3B, QWEN_7B
-    from omnidrop_cli.model.memory import guess
+    from omnidrop_cli.model.memory_estimate import guess
+    from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B
 
     patches = 0 if expected.frame_size is None else expected.frames // 2 * (expected.frame_size[0] // 14) * (expected.frame_size[1] // 14)
     media = expected.audio_tokens + expected.video_tokens
@@ -89,7 +89,7 @@ def _render(source: SourceFacts, expected: Estimate, found: Mapping[str, Any]) -
     from rich.table import Table
     from rich.text import Text
 
-    from omnidrop_cli.report.table import facts
+    from omnidrop_cli.report.tables import facts
 
     yield facts(_facts(source, expected))
     yield Text()
@@ -109,7 +109,7 @@ def _render(source: SourceFacts, expected: Estimate, found: Mapping[str, Any]) -
 def _facts(source: SourceFacts, expected: Estimate) -> Iterator[tuple[str, Text]]:
     from rich.text import Text
 
-    from omnidrop_cli.report.table import joined
+    from omnidrop_cli.report.tables import joined
 
     yield "file", Text(one_line(source.path))
     yield "", joined(source.container.replace(",", "/"), megabytes(source.size_bytes / 1e6), seconds(source.duration_s))

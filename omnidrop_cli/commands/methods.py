@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from omnidrop_cli.commands._output import ConsoleFlags, JsonFlag, dump, emit, stdout_console
+from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, dump, emit, stdout_console
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -25,7 +25,7 @@ def methods(
 ) -> None:
     """List the pruning methods; with a name, its options and presets."""
     from omnidrop_cli.prune.methods import describe_all, find
-    from omnidrop_cli.report.table import facts
+    from omnidrop_cli.report.tables import facts
 
     if name is not None:
         find(name)  # refuses an unknown one, with near names

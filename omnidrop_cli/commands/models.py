@@ -1,6 +1,6 @@
 """`omnidrop models`: what is on this disk, fetching, quantised copies, removing.
 
-Knows: tables, progress, questions before deleting. Does not know where models lie (`model/library.py`), the hub (`model/hub.py`), or
+Knows: tables, progress, questions before deleting. Does not know where models lie (`model/local.py`), the hub (`model/hub.py`), or
 how a copy is made (`model/quantize.py`).
 """
 
@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from omnidrop_cli.commands._output import ConsoleFlags, JsonFlag, Screen, dump, emit
-from omnidrop_cli.commands.options import MODEL, ModelFlags, flag
+from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, Screen, dump, emit
+from omnidrop_cli.commands._options import MODEL, ModelFlags, flag
+from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError, UsageError
-from omnidrop_cli.records import ModelChoice
-from omnidrop_cli.report.plain import one_line
+from omnidrop_cli.report.text import one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from omnidrop_cli.model.library import Entry
-    from omnidrop_cli.model.registry import ModelSpec
+    from omnidrop_cli.model.local import Entry
+    from omnidrop_cli.model.names import ModelSpec
 
 QUANTS = ("nf4", "int8", "none")
 
 
 def _names(incomplete: str) -> list[str]:
     """What a shell offers: short names, and the copies there are."""
-    from omnidrop_cli.model.registry import HUB_NAMES, copies_folder
+    from omnidrop_cli.model.names import HUB_NAMES, copies_folder
 
     folder = copies_folder()
     copies = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
@@ -49,8 +49,8 @@ def list_models(console: ConsoleFlags, as_json: JsonFlag = False) -> None:
 
     Needed memory is that of a GPU for one minute of video with sound at the default size, unpruned: weights, cache, activations.
     """
-    from omnidrop_cli.model.library import entries
-    from omnidrop_cli.model.registry import gpu_bytes
+    from omnidrop_cli.model.local import entries
+    from omnidrop_cli.model.names import gpu_bytes
 
     found, size = entries(), gpu_bytes()
     if as_json:
@@ -104,7 +104,7 @@ def quantize(
     """
     from dataclasses import replace
 
-    from omnidrop_cli.model.registry import copies_folder
+    from omnidrop_cli.model.names import copies_folder
 
     choice = loading.record()
     choice = replace(choice, name=name or choice.name, quant="nf4" if choice.quant == "auto" else choice.quant)
@@ -132,8 +132,8 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete a model from this disk: from the hub's cache, or a quantised copy."""
-    from omnidrop_cli.model.library import find
-    from omnidrop_cli.model.library import remove as delete
+    from omnidrop_cli.model.local import find
+    from omnidrop_cli.model.local import remove as delete
 
     found = find(name)
     size = sum(entry.size_bytes for entry in found)
@@ -157,12 +157,12 @@ COMMANDS = (
 """Names, functions and examples of the group's commands."""
 
 
-def _resolve(name: str, choice: ModelChoice | None = None) -> ModelSpec:
+def _resolve(name: str, choice: ModelConfig | None = None) -> ModelSpec:
     from dataclasses import replace
 
-    from omnidrop_cli.model.registry import resolve
+    from omnidrop_cli.model.names import resolve
 
-    spec = resolve(replace(choice or ModelChoice(), name=name))
+    spec = resolve(replace(choice or ModelConfig(), name=name))
     if spec.kind == "random":
         raise UsageError(f"{one_line(name)} has random weights, made anew each time", "there is no file of it")
     return spec
@@ -171,8 +171,8 @@ def _resolve(name: str, choice: ModelChoice | None = None) -> ModelSpec:
 def _directory(spec: ModelSpec, revision: str | None) -> Path:
     if spec.kind != "hub":
         return Path(spec.source)
+    from omnidrop_cli.events import SILENT
     from omnidrop_cli.model.hub import pull as fetch
-    from omnidrop_cli.observer import SILENT
 
     return fetch(spec.source, revision, True, SILENT)[0]
 
@@ -197,7 +197,7 @@ def _entry(entry: Entry, gpu: int) -> dict[str, Any]:
 
 def _needs(entry: Entry) -> dict[str, float]:
     """Megabytes for a minute of video by quantisation; a copy has its own only."""
-    from omnidrop_cli.model.library import needed_mb
+    from omnidrop_cli.model.local import needed_mb
 
     if entry.geometry is None:
         return {}

@@ -15,20 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from omnidrop_cli.engine.features import FeatureStore, TowerOutput
-from omnidrop_cli.engine.limits import Limits
-from omnidrop_cli.engine.reuse import grid_digests, grid_sources
-from omnidrop_cli.model.attention import capture_audio_attention, capture_video_attention
-from omnidrop_cli.observer import SILENT, Observer
+from omnidrop_cli.engine.feature_cache import FeatureStore, TowerOutput
+from omnidrop_cli.engine.frame_dedup import grid_digests, grid_sources
+from omnidrop_cli.engine.oom import Limits
+from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.model.encoder_attention import capture_audio_attention, capture_video_attention
+from omnidrop_cli.outputs import Modality
 from omnidrop_cli.prompt.layout import count_audio_tokens
 from omnidrop_cli.prompt.patches import patchify
-from omnidrop_cli.records import Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from omnidrop_cli.model.thinker import Thinker
-    from omnidrop_cli.records import Prompt
+    from omnidrop_cli.outputs import Prompt
 
 GRIDS_PER_CHUNK = 2
 """Temporal grids that attention received in the vision tower looks at together (`capture_video_attention`)."""
@@ -73,7 +73,7 @@ def encode_media(
 ) -> MediaFeatures:
     """Run both towers once. `needs` may hold "audio_attention" and "video_attention" (`Method.needs`).
 
-    `limits` bound what passes a tower at once; `same_within` is `MediaOptions.same_within`, None encodes equal pictures again; a tower
+    `limits` bound what passes a tower at once; `same_within` is `MediaConfig.same_within`, None encodes equal pictures again; a tower
     does not run where `store` has its output, and fills it where not. Raises torch's out-of-memory error.
     """
     limits, store = limits or Limits(), store or FeatureStore(memory_bytes=0)

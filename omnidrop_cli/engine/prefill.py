@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from omnidrop_cli.engine.cache import RaggedCache
-from omnidrop_cli.engine.limits import Limits
-from omnidrop_cli.engine.rows import last_row_only, row_blocks
-from omnidrop_cli.prune.anatomy import cache_argument
-from omnidrop_cli.prune.hooks import NO_MASK, pruning
+from omnidrop_cli.engine.kv_cache import RaggedCache
+from omnidrop_cli.engine.oom import Limits
+from omnidrop_cli.engine.row_chunks import last_row_only, row_blocks
+from omnidrop_cli.model.adapter import cache_argument
+from omnidrop_cli.prune.generate_hook import NO_MASK, pruning
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.encode import MediaFeatures
     from omnidrop_cli.model.thinker import Thinker
-    from omnidrop_cli.prune.contract import Method
-    from omnidrop_cli.prune.hooks import PruningRun
-    from omnidrop_cli.records import Prompt, Trace
+    from omnidrop_cli.outputs import Prompt, Trace
+    from omnidrop_cli.prune.base import Method
+    from omnidrop_cli.prune.generate_hook import PruningRun
 
 
 @dataclass(frozen=True, slots=True, eq=False)

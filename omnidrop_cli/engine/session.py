@@ -1,10 +1,10 @@
 """A loaded model that answers many questions.
 
 Knows: the order of the steps behind a decoded clip and which clock each runs under. Does not know: how any step works, where the
-clip came from (`road.py`), or who is watching.
+clip came from (`pipeline.py`), or who is watching.
 
->>> session = Session.load(ModelChoice("7b"))
->>> session.ask(Job("clip.mp4", "what is said?")).answer.text
+>>> session = Session.load(ModelConfig("7b"))
+>>> session.ask(Request("clip.mp4", "what is said?")).answer.text
 """
 
 from __future__ import annotations
@@ -16,33 +16,34 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from omnidrop_cli.engine import meter
-from omnidrop_cli.engine.account import report_of
-from omnidrop_cli.engine.compare import agreement, first_token_kl
-from omnidrop_cli.engine.decode import generate
+from omnidrop_cli.config import ModelConfig, PruningConfig, Request
+from omnidrop_cli.engine import metrics
+from omnidrop_cli.engine.agreement import agreement, first_token_kl
+from omnidrop_cli.engine.build_report import report_of
+from omnidrop_cli.engine.cuda_graph import Graphs
 from omnidrop_cli.engine.encode import MediaFeatures, embed, encode_media
-from omnidrop_cli.engine.features import FeatureStore, default_folder
-from omnidrop_cli.engine.graph import Graphs
-from omnidrop_cli.engine.limits import Limits, less_detail, out_of_memory, until_it_fits
+from omnidrop_cli.engine.feature_cache import FeatureStore, default_folder
+from omnidrop_cli.engine.generate import generate
+from omnidrop_cli.engine.oom import Limits, less_detail, out_of_memory, until_it_fits
+from omnidrop_cli.engine.pipeline import open_clip
 from omnidrop_cli.engine.prefill import Prefilled, prefill
-from omnidrop_cli.engine.road import open_clip
 from omnidrop_cli.errors import OutOfMemory, UsageError
+from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.model.load import load
-from omnidrop_cli.observer import SILENT, Observer
+from omnidrop_cli.outputs import Clip, Comparison, LoadedModel, Prompt, Report
 from omnidrop_cli.prompt.build import build
-from omnidrop_cli.prune.contract import PromptFacts
+from omnidrop_cli.prune.base import PromptFacts
 from omnidrop_cli.prune.methods import create
-from omnidrop_cli.records import Clip, Comparison, Job, LoadedModel, MethodChoice, ModelChoice, Prompt, Report
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from omnidrop_cli.model.thinker import Thinker
-    from omnidrop_cli.prune.contract import Method
+    from omnidrop_cli.prune.base import Method
 
 T = TypeVar("T")
 
-NO_PRUNING = MethodChoice(name="none")
+NO_PRUNING = PruningConfig(name="none")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +54,7 @@ class Read:
     was given up for want of memory, and `job` and `clip` are then what was read in the end.
     """
 
-    job: Job
+    job: Request
     clip: Clip
     prompt: Prompt
     features: MediaFeatures
@@ -69,7 +70,7 @@ class Read:
 class Session:
     """A loaded model. Not thread-safe: one job at a time.
 
-    Where the device runs out of memory before the first token, the job is tried again with less, in the order `limits.py` gives.
+    Where the device runs out of memory before the first token, the job is tried again with less, in the order `oom.py` gives.
     `limits` stay as low as they had to become.
     """
 
@@ -82,9 +83,9 @@ class Session:
         self.limits = Limits()
 
     @classmethod
-    def load(cls, choice: ModelChoice | None = None, observer: Observer = SILENT) -> Session:
+    def load(cls, choice: ModelConfig | None = None, observer: Observer = SILENT) -> Session:
         """Load a checkpoint once. Raises `ModelError` with what to do."""
-        choice = choice or ModelChoice()
+        choice = choice or ModelConfig()
         thinker = load(choice, observer)
         return cls(thinker, FeatureStore(default_folder() if choice.feature_cache else None), Graphs.of(thinker, choice.graph))
 
@@ -92,7 +93,9 @@ class Session:
     def loaded(self) -> LoadedModel:
         return self.thinker.loaded
 
-    def ask(self, job: Job, observer: Observer = SILENT, clip: Clip | None = None, seconds: Mapping[str, float] | None = None) -> Report:
+    def ask(
+        self, job: Request, observer: Observer = SILENT, clip: Clip | None = None, seconds: Mapping[str, float] | None = None
+    ) -> Report:
         """Answer one question. `clip` saves decoding the same media again; `seconds` are stages that ran before (for the report).
 
         Raises `OmnidropError`.
@@ -100,7 +103,7 @@ class Session:
         return self.answer(self.read(job, observer, clip, seconds), observer)
 
     def compare(
-        self, job: Job, observer: Observer = SILENT, clip: Clip | None = None, seconds: Mapping[str, float] | None = None
+        self, job: Request, observer: Observer = SILENT, clip: Clip | None = None, seconds: Mapping[str, float] | None = None
     ) -> Comparison:
         """Answer one question unpruned and pruned from the same prompt; decoding and both towers run once."""
         return self.contrast(self.read(job, observer, clip, seconds), observer)
@@ -117,7 +120,7 @@ class Session:
 
     def read(
         self,
-        job: Job,
+        job: Request,
         observer: Observer = SILENT,
         clip: Clip | None = None,
         seconds: Mapping[str, float] | None = None,
@@ -133,7 +136,7 @@ class Session:
         questions and answers about the clip; `media_first=False` puts the words before the clip (`prompt.build`). The pruning method
         is checked before the towers run.
         """
-        watch = meter.Stopwatch(self.thinker.device, seconds)
+        watch = metrics.Stopwatch(self.thinker.device, seconds)
         method = create(job.method)
         told: list[str] = []
 
@@ -158,10 +161,10 @@ class Session:
             made, peak_mb = features, 0.0
             if made is None or not made.serve(prompt, method.needs | needs):
                 observer.stage("encode")
-                meter.reset_peak(self.thinker.device)
+                metrics.reset_peak(self.thinker.device)
                 with watch.stage("encode"):
                     made = self._encode(prompt, method.needs | needs, job, observer)
-                peak_mb = meter.peak_mb(self.thinker.device)
+                peak_mb = metrics.peak_mb(self.thinker.device)
             return Read(job, clip, prompt, made, method, watch.seconds, peak_mb, needs, history, media_first, tuple(told))
 
         def give_way() -> str | None:
@@ -176,7 +179,7 @@ class Session:
 
         return until_it_fits(attempt, give_way, _telling(told, observer))
 
-    def with_method(self, read: Read, choice: MethodChoice) -> Read:
+    def with_method(self, read: Read, choice: PruningConfig) -> Read:
         """The same prompt and features under another method, whose needs the features must have met."""
         method = create(choice)
         self._check(method, read.prompt)
@@ -195,7 +198,7 @@ class Session:
     def _arms(self, read: Read) -> tuple[Read, Read]:
         return self.with_method(read, NO_PRUNING), read
 
-    def _encode(self, prompt: Prompt, needs: frozenset[str], job: Job, observer: Observer) -> MediaFeatures:
+    def _encode(self, prompt: Prompt, needs: frozenset[str], job: Request, observer: Observer) -> MediaFeatures:
         with self._memory_guard(prompt):
             same_within = job.media_options.same_within
             return encode_media(self.thinker, prompt, needs, observer, limits=self.limits, same_within=same_within, store=self.store)
@@ -207,7 +210,7 @@ class Session:
 
     def _fitted(self, read: Read, observer: Observer, attempt: Callable[[Read], T]) -> tuple[Read, T]:
         """`attempt(read)`, and the read it was made of in the end: the given one, or one with as much less detail as memory asked for."""
-        smaller: Job | None = None
+        smaller: Request | None = None
         told: list[str] = []
 
         def attempt_it() -> T:
@@ -240,10 +243,10 @@ class Session:
     def _run(self, read: Read, observer: Observer) -> tuple[Report, Tensor]:
         """Prefill, decode and report; also the first token's logits."""
 
-        def attempt(read: Read) -> tuple[meter.Stopwatch, Prefilled]:
-            watch = meter.Stopwatch(self.thinker.device, read.seconds)
+        def attempt(read: Read) -> tuple[metrics.Stopwatch, Prefilled]:
+            watch = metrics.Stopwatch(self.thinker.device, read.seconds)
             # A peak of its own: an arm that runs after another must not report the other's.
-            meter.reset_peak(self.thinker.device)
+            metrics.reset_peak(self.thinker.device)
             observer.stage("prefill", f"{len(read.prompt)} tokens")
             with watch.stage("prefill"):
                 return watch, self._prefill(read)
@@ -273,7 +276,7 @@ class Session:
             ) from error
 
 
-def _less(job: Job) -> str:
+def _less(job: Request) -> str:
     options = job.media_options
     size = f" of at most {options.max_pixels} pixels" if options.max_pixels else ""
     return f"the memory does not suffice: the clip is read again with at most {options.max_frames} frames{size}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.evaluate import summary as summaries
-from omnidrop_cli.evaluate.records import Row
+from omnidrop_cli.evaluate.items import Row
 from omnidrop_cli.evaluate.tables import percent, table
 
 

@@ -5,7 +5,7 @@ Knows: the user turns and system prompts of the official scripts, with their sou
 
 from __future__ import annotations
 
-from omnidrop_cli.evaluate.records import Question
+from omnidrop_cli.evaluate.items import Question
 
 SELECT_SYSTEM = (
     "You are Qwen, a virtual human developed by the Qwen Team, Alibaba Group, capable of perceiving auditory and visual inputs, "

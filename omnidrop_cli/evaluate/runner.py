@@ -14,17 +14,17 @@ from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import MediaError, OmnidropError, UsageError
-from omnidrop_cli.evaluate.records import Arm, Benchmark, Measured, Question, Row
-from omnidrop_cli.observer import SILENT, Observer
+from omnidrop_cli.evaluate.items import Arm, Benchmark, Measured, Question, Row
+from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.prune.methods import create
-from omnidrop_cli.records import GenerationOptions, Job, MediaOptions, MethodChoice, ModelChoice
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.session import Read, Session
-    from omnidrop_cli.evaluate.rows import Journal
+    from omnidrop_cli.evaluate.results import Journal
     from omnidrop_cli.model.thinker import Thinker
-    from omnidrop_cli.records import Report
+    from omnidrop_cli.outputs import Report
 
 Progress = Callable[[Row], None]
 
@@ -33,7 +33,7 @@ Work = tuple[Question, tuple[Arm, ...]]
 
 _TOLD = ("quant", "dtype", "device", "weights")
 
-NO_PRUNING = MethodChoice(name="none")
+NO_PRUNING = PruningConfig(name="none")
 """What a clip is read under: a method that cannot work with a prompt must not take the other arms with it."""
 
 
@@ -43,14 +43,14 @@ class Run:
 
     benchmark: Benchmark
     arms: tuple[Arm, ...]
-    model: ModelChoice
-    media_options: MediaOptions
-    generation: GenerationOptions
+    model: ModelConfig
+    media_options: MediaConfig
+    generation: GenerationConfig
     text_first: bool = False
 
-    def job(self, question: Question, arm: Arm) -> Job:
+    def job(self, question: Question, arm: Arm) -> Request:
         """The job of one question under one arm."""
-        return Job(
+        return Request(
             media=question.media,
             question=self.benchmark.prompt(question),
             system=self.benchmark.system,
@@ -132,8 +132,8 @@ def model_facts(session: Session) -> dict[str, Any]:
 
 def _weights(thinker: Thinker) -> str:
     """12 hex digits that change with the thinker's weights, and with those of the selector in its checkpoint, if there is one."""
-    from omnidrop_cli.engine.features import fingerprint
-    from omnidrop_cli.prune.selector import has_selector, load_selector
+    from omnidrop_cli.engine.feature_cache import fingerprint
+    from omnidrop_cli.prune.audio_selector import has_selector, load_selector
 
     digest = fingerprint(thinker.model)
     if thinker.directory is not None and has_selector(thinker.directory):

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, median
 from typing import Any
 
-from omnidrop_cli import stats
-from omnidrop_cli.evaluate.records import Benchmark, Question, Row
-from omnidrop_cli.records import MediaOptions
+from omnidrop_cli.config import MediaConfig
+from omnidrop_cli.evaluate import stats
+from omnidrop_cli.evaluate.items import Benchmark, Question, Row
 
 SCHEMA = 1
 """Version of the summary's JSON shape."""
@@ -97,7 +97,7 @@ class Summary:
     text_first: bool
     headline: tuple[str, str] | None
     full: str | None
-    media_options: MediaOptions
+    media_options: MediaConfig
     model: Mapping[str, Any]
     arms: tuple[ArmSummary, ...]
     groups: tuple[Group, ...]
@@ -115,7 +115,7 @@ class Summary:
             raise ValueError(f"schema {data.get('schema')!r}, expected {SCHEMA}")
         values = {name: value for name, value in data.items() if name != "schema"}
         values["headline"] = tuple(values["headline"]) if values["headline"] else None
-        values["media_options"] = MediaOptions(**values["media_options"])
+        values["media_options"] = MediaConfig(**values["media_options"])
         values["arms"] = tuple(ArmSummary(**{**arm, "score": Score(**arm["score"])}) for arm in values["arms"])
         values["groups"] = tuple(
             Group(**{**group, "scores": {arm: Score(**score) for arm, score in group["scores"].items()}}) for group in values["groups"]
@@ -126,7 +126,7 @@ class Summary:
 
 
 def summarise(
-    benchmark: Benchmark, questions: Sequence[Question], answers: Answers, media_options: MediaOptions, text_first: bool = False
+    benchmark: Benchmark, questions: Sequence[Question], answers: Answers, media_options: MediaConfig, text_first: bool = False
 ) -> Summary:
     """The summary of `answers` to `questions`; questions without a row yet are left out of every figure."""
     good = {arm: {name: row for name, row in rows.items() if row.error is None} for arm, rows in answers.items()}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from omnidrop_cli.media.probe import open_media, origin_s, packets, sound_track
-from omnidrop_cli.records import SAMPLE_RATE_HZ, SourceFacts
+from omnidrop_cli.outputs import SAMPLE_RATE_HZ, SourceFacts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,7 +1,7 @@
 """What a media file is, found by opening it: container, tracks, duration. Never by its suffix.
 
 Knows: how to open a file so that every failure is one clear line, which track is the picture and which the sound, and where time
-zero lies. Does not know: frames and samples (`pictures.py`, `sound.py`).
+zero lies. Does not know: frames and samples (`video.py`, `sound.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.errors import MediaError
-from omnidrop_cli.records import AudioStream, SourceFacts, VideoStream
+from omnidrop_cli.outputs import AudioStream, SourceFacts, VideoStream
 
 if TYPE_CHECKING:
     from av.container import InputContainer

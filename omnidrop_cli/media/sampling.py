@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from omnidrop_cli.errors import MediaError
-from omnidrop_cli.records import SAMPLE_RATE_HZ
+from omnidrop_cli.outputs import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from omnidrop_cli.records import MediaOptions, SourceFacts
+    from omnidrop_cli.config import MediaConfig
+    from omnidrop_cli.outputs import SourceFacts
 
 FRAME_FACTOR = 2
 """Frames are read in pairs (`FRAME_FACTOR`, and the vision tower's temporal patch)."""
@@ -55,7 +56,7 @@ class Estimate:
     audio_tokens: int
 
 
-def frame_count(duration_s: float, source_fps: float, options: MediaOptions) -> int:
+def frame_count(duration_s: float, source_fps: float, options: MediaConfig) -> int:
     """How many frames stand for `duration_s` seconds: even, at least 2, by Qwen's rule (`smart_nframes`).
 
     Where a track holds fewer frames than that (a still, a slide show) there are as many as it has, and 2 for a single one.
@@ -85,7 +86,7 @@ def frames_on_display(frame_times_s: NDArray[np.float64], moments_s: NDArray[np.
     return np.clip(latest, 0, len(frame_times_s) - 1)
 
 
-def frame_size(height: int, width: int, frames: int, options: MediaOptions) -> tuple[int, int]:
+def frame_size(height: int, width: int, frames: int, options: MediaConfig) -> tuple[int, int]:
     """(H, W) that enter the vision tower for upright pictures of `height` x `width`: multiples of 28 within the pixel bounds.
 
     Two steps, as on the stock road: `fetch_video` (which may end below the lower bound), then the video processor (which
@@ -129,7 +130,7 @@ def audio_tokens(samples: int) -> int:
     return max(0, ((mel - 1) // 2 + 1 - 2) // 2 + 1)
 
 
-def estimate(facts: SourceFacts, options: MediaOptions) -> Estimate:
+def estimate(facts: SourceFacts, options: MediaConfig) -> Estimate:
     """Frames, size and tokens of a clip from its facts. Exact where the container tells the truth about its tracks."""
     frames, size, fps, samples = 0, None, None, 0
     end = facts.duration_s if options.end_s is None else min(options.end_s, facts.duration_s)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from omnidrop_cli.errors import ModelError
-from omnidrop_cli.model.registry import read_json, thinker_section
+from omnidrop_cli.model.names import read_json, thinker_section
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"

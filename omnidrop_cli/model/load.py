@@ -1,7 +1,7 @@
 """A model's name → a `Thinker` on its device.
 
 Knows: how a device, a dtype, an attention and a quantisation are chosen where the user left them open, and transformers' loading
-call. Does not know file layouts (`checkpoint.py`), the hub (`hub.py`) or what names mean (`registry.py`).
+call. Does not know file layouts (`checkpoint.py`), the hub (`hub.py`) or what names mean (`names.py`).
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError, OmnidropError, OutOfMemory, UsageError
-from omnidrop_cli.model.attention import install_windowed_attention
+from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.model.checkpoint import Checkpoint, open_checkpoint, thinker_slices
+from omnidrop_cli.model.encoder_attention import install_windowed_attention
 from omnidrop_cli.model.hub import pull
+from omnidrop_cli.model.names import ModelSpec, geometry_of, resolve
 from omnidrop_cli.model.quantize import QUANTS, check_quantizable, quantization_config
 from omnidrop_cli.model.quiet import quiet
-from omnidrop_cli.model.registry import ModelSpec, geometry_of, resolve
 from omnidrop_cli.model.thinker import Thinker
-from omnidrop_cli.observer import SILENT, Observer
-from omnidrop_cli.records import LoadedModel, ModelChoice
+from omnidrop_cli.outputs import LoadedModel
 
 if TYPE_CHECKING:
-    from omnidrop_cli.model.geometry import ThinkerGeometry
+    from omnidrop_cli.model.sizes import ThinkerGeometry
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ATTENTIONS = ("sdpa", "flash_attention_2")
@@ -35,7 +36,7 @@ LARGE = 1_000_000_000
 """Decoder parameters from which `auto` quantises, and keeps a CPU's activations in bfloat16 to halve the memory."""
 
 
-def load(choice: ModelChoice, observer: Observer = SILENT) -> Thinker:
+def load(choice: ModelConfig, observer: Observer = SILENT) -> Thinker:
     """Load the thinker that `choice` names; everything left at "auto" is settled here and told in `Thinker.loaded.reasons`.
 
     Raises `UsageError` for values that mean nothing, `ModelError` for a checkpoint that cannot be found or read, `OutOfMemory`.
@@ -82,7 +83,7 @@ def load(choice: ModelChoice, observer: Observer = SILENT) -> Thinker:
     return Thinker.assemble(model, tokenizer, loaded, spec.frame_bounds, directory)
 
 
-def check_choice(choice: ModelChoice) -> None:
+def check_choice(choice: ModelConfig) -> None:
     """Raises `UsageError` for a quantisation, dtype or attention that does not exist. Looks at names only."""
     for what, value, known in (
         ("quantisation", choice.quant, ("auto", *QUANTS)),
@@ -156,8 +157,8 @@ def _dtype(asked: str, device: torch.device, geometry: ThinkerGeometry) -> tuple
 # ---------------------------------------------------------------- loading
 
 
-def _load_random(choice: ModelChoice, spec: ModelSpec, device: torch.device, attention: str) -> Thinker:
-    from omnidrop_cli.model.random import random_thinker
+def _load_random(choice: ModelConfig, spec: ModelSpec, device: torch.device, attention: str) -> Thinker:
+    from omnidrop_cli.model.random_weights import random_thinker
 
     if spec.geometry is None:
         raise ValueError("random weights have a geometry")

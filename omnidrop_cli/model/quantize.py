@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from omnidrop_cli.model.geometry import Geometry
+    from omnidrop_cli.model.sizes import Geometry
     from omnidrop_cli.model.thinker import Thinker
 
 QUANTS = ("nf4", "int8", "none")

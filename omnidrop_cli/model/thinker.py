@@ -1,7 +1,7 @@
 """The loaded model every later step works with.
 
 Knows: where a thinker keeps its decoder, its towers and its output matrix, and which tokens end an answer. Does not know how it
-was loaded (`load.py`, `random.py`), prompts, or pruning.
+was loaded (`load.py`, `random_weights.py`), prompts, or pruning.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from omnidrop_cli.model.geometry import Geometry, ThinkerGeometry
+from omnidrop_cli.model.sizes import Geometry, ThinkerGeometry
 from omnidrop_cli.prompt.spec import PromptSpec
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from omnidrop_cli.model.registry import FrameBounds
-    from omnidrop_cli.records import LoadedModel
+    from omnidrop_cli.model.names import FrameBounds
+    from omnidrop_cli.outputs import LoadedModel
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,18 +10,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from omnidrop_cli.errors import PromptError
+from omnidrop_cli.outputs import Prompt
+from omnidrop_cli.prompt.chat_template import AUDIO_PLACEHOLDER, VIDEO_PLACEHOLDER, chat, encode, render
 from omnidrop_cli.prompt.layout import Layout, assemble, count_audio_tokens, lay_out
 from omnidrop_cli.prompt.mel import count_mel_frames, log_mel
 from omnidrop_cli.prompt.patches import grid_of, resize
-from omnidrop_cli.prompt.template import AUDIO_PLACEHOLDER, VIDEO_PLACEHOLDER, chat, encode, render
-from omnidrop_cli.records import Prompt
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from omnidrop_cli.outputs import Clip
     from omnidrop_cli.prompt.spec import PromptSpec, Tokenizer
-    from omnidrop_cli.records import Clip
 
 
 def build(

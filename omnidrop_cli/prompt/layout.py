@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omnidrop_cli.records import Modality, TokenMap
+from omnidrop_cli.outputs import Modality, TokenMap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

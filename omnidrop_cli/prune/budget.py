@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from omnidrop_cli.prune.layout import InputBudget, MediaLayout
+from omnidrop_cli.prune.groups import InputBudget, MediaLayout
 from omnidrop_cli.prune.schedule import MAX_RATE, Schedule, blend, fit
 
 DEFAULT_KEEP = 0.3

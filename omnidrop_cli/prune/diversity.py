@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from omnidrop_cli.prune import select
-from omnidrop_cli.prune.layout import Segments
+from omnidrop_cli.prune import topk
+from omnidrop_cli.prune.groups import Segments
 
 MAX_DISTANCES = 1 << 27
 """Most pairwise distances kept for all picks of a block of groups (512 MiB in float32); beyond, each pick computes its own."""
@@ -36,19 +36,19 @@ def max_min(features: Tensor, groups: Segments, quotas: Sequence[int], weight: T
     background, which is the mean. The first pick is the token whose nearest other is farthest. Groups advance together, one pick a step.
     """
     n, longest = features.shape[0], max(groups.sizes)
-    members = select.on_device(groups.number, features).sort(stable=True).indices
+    members = topk.on_device(groups.number, features).sort(stable=True).indices
     starts = [0, *accumulate(groups.sizes)]
     picked = torch.zeros(n + 1, dtype=torch.bool, device=features.device)  # the last place takes the padding
     step = max(1, BLOCK // (longest * max(longest, features.shape[1])))
     for first in range(0, len(groups.sizes), step):
         sizes, wanted = groups.sizes[first : first + step], quotas[first : first + step]
         offset = torch.arange(longest, device=features.device)
-        present = offset < select.on_device(sizes, members)[:, None]
-        place = (select.on_device(starts[first : first + len(sizes)], members)[:, None] + offset).clamp(max=n - 1)
+        present = offset < topk.on_device(sizes, members)[:, None]
+        place = (topk.on_device(starts[first : first + len(sizes)], members)[:, None] + offset).clamp(max=n - 1)
         token = members[place].masked_fill(~present, n)
         picks = _Farthest(features, token, present, weight, when).picks(wanted)
         picked.index_put_((token.flatten(),), (picks & present).flatten())
-    return select.true_indices(picked[:n], sum(quotas))
+    return topk.true_indices(picked[:n], sum(quotas))
 
 
 class _Farthest:
@@ -70,7 +70,7 @@ class _Farthest:
 
     def picks(self, wanted: Sequence[int]) -> Tensor:
         """(g, s) bool: the first `wanted[i]` picks of each group."""
-        quota = select.on_device(wanted, self.group)
+        quota = topk.on_device(wanted, self.group)
         chosen = torch.zeros_like(self.present)
         nearest = self._nearest_other().masked_fill_(~self.present, float("-inf"))
         for count in range(max(wanted)):

@@ -13,19 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from omnidrop_cli.records import (
+from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
+from omnidrop_cli.outputs import (
     Answer,
     AudioStream,
     Comparison,
     Counts,
     Flops,
-    GenerationOptions,
-    Job,
     LoadedModel,
-    MediaOptions,
     Memory,
-    MethodChoice,
-    ModelChoice,
     Report,
     SourceFacts,
     Timings,
@@ -205,15 +201,15 @@ def _to_report(value: Mapping[str, Any]) -> Report:
     )
 
 
-def _job(media: str, question: str, request: Mapping[str, Any]) -> Job:
-    return Job(
+def _job(media: str, question: str, request: Mapping[str, Any]) -> Request:
+    return Request(
         media=media,
         question=question,
         system=request["system"],
-        media_options=_record(MediaOptions, request["media"]),
-        model=_record(ModelChoice, request["model"]),
-        method=_record(MethodChoice, request["method"]),
-        generation=_record(GenerationOptions, request["generation"], stop=tuple(request["generation"]["stop"])),
+        media_options=_record(MediaConfig, request["media"]),
+        model=_record(ModelConfig, request["model"]),
+        method=_record(PruningConfig, request["method"]),
+        generation=_record(GenerationConfig, request["generation"], stop=tuple(request["generation"]["stop"])),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from omnidrop_cli.cli import build
-from omnidrop_cli.model.random import tiny_thinker
+from omnidrop_cli.model.random_weights import tiny_thinker
 from tests.model.checkpoints import write_plain
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from omnidrop_cli.batch.identity import Stamp
-from omnidrop_cli.batch.rows import Task, Work
-from omnidrop_cli.records import Job
+from omnidrop_cli.batch.keys import Stamp
+from omnidrop_cli.batch.packets import Task, Work
+from omnidrop_cli.config import Request
 
 
 def row(number: int, **fields: Any) -> dict[str, Any]:
@@ -16,4 +16,4 @@ def row(number: int, **fields: Any) -> dict[str, Any]:
 
 def work(number: int, questions: int = 1) -> Work:
     of_clip = Stamp(f"{number}.mp4", number, 1, f"c{number}")
-    return Work(tuple(Task(Job(of_clip.path, f"{q}?"), of_clip, f"k{number}-{q}") for q in range(questions)))
+    return Work(tuple(Task(Request(of_clip.path, f"{q}?"), of_clip, f"k{number}-{q}") for q in range(questions)))

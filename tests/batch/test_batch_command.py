@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from omnidrop_cli.batch.journal import Journal
+from omnidrop_cli.batch.answers_file import Journal
 from omnidrop_cli.commands.batch import resume_command
 from omnidrop_cli.errors import UsageError
 

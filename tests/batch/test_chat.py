@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
+from omnidrop_cli.config import GenerationConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.engine import session as session_module
-from omnidrop_cli.engine.conversation import Conversation
-from omnidrop_cli.engine.road import open_both
+from omnidrop_cli.engine.chat import Conversation
+from omnidrop_cli.engine.pipeline import open_both
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.records import GenerationOptions, Job, MethodChoice, ModelChoice
 from omnidrop_cli.report.json import from_dict
 
 Run = Callable[..., Any]
@@ -27,18 +27,18 @@ Clips = Mapping[str, Path]
 
 
 @pytest.fixture
-def job(checkpoint: Path, clips: Clips) -> Job:
-    return Job(
+def job(checkpoint: Path, clips: Clips) -> Request:
+    return Request(
         str(clips["speech_video"]),
         "?",
-        model=ModelChoice(str(checkpoint)),
-        method=MethodChoice(keep=0.3),
-        generation=GenerationOptions(max_new_tokens=4),
+        model=ModelConfig(str(checkpoint)),
+        method=PruningConfig(keep=0.3),
+        generation=GenerationConfig(max_new_tokens=4),
     )
 
 
 @pytest.fixture
-def talk(job: Job) -> Conversation:
+def talk(job: Request) -> Conversation:
     session, clip, seconds = open_both(job)
     return Conversation(session, job, clip, seconds)
 
@@ -52,7 +52,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return runs
 
 
-def test_follow_up_sees_the_conversation_and_the_towers_run_once(talk: Conversation, job: Job, encoded: list[int]) -> None:
+def test_follow_up_sees_the_conversation_and_the_towers_run_once(talk: Conversation, job: Request, encoded: list[int]) -> None:
     first = talk.ask("who?")
     second = talk.ask("and then?")
     assert len(encoded) == 1
@@ -73,11 +73,11 @@ def test_forgetting_makes_the_first_question_first_again(talk: Conversation) -> 
 
 
 def test_a_method_that_reads_more_encodes_again_once(talk: Conversation, encoded: list[int]) -> None:
-    talk.method = MethodChoice("none")
+    talk.method = PruningConfig("none")
     talk.ask("who?")
-    talk.method = MethodChoice("omnidrop", keep=0.3)
+    talk.method = PruningConfig("omnidrop", keep=0.3)
     talk.ask("who?")
-    talk.method = MethodChoice("none")
+    talk.method = PruningConfig("none")
     talk.ask("who?")
     assert len(encoded) == 2
 
@@ -97,7 +97,7 @@ def test_comparison_keeps_the_conversation_as_it_was(talk: Conversation, encoded
 def test_an_unknown_method_changes_nothing(talk: Conversation) -> None:
     before = talk.method
     with pytest.raises(UsageError):
-        talk.method = MethodChoice("omnidorp")
+        talk.method = PruningConfig("omnidorp")
     assert talk.method == before
 
 

@@ -12,22 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from omnidrop_cli.batch.cluster import Cluster
+from omnidrop_cli.batch.answers_file import Journal, Row, read
+from omnidrop_cli.batch.inputs import gather
 from omnidrop_cli.batch.interrupt import Interrupt
-from omnidrop_cli.batch.jobs import gather
-from omnidrop_cli.batch.journal import Journal, Row, read
-from omnidrop_cli.batch.processes import Processes, devices
+from omnidrop_cli.batch.pool import Processes, devices
+from omnidrop_cli.batch.ray_pool import Cluster
 from omnidrop_cli.batch.runner import Outcome, Plan, Runner, Watcher
+from omnidrop_cli.config import GenerationConfig, ModelConfig, Request
 from omnidrop_cli.errors import ModelError, UsageError
-from omnidrop_cli.model.registry import resolve
-from omnidrop_cli.records import GenerationOptions, Job, ModelChoice
+from omnidrop_cli.model.names import resolve
 
 ASKED = Outcome(total=8, answered=6, failed=2, earlier=0)
 
 
 @pytest.fixture
-def template(checkpoint: Path) -> Job:
-    return Job("", "", model=ModelChoice(str(checkpoint)), generation=GenerationOptions(max_new_tokens=3))
+def template(checkpoint: Path) -> Request:
+    return Request("", "", model=ModelConfig(str(checkpoint)), generation=GenerationConfig(max_new_tokens=3))
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ class OnFirstRow(Watcher):
             self.act()
 
 
-def run(crew: object, size: int, template: Job, folder: Path, output: Path, watcher: Watcher | None = None) -> Outcome:
+def run(crew: object, size: int, template: Request, folder: Path, output: Path, watcher: Watcher | None = None) -> Outcome:
     with Journal(output) as journal, Interrupt() as stop:
         plan = Plan(gather([str(folder)], ["who?", "what?"], template), resolve(template.model), journal.known)
         return Runner(plan, journal, watcher or Watcher(), stop).apart(crew, size)  # type: ignore[arg-type]
@@ -83,7 +83,7 @@ def test_odd_devices(text: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-def test_a_killed_process_is_replaced(template: Job, four_clips: Path, output: Path) -> None:
+def test_a_killed_process_is_replaced(template: Request, four_clips: Path, output: Path) -> None:
     with Processes(template.model, ["cpu", "cpu"]) as crew:
 
         def kill() -> None:
@@ -96,13 +96,13 @@ def test_a_killed_process_is_replaced(template: Job, four_clips: Path, output: P
 
 
 @pytest.mark.slow
-def test_a_model_that_cannot_load_ends_the_run(template: Job, four_clips: Path, output: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_load_ends_the_run(template: Request, four_clips: Path, output: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(template.model.name, broken)
     (broken / "model.safetensors").write_bytes(b"not weights")
-    choice = ModelChoice(str(broken))
+    choice = ModelConfig(str(broken))
     with Processes(choice, ["cpu"]) as crew, pytest.raises(ModelError, match="cannot be read"):
-        run(crew, 1, Job("", "", model=choice), four_clips, output)
+        run(crew, 1, Request("", "", model=choice), four_clips, output)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def ray_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 # One cluster only: a second Ray in one process waits in vain for its own server's port.
 @pytest.mark.slow
-def test_ray_answers_all_also_when_an_actor_dies(ray_home: None, template: Job, four_clips: Path, output: Path) -> None:
+def test_ray_answers_all_also_when_an_actor_dies(ray_home: None, template: Request, four_clips: Path, output: Path) -> None:
     import ray
 
     with Cluster(template.model, "local", 2) as crew:
@@ -125,12 +125,12 @@ def test_ray_answers_all_also_when_an_actor_dies(ray_home: None, template: Job, 
 
 
 @pytest.mark.slow
-def test_no_cluster_is_a_clear_error(ray_home: None, template: Job) -> None:
+def test_no_cluster_is_a_clear_error(ray_home: None, template: Request) -> None:
     with pytest.raises(UsageError, match="no Ray cluster"):
         Cluster(template.model, "auto")
 
 
-def test_ray_missing_is_a_clear_error(template: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_missing_is_a_clear_error(template: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match="not installed"):
         Cluster(template.model, "local")

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from omnidrop_cli.batch import worker as worker_module
+from omnidrop_cli.batch.answers_file import Journal, Row, read
+from omnidrop_cli.batch.inputs import gather
 from omnidrop_cli.batch.interrupt import Interrupt
-from omnidrop_cli.batch.jobs import gather
-from omnidrop_cli.batch.journal import Journal, Row, read
 from omnidrop_cli.batch.runner import Outcome, Plan, Runner, Watcher
 from omnidrop_cli.batch.worker import DeviceLost, Worker
+from omnidrop_cli.config import GenerationConfig, ModelConfig, Request
 from omnidrop_cli.engine import session as session_module
 from omnidrop_cli.errors import EXIT_FAILED, ModelError
-from omnidrop_cli.model.registry import resolve
-from omnidrop_cli.records import GenerationOptions, Job, ModelChoice
+from omnidrop_cli.model.names import resolve
 from omnidrop_cli.report.json import from_dict
 
 
@@ -29,7 +29,7 @@ class Setup:
     """One batch that can be run again and again."""
 
     def __init__(self, checkpoint: Path, folder: Path, output: Path) -> None:
-        self.template = Job("", "", model=ModelChoice(str(checkpoint)), generation=GenerationOptions(max_new_tokens=3))
+        self.template = Request("", "", model=ModelConfig(str(checkpoint)), generation=GenerationConfig(max_new_tokens=3))
         self.folder, self.output = folder, output
 
     def run(
@@ -94,7 +94,7 @@ def test_same_command_does_nothing_and_loads_nothing(batch: Setup, monkeypatch: 
 def test_settings_questions_and_content_make_new_rows(batch: Setup) -> None:
     batch.run()
     assert batch.run("who?", "new?").answered == 2
-    assert batch.run(generation=GenerationOptions(max_new_tokens=2)).answered == 2
+    assert batch.run(generation=GenerationConfig(max_new_tokens=2)).answered == 2
     assert batch.run().answered == 0
     shutil.copy(batch.folder / "c.wav", batch.folder / "b.mp4")
     assert batch.run() == Outcome(total=3, answered=1, failed=0, earlier=2)
@@ -144,7 +144,7 @@ def test_a_model_that_cannot_load_ends_the_run(batch: Setup, checkpoint: Path, t
     shutil.copytree(checkpoint, broken)
     (broken / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ModelError):
-        batch.run(model=ModelChoice(str(broken)))
+        batch.run(model=ModelConfig(str(broken)))
     assert not batch.rows
 
 

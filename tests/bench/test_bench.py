@@ -9,18 +9,18 @@ import pytest
 import torch
 from rich.console import Console
 
-from omnidrop_cli.bench import decode as bench_decode
-from omnidrop_cli.bench.decode import FEWEST
+from omnidrop_cli.bench import decoding as bench_decode
+from omnidrop_cli.bench.decoding import FEWEST
 from omnidrop_cli.bench.replay import Replay
 from omnidrop_cli.bench.run import BenchPlan, bench_synthetic
 from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
 from omnidrop_cli.bench.table import render
+from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.engine.encode import embed
 from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.engine.session import Session
-from omnidrop_cli.model.random import tiny_thinker
+from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.prune.methods import create
-from omnidrop_cli.records import MethodChoice
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def test_synthetic_prompt_has_the_papers_counts(session: Session) -> None:
     assert prompt.token_map.chunk.max() == 5
 
 
-@pytest.mark.parametrize("choice", [MethodChoice("omnidrop", 0.3), MethodChoice("random", 0.2), MethodChoice("random-input", 0.3)])
-def test_a_replay_keeps_the_same_tokens(session: Session, choice: MethodChoice) -> None:
+@pytest.mark.parametrize("choice", [PruningConfig("omnidrop", 0.3), PruningConfig("random", 0.2), PruningConfig("random-input", 0.3)])
+def test_a_replay_keeps_the_same_tokens(session: Session, choice: PruningConfig) -> None:
     thinker = session.thinker
     prompt = papers_prompt(thinker, 4)
     features = noise_features(thinker, prompt)
@@ -49,7 +49,7 @@ def test_a_replay_keeps_the_same_tokens(session: Session, choice: MethodChoice) 
 
 
 def test_a_bench_is_json_with_an_unpruned_arm(session: Session) -> None:
-    result = bench_synthetic(session, 4, BenchPlan([MethodChoice("omnidrop", 0.3)], repeats=1, tower_s=2.0))
+    result = bench_synthetic(session, 4, BenchPlan([PruningConfig("omnidrop", 0.3)], repeats=1, tower_s=2.0))
     body = json.loads(json.dumps(result.to_dict()))
     full, pruned = body["arms"]
     assert (full["method"], full["flops_ratio"], full["speedup"]) == ("none", 1.0, 1.0)
@@ -60,7 +60,7 @@ def test_a_bench_is_json_with_an_unpruned_arm(session: Session) -> None:
 
 
 def test_decoding_is_measured_on_every_road(session: Session) -> None:
-    result = bench_synthetic(session, 2, BenchPlan([MethodChoice("none"), MethodChoice("omnidrop", 0.3)], repeats=1, decode=1))
+    result = bench_synthetic(session, 2, BenchPlan([PruningConfig("none"), PruningConfig("omnidrop", 0.3)], repeats=1, decode=1))
     roads = json.loads(json.dumps(result.to_dict()))["decoding"]
     assert [(road["method"], road["road"]) for road in roads] == [
         ("none", "stock"),
@@ -85,7 +85,7 @@ def test_a_road_that_fails_says_why(session: Session, monkeypatch: pytest.Monkey
     thinker = session.thinker
     prompt = papers_prompt(thinker, 2)
     stock, eager, _ = bench_decode.measure_decoding(
-        thinker, prompt, noise_features(thinker, prompt), [MethodChoice("none")], tokens=1, repeats=1
+        thinker, prompt, noise_features(thinker, prompt), [PruningConfig("none")], tokens=1, repeats=1
     )
     assert (stock.note, stock.token_s) == ("out of memory", None)
     assert eager.token_s

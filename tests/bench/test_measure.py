@@ -11,24 +11,24 @@ import numpy as np
 import pytest
 
 from omnidrop_cli.bench import memory
-from omnidrop_cli.bench.child import in_child
-from omnidrop_cli.bench.choosing import Clock, Clocked, bench_choosing
-from omnidrop_cli.bench.load import bench_load
+from omnidrop_cli.bench.feature_reuse import bench_reuse
+from omnidrop_cli.bench.loading import bench_load
+from omnidrop_cli.bench.measurement import Sample, Sheet, alternate
+from omnidrop_cli.bench.measurement_table import view
 from omnidrop_cli.bench.media import ARMS, bench_media
 from omnidrop_cli.bench.memory import bench_memory, lengths_of
-from omnidrop_cli.bench.reuse import bench_reuse
-from omnidrop_cli.bench.sheet import Sample, Sheet, alternate
+from omnidrop_cli.bench.method_overhead import Clock, Clocked, bench_choosing
+from omnidrop_cli.bench.subprocess_run import in_child
 from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
-from omnidrop_cli.bench.view import view
+from omnidrop_cli.config import MediaConfig, ModelConfig, PruningConfig
 from omnidrop_cli.engine.encode import embed
-from omnidrop_cli.engine.meter import Stopwatch
+from omnidrop_cli.engine.metrics import Stopwatch
 from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import MediaError, UsageError
-from omnidrop_cli.media.decode import decode
-from omnidrop_cli.model.random import tiny_geometry, tiny_thinker
+from omnidrop_cli.media.clip import decode
+from omnidrop_cli.model.random_weights import tiny_geometry, tiny_thinker
 from omnidrop_cli.prune.methods import create
-from omnidrop_cli.records import MediaOptions, MethodChoice, ModelChoice
 from tests.bench.works import allocating, failing
 from tests.clips import Clips
 from tests.commands.running import run
@@ -106,14 +106,14 @@ def test_a_childs_failure_is_told(how: str, said: str) -> None:
 
 @pytest.fixture(scope="module")
 def decoded(clips: Clips) -> Sheet:
-    return bench_media([clips["speech_video"]], MediaOptions(), ["omnidrop", "pyav", "ffmpeg"], repeats=1)
+    return bench_media([clips["speech_video"]], MediaConfig(), ["omnidrop", "pyav", "ffmpeg"], repeats=1)
 
 
 def test_media_arms_did_the_same_work(decoded: Sheet, clips: Clips) -> None:
     body = body_of(decoded)
     (group,) = body["groups"]
     ours, plain, ffmpeg = (arm["facts"] for arm in group["arms"])
-    clip = decode(clips["speech_video"], MediaOptions())
+    clip = decode(clips["speech_video"], MediaConfig())
     assert clip.frames is not None
     assert ours["digest"] == plain["digest"]
     assert (ours["frames"], ours["size"]) == (len(clip.frames), list(clip.frames.shape[2:]))
@@ -124,13 +124,13 @@ def test_media_arms_did_the_same_work(decoded: Sheet, clips: Clips) -> None:
 
 @pytest.mark.parametrize("name", ["vfr", "rotated", "webm"])
 def test_a_plain_decode_gives_our_frames(name: str, clips: Clips) -> None:
-    works = [ARMS[arm](clips[name], MediaOptions(use_audio=False, max_frames=8))()() for arm in ("omnidrop", "pyav")]
+    works = [ARMS[arm](clips[name], MediaConfig(use_audio=False, max_frames=8))()() for arm in ("omnidrop", "pyav")]
     assert works[0] == works[1]
 
 
 def test_a_tool_that_is_not_there_is_named(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    sheet = bench_media([clips["silent_video"]], MediaOptions(use_audio=False), ["omnidrop", "ffmpeg"], repeats=2)
+    sheet = bench_media([clips["silent_video"]], MediaConfig(use_audio=False), ["omnidrop", "ffmpeg"], repeats=2)
     ours, absent = body_of(sheet)["groups"][0]["arms"]
     assert (ours["runs"], ours["problem"]) == (2, None)
     assert "no ffmpeg" in absent["problem"]
@@ -138,9 +138,9 @@ def test_a_tool_that_is_not_there_is_named(clips: Clips, monkeypatch: pytest.Mon
 
 def test_wrong_media_are_refused(clips: Clips) -> None:
     with pytest.raises(UsageError, match="unknown arm"):
-        bench_media([clips["silent_video"]], MediaOptions(), ["decord"])
+        bench_media([clips["silent_video"]], MediaConfig(), ["decord"])
     with pytest.raises(MediaError, match="no picture track"):
-        bench_media([clips["wav"]], MediaOptions())
+        bench_media([clips["wav"]], MediaConfig())
 
 
 # ---------------------------------------------------------------- reuse, load, memory
@@ -148,7 +148,7 @@ def test_wrong_media_are_refused(clips: Clips) -> None:
 
 def test_reuse_counts_what_passes_the_tower(clips: Clips) -> None:
     session = Session(tiny_thinker())
-    still, moving = (decode(clips[name], MediaOptions(max_pixels=112 * 112)) for name in ("one_image_gif", "silent_video"))
+    still, moving = (decode(clips[name], MediaConfig(max_pixels=112 * 112)) for name in ("one_image_gif", "silent_video"))
     body = body_of(bench_reuse(session, [still, moving], (0.0, 255.0), blocks=1, repeats=1))
     assert len(session.thinker.visual.blocks) == 2, "the tower is whole again"
     of_moving = {arm["name"]: arm["facts"] for arm in body["groups"][1]["arms"]}
@@ -160,7 +160,7 @@ def test_reuse_counts_what_passes_the_tower(clips: Clips) -> None:
 
 def test_a_copy_is_the_checkpoint_quantised(tmp_path: Path) -> None:
     directory = write_plain(tiny_thinker(2), tmp_path / "model")
-    sheet = bench_load(ModelChoice(str(directory), quant="nf4"), repeats=1, folder=tmp_path)
+    sheet = bench_load(ModelConfig(str(directory), quant="nf4"), repeats=1, folder=tmp_path)
     copy, again = body_of(sheet)["groups"][0]["arms"]
     assert (copy["problem"], again["problem"]) == (None, None)
     assert copy["facts"]["digest"] == again["facts"]["digest"]
@@ -169,9 +169,9 @@ def test_a_copy_is_the_checkpoint_quantised(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "choice", [MethodChoice("none"), MethodChoice("omnidrop", 0.3), MethodChoice("omnizip", 0.3)], ids=lambda c: c.name
+    "choice", [PruningConfig("none"), PruningConfig("omnidrop", 0.3), PruningConfig("omnizip", 0.3)], ids=lambda c: c.name
 )
-def test_lengths_counted_without_data_are_those_of_a_prefill(choice: MethodChoice) -> None:
+def test_lengths_counted_without_data_are_those_of_a_prefill(choice: PruningConfig) -> None:
     thinker = tiny_thinker(6)
     prompt = papers_prompt(thinker, 6)
     features = noise_features(thinker, prompt)
@@ -182,8 +182,8 @@ def test_lengths_counted_without_data_are_those_of_a_prefill(choice: MethodChoic
 def test_memory_has_measured_and_computed_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "COMPUTED_S", (4,))
     directory = write_plain(tiny_thinker(3), tmp_path / "model")
-    choices = [MethodChoice("none"), MethodChoice("omnidrop", 0.3)]
-    body = body_of(bench_memory(ModelChoice(str(directory), device="cpu"), (4,), choices))
+    choices = [PruningConfig("none"), PruningConfig("omnidrop", 0.3)]
+    body = body_of(bench_memory(ModelConfig(str(directory), device="cpu"), (4,), choices))
     full, pruned = body["groups"][0]["arms"]
     assert (full["name"], pruned["name"]) == ("none", "omnidrop@0.3")
     assert (full["facts"]["rows"], full["facts"]["tokens"]) == (124 + 676, 124 + 676)
@@ -197,7 +197,7 @@ def test_memory_has_measured_and_computed_rows(tmp_path: Path, monkeypatch: pyte
 
 def test_choosing_clocks_what_methods_do_and_changes_nothing() -> None:
     session = Session(tiny_thinker(3))
-    choices = [MethodChoice("random-input", 0.3), MethodChoice("omnidrop", 0.3), MethodChoice("none")]
+    choices = [PruningConfig("random-input", 0.3), PruningConfig("omnidrop", 0.3), PruningConfig("none")]
     sheet = bench_choosing(session, 4, choices, depth=6, repeats=2)
     body = body_of(sheet)
     full, before, inside, nothing = body["groups"][0]["arms"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from omnidrop_cli.bench.child import Tell, Unavailable, Work
+from omnidrop_cli.bench.subprocess_run import Tell, Unavailable, Work
 from omnidrop_cli.errors import MediaError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from omnidrop_cli.engine import road as real_road
+from omnidrop_cli.engine import pipeline as real_road
 from tests.commands.fake_road import Road
 from tests.commands.running import Done
 

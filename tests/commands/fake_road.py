@@ -14,9 +14,10 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from omnidrop_cli.config import Request
 from omnidrop_cli.errors import MediaError
-from omnidrop_cli.observer import SILENT, Observer
-from omnidrop_cli.records import Answer, Comparison, Job, Report
+from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.outputs import Answer, Comparison, Report
 from tests.report import samples
 
 FAILURES: dict[str, BaseException] = {
@@ -32,9 +33,9 @@ class Road:
 
     def __init__(self, pieces: list[str], pause_s: float = 0.0, stuck: str | None = None, fail: str | None = None) -> None:
         self.pieces, self.pause_s, self.stuck, self.fail = pieces, pause_s, stuck, fail
-        self.jobs: list[Job] = []
+        self.jobs: list[Request] = []
 
-    def run(self, job: Job, observer: Observer = SILENT) -> Report:
+    def run(self, job: Request, observer: Observer = SILENT) -> Report:
         self.jobs.append(job)
         for stage in ("fetch", "decode", "load", "build", "encode", "prefill"):
             observer.stage(stage, job.media if stage == "fetch" else "")
@@ -50,7 +51,7 @@ class Road:
             time.sleep(self.pause_s)
         return replace(samples.report(job=job), answer=Answer("".join(self.pieces), (1, 2), "eos"))
 
-    def run_comparison(self, job: Job, observer: Observer = SILENT) -> Comparison:
+    def run_comparison(self, job: Request, observer: Observer = SILENT) -> Comparison:
         return replace(samples.comparison(), pruned=self.run(job, observer))
 
     def _stay(self) -> None:
@@ -80,7 +81,7 @@ class Road:
 
 def install(road: Road) -> None:
     """Put the road in place of the real one."""
-    from omnidrop_cli.engine import road as real
+    from omnidrop_cli.engine import pipeline as real
 
     setattr(real, "run", road.run)  # noqa: B010  # a plain assignment is refused by the type checker
     setattr(real, "run_comparison", road.run_comparison)  # noqa: B010

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.records import GenerationOptions, Job, MediaOptions, MethodChoice, ModelChoice
 from omnidrop_cli.report.json import comparison_from_dict, from_dict
 from tests.commands.fake_road import Road
 from tests.commands.running import Done
@@ -96,15 +96,15 @@ def test_flags_become_the_job(omnidrop: Run, road: Road) -> None:
     job = road.jobs[0]
     assert job.question == "what?"
     assert job.system == "Short."
-    assert job.media_options == MediaOptions(90.0, 120.5, 1.0, 4, 8, 1000, 90000, use_audio=False)
-    assert job.method == MethodChoice("omnidrop", 0.25, None, {"beta": "10", "shape": "exponential"}, 7)
-    assert job.model == ModelChoice("3b", "int8", "cpu", "float32", "sdpa", "main", True)
-    assert job.generation == GenerationOptions(5, 0.5, 0.9, 1.1, ("END", "."), 7)
+    assert job.media_options == MediaConfig(90.0, 120.5, 1.0, 4, 8, 1000, 90000, use_audio=False)
+    assert job.method == PruningConfig("omnidrop", 0.25, None, {"beta": "10", "shape": "exponential"}, 7)
+    assert job.model == ModelConfig("3b", "int8", "cpu", "float32", "sdpa", "main", True)
+    assert job.generation == GenerationConfig(5, 0.5, 0.9, 1.1, ("END", "."), 7)
 
 
 def test_no_flags_make_the_default_job(omnidrop: Run, road: Road) -> None:
     omnidrop("ask", "clip.mp4", "what?")
-    assert road.jobs == [Job("clip.mp4", "what?")]
+    assert road.jobs == [Request("clip.mp4", "what?")]
 
 
 def test_the_question_may_come_from_stdin(omnidrop: Run, road: Road) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from omnidrop_cli.commands import doctor
+from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import FetchError, MediaError, UsageError
-from omnidrop_cli.media.decode import decode
+from omnidrop_cli.media.clip import decode
 from omnidrop_cli.media.sampling import audio_tokens, video_tokens
 from omnidrop_cli.prune.methods import names
-from omnidrop_cli.records import MediaOptions
 from tests.clips import Clips
 from tests.commands.running import Done
 
@@ -22,7 +22,7 @@ Run = Callable[..., Done]
 
 def test_inspect_tells_what_ask_will_take(omnidrop: Run, clips: Clips) -> None:
     value = json.loads(omnidrop("inspect", str(clips["speech_video"]), "--json", "--fps", "1").out)
-    clip = decode(clips["speech_video"], MediaOptions(fps=1.0))
+    clip = decode(clips["speech_video"], MediaConfig(fps=1.0))
     assert clip.frames is not None
     assert clip.waveform is not None
     assert value["frames"] == len(clip.frames)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from omnidrop_cli.commands import _output
-from omnidrop_cli.commands._output import ConsoleFlags, Screen, check_target, dump, write_file, write_stdout
+from omnidrop_cli.commands import _console
+from omnidrop_cli.commands._console import ConsoleFlags, Screen, check_target, dump, write_file, write_stdout
 from omnidrop_cli.errors import OmnidropError, UsageError
 
 
@@ -90,7 +90,7 @@ def test_json_lines_refuse_what_json_lacks() -> None:
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=80, markup=False, highlight=False)
-    monkeypatch.setattr(_output, "stderr_console", lambda flags: console)
+    monkeypatch.setattr(_console, "stderr_console", lambda flags: console)
     return out
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from omnidrop_cli.records import Trace
+from omnidrop_cli.outputs import Trace
 
 
 class DenseRun:

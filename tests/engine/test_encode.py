@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from omnidrop_cli.engine.encode import embed, encode_media
-from omnidrop_cli.engine.limits import Limits
-from omnidrop_cli.model.random import tiny_thinker
+from omnidrop_cli.engine.oom import Limits
+from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
+from omnidrop_cli.outputs import Modality, Prompt
 from omnidrop_cli.prompt.layout import assemble, count_audio_tokens, lay_out
 from omnidrop_cli.prompt.patches import grid_of, patchify
-from omnidrop_cli.records import Modality, Prompt
 
 
 def prompt_of(thinker: Thinker, frames: int, mel_frames: int) -> Prompt:

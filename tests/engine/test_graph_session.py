@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from omnidrop_cli.engine import graph
-from omnidrop_cli.engine.conversation import Conversation
-from omnidrop_cli.engine.graph import Graphs
+from omnidrop_cli.config import GenerationConfig, ModelConfig, PruningConfig, Request
+from omnidrop_cli.engine import cuda_graph
+from omnidrop_cli.engine.chat import Conversation
+from omnidrop_cli.engine.cuda_graph import Graphs
 from omnidrop_cli.engine.session import Session
-from omnidrop_cli.model.random import tiny_thinker
-from omnidrop_cli.observer import Observer
-from omnidrop_cli.records import GenerationOptions, Job, MethodChoice, ModelChoice, Report
+from omnidrop_cli.events import Observer
+from omnidrop_cli.model.random_weights import tiny_thinker
+from omnidrop_cli.outputs import Report
 from tests.engine.tape import capture_on_tape
 
 Clips = Mapping[str, Path]
@@ -25,8 +26,8 @@ Clips = Mapping[str, Path]
 
 @pytest.fixture(autouse=True)
 def _early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph, "AFTER", 2)
-    monkeypatch.setattr(graph, "LEAST", 3)
+    monkeypatch.setattr(cuda_graph, "AFTER", 2)
+    monkeypatch.setattr(cuda_graph, "LEAST", 3)
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def replays() -> list[int]:
 
 
 @pytest.fixture
-def capture(replays: list[int]) -> graph.Capture:
+def capture(replays: list[int]) -> cuda_graph.Capture:
     def counting(step: Callable[[], None]) -> Callable[[], None]:
         replay = capture_on_tape(step)
         return lambda: (replays.append(1), replay())[1]
@@ -43,20 +44,22 @@ def capture(replays: list[int]) -> graph.Capture:
     return counting
 
 
-@pytest.mark.parametrize("choice", [MethodChoice("none"), MethodChoice("omnidrop", 0.3)])
-def test_the_built_in_model(choice: MethodChoice, capture: graph.Capture, replays: list[int]) -> None:
-    session = Session.load(ModelChoice("nano"))
+@pytest.mark.parametrize("choice", [PruningConfig("none"), PruningConfig("omnidrop", 0.3)])
+def test_the_built_in_model(choice: PruningConfig, capture: cuda_graph.Capture, replays: list[int]) -> None:
+    session = Session.load(ModelConfig("nano"))
     session.thinker = replace(session.thinker, eos_ids=())  # its answers are a few words; what follows them is as good here
-    job = Job("demo", "What is said?", method=choice, generation=GenerationOptions(max_new_tokens=20))
+    job = Request("demo", "What is said?", method=choice, generation=GenerationConfig(max_new_tokens=20))
     expected = session.ask(job)
     session.graphs = Graphs(capture)
     assert session.ask(job).answer == expected.answer
     assert len(replays) == 17
 
 
-def test_every_turn_of_a_conversation(clips: Clips, capture: graph.Capture, replays: list[int]) -> None:
+def test_every_turn_of_a_conversation(clips: Clips, capture: cuda_graph.Capture, replays: list[int]) -> None:
     thinker = replace(tiny_thinker(5), eos_ids=())
-    template = Job(str(clips["speech_video"]), "?", method=MethodChoice("omnidrop", 0.3), generation=GenerationOptions(max_new_tokens=12))
+    template = Request(
+        str(clips["speech_video"]), "?", method=PruningConfig("omnidrop", 0.3), generation=GenerationConfig(max_new_tokens=12)
+    )
 
     def talk(session: Session) -> list[Report]:
         clip = session.read(replace(template, question="what?")).clip
@@ -86,7 +89,7 @@ def test_a_failure_is_one_line_for_the_observer_and_in_the_report(clips: Clips) 
         raise RuntimeError("this kernel cannot be captured")
 
     session = Session(replace(tiny_thinker(4), eos_ids=()), graphs=Graphs(no_capture))
-    job = Job(str(clips["speech_video"]), "what?", generation=GenerationOptions(max_new_tokens=9))
+    job = Request(str(clips["speech_video"]), "what?", generation=GenerationConfig(max_new_tokens=9))
     listener = Listener()
     first, second = session.ask(job, listener), session.ask(job, listener)
     said = [line for line in listener.warnings if "graph" in line]

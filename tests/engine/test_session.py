@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from omnidrop_cli.config import GenerationConfig, MediaConfig, PruningConfig, Request
 from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import PromptError, UsageError
-from omnidrop_cli.model.random import tiny_thinker
-from omnidrop_cli.observer import Observer
+from omnidrop_cli.events import Observer
+from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.prune.methods import names
-from omnidrop_cli.records import GenerationOptions, Job, MediaOptions, MethodChoice
 
 Clips = Mapping[str, Path]
 
@@ -24,13 +24,13 @@ def session() -> Session:
     return Session(tiny_thinker(6))
 
 
-def job_of(path: Path, method: str = "omnidrop", keep: float | None = 0.3, **media: object) -> Job:
-    return Job(
+def job_of(path: Path, method: str = "omnidrop", keep: float | None = 0.3, **media: object) -> Request:
+    return Request(
         str(path),
         "what is said?",
-        method=MethodChoice(method, keep),
-        media_options=MediaOptions(**media),  # type: ignore[arg-type]
-        generation=GenerationOptions(max_new_tokens=6),
+        method=PruningConfig(method, keep),
+        media_options=MediaConfig(**media),  # type: ignore[arg-type]
+        generation=GenerationConfig(max_new_tokens=6),
     )
 
 
@@ -51,7 +51,7 @@ def test_report_of_one_question(session: Session, clips: Clips) -> None:
 
 def test_keep_one_is_none_bit_for_bit(session: Session, clips: Clips) -> None:
     read = session.read(job_of(clips["speech_video"], keep=1.0), needs=frozenset({"audio_attention"}))
-    arms = [read, session.with_method(read, MethodChoice("none"))]
+    arms = [read, session.with_method(read, PruningConfig("none"))]
     runs = []
     for arm in arms:
         from omnidrop_cli.engine.encode import embed
@@ -117,7 +117,7 @@ def test_sampling_is_seeded_and_greedy_is_the_default(session: Session, clips: C
     def tokens(**options: float) -> tuple[int, ...]:
         from dataclasses import replace
 
-        return session.ask(replace(job, generation=GenerationOptions(max_new_tokens=12, **options))).answer.token_ids  # type: ignore[arg-type]
+        return session.ask(replace(job, generation=GenerationConfig(max_new_tokens=12, **options))).answer.token_ids  # type: ignore[arg-type]
 
     assert tokens() == tokens()
     hot = tokens(temperature=3.0, seed=1)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from omnidrop_cli.errors import DatasetError
-from omnidrop_cli.evaluate import avut, dailyomni, layout, videomme, worldsense
+from omnidrop_cli.evaluate import dataset_files
+from omnidrop_cli.evaluate.benchmarks import avut, dailyomni, videomme, worldsense
 from tests.clips import Clips
 from tests.evaluate import datasets
 
@@ -94,14 +95,14 @@ def test_dailyomni(tmp_path: Path, clips: Clips, listing: bool) -> None:
     ],
 )
 def test_options_in_every_spelling(raw: object, expected: tuple[str, ...]) -> None:
-    assert layout.options(raw) == expected
+    assert dataset_files.options(raw) == expected
 
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(DatasetError, match="needs pyarrow") as caught:
-        layout.rows(tmp_path / "x.parquet")
+        dataset_files.rows(tmp_path / "x.parquet")
     assert caught.value.hint == "pip install 'omnidrop-cli[evaluate]'"
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from omnidrop_cli.config import GenerationConfig, ModelConfig
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import OmnidropError
-from omnidrop_cli.evaluate import arms, benchmarks, nano
-from omnidrop_cli.evaluate.rows import Journal
+from omnidrop_cli.evaluate import benchmarks, method_specs
+from omnidrop_cli.evaluate.benchmarks import nano
+from omnidrop_cli.evaluate.results import Journal
 from omnidrop_cli.evaluate.runner import Run, execute, pending
-from omnidrop_cli.model.random import tiny_thinker
-from omnidrop_cli.records import GenerationOptions, ModelChoice
+from omnidrop_cli.model.random_weights import tiny_thinker
 
 
 def test_questions_and_verdicts(tmp_path: Path) -> None:
@@ -36,7 +37,11 @@ def test_clips_are_made_once_and_asked_about(tmp_path: Path) -> None:
         pytest.skip(f"this machine cannot make the clips: {problem.message}")
     written = made.stat().st_mtime_ns
     run = Run(
-        benchmark, tuple(arms.parse(["none,omnidrop@0.5"])), ModelChoice(), benchmark.media_options, GenerationOptions(max_new_tokens=2)
+        benchmark,
+        tuple(method_specs.parse(["none,omnidrop@0.5"])),
+        ModelConfig(),
+        benchmark.media_options,
+        GenerationConfig(max_new_tokens=2),
     )
     with Journal(tmp_path / "rows.jsonl") as journal:
         execute(run, pending(run, questions, journal), Session(tiny_thinker()), journal)

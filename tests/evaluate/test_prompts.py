@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from omnidrop_cli.evaluate.avut import BENCHMARK as AVUT
-from omnidrop_cli.evaluate.dailyomni import BENCHMARK as DAILYOMNI
-from omnidrop_cli.evaluate.records import Question
-from omnidrop_cli.evaluate.videomme import BENCHMARK as VIDEOMME
-from omnidrop_cli.evaluate.worldsense import BENCHMARK as WORLDSENSE
-from omnidrop_cli.prompt.template import DEFAULT_SYSTEM
+from omnidrop_cli.evaluate.benchmarks.avut import BENCHMARK as AVUT
+from omnidrop_cli.evaluate.benchmarks.dailyomni import BENCHMARK as DAILYOMNI
+from omnidrop_cli.evaluate.benchmarks.videomme import BENCHMARK as VIDEOMME
+from omnidrop_cli.evaluate.benchmarks.worldsense import BENCHMARK as WORLDSENSE
+from omnidrop_cli.evaluate.items import Question
+from omnidrop_cli.prompt.chat_template import DEFAULT_SYSTEM
 
 QUESTION = Question("1", "clip.mp4", "What is heard?", ("A. a dog", "B. the cat's bell", "C. rain", "D. no"), "B")
 

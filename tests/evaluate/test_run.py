@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from omnidrop_cli.config import GenerationConfig, ModelConfig
 from omnidrop_cli.engine import session as engine
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import DatasetError, UsageError
-from omnidrop_cli.evaluate import arms, avut, dailyomni, summary, tables, videomme, worldsense
-from omnidrop_cli.evaluate.records import Benchmark, Question, Row
-from omnidrop_cli.evaluate.rows import Journal, load
+from omnidrop_cli.evaluate import method_specs, summary, tables
+from omnidrop_cli.evaluate.benchmarks import avut, dailyomni, videomme, worldsense
+from omnidrop_cli.evaluate.items import Benchmark, Question, Row
+from omnidrop_cli.evaluate.results import Journal, load
 from omnidrop_cli.evaluate.runner import Run, execute, model_facts, pending
-from omnidrop_cli.model.random import tiny_thinker
-from omnidrop_cli.prune.selector import AudioSelector, save_selector
-from omnidrop_cli.records import GenerationOptions, ModelChoice
+from omnidrop_cli.model.random_weights import tiny_thinker
+from omnidrop_cli.prune.audio_selector import AudioSelector, save_selector
 from tests.clips import Clips
 from tests.evaluate import datasets
 
@@ -33,10 +34,10 @@ def session() -> Session:
 def make_run(benchmark: Benchmark, methods: str = METHODS, text_first: bool = False) -> Run:
     return Run(
         benchmark,
-        tuple(arms.parse([methods])),
-        ModelChoice("random:tiny"),
+        tuple(method_specs.parse([methods])),
+        ModelConfig("random:tiny"),
         replace(benchmark.media_options, max_frames=4),
-        GenerationOptions(max_new_tokens=3),
+        GenerationConfig(max_new_tokens=3),
         text_first,
     )
 

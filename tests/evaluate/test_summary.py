@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from omnidrop_cli import stats
-from omnidrop_cli.evaluate import tables
-from omnidrop_cli.evaluate.records import Measured, Question, Row
+from omnidrop_cli.config import MediaConfig
+from omnidrop_cli.evaluate import stats, tables
+from omnidrop_cli.evaluate.benchmarks.videomme import BENCHMARK
+from omnidrop_cli.evaluate.items import Measured, Question, Row
 from omnidrop_cli.evaluate.summary import Summary, summarise
-from omnidrop_cli.evaluate.videomme import BENCHMARK
-from omnidrop_cli.records import MediaOptions
 
 FULL = Measured(100, 80, 1.0, 1.0, 0.5, 0.2, 0.1, 900.0, 10.0, 1000, 1000)
 PRUNED = Measured(100, 80, 0.35, 0.3, 0.5, 0.1, 0.1, 600.0, 4.0, 1000, 250)
@@ -54,7 +53,7 @@ def made() -> Summary:
     ]
     pruned[0] = replace(pruned[0], measured=replace(PRUNED, peak_mb=700.0, prefill_s=0.01))
     answers = {"none": {r.question: r for r in full}, "p@0.3": {r.question: r for r in pruned}}
-    return summarise(BENCHMARK, QUESTIONS, answers, MediaOptions(max_frames=8))
+    return summarise(BENCHMARK, QUESTIONS, answers, MediaConfig(max_frames=8))
 
 
 def test_arms(made: Summary) -> None:
@@ -98,7 +97,7 @@ def test_markdown(made: Summary) -> None:
 def test_every_arm_meets_the_full_model_and_the_first_of_its_budget() -> None:
     arms = ["a@0.3", "none", "b@0.3:x=1", "a@0.1", "b@0.1", "c@0.3"]
     answers = {arm: {q.id: row(q, arm, "A", FULL if arm == "none" else PRUNED) for q in QUESTIONS} for arm in arms}
-    made = summarise(BENCHMARK, QUESTIONS, answers, MediaOptions())
+    made = summarise(BENCHMARK, QUESTIONS, answers, MediaConfig())
     assert made.full == "none"
     assert [(pair.first, pair.second) for pair in made.pairs] == [
         *(("none", arm) for arm in arms if arm != "none"),
@@ -106,7 +105,7 @@ def test_every_arm_meets_the_full_model_and_the_first_of_its_budget() -> None:
         ("a@0.3", "c@0.3"),
         ("a@0.1", "b@0.1"),
     ]
-    pruned_only = summarise(BENCHMARK, QUESTIONS, {arm: answers[arm] for arm in arms if arm != "none"}, MediaOptions())
+    pruned_only = summarise(BENCHMARK, QUESTIONS, {arm: answers[arm] for arm in arms if arm != "none"}, MediaConfig())
     assert pruned_only.full is None
     assert [arm.prefill for arm in pruned_only.arms] == [None] * 5
     assert {pair.first for pair in pruned_only.pairs} == {"a@0.3", "a@0.1"}
@@ -115,7 +114,7 @@ def test_every_arm_meets_the_full_model_and_the_first_of_its_budget() -> None:
 
 def test_many_methods_run_down_and_the_headline_has_a_column() -> None:
     answers = {arm: {q.id: row(q, arm, "A", FULL if arm == "none" else PRUNED) for q in QUESTIONS} for arm in ("none", "a@0.3", "b@0.3")}
-    made = summarise(replace(BENCHMARK, headline=("task", "one")), QUESTIONS, answers, MediaOptions())
+    made = summarise(replace(BENCHMARK, headline=("task", "one")), QUESTIONS, answers, MediaConfig())
     lines = tables.markdown(made).splitlines()
     assert "| method | one (6) | t\\|wo (2) |" in lines
     assert "| b@0.3 | 100.0 [61.0, 100.0] | 100.0 [34.2, 100.0] |" in lines
@@ -148,7 +147,7 @@ def test_json_round_trip(made: Summary) -> None:
 
 def test_nothing_answered() -> None:
     answers = {"none": {"0": failed(QUESTIONS[0], "none")}, "p": {}}
-    made = summarise(BENCHMARK, QUESTIONS, answers, MediaOptions())
+    made = summarise(BENCHMARK, QUESTIONS, answers, MediaConfig())
     text = tables.markdown(made)
     assert "Nothing was answered." in text
     assert "| none | 0 | - | - | 1 | - | - | - | - | - | - | - |" in text

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from omnidrop_cli.records import SAMPLE_RATE_HZ, Clip, SourceFacts
+from omnidrop_cli.outputs import SAMPLE_RATE_HZ, Clip, SourceFacts
 
 
 @dataclass(frozen=True)

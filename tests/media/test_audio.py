@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 import soundfile
 
+from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.media import audio
 from omnidrop_cli.media.audio import read_sound
-from omnidrop_cli.media.decode import decode
+from omnidrop_cli.media.clip import decode
 from omnidrop_cli.media.probe import probe
-from omnidrop_cli.records import MediaOptions
 from tests import clips as make
 from tests.clips import Clips, onsets
 
-DEFAULT = MediaOptions()
+DEFAULT = MediaConfig()
 
 
 def heard(path: Path, **options: float) -> np.ndarray:
-    waveform = decode(path, MediaOptions(**options)).waveform  # type: ignore[arg-type]
+    waveform = decode(path, MediaConfig(**options)).waveform  # type: ignore[arg-type]
     assert waveform is not None
     return waveform
 

@@ -110,7 +110,7 @@ def test_names_are_names(clips: Clips, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_neither_torch_nor_the_downloader_is_imported() -> None:
     code = (
-        "import sys, omnidrop_cli.media.decode, omnidrop_cli.media.fetch;"
+        "import sys, omnidrop_cli.media.clip, omnidrop_cli.media.source;"
         "print(sorted({'torch', 'transformers', 'yt_dlp', 'av', 'soundfile'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

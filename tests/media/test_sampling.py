@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import MediaError
 from omnidrop_cli.media.probe import probe
 from omnidrop_cli.media.sampling import audio_tokens, estimate, frame_count, frame_size, frames_on_display, sample_times, video_tokens
-from omnidrop_cli.records import MediaOptions
 from tests.clips import Clips
 
-PAPER = MediaOptions(min_pixels=128 * 28 * 28, max_pixels=128 * 28 * 28)
-NANO = MediaOptions(min_pixels=112 * 112, max_pixels=112 * 112)
+PAPER = MediaConfig(min_pixels=128 * 28 * 28, max_pixels=128 * 28 * 28)
+NANO = MediaConfig(min_pixels=112 * 112, max_pixels=112 * 112)
 
 
 def smart_nframes(total_frames: int, video_fps: float, fps: float = 2.0) -> int:
@@ -29,19 +29,19 @@ def smart_nframes(total_frames: int, video_fps: float, fps: float = 2.0) -> int:
 @pytest.mark.parametrize("source_fps", [7, 10, 23.976, 25, 30_000 / 1001, 30, 60])
 @pytest.mark.parametrize("total", [4, 5, 30, 59, 60, 301, 1800, 18_000, 200_000])
 def test_frame_count_is_qwens(total: int, source_fps: float) -> None:
-    assert frame_count(total / source_fps, source_fps, MediaOptions()) == smart_nframes(total, source_fps)
+    assert frame_count(total / source_fps, source_fps, MediaConfig()) == smart_nframes(total, source_fps)
 
 
 @pytest.mark.parametrize(
     ("duration_s", "source_fps", "count"), [(60, 30, 120), (5.3, 10, 10), (0.3, 10, 2), (0.04, 25, 2), (12, 0.5, 6), (3600, 30, 768)]
 )
 def test_frame_count_examples(duration_s: float, source_fps: float, count: int) -> None:
-    assert frame_count(duration_s, source_fps, MediaOptions()) == count
+    assert frame_count(duration_s, source_fps, MediaConfig()) == count
 
 
 @given(st.floats(0.01, 1e4), st.floats(0.1, 120), st.floats(0.1, 30), st.integers(1, 800), st.integers(2, 2000))
 def test_frame_count_is_even_and_bounded(duration_s: float, source_fps: float, fps: float, low: int, high: int) -> None:
-    options = MediaOptions(fps=fps, min_frames=low, max_frames=high)
+    options = MediaConfig(fps=fps, min_frames=low, max_frames=high)
     count = frame_count(duration_s, source_fps, options)
     assert count % 2 == 0
     assert 2 <= count <= max(2, high, min(low, high))
@@ -50,7 +50,7 @@ def test_frame_count_is_even_and_bounded(duration_s: float, source_fps: float, f
 
 def test_frame_size_of_the_papers() -> None:
     assert frame_size(720, 1280, 120, PAPER) == (252, 448)
-    assert frame_size(720, 1280, 120, MediaOptions()) == (252, 448)
+    assert frame_size(720, 1280, 120, MediaConfig()) == (252, 448)
     assert frame_size(1280, 720, 120, PAPER) == (448, 252)
     height, width = frame_size(480, 640, 120, PAPER)
     assert height // 28 * (width // 28) in (130, 140)
@@ -75,7 +75,7 @@ def test_frame_size_equals_the_two_stock_steps() -> None:
         frames, most = int(rng.integers(1, 385)) * 2, int(rng.integers(128, 900)) * 784
         cap = min(most, max(min(768 * 784, 128_000 * 784 * 0.9 / frames * 2), int(128 * 784 * 1.05)))
         expected = smart_resize(*smart_resize(h, w, 128 * 784, cap), 128 * 784, 768 * 784)
-        assert frame_size(h, w, frames, MediaOptions(min_pixels=128 * 784, max_pixels=most)) == expected
+        assert frame_size(h, w, frames, MediaConfig(min_pixels=128 * 784, max_pixels=most)) == expected
 
 
 @given(st.integers(16, 4000), st.integers(16, 4000), st.integers(1, 384))
@@ -89,7 +89,7 @@ def test_frame_size_is_in_whole_tokens(height: int, width: int, pairs: int) -> N
 
 
 def test_many_frames_share_a_budget() -> None:
-    large = MediaOptions(max_pixels=768 * 784)
+    large = MediaConfig(max_pixels=768 * 784)
     few, many = frame_size(1080, 1920, 60, large), frame_size(1080, 1920, 768, large)
     assert few[0] * few[1] > many[0] * many[1]
     assert video_tokens(768, many) <= 128_000 * 0.9
@@ -97,7 +97,7 @@ def test_many_frames_share_a_budget() -> None:
 
 def test_ribbons_are_refused() -> None:
     with pytest.raises(MediaError, match="too narrow"):
-        frame_size(10, 4000, 4, MediaOptions())
+        frame_size(10, 4000, 4, MediaConfig())
 
 
 @given(st.integers(1, 400), st.floats(1, 60))
@@ -125,10 +125,10 @@ def test_audio_tokens_are_25_a_second() -> None:
 
 @pytest.mark.parametrize("name", ["speech_video", "portrait", "ntsc", "silent_video", "flac", "gif", "rotated"])
 def test_estimate_foretells_the_decoded_clip(clips: Clips, name: str) -> None:
-    from omnidrop_cli.media.decode import decode
+    from omnidrop_cli.media.clip import decode
 
-    facts, clip = probe(clips[name]), decode(clips[name], MediaOptions())
-    guess = estimate(facts, MediaOptions())
+    facts, clip = probe(clips[name]), decode(clips[name], MediaConfig())
+    guess = estimate(facts, MediaConfig())
     assert guess.frames == (0 if clip.frames is None else len(clip.frames))
     assert guess.frame_size == (None if clip.frames is None else clip.frames.shape[2:])
     heard = 0 if clip.waveform is None else audio_tokens(len(clip.waveform))
@@ -137,7 +137,7 @@ def test_estimate_foretells_the_decoded_clip(clips: Clips, name: str) -> None:
 
 def test_estimate_of_a_stretch(clips: Clips) -> None:
     facts = probe(clips["speech_video"])
-    guess = estimate(facts, MediaOptions(start_s=2.0, end_s=4.0))
+    guess = estimate(facts, MediaConfig(start_s=2.0, end_s=4.0))
     assert (guess.frames, guess.audio_tokens) == (4, 50)
-    silent = estimate(facts, replace(MediaOptions(), use_audio=False, use_video=False))
+    silent = estimate(facts, replace(MediaConfig(), use_audio=False, use_video=False))
     assert (silent.frames, silent.video_tokens, silent.audio_tokens) == (0, 0, 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from omnidrop_cli.model.random import tiny_thinker
+from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 from tests.model.checkpoints import write_omni, write_plain
 

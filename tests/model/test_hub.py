@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError
+from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.model.hub import pull
 from omnidrop_cli.model.load import load
 from omnidrop_cli.model.thinker import Thinker
-from omnidrop_cli.observer import SILENT, Observer
-from omnidrop_cli.records import ModelChoice
 from tests.model.checkpoints import INDEX
 from tests.model.hub_server import COMMIT, Hub, serving
 
@@ -41,7 +41,7 @@ def hub(omni_checkpoint: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_only_the_thinker_is_downloaded(hub: Hub, thinker: Thinker, prompt_ids: torch.Tensor) -> None:
-    loaded = load(ModelChoice("owner/model", device="cpu"))
+    loaded = load(ModelConfig("owner/model", device="cpu"))
     weights = {name for name in hub.fetched if name.endswith(".safetensors")}
     index = json.loads((hub.files / INDEX).read_text())["weight_map"]
     assert weights == {name for key, name in index.items() if key.startswith("thinker.")}
@@ -58,7 +58,7 @@ def test_the_second_time_nothing_is_downloaded_even_offline(hub: Hub) -> None:
     assert pull("owner/model", None, False, SILENT) == first
     assert pull("owner/model", None, True, SILENT) == first
     assert hub.fetched == []
-    assert load(ModelChoice("owner/model", device="cpu", offline=True)).loaded.revision == COMMIT
+    assert load(ModelConfig("owner/model", device="cpu", offline=True)).loaded.revision == COMMIT
 
 
 def test_progress_counts_bytes(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
@@ -98,7 +98,7 @@ def test_without_a_network_the_cache_is_enough(hub: Hub, monkeypatch: pytest.Mon
 )
 def test_failures(name: str, revision: str | None, offline: bool, words: str, hub: Hub) -> None:
     with pytest.raises(ModelError, match=words) as caught:
-        load(ModelChoice(name, device="cpu", revision=revision, offline=offline))
+        load(ModelConfig(name, device="cpu", revision=revision, offline=offline))
     assert caught.value.hint
     assert "\n" not in caught.value.message
 
@@ -107,7 +107,7 @@ def test_a_repository_without_weights(hub: Hub, tmp_path: Path) -> None:
     hub.files = tmp_path
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_5_omni_thinker"}))
     with pytest.raises(ModelError, match="safetensors"):
-        load(ModelChoice("owner/model", device="cpu"))
+        load(ModelConfig("owner/model", device="cpu"))
 
 
 def test_a_hub_that_does_not_answer(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_a_hub_that_does_not_answer(cache: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}")
     with pytest.raises(ModelError, match="cannot be reached") as caught:
-        load(ModelChoice("owner/model", device="cpu"))
+        load(ModelConfig("owner/model", device="cpu"))
     assert "connection" in (caught.value.hint or "")
 
 
@@ -128,5 +128,5 @@ def test_a_full_disk(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(file_download, "_download_to_tmp_and_move", full)
     with pytest.raises(ModelError, match="No space left") as caught:
-        load(ModelChoice("owner/model", device="cpu"))
+        load(ModelConfig("owner/model", device="cpu"))
     assert "HF_HOME" in (caught.value.hint or "")

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError, UsageError
 from omnidrop_cli.model.checkpoint import open_checkpoint, thinker_slices
 from omnidrop_cli.model.load import load
-from omnidrop_cli.model.random import tiny_geometry, tiny_thinker
+from omnidrop_cli.model.random_weights import tiny_geometry, tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
-from omnidrop_cli.records import ModelChoice
 from tests.model.checkpoints import INDEX, write_plain
 
 
@@ -29,7 +29,7 @@ def logits(thinker: Thinker, ids: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("layout", ["plain_checkpoint", "omni_checkpoint"])
 def test_weights_come_back_bit_for_bit(layout: str, thinker: Thinker, prompt_ids: torch.Tensor, request: pytest.FixtureRequest) -> None:
     directory = request.getfixturevalue(layout)
-    loaded = load(ModelChoice(str(directory), device="cpu"))
+    loaded = load(ModelConfig(str(directory), device="cpu"))
     expected = thinker.model.state_dict()
     found = loaded.model.state_dict()
     assert found.keys() == expected.keys()
@@ -46,7 +46,7 @@ def test_talker_is_not_read(omni_checkpoint: Path) -> None:
 
 
 def test_everything_a_prompt_needs_is_there(omni_checkpoint: Path, thinker: Thinker) -> None:
-    loaded = load(ModelChoice(str(omni_checkpoint), device="cpu"))
+    loaded = load(ModelConfig(str(omni_checkpoint), device="cpu"))
     assert loaded.geometry == thinker.geometry
     assert loaded.spec == thinker.spec
     assert [loaded.tokenizer.decode([number]) for number in loaded.eos_ids] == ["<|im_end|>", "<|endoftext|>"]
@@ -63,17 +63,17 @@ def test_position_ids_know_where_pictures_start(plain_checkpoint: Path, tmp_path
     config = json.loads((directory / "config.json").read_text())
     del config["vision_start_token_id"]
     (directory / "config.json").write_text(json.dumps(config))
-    assert load(ModelChoice(str(directory), device="cpu")).model.config.vision_start_token_id == thinker.spec.vision_bos
+    assert load(ModelConfig(str(directory), device="cpu")).model.config.vision_start_token_id == thinker.spec.vision_bos
 
 
 def test_dtype_is_taken(plain_checkpoint: Path) -> None:
-    loaded = load(ModelChoice(str(plain_checkpoint), device="cpu", dtype="bfloat16"))
+    loaded = load(ModelConfig(str(plain_checkpoint), device="cpu", dtype="bfloat16"))
     assert loaded.dtype == torch.bfloat16
     assert loaded.loaded.dtype == "bfloat16"
 
 
 def test_tied_embeddings_stay_one_tensor(tmp_path: Path) -> None:
-    loaded = load(ModelChoice(str(write_plain(tiny_thinker(tied=True), tmp_path)), device="cpu"))
+    loaded = load(ModelConfig(str(write_plain(tiny_thinker(tied=True), tmp_path)), device="cpu"))
     assert loaded.geometry.tied
     assert loaded.lm_head.weight is loaded.embed_tokens.weight
 
@@ -82,7 +82,7 @@ def test_loading_is_silent_and_leaves_logging_alone(plain_checkpoint: Path, capf
     from transformers.utils import logging as transformers_logging
 
     before = transformers_logging.get_verbosity(), logging.getLogger("huggingface_hub").level
-    load(ModelChoice(str(plain_checkpoint), device="cpu"))
+    load(ModelConfig(str(plain_checkpoint), device="cpu"))
     assert (transformers_logging.get_verbosity(), logging.getLogger("huggingface_hub").level) == before
     assert transformers_logging.is_progress_bar_enabled()
     assert capfd.readouterr() == ("", "")
@@ -92,9 +92,9 @@ def test_loading_is_silent_and_leaves_logging_alone(plain_checkpoint: Path, capf
 def test_nothing_is_printed_in_a_fresh_process(omni_checkpoint: Path) -> None:
     """Libraries warn once per process, so the others cannot tell."""
     code = (
-        "import sys, torch; from omnidrop_cli.model.load import load; from omnidrop_cli.records import ModelChoice\n"
+        "import sys, torch; from omnidrop_cli.model.load import load; from omnidrop_cli.outputs import ModelConfig\n"
         "for quant in ('nf4', 'int8'):\n"
-        "    thinker = load(ModelChoice(sys.argv[1], device='cpu', quant=quant))\n"
+        "    thinker = load(ModelConfig(sys.argv[1], device='cpu', quant=quant))\n"
         "    with torch.inference_mode(): thinker.model(torch.arange(9)[None])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(omni_checkpoint)], capture_output=True, text=True, check=True)
@@ -102,10 +102,10 @@ def test_nothing_is_printed_in_a_fresh_process(omni_checkpoint: Path) -> None:
 
 
 def test_random_weights_load_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    from omnidrop_cli.model import registry
+    from omnidrop_cli.model import names
 
-    monkeypatch.setitem(registry._RANDOM, "7b", tiny_geometry())
-    loaded = load(ModelChoice("random:7b@2layers", device="cpu"))
+    monkeypatch.setitem(names._RANDOM, "7b", tiny_geometry())
+    loaded = load(ModelConfig("random:7b@2layers", device="cpu"))
     assert len(loaded.layers) == 2
     assert loaded.loaded.name == "random:7b@2layers"
     assert "noise" in (loaded.loaded.notice or "")
@@ -117,15 +117,15 @@ def test_random_weights_load_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
-        (ModelChoice("{plain}", quant="int3"), "int3"),
-        (ModelChoice("{plain}", dtype="float8"), "float8"),
-        (ModelChoice("{plain}", attention="eager"), "eager"),
-        (ModelChoice("{plain}", device="gpu"), "gpu"),
-        (ModelChoice("{plain}", device="meta"), "meta"),
-        (ModelChoice("{plain}", device="cpu", revision="main"), "revision"),
+        (ModelConfig("{plain}", quant="int3"), "int3"),
+        (ModelConfig("{plain}", dtype="float8"), "float8"),
+        (ModelConfig("{plain}", attention="eager"), "eager"),
+        (ModelConfig("{plain}", device="gpu"), "gpu"),
+        (ModelConfig("{plain}", device="meta"), "meta"),
+        (ModelConfig("{plain}", device="cpu", revision="main"), "revision"),
     ],
 )
-def test_values_that_mean_nothing(choice: ModelChoice, words: str, plain_checkpoint: Path) -> None:
+def test_values_that_mean_nothing(choice: ModelConfig, words: str, plain_checkpoint: Path) -> None:
     from dataclasses import replace
 
     with pytest.raises(UsageError, match=words) as caught:
@@ -134,8 +134,8 @@ def test_values_that_mean_nothing(choice: ModelChoice, words: str, plain_checkpo
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-@pytest.mark.parametrize("choice", [ModelChoice(device="cuda"), ModelChoice(device="cpu", attention="flash_attention_2")])
-def test_no_gpu(choice: ModelChoice, plain_checkpoint: Path) -> None:
+@pytest.mark.parametrize("choice", [ModelConfig(device="cuda"), ModelConfig(device="cpu", attention="flash_attention_2")])
+def test_no_gpu(choice: ModelConfig, plain_checkpoint: Path) -> None:
     from dataclasses import replace
 
     with pytest.raises(ModelError, match=r"CUDA|GPU") as caught:
@@ -145,11 +145,11 @@ def test_no_gpu(choice: ModelChoice, plain_checkpoint: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_auto_with_a_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    from omnidrop_cli.model import registry
+    from omnidrop_cli.model import names
 
-    monkeypatch.setattr(registry, "gpu_bytes", lambda number: 24_000_000_000)
+    monkeypatch.setattr(names, "gpu_bytes", lambda number: 24_000_000_000)
     with pytest.raises(ModelError, match="cannot use it"):
-        load(ModelChoice("auto"))
+        load(ModelConfig("auto"))
 
 
 def broken(checkpoint: Path, directory: Path, what: str) -> str:
@@ -233,6 +233,6 @@ def broken(checkpoint: Path, directory: Path, what: str) -> str:
 def test_broken_directories(what: str, omni_checkpoint: Path, tmp_path: Path) -> None:
     word = broken(omni_checkpoint, tmp_path / "broken", what)
     with pytest.raises(ModelError, match=word) as caught:
-        load(ModelChoice(str(tmp_path / "broken"), device="cpu"))
+        load(ModelConfig(str(tmp_path / "broken"), device="cpu"))
     assert caught.value.hint
     assert "\n" not in caught.value.message

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError
 from omnidrop_cli.model.load import load
 from omnidrop_cli.model.quantize import check_quantizable, has_run_on_cpu, quantized_modules, save_quantized
-from omnidrop_cli.model.random import tiny_geometry, tiny_thinker
+from omnidrop_cli.model.random_weights import tiny_geometry, tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
-from omnidrop_cli.records import ModelChoice
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -24,7 +24,7 @@ def logits(thinker: Thinker, ids: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(("quant", "kind"), [("nf4", "Linear4bit"), ("int8", "Linear8bitLt")])
 def test_exactly_the_decoder_layers_are_quantised(quant: str, kind: str, omni_checkpoint: Path) -> None:
-    loaded = load(ModelChoice(str(omni_checkpoint), device="cpu", quant=quant))
+    loaded = load(ModelConfig(str(omni_checkpoint), device="cpu", quant=quant))
     expected = {
         f"model.language_model.layers.{layer}.{'mlp' if name[0] in 'gud' else 'self_attn'}.{name}": kind
         for layer in range(4)
@@ -38,7 +38,7 @@ def test_exactly_the_decoder_layers_are_quantised(quant: str, kind: str, omni_ch
 @pytest.mark.parametrize("quant", ["nf4", "int8"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_quantised_answers_are_near(quant: str, dtype: str, thinker: Thinker, omni_checkpoint: Path, prompt_ids: torch.Tensor) -> None:
-    loaded = load(ModelChoice(str(omni_checkpoint), device="cpu", quant=quant, dtype=dtype))
+    loaded = load(ModelConfig(str(omni_checkpoint), device="cpu", quant=quant, dtype=dtype))
     exact, near = logits(thinker, prompt_ids), logits(loaded, prompt_ids)
     closeness = torch.cosine_similarity(exact, near, dim=-1).mean()
     assert closeness > {"nf4": 0.9, "int8": 0.99}[quant]
@@ -47,7 +47,7 @@ def test_quantised_answers_are_near(quant: str, dtype: str, thinker: Thinker, om
 
 @pytest.mark.parametrize("quant", ["nf4", "int8"])
 def test_random_thinkers_quantise_like_loaded_ones(quant: str, omni_checkpoint: Path, prompt_ids: torch.Tensor) -> None:
-    loaded = load(ModelChoice(str(omni_checkpoint), device="cpu", quant=quant))
+    loaded = load(ModelConfig(str(omni_checkpoint), device="cpu", quant=quant))
     made = tiny_thinker(quant=quant)
     assert quantized_modules(made.model) == quantized_modules(loaded.model)
     assert torch.equal(logits(made, prompt_ids), logits(loaded, prompt_ids))
@@ -55,11 +55,11 @@ def test_random_thinkers_quantise_like_loaded_ones(quant: str, omni_checkpoint: 
 
 @pytest.mark.parametrize("quant", ["nf4", "int8"])
 def test_a_saved_copy_is_the_same_model(quant: str, omni_checkpoint: Path, tmp_path: Path, prompt_ids: torch.Tensor) -> None:
-    choice = ModelChoice(str(omni_checkpoint), device="cpu", quant=quant)
+    choice = ModelConfig(str(omni_checkpoint), device="cpu", quant=quant)
     first = load(choice)
     copy = tmp_path / "copies" / quant
     save_quantized(first, copy)
-    again = load(ModelChoice(str(copy), device="cpu"))
+    again = load(ModelConfig(str(copy), device="cpu"))
     assert again.loaded.quant == quant
     assert again.frame_bounds == first.frame_bounds
     assert quantized_modules(again.model) == quantized_modules(first.model)
@@ -71,7 +71,7 @@ def test_a_saved_copy_is_the_same_model(quant: str, omni_checkpoint: Path, tmp_p
 def test_random_weights_can_be_saved(quant: str, tmp_path: Path, prompt_ids: torch.Tensor, capfd: pytest.CaptureFixture[str]) -> None:
     made = tiny_thinker(quant=quant)
     save_quantized(made, tmp_path / "copy")
-    again = load(ModelChoice(str(tmp_path / "copy"), device="cpu"))
+    again = load(ModelConfig(str(tmp_path / "copy"), device="cpu"))
     assert again.loaded.quant == quant
     assert again.frame_bounds == made.frame_bounds
     assert torch.equal(logits(again, prompt_ids), logits(made, prompt_ids))
@@ -102,8 +102,8 @@ def test_saving_into_a_file_is_refused(tmp_path: Path) -> None:
 def test_a_stored_quantisation_is_not_replaced(tmp_path: Path) -> None:
     save_quantized(tiny_thinker(layers=1, quant="nf4"), tmp_path / "copy")
     with pytest.raises(ModelError, match="nf4"):
-        load(ModelChoice(str(tmp_path / "copy"), device="cpu", quant="int8"))
-    assert load(ModelChoice(str(tmp_path / "copy"), device="cpu", quant="nf4")).loaded.quant == "nf4"
+        load(ModelConfig(str(tmp_path / "copy"), device="cpu", quant="int8"))
+    assert load(ModelConfig(str(tmp_path / "copy"), device="cpu", quant="nf4")).loaded.quant == "nf4"
 
 
 def test_rows_that_do_not_fit_blocks_are_refused() -> None:
@@ -117,6 +117,6 @@ def test_large_models_are_quantised_by_default(monkeypatch: pytest.MonkeyPatch, 
     from omnidrop_cli.model import load as module
 
     monkeypatch.setattr(module, "LARGE", 1000)
-    loaded = load(ModelChoice(str(omni_checkpoint), device="cpu"))
+    loaded = load(ModelConfig(str(omni_checkpoint), device="cpu"))
     assert (loaded.loaded.quant, loaded.loaded.dtype) == ("nf4", "bfloat16")
     assert any("parameters" in reason for reason in loaded.loaded.reasons)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from omnidrop_cli.nano.config import NanoShape, build_model
-from omnidrop_cli.nano.tokenizer import build
-from omnidrop_cli.nano.voices import VoiceBank, voices
-from omnidrop_cli.nano.world import WORDS
+from omnidrop_cli.nano.train.model_shape import NanoShape, build_model
+from omnidrop_cli.nano.train.tokenizer import build
+from omnidrop_cli.nano.world.vocabulary import WORDS
+from omnidrop_cli.nano.world.voices import VoiceBank, voices
 from omnidrop_cli.prompt.spec import PromptSpec
 
 SMALL = NanoShape(hidden=64, layers=4, heads=2, kv_heads=1, head_dim=48, mlp=96, tower=48, tower_layers=1)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from omnidrop_cli.nano.ahead import Lengths, Stream
-from omnidrop_cli.nano.decoder import DecoderStage
-from omnidrop_cli.nano.encoders import EncoderStage
-from omnidrop_cli.nano.joint import JointStage
-from omnidrop_cli.nano.selector import SelectorStage
-from omnidrop_cli.nano.voices import VoiceBank
+from omnidrop_cli.nano.train.decoder_stage import DecoderStage
+from omnidrop_cli.nano.train.encoder_stage import EncoderStage
+from omnidrop_cli.nano.train.joint_stage import JointStage
+from omnidrop_cli.nano.train.prefetch import Lengths, Stream
+from omnidrop_cli.nano.train.selector_stage import SelectorStage
+from omnidrop_cli.nano.world.voices import VoiceBank
 
 SHORT = (Lengths(1.0, 2, 4, 0.0, 2, 2),)
 MEDIA_LAYERS = 3

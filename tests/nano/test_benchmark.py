@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from omnidrop_cli.errors import OmnidropError
-from omnidrop_cli.nano import bench
-from omnidrop_cli.nano.questions import CATEGORIES, ask
-from omnidrop_cli.nano.timeline import Profile
-from omnidrop_cli.nano.voices import voices
+from omnidrop_cli.nano.world import benchmark
+from omnidrop_cli.nano.world.questions import CATEGORIES, ask
+from omnidrop_cli.nano.world.timeline import Profile
+from omnidrop_cli.nano.world.voices import voices
 
 
 def test_there_are_a_thousand_questions_of_every_category_and_length() -> None:
-    questions = bench.questions()
+    questions = benchmark.questions()
     assert len(questions) >= 1000
     assert len({q.id for q in questions}) == len(questions)
     counts = Counter(q.category for q in questions)
@@ -29,9 +29,9 @@ def test_there_are_a_thousand_questions_of_every_category_and_length() -> None:
 
 def test_clips_use_what_training_never_did() -> None:
     everyone = voices()
-    for name in sorted({q.clip for q in bench.questions()}):
-        timeline = bench.clip_timeline(name)
-        assert timeline.look >= bench.FIRST_LOOK
+    for name in sorted({q.clip for q in benchmark.questions()}):
+        timeline = benchmark.clip_timeline(name)
+        assert timeline.look >= benchmark.FIRST_LOOK
         assert timeline.look > Profile().looks[1] - 1
         assert all(everyone[word.voice].held_out for word in timeline.words)
 
@@ -40,10 +40,10 @@ def test_stored_answers_still_follow_from_the_stored_timelines() -> None:
     """Guards the recipe against edits, and the questions' code against silent changes of meaning."""
     steady = {"said", "said first", "said last", "shown", "count words", "count shown", "speech", "number"}
     checked = 0
-    for question in bench.questions():
+    for question in benchmark.questions():
         if question.kind in steady and not question.style:
             for seed in range(6):  # some kinds are asked by chance
-                truth = {q.kind: q.answer for q in ask(bench.clip_timeline(question.clip), np.random.default_rng(seed))}
+                truth = {q.kind: q.answer for q in ask(benchmark.clip_timeline(question.clip), np.random.default_rng(seed))}
                 if question.kind in truth:
                     assert truth[question.kind] == question.answer, question.id
                     checked += 1
@@ -52,13 +52,13 @@ def test_stored_answers_still_follow_from_the_stored_timelines() -> None:
 
 
 def test_a_recipe_is_reproducible(tmp_path: Path) -> None:
-    bench.write_recipe(tmp_path / "a.jsonl", [120])
-    bench.write_recipe(tmp_path / "b.jsonl", [120])
+    benchmark.write_recipe(tmp_path / "a.jsonl", [120])
+    benchmark.write_recipe(tmp_path / "b.jsonl", [120])
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
 
 
-def _question(scoring: str, answer: str) -> bench.BenchQuestion:
-    return bench.BenchQuestion("x", "x", "list", "shown", False, 4.0, "?", answer, scoring)
+def _question(scoring: str, answer: str) -> benchmark.BenchQuestion:
+    return benchmark.BenchQuestion("x", "x", "list", "shown", False, 4.0, "?", answer, scoring)
 
 
 @pytest.mark.parametrize(
@@ -77,20 +77,20 @@ def _question(scoring: str, answer: str) -> bench.BenchQuestion:
     ],
 )
 def test_scoring(scoring: str, answer: str, given: str, right: bool) -> None:
-    assert bench.is_right(_question(scoring, answer), given) is right
+    assert benchmark.is_right(_question(scoring, answer), given) is right
 
 
 def test_perfect_and_blind_answers_bracket_the_table() -> None:
-    questions = bench.questions()
-    perfect = bench.tally((q, q.answer) for q in questions)
+    questions = benchmark.questions()
+    perfect = benchmark.tally((q, q.answer) for q in questions)
     assert perfect[-1].group == "all"
     assert all(row.accuracy == 1.0 and row.high == pytest.approx(1.0) for row in perfect)
     assert all(0.05 < row.blind < 0.65 for row in perfect)
     assert sum(row.asked for row in perfect if row.group in {q.category for q in questions}) == len(questions)
-    silent = bench.tally((q, "") for q in questions)
+    silent = benchmark.tally((q, "") for q in questions)
     assert silent[-1].right == 0
 
 
 def test_unknown_clip_is_named() -> None:
     with pytest.raises(OmnidropError, match="no clip 'nope'"):
-        bench.clip_timeline("nope")
+        benchmark.clip_timeline("nope")

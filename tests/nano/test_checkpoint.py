@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from omnidrop_cli.nano import demo
-from omnidrop_cli.nano.config import MAX_PIXELS, MIN_PIXELS
-from omnidrop_cli.nano.tokenizer import build
+from omnidrop_cli.nano.train.model_shape import MAX_PIXELS, MIN_PIXELS
+from omnidrop_cli.nano.train.tokenizer import build
+from omnidrop_cli.nano.world import demo_clips
 
-ASSETS = Path(demo.__file__).parent / "assets"
+ASSETS = Path(demo_clips.__file__).parents[1] / "assets"
 
 
 def test_the_package_is_small_and_complete() -> None:
@@ -21,7 +21,7 @@ def test_the_package_is_small_and_complete() -> None:
     configs = {"config.json", "generation_config.json", "preprocessor_config.json", "tokenizer_config.json"}
     assert names >= configs | {"model.safetensors", "tokenizer.json", "README.md", "benchmark.jsonl"}
     assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) < 16_000_000
-    assert all(path.stat().st_size < 300_000 for path in demo.CLIPS.values())
+    assert all(path.stat().st_size < 300_000 for path in demo_clips.CLIPS.values())
     preprocessor = json.loads((ASSETS / "preprocessor_config.json").read_text())
     assert (preprocessor["min_pixels"], preprocessor["max_pixels"]) == (MIN_PIXELS, MAX_PIXELS)
 
@@ -47,20 +47,20 @@ def test_transformers_alone_loads_it() -> None:
 
 @lru_cache(maxsize=1)
 def _session() -> Any:
+    from omnidrop_cli.config import ModelConfig
     from omnidrop_cli.engine.session import Session
-    from omnidrop_cli.records import ModelChoice
 
-    return Session.load(ModelChoice("nano", device="cpu"))
+    return Session.load(ModelConfig("nano", device="cpu"))
 
 
-def _answer(question: demo.DemoQuestion, method: str, keep: float | None = None) -> str:
-    from omnidrop_cli.records import GenerationOptions, Job, MethodChoice
+def _answer(question: demo_clips.DemoQuestion, method: str, keep: float | None = None) -> str:
+    from omnidrop_cli.config import GenerationConfig, PruningConfig, Request
 
-    job = Job(
-        str(demo.CLIPS[question.clip]),
+    job = Request(
+        str(demo_clips.CLIPS[question.clip]),
         question.question,
-        method=MethodChoice(name=method, keep=keep),
-        generation=GenerationOptions(max_new_tokens=24),
+        method=PruningConfig(name=method, keep=keep),
+        generation=GenerationConfig(max_new_tokens=24),
     )
     text: str = _session().ask(job).answer.text.strip()
     return text
@@ -71,10 +71,10 @@ SURE = (
     "Is the dog on the left or on the right?", "Is the rocket shown?", "What is shown at the start?", "Which number is shown?",
     "What is said while the guitar is shown?", "In which half is the guitar shown?", "What is said?",
 )  # fmt: skip
-"""Demo questions that the shipped weights answer; the rest of `demo.QUESTIONS` is what it should learn."""
+"""Demo questions that the shipped weights answer; the rest of `demo_clips.QUESTIONS` is what it should learn."""
 
 
 @pytest.mark.parametrize("asked", SURE)
 def test_it_answers_the_demo(asked: str) -> None:
-    question = next(q for q in demo.QUESTIONS if q.question == asked)
+    question = next(q for q in demo_clips.QUESTIONS if q.question == asked)
     assert _answer(question, "none") == question.answer

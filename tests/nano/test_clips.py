@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import OmnidropError
-from omnidrop_cli.media.decode import decode
-from omnidrop_cli.nano import bench, files, pictures, sound
-from omnidrop_cli.nano.clips import worn
-from omnidrop_cli.nano.config import MAX_PIXELS, MIN_PIXELS
-from omnidrop_cli.nano.resample import to_length
-from omnidrop_cli.nano.timeline import Beep, Show, Spoken, Timeline
-from omnidrop_cli.nano.voices import VoiceBank, synthesise, voices
-from omnidrop_cli.nano.world import WORDS, Item
-from omnidrop_cli.records import MediaOptions
+from omnidrop_cli.media.clip import decode
+from omnidrop_cli.nano.train.model_shape import MAX_PIXELS, MIN_PIXELS
+from omnidrop_cli.nano.train.render import worn
+from omnidrop_cli.nano.world import benchmark, draw, media_files, mix
+from omnidrop_cli.nano.world.resample import to_length
+from omnidrop_cli.nano.world.timeline import Beep, Show, Spoken, Timeline
+from omnidrop_cli.nano.world.vocabulary import WORDS, Item
+from omnidrop_cli.nano.world.voices import VoiceBank, synthesise, voices
 
-needs_emoji = pytest.mark.skipif(not pictures.EMOJI_FONT.exists(), reason="Noto Color Emoji is not installed")
+needs_emoji = pytest.mark.skipif(not draw.EMOJI_FONT.exists(), reason="Noto Color Emoji is not installed")
 
 CLIP = Timeline(
     duration_s=4.0,
@@ -33,11 +33,11 @@ CLIP = Timeline(
     look=12,
     needle=False,
 )
-NANO = MediaOptions(min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
+NANO = MediaConfig(min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
 
 
 def test_things_appear_when_and_where_they_should() -> None:
-    frames = pictures.render(CLIP).astype(int)
+    frames = draw.render(CLIP).astype(int)
     assert frames.shape == (8, 3, 84, 84)
     centre, corner = frames[:, :, 42, 42], frames[:, :, 5, 5]
     red = (centre[:, 0] > 150) & (centre[:, 1] < 90)
@@ -46,7 +46,7 @@ def test_things_appear_when_and_where_they_should() -> None:
 
 
 def test_scale_and_rate_show_the_same_clip() -> None:
-    small, large = pictures.render(CLIP), pictures.render(CLIP, scale=3, fps=8)
+    small, large = draw.render(CLIP), draw.render(CLIP, scale=3, fps=8)
     assert large.shape == (32, 3, 252, 252)
     shrunk = large[::4].reshape(8, 3, 84, 3, 84, 3).mean((3, 5))
     assert np.abs(shrunk[2:6, :, 36:48, 36:48] - small[2:6, :, 36:48, 36:48]).mean() < 12
@@ -55,15 +55,15 @@ def test_scale_and_rate_show_the_same_clip() -> None:
 @needs_emoji
 def test_every_picture_is_drawn_and_no_two_are_alike() -> None:
     seen = set()
-    for item in pictures.OBJECTS:
-        sprite = np.asarray(pictures._emoji(item))
+    for item in draw.OBJECTS:
+        sprite = np.asarray(draw._emoji(item))
         assert (sprite[..., 3] > 128).mean() > 0.08, item
         seen.add(sprite.tobytes())
-    assert len(seen) == len(pictures.OBJECTS)
+    assert len(seen) == len(draw.OBJECTS)
 
 
 def test_sound_is_where_it_should_be(bank: VoiceBank) -> None:
-    wave = sound.render(CLIP, bank)
+    wave = mix.render(CLIP, bank)
     assert wave.shape == (64_000,)
     assert np.abs(wave).max() <= 1
     loud = np.sqrt((wave.reshape(-1, 800) ** 2).mean(1)) > 0.01  # twentieths of a second
@@ -71,11 +71,11 @@ def test_sound_is_where_it_should_be(bank: VoiceBank) -> None:
     assert loud[40:44].all()
     assert not loud[:9].any()
     assert not loud[25:39].any()
-    assert np.array_equal(wave, sound.render(CLIP, bank))
+    assert np.array_equal(wave, mix.render(CLIP, bank))
 
 
 def test_worn_frames_stay_recognisable() -> None:
-    frames = pictures.render(CLIP)
+    frames = draw.render(CLIP)
     looks = [worn(frames, look) for look in range(12)]
     assert any(np.array_equal(frames, look) for look in looks)
     assert any(not np.array_equal(frames, look) for look in looks)
@@ -93,21 +93,21 @@ def test_resampling_keeps_the_tone(samples: int) -> None:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
 def test_files_come_back_through_the_decoder(bank: VoiceBank, tmp_path: Path, suffix: str) -> None:
-    clip = decode(files.write(CLIP, tmp_path / f"clip{suffix}", bank), NANO)
+    clip = decode(media_files.write(CLIP, tmp_path / f"clip{suffix}", bank), NANO)
     assert clip.frames is not None
     assert clip.waveform is not None
     assert clip.frames.shape == (8, 3, 84, 84), "the nano model's own size, so nothing is scaled twice"
     assert abs(len(clip.waveform) / 16_000 - 4.0) < 0.1
-    assert np.abs(clip.frames[4].astype(int) - pictures.render(CLIP)[4]).mean() < 15
+    assert np.abs(clip.frames[4].astype(int) - draw.render(CLIP)[4]).mean() < 15
     assert [p.name for p in tmp_path.iterdir()] == [f"clip{suffix}"]
 
 
 def test_a_clip_made_again_shows_the_same(bank: VoiceBank, tmp_path: Path) -> None:
     """A wide clip of the benchmark: its height is no multiple of 16."""
-    timeline = replace(bench.clip_timeline("nano-06s-00"), words=())
+    timeline = replace(benchmark.clip_timeline("nano-06s-00"), words=())
     seen = []
     for number in range(3):
-        clip = decode(files.write(timeline, tmp_path / f"{number}.mp4", bank), NANO)
+        clip = decode(media_files.write(timeline, tmp_path / f"{number}.mp4", bank), NANO)
         assert clip.frames is not None
         seen.append(clip.frames.tobytes())
     assert seen[0] == seen[1] == seen[2]
@@ -115,21 +115,21 @@ def test_a_clip_made_again_shows_the_same(bank: VoiceBank, tmp_path: Path) -> No
 
 def test_sound_alone_is_a_wav(bank: VoiceBank, tmp_path: Path) -> None:
     only = replace(CLIP, has_video=False, shows=())
-    assert files.suffix(only) == ".wav"
-    clip = decode(files.write(only, tmp_path / "clip.wav", bank), NANO)
+    assert media_files.suffix(only) == ".wav"
+    clip = decode(media_files.write(only, tmp_path / "clip.wav", bank), NANO)
     assert clip.frames is None
     assert clip.waveform is not None
-    assert np.abs(clip.waveform - sound.render(only, bank)).max() < 1e-3
+    assert np.abs(clip.waveform - mix.render(only, bank)).max() < 1e-3
 
 
 def test_files_that_cannot_be_written_say_so(bank: VoiceBank, tmp_path: Path) -> None:
     with pytest.raises(OmnidropError, match="cannot write this clip as"):
-        files.write(CLIP, tmp_path / "clip.wav", bank)
+        media_files.write(CLIP, tmp_path / "clip.wav", bank)
     with pytest.raises(OmnidropError, match="cannot write this clip as"):
-        files.write(CLIP, tmp_path / "clip.doc", bank)
+        media_files.write(CLIP, tmp_path / "clip.doc", bank)
     (tmp_path / "file").write_text("")
     with pytest.raises(OmnidropError, match="cannot write the clip"):
-        files.write(CLIP, tmp_path / "file" / "clip.mp4", bank)
+        media_files.write(CLIP, tmp_path / "file" / "clip.mp4", bank)
 
 
 def test_held_out_voices_are_never_training_voices() -> None:

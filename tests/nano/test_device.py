@@ -12,8 +12,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from omnidrop_cli.errors import EXIT_USAGE
-from omnidrop_cli.nano import loop, train
-from omnidrop_cli.nano.voices import VoiceBank
+from omnidrop_cli.nano.train import loop, recipe
+from omnidrop_cli.nano.world.voices import VoiceBank
 from tests.nano import stages
 from tests.nano.elsewhere import Away, elsewhere, move
 
@@ -52,7 +52,7 @@ def test_a_tensor_elsewhere_refuses_one_from_here() -> None:
 
 @pytest.mark.parametrize(("device", "told"), [("tpu", "unknown device"), ("mps", "not supported")])
 def test_a_device_that_is_none_is_one_line(device: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train.main(["decoder", "--work", str(tmp_path), "--device", device]) == EXIT_USAGE
+    assert recipe.main(["decoder", "--work", str(tmp_path), "--device", device]) == EXIT_USAGE
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 2
@@ -60,5 +60,5 @@ def test_a_device_that_is_none_is_one_line(device: str, told: str, tmp_path: Pat
 
 def test_one_process_trains_on_a_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("omnidrop_cli.model.load.resolve_device", lambda name: torch.device("cuda"))
-    assert train.main(["decoder", "--work", str(tmp_path), "--replicas", "2"]) == EXIT_USAGE
+    assert recipe.main(["decoder", "--work", str(tmp_path), "--replicas", "2"]) == EXIT_USAGE
     assert "--device cpu" in capsys.readouterr().err

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from omnidrop_cli.nano import config, packed, schedule, towers
-from omnidrop_cli.nano.labels import label
-from omnidrop_cli.nano.optim import Optimiser, orthogonal, rate_at
-from omnidrop_cli.nano.questions import ask
-from omnidrop_cli.nano.samples import Packer, Sample
-from omnidrop_cli.nano.timeline import Profile, sample
+from omnidrop_cli.nano.train import batched_encoders, drop_schedule, model_shape, packed_forward
+from omnidrop_cli.nano.train.labels import label
+from omnidrop_cli.nano.train.optim import Optimiser, orthogonal, rate_at
+from omnidrop_cli.nano.train.samples import Packer, Sample
+from omnidrop_cli.nano.world.questions import ask
+from omnidrop_cli.nano.world.timeline import Profile, sample
 from omnidrop_cli.prompt.patches import patchify
 from omnidrop_cli.prompt.spec import PromptSpec
 
@@ -35,8 +35,8 @@ def test_packed_questions_equal_separate_stock_runs(model: Any, tokenizer: Any, 
     text = model.model.language_model
     media = torch.randn(int(batch.media.sum()), text.config.hidden_size)
     shared = text.embed_tokens(batch.shared).masked_scatter(batch.media[..., None], media)
-    parts = packed.Shared(shared, batch.shared_positions, batch.shared_valid, batch.media)
-    got = packed.run(model, parts, packed.Blocks(text.embed_tokens(batch.ids), batch.positions, batch.allowed))
+    parts = packed_forward.Shared(shared, batch.shared_positions, batch.shared_valid, batch.media)
+    got = packed_forward.run(model, parts, packed_forward.Blocks(text.embed_tokens(batch.ids), batch.positions, batch.allowed))
     for row, one in enumerate(samples):
         for number in range(len(one.questions)):
             own, valid = batch.block[row] == number, batch.shared_valid[row]
@@ -53,10 +53,10 @@ def test_dropped_tokens_are_masked_tokens(model: Any, tokenizer: Any, spec: Prom
     text = model.model.language_model
     media = torch.randn(int(batch.media.sum()), text.config.hidden_size)
     shared = text.embed_tokens(batch.shared).masked_scatter(batch.media[..., None], media)
-    blocks = packed.Blocks(text.embed_tokens(batch.ids), batch.positions, batch.allowed)
-    parts = packed.Shared(shared, batch.shared_positions, batch.shared_valid, batch.media)
-    keep = schedule.full_then_none(4, 2, 2)
-    got = packed.run(model, parts, blocks, keep)
+    blocks = packed_forward.Blocks(text.embed_tokens(batch.ids), batch.positions, batch.allowed)
+    parts = packed_forward.Shared(shared, batch.shared_positions, batch.shared_valid, batch.media)
+    keep = drop_schedule.full_then_none(4, 2, 2)
+    got = packed_forward.run(model, parts, blocks, keep)
     own, valid = batch.block[0] == 1, batch.shared_valid[0]
     hidden = torch.cat([shared[0, valid], blocks.hidden[0, own]])[None]
     places = torch.cat([batch.shared_positions[:, 0, valid], batch.positions[:, 0, own]], 1)[:, None]
@@ -69,7 +69,7 @@ def test_dropped_tokens_are_masked_tokens(model: Any, tokenizer: Any, spec: Prom
 
 
 def test_shares_never_grow_and_end_at_nothing() -> None:
-    keep = schedule.random_shares(12, 9, 64, np.random.default_rng(1))
+    keep = drop_schedule.random_shares(12, 9, 64, np.random.default_rng(1))
     assert (keep.diff(dim=0) <= 1e-6).all()
     whole = (keep == 1).all(0)
     assert 0.2 < whole.float().mean() < 0.6, "some clips keep everything"
@@ -85,9 +85,9 @@ def test_towers_equal_the_stock_towers(model: Any, spec: PromptSpec) -> None:
         frames = torch.randint(0, 256, (6, 3, height, width), generator=generator, dtype=torch.uint8)
         grid = torch.tensor([[3, height // 14, width // 14]])
         stock = model.model.visual(patchify(frames, spec), grid_thw=grid).pooler_output
-        torch.testing.assert_close(towers.see(model.model.visual, frames, spec).flatten(0, 1), stock, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(batched_encoders.see(model.model.visual, frames, spec).flatten(0, 1), stock, rtol=1e-4, atol=1e-5)
     mels = [torch.randn(128, length, generator=generator) for length in (200, 430, 73)]
-    for mel, ours in zip(mels, towers.hear(model.model.audio_tower, mels), strict=True):
+    for mel, ours in zip(mels, batched_encoders.hear(model.model.audio_tower, mels), strict=True):
         stock = model.model.audio_tower(mel, feature_lens=torch.tensor([mel.shape[1]])).last_hidden_state
         torch.testing.assert_close(ours, stock, rtol=1e-4, atol=1e-5)
 
@@ -104,10 +104,10 @@ def test_query_and_key_match_at_the_start(model: Any) -> None:
     assert lengths[head // 2 - 1] > 3 * lengths[0]
 
 
-@pytest.mark.parametrize(("near", "kv"), [(config.TOKEN_BEFORE, 0), (config.SAME_SECOND, 1)])
-def test_heads_start_out_looking_near(near: config.Near, kv: int) -> None:
+@pytest.mark.parametrize(("near", "kv"), [(model_shape.TOKEN_BEFORE, 0), (model_shape.SAME_SECOND, 1)])
+def test_heads_start_out_looking_near(near: model_shape.Near, kv: int) -> None:
     """Through the stock rotary, the constant parts of query and key meet best at the wanted distance and hardly far away."""
-    shape = config.NanoShape()
+    shape = model_shape.NanoShape()
     attention = SimpleNamespace(
         q_proj=torch.nn.Linear(shape.hidden, shape.heads * shape.head_dim),
         k_proj=torch.nn.Linear(shape.hidden, shape.kv_heads * shape.head_dim),
@@ -115,7 +115,7 @@ def test_heads_start_out_looking_near(near: config.Near, kv: int) -> None:
         o_proj=torch.nn.Linear(shape.heads * shape.head_dim, shape.hidden),
     )
     torch.nn.init.zeros_(attention.k_proj.bias)
-    config.look_near(attention, shape, kv, near)
+    model_shape.look_near(attention, shape, kv, near)
     head = (kv + 1) * shape.heads // shape.kv_heads - 1
     query = attention.q_proj.bias.view(shape.heads, -1)[head]
     key = attention.k_proj.bias.view(shape.kv_heads, -1)[kv]

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import pytest
 
+from omnidrop_cli.config import ModelConfig, PruningConfig, Request
 from omnidrop_cli.engine.session import Session
-from omnidrop_cli.nano.demo import QUESTIONS
-from omnidrop_cli.records import Job, MethodChoice, ModelChoice
+from omnidrop_cli.nano.world.demo_clips import QUESTIONS
 
 
-def answers(session: Session, method: MethodChoice) -> list[str]:
-    return [session.ask(Job(question.clip, question.question, method=method)).answer.text for question in QUESTIONS]
+def answers(session: Session, method: PruningConfig) -> list[str]:
+    return [session.ask(Request(question.clip, question.question, method=method)).answer.text for question in QUESTIONS]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("method", [MethodChoice("none"), MethodChoice("omnidrop", 0.3)], ids=["full", "pruned"])
-def test_nf4_agrees_with_whole_weights(dtype: str, method: MethodChoice) -> None:
+@pytest.mark.parametrize("method", [PruningConfig("none"), PruningConfig("omnidrop", 0.3)], ids=["full", "pruned"])
+def test_nf4_agrees_with_whole_weights(dtype: str, method: PruningConfig) -> None:
     """What is right stays right, but for one near tie that coarser weights may tip; wrong answers are such ties more often.
 
     Both compute in the same type: which tokens a method drops is a tie as well, and bfloat16 tips some without any quantisation.
     """
-    exact = Session.load(ModelChoice("nano", quant="none", dtype=dtype))
-    coarse = Session.load(ModelChoice("nano", quant="nf4", dtype=dtype))
+    exact = Session.load(ModelConfig("nano", quant="none", dtype=dtype))
+    coarse = Session.load(ModelConfig("nano", quant="nf4", dtype=dtype))
     expected, found = answers(exact, method), answers(coarse, method)
     right = [number for number, question in enumerate(QUESTIONS) if expected[number] == question.answer]
     assert len(right) >= 3

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from omnidrop_cli.nano import train
-from omnidrop_cli.nano.replicas import Replicas
+from omnidrop_cli.nano.train import recipe
+from omnidrop_cli.nano.train.replicas import Replicas
 
 ONE_OF_TWO = """
 import sys, torch
@@ -48,7 +48,18 @@ def test_alone_changes_nothing() -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_a_stage(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "omnidrop_cli.nano.train", "decoder", "--work", str(tmp_path), "--steps", "2", "--replicas", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "omnidrop_cli.nano.train",
+        "decoder",
+        "--work",
+        str(tmp_path),
+        "--steps",
+        "2",
+        "--replicas",
+        "2",
+    ]
     assert subprocess.run(command, capture_output=True, timeout=300).returncode == 0
     assert torch.load(tmp_path / "decoder.pt", weights_only=True)["step"] == 2
     (line,) = (tmp_path / "curve.jsonl").read_text().splitlines()
@@ -56,13 +67,24 @@ def test_two_processes_train_a_stage(tmp_path: Path) -> None:
 
 
 def test_replicas_below_one_are_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train.main(["decoder", "--work", str(tmp_path), "--replicas", "0"]) == 2
+    assert recipe.main(["decoder", "--work", str(tmp_path), "--replicas", "0"]) == 2
     assert "--replicas" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_told_once(tmp_path: Path) -> None:
     """The encoders' stage wants voices; two processes must not both say so."""
-    command = [sys.executable, "-m", "omnidrop_cli.nano.train", "encoders", "--work", str(tmp_path), "--steps", "2", "--replicas", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "omnidrop_cli.nano.train",
+        "encoders",
+        "--work",
+        str(tmp_path),
+        "--steps",
+        "2",
+        "--replicas",
+        "2",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert done.stderr.count("error:") == 1

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from omnidrop_cli.nano import bench, compare, loop, packed
-from omnidrop_cli.nano.ahead import Drawn, Seen
-from omnidrop_cli.nano.export import export
-from omnidrop_cli.nano.labels import MediaLabels, label
-from omnidrop_cli.nano.selector import _with_some_others, sift
-from omnidrop_cli.nano.timeline import Profile, sample
-from omnidrop_cli.nano.voices import VoiceBank
+from omnidrop_cli.nano.train import compare_selectors, loop, packed_forward
+from omnidrop_cli.nano.train.export import export
+from omnidrop_cli.nano.train.labels import MediaLabels, label
+from omnidrop_cli.nano.train.prefetch import Drawn, Seen
+from omnidrop_cli.nano.train.selector_stage import _with_some_others, sift
+from omnidrop_cli.nano.world import benchmark
+from omnidrop_cli.nano.world.timeline import Profile, sample
+from omnidrop_cli.nano.world.voices import VoiceBank
 from omnidrop_cli.prompt.spec import PromptSpec
-from omnidrop_cli.prune.selector import AudioSelector, has_selector, load_selector
+from omnidrop_cli.prune.audio_selector import AudioSelector, has_selector, load_selector
 from tests.nano.stages import selector as stage
 
 
@@ -67,7 +68,7 @@ def test_a_step_of_silent_clips_is_a_step(
 
 @pytest.mark.parametrize("profile", [{"silent": 0.0, "sound_only": 0.0}, {"silent": 1.0}, {"silent": 0.0, "sound_only": 1.0}])
 def test_sifting_keeps_what_the_method_keeps(spec: PromptSpec, profile: dict[str, float]) -> None:
-    from omnidrop_cli.prune.contract import InputView, PromptFacts
+    from omnidrop_cli.prune.base import InputView, PromptFacts
     from omnidrop_cli.prune.methods.omnisift import OmniSift
 
     labels, media = clip(spec, **profile)
@@ -101,17 +102,17 @@ def test_tokens_that_go_are_as_if_they_were_not_there(model: Any) -> None:
     valid = torch.ones_like(media)
     stays = torch.rand(1, 16, generator=generator) < 0.5
     stays[:, :3] = True
-    blocks = packed.Blocks(low, torch.arange(16, 20).expand(3, 1, 4), torch.ones(1, 4, 4, dtype=torch.bool).tril())
+    blocks = packed_forward.Blocks(low, torch.arange(16, 20).expand(3, 1, 4), torch.ones(1, 4, 4, dtype=torch.bool).tril())
     choice = torch.stack([stays.float(), torch.rand(1, 16, generator=generator)])
-    gated = packed.run(model, packed.Shared(hidden, places, valid, media, choice), blocks)
+    gated = packed_forward.run(model, packed_forward.Shared(hidden, places, valid, media, choice), blocks)
     there = stays[0]
-    cut = packed.Shared(hidden[:, there], places[:, :, there], valid[:, there], media[:, there])
-    torch.testing.assert_close(gated, packed.run(model, cut, blocks), rtol=1e-4, atol=1e-4)
+    cut = packed_forward.Shared(hidden[:, there], places[:, :, there], valid[:, there], media[:, there])
+    torch.testing.assert_close(gated, packed_forward.run(model, cut, blocks), rtol=1e-4, atol=1e-4)
     assert len(text.layers) == 4
 
 
 def test_the_comparison_is_paired() -> None:
-    questions = [q for q in bench.questions() if q.scoring == "exact"][:4]
+    questions = [q for q in benchmark.questions() if q.scoring == "exact"][:4]
     right = [(q, q.answer) for q in questions]
     half = [(q, q.answer if n < 2 else "") for n, q in enumerate(questions)]
-    assert compare.line(0.3, right, half).split() == ["0.3", "1.000", "0.500", "2", "0", "0.5"]
+    assert compare_selectors.line(0.3, right, half).split() == ["0.3", "1.000", "0.500", "2", "0", "0.5"]

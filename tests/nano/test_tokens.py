@@ -9,17 +9,17 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnidrop_cli.nano import choice
-from omnidrop_cli.nano.labels import label
-from omnidrop_cli.nano.questions import Question, ask
-from omnidrop_cli.nano.samples import IGNORE, Packer, Sample
-from omnidrop_cli.nano.timeline import Profile, sample
-from omnidrop_cli.nano.tokenizer import PHRASES, SPECIAL, SYSTEM, row_ids, save
-from omnidrop_cli.nano.world import media_classes
+from omnidrop_cli.nano.train.labels import label
+from omnidrop_cli.nano.train.samples import IGNORE, Packer, Sample
+from omnidrop_cli.nano.train.tokenizer import PHRASES, SPECIAL, SYSTEM, row_ids, save
+from omnidrop_cli.nano.world import multiple_choice
+from omnidrop_cli.nano.world.questions import Question, ask
+from omnidrop_cli.nano.world.timeline import Profile, sample
+from omnidrop_cli.nano.world.vocabulary import media_classes
+from omnidrop_cli.outputs import Clip, SourceFacts
 from omnidrop_cli.prompt.build import build as build_prompt
+from omnidrop_cli.prompt.chat_template import DEFAULT_SYSTEM
 from omnidrop_cli.prompt.spec import PromptSpec
-from omnidrop_cli.prompt.template import DEFAULT_SYSTEM
-from omnidrop_cli.records import Clip, SourceFacts
 
 
 @given(text=st.text(max_size=40))
@@ -90,8 +90,8 @@ def test_packed_samples_are_the_prompts_that_inference_builds(tokenizer: Any, sp
 def test_a_letter_is_said_and_its_option_known(tokenizer: Any) -> None:
     packer, rng = Packer(tokenizer), np.random.default_rng(0)
     asked = Question("said after", "order", "What is said after river?", "mirror", ("ladder", "window", "music", "river"))
-    for style in choice.STYLES:
-        lettered = choice.as_choice(asked, style, rng)
+    for style in multiple_choice.STYLES:
+        lettered = multiple_choice.as_choice(asked, style, rng)
         block = packer.block(lettered)
         at = len(block.ids) - 1
         assert tokenizer.decode(block.targets[at - 1 : at + 1]) == f"{lettered.answer}<|im_end|>"

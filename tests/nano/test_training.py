@@ -13,17 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnidrop_cli.errors import OmnidropError
-from omnidrop_cli.nano import loop, train
-from omnidrop_cli.nano.ahead import ClipMaker, Stream
-from omnidrop_cli.nano.answers import Score, early_loss
-from omnidrop_cli.nano.decoder import DecoderStage, climb, forward
-from omnidrop_cli.nano.encoders import EncoderStage, stranger
-from omnidrop_cli.nano.export import export
-from omnidrop_cli.nano.labels import label
-from omnidrop_cli.nano.questions import ask
-from omnidrop_cli.nano.samples import Packer, Sample
-from omnidrop_cli.nano.timeline import Profile, sample
-from omnidrop_cli.nano.voices import VoiceBank
+from omnidrop_cli.nano.train import loop, recipe
+from omnidrop_cli.nano.train.answer_loss import Score, early_loss
+from omnidrop_cli.nano.train.decoder_stage import DecoderStage, climb, forward
+from omnidrop_cli.nano.train.encoder_stage import EncoderStage, stranger
+from omnidrop_cli.nano.train.export import export
+from omnidrop_cli.nano.train.labels import label
+from omnidrop_cli.nano.train.prefetch import ClipMaker, Stream
+from omnidrop_cli.nano.train.samples import Packer, Sample
+from omnidrop_cli.nano.world.questions import ask
+from omnidrop_cli.nano.world.timeline import Profile, sample
+from omnidrop_cli.nano.world.voices import VoiceBank
 from omnidrop_cli.prompt.spec import PromptSpec
 from tests.nano import stages
 
@@ -162,15 +162,15 @@ def test_a_full_disk_keeps_the_last_state(frozen_model: bytes, tokenizer: Any, t
 
 def test_command_line_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert train.main(["voices", "--work", str(tmp_path)]) == 1
+    assert recipe.main(["voices", "--work", str(tmp_path)]) == 1
     assert capsys.readouterr().err.splitlines() == ["error: espeak-ng is not installed", "hint: apt-get install espeak-ng"]
-    assert train.main(["joint", "--work", str(tmp_path)]) == 1
+    assert recipe.main(["joint", "--work", str(tmp_path)]) == 1
     assert "this voice is not in the cache" in capsys.readouterr().err
-    assert train.main(["export", "--work", str(tmp_path)]) == 1
+    assert recipe.main(["export", "--work", str(tmp_path)]) == 1
     assert "has not been trained yet" in capsys.readouterr().err
     blocked = tmp_path / "file"
     blocked.write_text("")
-    assert train.main(["voices", "--work", str(blocked / "under")]) == 1
+    assert recipe.main(["voices", "--work", str(blocked / "under")]) == 1
     assert capsys.readouterr().err.startswith("error: ")
 
 

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omnidrop_cli.evaluate import prompts, records
-from omnidrop_cli.nano import choice, drills
-from omnidrop_cli.nano.labels import MediaLabels, class_index, label
-from omnidrop_cli.nano.questions import CATEGORIES, WORDINGS, Question, ask
-from omnidrop_cli.nano.samples import thin
-from omnidrop_cli.nano.timeline import Profile, Timeline, sample
-from omnidrop_cli.nano.world import OBJECTS, PLACES, WORDS, media_classes
+from omnidrop_cli.evaluate import items, prompts
+from omnidrop_cli.nano.train import drills
+from omnidrop_cli.nano.train.labels import MediaLabels, class_index, label
+from omnidrop_cli.nano.train.samples import thin
+from omnidrop_cli.nano.world import multiple_choice
+from omnidrop_cli.nano.world.questions import CATEGORIES, WORDINGS, Question, ask
+from omnidrop_cli.nano.world.timeline import Profile, Timeline, sample
+from omnidrop_cli.nano.world.vocabulary import OBJECTS, PLACES, WORDS, media_classes
 from omnidrop_cli.prompt.spec import PromptSpec
 
 seeds = st.integers(0, 2**32 - 1)
@@ -96,14 +97,14 @@ def test_yes_and_no_are_about_equally_often_right() -> None:
     assert 0.4 < answers.count("yes") / len(answers) < 0.6
 
 
-@given(seeds, st.sampled_from(choice.STYLES))
+@given(seeds, st.sampled_from(multiple_choice.STYLES))
 @settings(max_examples=40, deadline=None)
 def test_multiple_choice_holds_the_answer_once(seed: int, style: str) -> None:
     rng = np.random.default_rng(seed)
     for question in ask(sample(rng, Profile(4, 10)), rng):
-        if choice.can_choose(question):
-            made = choice.as_choice(question, style, rng)
-            assert made.options[choice.LETTERS.index(made.answer)] == question.answer
+        if multiple_choice.can_choose(question):
+            made = multiple_choice.as_choice(question, style, rng)
+            assert made.options[multiple_choice.LETTERS.index(made.answer)] == question.answer
             assert len(set(made.options)) == 4
             assert f"{made.answer}. {question.answer}" in made.text
 
@@ -114,7 +115,7 @@ def test_drills_hold_their_answer(seed: int) -> None:
     rng = np.random.default_rng(seed)
     echo, pick = drills.echo(rng), drills.pick(rng)
     assert echo.answer in echo.text
-    right = pick.options[choice.LETTERS.index(pick.answer)]
+    right = pick.options[multiple_choice.LETTERS.index(pick.answer)]
     assert pick.text.count(right) >= 2
     assert f"{pick.answer}. {right}" in pick.text
     assert not {echo.kind, pick.kind} & set(CATEGORIES), "the benchmark asks no drills"
@@ -134,7 +135,7 @@ def test_partners_are_on_the_screen_together(seed: int) -> None:
 
 def test_choice_wordings_are_the_benchmarks_own() -> None:
     options = ["dog", "cat", "sun", "key"]
-    asked = records.Question(
+    asked = items.Question(
         "1", "clip.mp4", "What is shown?", tuple(f"{letter}. {name}" for letter, name in zip("ABCD", options, strict=True)), "A"
     )
     for style, prompt in (
@@ -143,9 +144,9 @@ def test_choice_wordings_are_the_benchmarks_own() -> None:
         ("avut", prompts.letter_directly),
         ("dailyomni", prompts.dailyomni),
     ):
-        assert choice.word("What is shown?", options, style) == prompt(asked)
+        assert multiple_choice.word("What is shown?", options, style) == prompt(asked)
     with pytest.raises(ValueError, match="unknown style"):
-        choice.word("What is shown?", options, "exam")
+        multiple_choice.word("What is shown?", options, "exam")
 
 
 @given(seeds, profiles)

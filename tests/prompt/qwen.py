@@ -102,8 +102,8 @@ def make_thinker(tokenizer: Any) -> Qwen2_5OmniThinkerForConditionalGeneration:
 
 
 def conversation(question: str, media: str | None, **kwargs: Any) -> list[dict[str, Any]]:
-    """The same chat in transformers' words: `media` is video, audio or None; keywords as for `omnidrop_cli.prompt.template.chat`."""
-    from omnidrop_cli.prompt.template import DEFAULT_SYSTEM
+    """The same chat in transformers' words: `media` is video, audio or None; keywords as for `omnidrop_cli.prompt.chat_template.chat`."""
+    from omnidrop_cli.prompt.chat_template import DEFAULT_SYSTEM
 
     system = kwargs.get("system")
     turns: list[dict[str, Any]] = [{"role": "system", "content": [{"type": "text", "text": DEFAULT_SYSTEM if system is None else system}]}]

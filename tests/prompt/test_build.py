@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from omnidrop_cli.errors import PromptError
+from omnidrop_cli.outputs import Clip, Modality, SourceFacts
 from omnidrop_cli.prompt.build import build
 from omnidrop_cli.prompt.spec import PromptSpec
-from omnidrop_cli.records import Clip, Modality, SourceFacts
 
 
 def make_clip(frames: int = 4, size: tuple[int, int] = (56, 84), samples: int = 32_000, fps: float = 2.0) -> Clip:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from transformers import Qwen2_5OmniProcessor
 
+from omnidrop_cli.outputs import Modality
 from omnidrop_cli.prompt.layout import Layout, assemble, count_audio_tokens, lay_out
 from omnidrop_cli.prompt.spec import PromptSpec
-from omnidrop_cli.records import Modality
 from tests.prompt.qwen import make_thinker, make_tokenizer, thinker_config
 
 TOKENIZER = make_tokenizer()

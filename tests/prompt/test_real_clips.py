@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from omnidrop_cli.media.decode import decode
+from omnidrop_cli.config import MediaConfig
+from omnidrop_cli.media.clip import decode
 from omnidrop_cli.media.sampling import audio_tokens, video_tokens
 from omnidrop_cli.prompt.build import build
 from omnidrop_cli.prompt.layout import count_audio_tokens
 from omnidrop_cli.prompt.spec import PromptSpec
-from omnidrop_cli.records import MediaOptions
 from tests.clips import Clips
 from tests.prompt.test_layout import chunkings_agree, stock_order, stock_positions
 from tests.prompt.test_mel import reference
 
-SMALL = MediaOptions(min_pixels=56 * 56, max_pixels=112 * 112)
+SMALL = MediaConfig(min_pixels=56 * 56, max_pixels=112 * 112)
 PICTURES = ["silent_video", "tiny", "wide", "half_fps", "one_frame", "rotated_180"]
 SOUNDS = ["mp3", "wav_22k", "cover_mp3", "long_audio"]
 BOTH = ["speech_video", "portrait", "landscape", "odd_duration", "ntsc", "seven_fps", "short", "sound_longer", "sound_shorter"]
@@ -28,7 +28,7 @@ PARTS = [(name, replace(SMALL, **{flag: False})) for name in ("odd_duration", "n
 
 
 @pytest.mark.parametrize(("name", "options"), ALL + PARTS)
-def test_built_as_the_stock_code_would(name: str, options: MediaOptions, clips: Clips, tokenizer: Any, spec: PromptSpec) -> None:
+def test_built_as_the_stock_code_would(name: str, options: MediaConfig, clips: Clips, tokenizer: Any, spec: PromptSpec) -> None:
     clip = decode(clips[name], options)
     prompt = build(clip, "What is said?", tokenizer, spec)
     counts, mel_frames = prompt.token_map.counts(), 0 if prompt.mel is None else prompt.mel.shape[1]

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from omnidrop_cli.prune.contract import InputView, Method, Plan, PromptFacts
-from omnidrop_cli.records import Modality, TokenMap
+from omnidrop_cli.outputs import Modality, TokenMap
+from omnidrop_cli.prune.base import InputView, Method, Plan, PromptFacts
 
 TEXT_BEFORE, TEXT_AFTER = 4, 3
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from omnidrop_cli.prune.contract import Method
+from omnidrop_cli.prune.base import Method
 from tests.prune.fakes import SHAPES, run
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-method.md"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnidrop_cli.prune import budget
-from omnidrop_cli.prune.layout import InputBudget, MediaLayout, Segments
+from omnidrop_cli.prune.groups import InputBudget, MediaLayout, Segments
 from omnidrop_cli.prune.schedule import Schedule
 from tests.prune.fakes import SHAPES, token_map
 

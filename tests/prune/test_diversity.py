@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from omnidrop_cli.prune import diversity
-from omnidrop_cli.prune.layout import Segments
+from omnidrop_cli.prune.groups import Segments
 
 
 def cosines(x: Tensor) -> list[list[float]]:

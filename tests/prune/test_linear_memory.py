@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from omnidrop_cli.prune.anchors import MAX_COSINES
-from omnidrop_cli.prune.contract import PromptFacts
+from omnidrop_cli.config import PruningConfig
+from omnidrop_cli.prune.base import PromptFacts
+from omnidrop_cli.prune.merging import MAX_COSINES
 from omnidrop_cli.prune.methods import create
-from omnidrop_cli.records import MethodChoice
 from tests.prune.fakes import input_view, token_map
 
 SECONDS = 300
@@ -37,7 +37,7 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("name", ["omnizip", "dash", "omnisift", "seats", "dycoke", "omnidrop"])
 def test_memory_is_linear(name: str) -> None:
     tokens = token_map((50,) * (SECONDS // 2), (2,) * (SECONDS // 2), cells=(9, 16))
-    plan = create(MethodChoice(name, keep=0.3)).plan(PromptFacts(tokens, 28))
+    plan = create(PruningConfig(name, keep=0.3)).plan(PromptFacts(tokens, 28))
     assert plan.before is not None
     with torch.inference_mode(), Largest() as largest:
         plan.before(input_view(tokens))

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
+from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.prune.contract import Plan, PromptFacts
+from omnidrop_cli.prune.base import Plan, PromptFacts
+from omnidrop_cli.prune.composition import InputPart, InsidePart
 from omnidrop_cli.prune.methods import create, find, names
-from omnidrop_cli.prune.parts import InputPart, InsidePart
-from omnidrop_cli.records import MethodChoice
 from tests.prune.fakes import SHAPES, run
 
 KEEPS = [0.01, 0.05, 0.2, 0.3, 0.45, 0.7, 0.95]
 REMOVES_ALL = {"seats", "omniblend"}  # SEATS' third stage leaves text alone, by design
 SINGLE = [name for name in names() if "keep" in find(name).__dataclass_fields__]  # type: ignore[attr-defined]
-FIRST = [name for name in SINGLE if isinstance(create(MethodChoice(name)), InputPart)]
-SECOND = [name for name in SINGLE if isinstance(create(MethodChoice(name)), InsidePart)]
+FIRST = [name for name in SINGLE if isinstance(create(PruningConfig(name)), InputPart)]
+SECOND = [name for name in SINGLE if isinstance(create(PruningConfig(name)), InsidePart)]
 COMPOSED = [f"{first}+{second}" for first in FIRST for second in SECOND]
 MEDIA = [shape for shape in SHAPES if shape != "text_only"]
 
@@ -26,7 +26,7 @@ def meets_every_keep(name: str, shape: str, depths: tuple[int, ...], keeps: list
     total = tokens.counts().media
     for layers in depths:
         for keep in keeps:
-            done = run(create(MethodChoice(name, keep=keep)), tokens, layers)
+            done = run(create(PruningConfig(name, keep=keep)), tokens, layers)
             reached = done.mean_after(total)
             assert abs(reached - max(keep, 1 / total)) <= 1 / total + 1e-9, (layers, keep, reached)
             assert len(done.entering) >= 1
@@ -38,7 +38,7 @@ def test_defaults_run_on_every_clip(name: str, shape: str) -> None:
     tokens = SHAPES[shape]
     media = (tokens.modality != 0).nonzero()[0]
     for layers in (1, 2, 6, 28):
-        done = run(create(MethodChoice(name)), tokens, layers)
+        done = run(create(PruningConfig(name)), tokens, layers)
         assert set(done.entering.tolist()) <= set(media.tolist())
         assert len(done.entering) >= min(1, len(media))
         if name not in REMOVES_ALL:
@@ -60,7 +60,7 @@ def test_every_composition_meets_keep(name: str, shape: str) -> None:
 @pytest.mark.parametrize("name", [*SINGLE, *COMPOSED])
 def test_keep_1_is_no_stage_at_all(name: str) -> None:
     for tokens in SHAPES.values():
-        plan = create(MethodChoice(name, keep=1.0)).plan(PromptFacts(tokens, 28))
+        plan = create(PruningConfig(name, keep=1.0)).plan(PromptFacts(tokens, 28))
         assert plan == Plan(notes=plan.notes)
 
 
@@ -68,50 +68,50 @@ def test_keep_1_is_no_stage_at_all(name: str) -> None:
 def test_presets_run_on_both_depths(name: str) -> None:
     for preset in find(name).presets:
         for layers in (8, 28, 36):
-            done = run(create(MethodChoice(name, preset=preset)), SHAPES["long"], layers)
+            done = run(create(PruningConfig(name, preset=preset)), SHAPES["long"], layers)
             assert len(done.entering) >= 1
 
 
 @pytest.mark.parametrize("name", [*names(), "seats+omnidrop"])
 def test_two_runs_agree(name: str) -> None:
-    one, two = (run(create(MethodChoice(name)), SHAPES["both"], 8) for _ in range(2))
+    one, two = (run(create(PruningConfig(name)), SHAPES["both"], 8) for _ in range(2))
     assert torch.equal(one.entering, two.entering)
     assert all(torch.equal(a, b) for a, b in zip(one.leaving, two.leaving, strict=True))
 
 
 def test_a_seed_is_another_draw() -> None:
     for name in ("random", "random-input"):
-        one, two = (run(create(MethodChoice(name, seed=seed)), SHAPES["long"], 8) for seed in (0, 1))
+        one, two = (run(create(PruningConfig(name, seed=seed)), SHAPES["long"], 8) for seed in (0, 1))
         assert len(one.entering) == len(two.entering)
         assert not torch.equal(one.entering, two.entering)
 
 
 def test_notes_tell_the_mean_that_was_run() -> None:
     for name in ("omnidrop", "random", "seats"):
-        done = run(create(MethodChoice(name, keep=0.3)), SHAPES["long"], 28)
+        done = run(create(PruningConfig(name, keep=0.3)), SHAPES["long"], 28)
         assert done.plan.notes is not None
         assert done.plan.notes["retention_after"] == pytest.approx(done.mean_after(SHAPES["long"].counts().media), abs=1e-4)
 
 
 @pytest.mark.parametrize("second", SECOND)
 def test_a_composition_takes_each_half_from_its_part(second: str) -> None:
-    composed = create(MethodChoice(f"divprune+{second}", keep=0.3))
+    composed = create(PruningConfig(f"divprune+{second}", keep=0.3))
     done = run(composed, SHAPES["long"], 28)
     assert composed.name == f"divprune+{second}"
-    before = run(create(MethodChoice("divprune", keep=len(done.entering) / SHAPES["long"].counts().media)), SHAPES["long"], 28)
+    before = run(create(PruningConfig("divprune", keep=len(done.entering) / SHAPES["long"].counts().media)), SHAPES["long"], 28)
     assert torch.equal(done.entering, before.entering)
     assert len(done.leaving[-1]) < len(done.entering)
 
 
 def test_omniblend_is_its_two_parts() -> None:
-    spelling = MethodChoice("divprune+seats", keep=0.2, options={"fade": "4"})
-    named, spelt = (run(create(choice), SHAPES["long"], 28) for choice in (MethodChoice("omniblend", keep=0.2), spelling))
+    spelling = PruningConfig("divprune+seats", keep=0.2, options={"fade": "4"})
+    named, spelt = (run(create(choice), SHAPES["long"], 28) for choice in (PruningConfig("omniblend", keep=0.2), spelling))
     assert torch.equal(named.entering, spelt.entering)
     assert all(torch.equal(a, b) for a, b in zip(named.leaving, spelt.leaving, strict=True))
 
 
 def test_omnidrop_with_itself_is_nearly_itself() -> None:
-    alone, twice = (run(create(MethodChoice(name, keep=0.3)), SHAPES["long"], 28) for name in ("omnidrop", "omnidrop+omnidrop"))
+    alone, twice = (run(create(PruningConfig(name, keep=0.3)), SHAPES["long"], 28) for name in ("omnidrop", "omnidrop+omnidrop"))
     assert [len(kept) for kept in alone.leaving] == [len(kept) for kept in twice.leaving]
     assert len(set(alone.entering.tolist()) ^ set(twice.entering.tolist())) <= 4  # the split of one total may round another way
 
@@ -119,20 +119,20 @@ def test_omnidrop_with_itself_is_nearly_itself() -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        (MethodChoice("fastv+omnidrop"), "chooses nothing before"),
-        (MethodChoice("omnidrop+omnizip"), "drops nothing inside"),
-        (MethodChoice("none+omnidrop"), "chooses nothing before"),
-        (MethodChoice("seats+omnidrp"), "unknown method 'omnidrp'"),
-        (MethodChoice("a+b+c"), "is not two methods"),
-        (MethodChoice("seats+omnidrop", preset="paper-30"), "no presets"),
-        (MethodChoice("seats+omnidrop", options={"nope": "1"}), "no option 'nope'"),
-        (MethodChoice("seats+omnidrop", options={"dash.merge": "1"}), "no option 'dash.merge'"),
-        (MethodChoice("seats+omnidrop", keep=3.0), "--keep is 3"),
-        (MethodChoice("seats+fastv", options={"ratio": "0.5"}), "cannot set ratio"),
-        (MethodChoice("dycoke+omnidrop", options={"dycoke.audio_keep": "1", "dycoke.video_keep": "0.4"}), "cannot set audio_keep"),
+        (PruningConfig("fastv+omnidrop"), "chooses nothing before"),
+        (PruningConfig("omnidrop+omnizip"), "drops nothing inside"),
+        (PruningConfig("none+omnidrop"), "chooses nothing before"),
+        (PruningConfig("seats+omnidrp"), "unknown method 'omnidrp'"),
+        (PruningConfig("a+b+c"), "is not two methods"),
+        (PruningConfig("seats+omnidrop", preset="paper-30"), "no presets"),
+        (PruningConfig("seats+omnidrop", options={"nope": "1"}), "no option 'nope'"),
+        (PruningConfig("seats+omnidrop", options={"dash.merge": "1"}), "no option 'dash.merge'"),
+        (PruningConfig("seats+omnidrop", keep=3.0), "--keep is 3"),
+        (PruningConfig("seats+fastv", options={"ratio": "0.5"}), "cannot set ratio"),
+        (PruningConfig("dycoke+omnidrop", options={"dycoke.audio_keep": "1", "dycoke.video_keep": "0.4"}), "cannot set audio_keep"),
     ],
 )
-def test_compositions_that_cannot_be(choice: MethodChoice, message: str) -> None:
+def test_compositions_that_cannot_be(choice: PruningConfig, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         create(choice)
     assert message in caught.value.message
@@ -140,7 +140,7 @@ def test_compositions_that_cannot_be(choice: MethodChoice, message: str) -> None
 
 def test_options_of_a_composition_reach_their_part() -> None:
     options = {"omnidrop.rows": "last", "lambda_div": "0.7", "seats.scale": "2"}
-    described = create(MethodChoice("seats+omnidrop", options=options)).describe()
+    described = create(PruningConfig("seats+omnidrop", options=options)).describe()
     assert described["omnidrop"]["rows"] == "last"  # type: ignore[index]
     assert described["omnidrop"]["lambda_div"] == 0.7  # type: ignore[index]
     assert described["seats"]["scale"] == 2.0  # type: ignore[index]

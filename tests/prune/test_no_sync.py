@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from omnidrop_cli.prune import score
-from omnidrop_cli.prune.contract import PromptFacts
+from omnidrop_cli.config import PruningConfig
+from omnidrop_cli.prune import scoring
+from omnidrop_cli.prune.audio_selector import untrained_selector
+from omnidrop_cli.prune.base import PromptFacts
 from omnidrop_cli.prune.methods import create, names
-from omnidrop_cli.prune.selector import untrained_selector
-from omnidrop_cli.records import MethodChoice
 from tests.prune.fakes import SHAPES, FakeView, input_view
 
 ASKS_ONCE = {"dash"}  # finds its boundaries on the host, before the language model
@@ -30,7 +30,7 @@ class MetaView(FakeView):
 @pytest.mark.parametrize("shape", ["long", "sound", "picture"])
 def test_stages_do_not_wait(name: str, shape: str) -> None:
     tokens = SHAPES[shape]
-    plan = create(MethodChoice(name)).plan(PromptFacts(tokens, 28))
+    plan = create(PruningConfig(name)).plan(PromptFacts(tokens, 28))
     if plan.before is not None:
         view = input_view(tokens)
         tensors = ("audio", "video", "query", "audio_attention", "video_attention")
@@ -51,7 +51,7 @@ def test_stages_do_not_wait(name: str, shape: str) -> None:
 def test_scores_do_not_wait() -> None:
     meta = torch.empty(4, 3, 8, device="meta")
     rows = torch.empty(3, dtype=torch.int64, device="meta")
-    got = score.attention_received(meta, torch.empty(2, 50, 8, device="meta"), rows, scale=1.0, targets=rows)
+    got = scoring.attention_received(meta, torch.empty(2, 50, 8, device="meta"), rows, scale=1.0, targets=rows)
     assert got.shape == (3,)
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from omnidrop_cli.prune.contract import PromptFacts
+from omnidrop_cli.outputs import TokenMap
+from omnidrop_cli.prune.base import PromptFacts
 from omnidrop_cli.prune.methods.omnidrop import OmniDrop, QueryGuided, readable_rows
-from omnidrop_cli.records import TokenMap
 from tests.prune.fakes import SHAPES, FakeView, input_view, run, token_map
 
 LONG = SHAPES["long"]

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from omnidrop_cli.errors import ModelError, UsageError
-from omnidrop_cli.prune.contract import PromptFacts
+from omnidrop_cli.prune.audio_selector import AudioSelector, load_selector, save_selector, untrained_selector
+from omnidrop_cli.prune.base import PromptFacts
 from omnidrop_cli.prune.methods import omnisift
 from omnidrop_cli.prune.methods.omnisift import OmniSift, saliency_references
-from omnidrop_cli.prune.selector import AudioSelector, load_selector, save_selector, untrained_selector
 from tests.prune.fakes import SHAPES, input_view, token_map
 
 DIM = 16

@@ -13,14 +13,15 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 from omnidrop_cli.cli import build
+from omnidrop_cli.config import GenerationConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import ModelError
 from omnidrop_cli.model.checkpoint import open_checkpoint, thinker_slices
 from omnidrop_cli.model.load import load
 from omnidrop_cli.model.quantize import save_quantized
-from omnidrop_cli.model.random import tiny_thinker
-from omnidrop_cli.prune.selector import AudioSelector, has_selector, load_selector, save_selector
-from omnidrop_cli.records import GenerationOptions, Job, MethodChoice, ModelChoice, Report
+from omnidrop_cli.model.random_weights import tiny_thinker
+from omnidrop_cli.outputs import Report
+from omnidrop_cli.prune.audio_selector import AudioSelector, has_selector, load_selector, save_selector
 from omnidrop_cli.report.json import from_dict
 from tests.clips import tone_video
 from tests.model.checkpoints import INDEX, write_omni
@@ -51,10 +52,10 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ask(directory: Path, clip: Path, **options: str) -> Report:
-    job = Job(
-        str(clip), "what?", method=MethodChoice("omnisift", keep=0.3, options=options), generation=GenerationOptions(max_new_tokens=1)
+    job = Request(
+        str(clip), "what?", method=PruningConfig("omnisift", keep=0.3, options=options), generation=GenerationConfig(max_new_tokens=1)
     )
-    return Session.load(ModelChoice(str(directory), device="cpu")).ask(job)
+    return Session.load(ModelConfig(str(directory), device="cpu")).ask(job)
 
 
 def kept(report: Report) -> list[int]:
@@ -94,11 +95,11 @@ def test_other_weights_select_other_tokens(published: Path, clip: Path, tmp_path
 
 
 def test_a_quantised_copy_keeps_its_selector(published: Path, tmp_path: Path) -> None:
-    save_quantized(load(ModelChoice(str(published), device="cpu", quant="nf4")), tmp_path / "copy")
+    save_quantized(load(ModelConfig(str(published), device="cpu", quant="nf4")), tmp_path / "copy")
     assert has_selector(tmp_path / "copy")
     for name, tensor in load_selector(str(tmp_path / "copy")).state_dict().items():
         assert torch.equal(tensor, selector(1).state_dict()[name])
-    save_quantized(load(ModelChoice(str(write(tmp_path / "plain", None)), device="cpu", quant="nf4")), tmp_path / "bare")
+    save_quantized(load(ModelConfig(str(write(tmp_path / "plain", None)), device="cpu", quant="nf4")), tmp_path / "bare")
     assert not has_selector(tmp_path / "bare")
 
 

@@ -9,50 +9,50 @@ from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
+from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune import methods
 from omnidrop_cli.prune.methods import create, describe_all, names
 from omnidrop_cli.prune.methods.omnidrop import OmniDrop
 from omnidrop_cli.prune.methods.random import Random
-from omnidrop_cli.records import MethodChoice
 
 
 def test_options_become_values_of_their_type() -> None:
     given = {"tds-layer": "9", "use_tds": "off", "lambda_div": "0.5", "rows": "last", "audio_keep": "none"}
-    method = create(MethodChoice("omnidrop", keep=0.25, options=given))
+    method = create(PruningConfig("omnidrop", keep=0.25, options=given))
     assert method == OmniDrop(keep=0.25, tds_layer=9, use_tds=False, lambda_div=0.5, rows="last")
 
 
 def test_seed_and_preset_arrive() -> None:
-    assert create(MethodChoice("random", seed=7)) == Random(seed=7)
-    assert create(MethodChoice("omnidrop", preset="paper-20", options={"t_mid": "0.6"})) == OmniDrop(calibration="paper-20", t_mid=0.6)
+    assert create(PruningConfig("random", seed=7)) == Random(seed=7)
+    assert create(PruningConfig("omnidrop", preset="paper-20", options={"t_mid": "0.6"})) == OmniDrop(calibration="paper-20", t_mid=0.6)
 
 
 @pytest.mark.parametrize(
     ("choice", "message", "hint"),
     [
-        (MethodChoice("omnidrp"), "unknown method 'omnidrp'", "omnidrop"),
-        (MethodChoice("xyzzy"), "unknown method 'xyzzy'", "omnidrop methods"),
-        (MethodChoice("omnidrop", preset="paper-3"), "no preset 'paper-3'", "paper-30"),
-        (MethodChoice("none", preset="x"), "no preset 'x'", "none"),
-        (MethodChoice("omnidrop", keep=0.3, preset="paper-30"), "--keep and --preset", "one of them"),
-        (MethodChoice("omnidrop", keep=0.0), "--keep is 0", "0.3"),
-        (MethodChoice("omnidrop", keep=2.0), "--keep is 2", "0.3"),
-        (MethodChoice("omnidrop", keep=float("nan")), "--keep is nan", "0.3"),
-        (MethodChoice("none", keep=0.5), "none has no --keep", "methods"),
-        (MethodChoice("omnidrop", options={"lamda": "1"}), "no option 'lamda'", "lambda_div"),
-        (MethodChoice("omnidrop", options={"lambda_div": "much"}), "lambda_div is much; it must be a number", "lambda_div=0.5"),
-        (MethodChoice("omnidrop", options={"lambda_div": "-1"}), "lambda_div is -1; it must be at least 0", ""),
-        (MethodChoice("omnidrop", options={"lambda_div": "nan"}), "lambda_div is nan", ""),
-        (MethodChoice("omnidrop", options={"audio_keep": "0"}), "audio_keep is 0; it must be above 0 and at most 1", ""),
-        (MethodChoice("omnidrop", options={"tds_layer": "1.5"}), "tds_layer is 1.5; it must be a whole number", ""),
-        (MethodChoice("omnidrop", options={"rows": "first"}), "one of query, last, text", "rows=query"),
-        (MethodChoice("omnidrop", options={"use_tds": "maybe"}), "true or false", ""),
-        (MethodChoice("omnidrop", options={"keep": "0.2"}), "keep is not a method option", "--keep"),
-        (MethodChoice("omnidrop", keep=0.2, options={"calibration": "paper-30"}), "and so does keep", "one of them"),
+        (PruningConfig("omnidrp"), "unknown method 'omnidrp'", "omnidrop"),
+        (PruningConfig("xyzzy"), "unknown method 'xyzzy'", "omnidrop methods"),
+        (PruningConfig("omnidrop", preset="paper-3"), "no preset 'paper-3'", "paper-30"),
+        (PruningConfig("none", preset="x"), "no preset 'x'", "none"),
+        (PruningConfig("omnidrop", keep=0.3, preset="paper-30"), "--keep and --preset", "one of them"),
+        (PruningConfig("omnidrop", keep=0.0), "--keep is 0", "0.3"),
+        (PruningConfig("omnidrop", keep=2.0), "--keep is 2", "0.3"),
+        (PruningConfig("omnidrop", keep=float("nan")), "--keep is nan", "0.3"),
+        (PruningConfig("none", keep=0.5), "none has no --keep", "methods"),
+        (PruningConfig("omnidrop", options={"lamda": "1"}), "no option 'lamda'", "lambda_div"),
+        (PruningConfig("omnidrop", options={"lambda_div": "much"}), "lambda_div is much; it must be a number", "lambda_div=0.5"),
+        (PruningConfig("omnidrop", options={"lambda_div": "-1"}), "lambda_div is -1; it must be at least 0", ""),
+        (PruningConfig("omnidrop", options={"lambda_div": "nan"}), "lambda_div is nan", ""),
+        (PruningConfig("omnidrop", options={"audio_keep": "0"}), "audio_keep is 0; it must be above 0 and at most 1", ""),
+        (PruningConfig("omnidrop", options={"tds_layer": "1.5"}), "tds_layer is 1.5; it must be a whole number", ""),
+        (PruningConfig("omnidrop", options={"rows": "first"}), "one of query, last, text", "rows=query"),
+        (PruningConfig("omnidrop", options={"use_tds": "maybe"}), "true or false", ""),
+        (PruningConfig("omnidrop", options={"keep": "0.2"}), "keep is not a method option", "--keep"),
+        (PruningConfig("omnidrop", keep=0.2, options={"calibration": "paper-30"}), "and so does keep", "one of them"),
     ],
 )
-def test_mistakes_are_one_line_with_a_hint(choice: MethodChoice, message: str, hint: str) -> None:
+def test_mistakes_are_one_line_with_a_hint(choice: PruningConfig, message: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
         create(choice)
     assert message in caught.value.message
@@ -61,7 +61,7 @@ def test_mistakes_are_one_line_with_a_hint(choice: MethodChoice, message: str, h
 
 
 def test_none_takes_keep_1() -> None:
-    create(MethodChoice("none", keep=1.0))
+    create(PruningConfig("none", keep=1.0))
 
 
 def test_every_method_describes_itself() -> None:
@@ -75,7 +75,7 @@ def test_every_method_describes_itself() -> None:
 def test_presets_can_be_made() -> None:
     for entry in describe_all():
         for preset in entry["presets"]:
-            create(MethodChoice(entry["name"], preset=preset))
+            create(PruningConfig(entry["name"], preset=preset))
 
 
 def test_naming_methods_imports_no_torch() -> None:
@@ -97,16 +97,16 @@ def offer(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
 def test_another_package_offers_a_method(offer) -> None:  # type: ignore[no-untyped-def]
     offer("theirs", "omnidrop_cli.prune.methods.random:RandomAtInput")
     assert names()[-1] == "theirs"
-    assert create(MethodChoice("theirs", keep=0.5)).name == "random-input"
+    assert create(PruningConfig("theirs", keep=0.5)).name == "random-input"
 
 
-@pytest.mark.parametrize("value", ["not_a_module:X", "omnidrop_cli.prune.select:Nope", "omnidrop_cli.prune.select:top"])
+@pytest.mark.parametrize("value", ["not_a_module:X", "omnidrop_cli.prune.topk:Nope", "omnidrop_cli.prune.topk:top"])
 def test_a_broken_plugin_is_a_clear_error(offer, value: str) -> None:  # type: ignore[no-untyped-def]
     offer("broken", value)
     with pytest.raises(UsageError, match="'broken'"):
-        create(MethodChoice("broken"))
+        create(PruningConfig("broken"))
 
 
 def test_a_plugin_cannot_replace_a_built_in(offer) -> None:  # type: ignore[no-untyped-def]
     offer("omnidrop", "omnidrop_cli.prune.methods.random:Random")
-    assert isinstance(create(MethodChoice("omnidrop")), OmniDrop)
+    assert isinstance(create(PruningConfig("omnidrop")), OmniDrop)

@@ -9,8 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omnidrop_cli.prune.contract import PromptFacts
-from omnidrop_cli.prune.layout import MediaLayout
+from omnidrop_cli.config import PruningConfig
+from omnidrop_cli.prune.base import PromptFacts
+from omnidrop_cli.prune.composition import InputMethod, split_along
+from omnidrop_cli.prune.groups import MediaLayout
 from omnidrop_cli.prune.methods import create
 from omnidrop_cli.prune.methods.dash import Dash, boundaries, frame_segments, fused_scores, uniqueness
 from omnidrop_cli.prune.methods.divprune import MostDiverse
@@ -18,8 +20,6 @@ from omnidrop_cli.prune.methods.dycoke import DyCoke
 from omnidrop_cli.prune.methods.fastv import FastV, OneCut
 from omnidrop_cli.prune.methods.omnizip import OmniZip, guided_rates, interleaved_scores
 from omnidrop_cli.prune.methods.seats import Seats, WindowBudgets, drop_counts, window_shares
-from omnidrop_cli.prune.parts import InputMethod, split_along
-from omnidrop_cli.records import MethodChoice
 from tests.prune.fakes import SHAPES, FakeView, input_view, run, token_map
 from tests.prune.test_diversity import peak_scores
 
@@ -42,7 +42,7 @@ LONG = SHAPES["long"]
     ],
 )
 def test_presets_keep_the_published_share(name: str, preset: str, overall: float) -> None:
-    method = create(MethodChoice(name, preset=preset))
+    method = create(PruningConfig(name, preset=preset))
     assert isinstance(method, InputMethod)
     assert sum(method.counts(PAPER)) / PAPER.total == pytest.approx(overall, abs=1e-3)
 
@@ -236,7 +236,7 @@ def test_seats_drops_are_the_published_ones_in_its_own_convention(target: float)
 )
 def test_seats_presets_have_the_published_means(preset: str, mean: float, entering: float) -> None:
     tokens = token_map((50,) * 10, (2,) * 10, cells=(12, 12))
-    notes = create(MethodChoice("seats", preset=preset)).plan(PromptFacts(tokens, 28)).notes
+    notes = create(PruningConfig("seats", preset=preset)).plan(PromptFacts(tokens, 28)).notes
     assert notes is not None
     assert notes["retention_entering"] == pytest.approx(mean, abs=2e-3)
     assert (int(notes["audio_entering"]) + int(notes["video_entering"])) / tokens.counts().media == pytest.approx(entering, abs=2e-3)

@@ -6,19 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from omnidrop_cli.records import (
+from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
+from omnidrop_cli.outputs import (
     Answer,
     AudioStream,
     Comparison,
     Counts,
     Flops,
-    GenerationOptions,
-    Job,
     LoadedModel,
-    MediaOptions,
     Memory,
-    MethodChoice,
-    ModelChoice,
     Report,
     SourceFacts,
     Timings,
@@ -49,13 +45,13 @@ KEEPS = [451] * 4 + [440, 430, 380, 300, 220, 140, 80, 40, 29]
 
 def report(**changes: object) -> Report:
     made = Report(
-        job=Job(
+        job=Request(
             media="talk.mp4",
             question="What is said?",
-            media_options=MediaOptions(end_s=6.0),
-            model=ModelChoice("7b"),
-            method=MethodChoice(keep=0.3, options={"beta": "20"}),
-            generation=GenerationOptions(stop=("\n\n",)),
+            media_options=MediaConfig(end_s=6.0),
+            model=ModelConfig("7b"),
+            method=PruningConfig(keep=0.3, options={"beta": "20"}),
+            generation=GenerationConfig(stop=("\n\n",)),
         ),
         model=LoadedModel("7b", "Qwen/Qwen2.5-Omni-7B", "nf4", "cuda:0", "bfloat16", "sdpa", 12, "abc123", ("7b: 24 GB",), None),
         source=SourceFacts(
@@ -82,7 +78,7 @@ def report(**changes: object) -> Report:
 
 def full_report() -> Report:
     return report(
-        job=replace(report().job, method=MethodChoice("none")),
+        job=replace(report().job, method=PruningConfig("none")),
         method="none",
         method_options={},
         trace=trace([PROMPT.media] * 13, method="none"),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnidrop_cli.errors import MediaError
-from omnidrop_cli.records import Report, Trace
+from omnidrop_cli.outputs import Report, Trace
 from omnidrop_cli.report.json import comparison_from_dict, comparison_to_dict, error_to_dict, from_dict, to_dict
 from tests.report import samples
 

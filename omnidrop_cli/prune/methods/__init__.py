@@ -14,11 +14,11 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.prune import options
-from omnidrop_cli.prune.contract import Method
+from omnidrop_cli.prune import method_options
+from omnidrop_cli.prune.base import Method
 
 if TYPE_CHECKING:
-    from omnidrop_cli.records import MethodChoice
+    from omnidrop_cli.config import PruningConfig
 
 GROUP = "omnidrop.methods"
 
@@ -44,7 +44,7 @@ def names() -> tuple[str, ...]:
     return (*_BUILT_IN, *sorted(set(_offered()) - set(_BUILT_IN)))
 
 
-def create(choice: MethodChoice) -> Method:
+def create(choice: PruningConfig) -> Method:
     """The method a choice names, its options parsed and checked. `a+b` takes the input of a and the inside of b.
 
     In a composition an option goes to every part that has it, or to one as `part.option`.
@@ -68,7 +68,7 @@ def find(name: str) -> type[Method]:
     except (ImportError, AttributeError) as problem:
         raise UsageError(f"method '{name}' cannot be loaded from {target}: {problem}", "reinstall the package that offers it") from problem
     if not (isinstance(cls, type) and issubclass(cls, Method)):
-        raise UsageError(f"method '{name}' at {target} is not a Method", "a method subclasses omnidrop_cli.prune.contract.Method")
+        raise UsageError(f"method '{name}' at {target} is not a Method", "a method subclasses omnidrop_cli.prune.base.Method")
     return cls
 
 
@@ -80,14 +80,14 @@ def describe_all() -> list[dict[str, Any]]:
             "summary": cls.summary,
             "paper": cls.paper,
             "presets": {preset: dict(values) for preset, values in cls.presets.items()},
-            "options": options.describe(cls),
+            "options": method_options.describe(cls),
         }
         for name in names()
         for cls in (find(name),)
     ]
 
 
-def _arguments(cls: type[Method], choice: MethodChoice) -> dict[str, object]:
+def _arguments(cls: type[Method], choice: PruningConfig) -> dict[str, object]:
     fields: Any = getattr(cls, "__dataclass_fields__", {})
     values: dict[str, object] = {}
     if choice.preset is not None:
@@ -106,10 +106,10 @@ def _arguments(cls: type[Method], choice: MethodChoice) -> dict[str, object]:
             raise UsageError(f"method {choice.name} has no --keep", "omnidrop methods tells which have one")
     if "seed" in fields:
         values["seed"] = choice.seed
-    return {**values, **options.parse(cls, choice.options, choice.name)}
+    return {**values, **method_options.parse(cls, choice.options, choice.name)}
 
 
-def _composition(choice: MethodChoice) -> Method:
+def _composition(choice: PruningConfig) -> Method:
     from omnidrop_cli.prune.methods.compose import Composition
 
     parts = choice.name.split("+")
@@ -126,7 +126,7 @@ def _composition(choice: MethodChoice) -> Method:
     return Composition(first, second, **_arguments(Composition, replace(choice, options={})))  # type: ignore[arg-type]
 
 
-def _part(cls: type[Method], choice: MethodChoice, part: str) -> Method:
+def _part(cls: type[Method], choice: PruningConfig, part: str) -> Method:
     """One half of a composition, with the options that are its own or that it has; the budget is not its to set."""
     options_of_part = {name: value for name, value in choice.options.items() if "." not in name and _has(cls, name)}
     options_of_part |= {name.partition(".")[2]: value for name, value in choice.options.items() if name.startswith(f"{part}.")}

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 
 from omnidrop_cli.errors import UsageError
+from omnidrop_cli.prune.base import Method, Plan, PromptFacts
 from omnidrop_cli.prune.budget import DEFAULT_KEEP
-from omnidrop_cli.prune.contract import Method, Plan, PromptFacts
-from omnidrop_cli.prune.layout import MediaLayout
-from omnidrop_cli.prune.options import check, keep_option
-from omnidrop_cli.prune.parts import InputMethod, InputPart, InsidePart
+from omnidrop_cli.prune.composition import InputMethod, InputPart, InsidePart
+from omnidrop_cli.prune.groups import MediaLayout
+from omnidrop_cli.prune.method_options import check, keep_option
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from omnidrop_cli.prune import select
-from omnidrop_cli.prune.anchors import with_anchors
-from omnidrop_cli.prune.contract import InputView, PromptFacts, Selection
-from omnidrop_cli.prune.layout import MediaLayout
+from omnidrop_cli.prune import topk
+from omnidrop_cli.prune.base import InputView, PromptFacts, Selection
+from omnidrop_cli.prune.composition import InputMethod
+from omnidrop_cli.prune.groups import MediaLayout
+from omnidrop_cli.prune.merging import with_anchors
+from omnidrop_cli.prune.method_options import option
 from omnidrop_cli.prune.methods.omnizip import interleaved_scores
-from omnidrop_cli.prune.options import option
-from omnidrop_cli.prune.parts import InputMethod
 
 BOUNDARY_WEIGHT, UNIQUE_WEIGHT, ATTENTION_WEIGHT = 0.4, 0.3, 0.3
 SCALES = (0.125, 0.25, 0.5, 1.0, 2.0)
@@ -34,7 +34,7 @@ class Dash(InputMethod):
 
     `audio_keep` counts the anchors: rho_a = 0.45 keeps 60 %. Segment boundaries fall on whole frames here; the published code cuts
     between any two tokens, which shifts its frames by a part of a grid. It fuses the three scores always (its first boundary
-    probability is 1 by construction), and so does this. Budgets are rounded to an exact total by `select.top_by_share`. The
+    probability is 1 by construction), and so does this. Budgets are rounded to an exact total by `topk.top_by_share`. The
     boundaries are found on the host: one copy of one number per audio token, before the language model.
     """
 
@@ -86,16 +86,16 @@ class AudioSegmented:
         segments = frame_segments(cuts, heard, self.layout.frames)
         ends = [*cuts[1:], heard]
         of_audio = [place for place, (start, end) in enumerate(zip(cuts, ends, strict=True)) for _ in range(start, end)]
-        sizes = select.on_device([end - start for start, end in zip(cuts, ends, strict=True)], audio)
-        retained = select.segment_sizes(select.on_device(of_audio, audio)[audio], len(cuts)) / sizes.clamp(min=1)
+        sizes = topk.on_device([end - start for start, end in zip(cuts, ends, strict=True)], audio)
+        retained = topk.segment_sizes(topk.on_device(of_audio, audio)[audio], len(cuts)) / sizes.clamp(min=1)
         if not heard:
             retained = torch.full_like(retained, 0.5)
-        rates = (1 - self.video / present + 0.1 * (0.5 - retained)).clamp(0.1, 0.95)[select.on_device(segments, audio)]
+        rates = (1 - self.video / present + 0.1 * (0.5 - retained)).clamp(0.1, 0.95)[topk.on_device(segments, audio)]
         whole = torch.tensor([segments.count(segment) < WHOLE_BELOW for segment in segments]).to(rates.device, non_blocking=True)
         shares = torch.where(whole, torch.ones_like(rates), 1 - rates) * size
         scores = interleaved_scores(view.video.view(-1, size, view.video.shape[1]), segments, self.method.spatial)
         frame = torch.arange(present, device=view.video.device) // size
-        return select.top_by_share(scores.flatten(), frame, shares, self.video)
+        return topk.top_by_share(scores.flatten(), frame, shares, self.video)
 
 
 def boundaries(cosine: Sequence[float], threshold: float, min_segment: int) -> list[int]:
@@ -125,7 +125,7 @@ def uniqueness(audio: Tensor) -> Tensor:
     """(n,) 1 - likeness to the mean, over its maximum: Gaussians of five widths on the calmer half of the channels (VidCom2)."""
     features = audio.float()
     if features.shape[1] > 10:
-        features = features[:, select.lowest(features.var(dim=0, unbiased=False), features.shape[1] // 2).sort().values]
+        features = features[:, topk.lowest(features.var(dim=0, unbiased=False), features.shape[1] // 2).sort().values]
     unit = normalize(features, dim=-1)
     squared = (unit - unit.mean(dim=0)).square().sum(dim=-1)
     likeness = torch.stack([(-squared / (2 * scale)).exp() for scale in SCALES]).sum(dim=0)

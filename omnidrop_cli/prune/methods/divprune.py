@@ -11,12 +11,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from omnidrop_cli.prune import diversity, select
-from omnidrop_cli.prune.contract import InputView, PromptFacts, Selection
-from omnidrop_cli.prune.layout import MediaLayout, Segments
-from omnidrop_cli.prune.options import option
-from omnidrop_cli.prune.parts import InputMethod
-from omnidrop_cli.records import Modality
+from omnidrop_cli.outputs import Modality
+from omnidrop_cli.prune import diversity, topk
+from omnidrop_cli.prune.base import InputView, PromptFacts, Selection
+from omnidrop_cli.prune.composition import InputMethod
+from omnidrop_cli.prune.groups import MediaLayout, Segments
+from omnidrop_cli.prune.method_options import option
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class MostDiverse:
     def _of(self, view: InputView, modality: Modality, features: Tensor, keep: int, attention: Tensor | None) -> Tensor:
         present = features.shape[0]
         if keep == present:
-            return select.on_device(range(present), features)
+            return topk.on_device(range(present), features)
         if self.weighted and attention is None:
             raise ValueError(f"{modality.name.lower()} is weighted by the attention of its encoder, and none was given")
         groups = Segments.of_chunks(view.tokens, modality) if self.window == "chunk" else Segments.of([0] * present)

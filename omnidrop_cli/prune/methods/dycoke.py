@@ -1,6 +1,6 @@
 """DyCoke: temporal merging of video tokens before the language model (arXiv 2411.15024; methods.md 5).
 
-Knows: the merging budgets of video, and of sound where it is merged too. The rule itself is `select.temporally_merged`.
+Knows: the merging budgets of video, and of sound where it is merged too. The rule itself is `topk.temporally_merged`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from omnidrop_cli.prune import select
-from omnidrop_cli.prune.contract import InputView, PromptFacts, Selection
-from omnidrop_cli.prune.layout import InputBudget, MediaLayout, merge_quotas
-from omnidrop_cli.prune.options import option
-from omnidrop_cli.prune.parts import InputMethod
+from omnidrop_cli.prune import topk
+from omnidrop_cli.prune.base import InputView, PromptFacts, Selection
+from omnidrop_cli.prune.composition import InputMethod
+from omnidrop_cli.prune.groups import InputBudget, MediaLayout, merge_quotas
+from omnidrop_cli.prune.method_options import option
 
 AUDIO_FRAME = 25
 """Audio tokens per second; a second of sound stands for a frame where sound is merged."""
@@ -63,7 +63,7 @@ class Merging:
     def __call__(self, view: InputView) -> Selection:
         video = torch.empty(0, dtype=torch.int64, device=view.audio.device)
         if self.layout.video:
-            video = select.temporally_merged(view.video, self.layout.frame_size, self.counts.video)
+            video = topk.temporally_merged(view.video, self.layout.frame_size, self.counts.video)
         return Selection(audio=self._audio(view.audio), video=video)
 
     def _audio(self, audio: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class Merging:
         seconds = -(-present // AUDIO_FRAME)
         padded = torch.cat((audio, audio.new_zeros(seconds * AUDIO_FRAME - present, audio.shape[1])))
         # Zeros are like nothing, so the padding would be kept first: it never competes, as each second has its own quota.
-        similarity = select.similarity_to(padded, AUDIO_FRAME, select.merge_references(seconds)).flatten()[:present]
+        similarity = topk.similarity_to(padded, AUDIO_FRAME, topk.merge_references(seconds)).flatten()[:present]
         sizes = [min(AUDIO_FRAME, present - second * AUDIO_FRAME) for second in range(seconds)]
         second = torch.arange(present, device=audio.device) // AUDIO_FRAME
-        return select.top_within(-similarity, second, merge_quotas(sizes, self.counts.audio))
+        return topk.top_within(-similarity, second, merge_quotas(sizes, self.counts.audio))

@@ -12,12 +12,12 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.prune import select
+from omnidrop_cli.prune import topk
+from omnidrop_cli.prune.base import LayerView, Method, Plan, PromptFacts
 from omnidrop_cli.prune.budget import DEFAULT_KEEP
-from omnidrop_cli.prune.contract import LayerView, Method, Plan, PromptFacts
-from omnidrop_cli.prune.layout import MediaLayout
-from omnidrop_cli.prune.options import check, keep_option, option
-from omnidrop_cli.prune.parts import default_opening
+from omnidrop_cli.prune.composition import default_opening
+from omnidrop_cli.prune.groups import MediaLayout
+from omnidrop_cli.prune.method_options import check, keep_option, option
 
 
 @dataclass(frozen=True)
@@ -82,4 +82,4 @@ class OneCut:
         return min(alive, self.survivors) if layer == self.after else alive
 
     def __call__(self, view: LayerView, keep: int) -> Tensor:
-        return select.top(view.attention(self.rows), keep)
+        return topk.top(view.attention(self.rows), keep)

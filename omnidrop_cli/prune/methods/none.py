@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from omnidrop_cli.prune.contract import Method, Plan, PromptFacts
+from omnidrop_cli.prune.base import Method, Plan, PromptFacts
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from omnidrop_cli.prune.contract import Method, Plan, PromptFacts
+from omnidrop_cli.prune.base import Method, Plan, PromptFacts
+from omnidrop_cli.prune.method_options import check, keep_option, option
 from omnidrop_cli.prune.methods.compose import Composition
 from omnidrop_cli.prune.methods.divprune import DivPrune
 from omnidrop_cli.prune.methods.seats import Seats
-from omnidrop_cli.prune.options import check, keep_option, option
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.prune import budget, select
-from omnidrop_cli.prune.contract import InputView, LayerView, Method, Plan, PromptFacts, Selection
-from omnidrop_cli.prune.layout import InputBudget, MediaLayout, Segments
-from omnidrop_cli.prune.options import check, keep_option, option
+from omnidrop_cli.outputs import Modality, TokenMap
+from omnidrop_cli.prune import budget, topk
+from omnidrop_cli.prune.base import InputView, LayerView, Method, Plan, PromptFacts, Selection
+from omnidrop_cli.prune.groups import InputBudget, MediaLayout, Segments
+from omnidrop_cli.prune.method_options import check, keep_option, option
 from omnidrop_cli.prune.schedule import Schedule, diversity_layer, fit, published
-from omnidrop_cli.records import Modality, TokenMap
 
 Rows = Literal["query", "last", "text"]
 
@@ -145,20 +145,20 @@ class IntraModality:
     def _audio(self, view: InputView) -> Tensor:
         present = view.audio.shape[0]
         if self.counts.audio == present:
-            return select.on_device(range(present), view.audio)
+            return topk.on_device(range(present), view.audio)
         if view.audio_attention is None:
             raise ValueError("audio is ranked by the attention of its encoder, and none was given")
         if self.audio_ranking == "clip":
-            return select.top(view.audio_attention, self.counts.audio)
+            return topk.top(view.audio_attention, self.counts.audio)
         segments = Segments.of_chunks(view.tokens, Modality.AUDIO)
-        number = select.on_device(segments.number, view.audio)
-        return select.top_within(view.audio_attention, number, segments.quotas(self.counts.audio))
+        number = topk.on_device(segments.number, view.audio)
+        return topk.top_within(view.audio_attention, number, segments.quotas(self.counts.audio))
 
     def _video(self, view: InputView) -> Tensor:
         present = view.video.shape[0]
         if sum(self.counts.video) == present:
-            return select.on_device(range(present), view.video)
-        return select.temporally_merged(view.video, self.layout.frame_size, self.counts.video)
+            return topk.on_device(range(present), view.video)
+        return topk.temporally_merged(view.video, self.layout.frame_size, self.counts.video)
 
 
 @dataclass(frozen=True)
@@ -177,8 +177,8 @@ class QueryGuided:
     def __call__(self, view: LayerView, keep: int) -> Tensor:
         scores = view.attention(self.rows)
         if view.layer < self.tds_layer:
-            return select.top(scores, keep)
-        return select.diverse(scores, view.chunk, keep, weight=self.lambda_div, normalise=self.normalise)
+            return topk.top(scores, keep)
+        return topk.diverse(scores, view.chunk, keep, weight=self.lambda_div, normalise=self.normalise)
 
 
 def readable_rows(tokens: TokenMap, rows: Rows) -> Rows:

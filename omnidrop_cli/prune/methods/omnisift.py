@@ -1,6 +1,6 @@
 """OmniSIFT: video by what stands out, audio by what the kept video shows (arXiv 2602.04804; methods.md 3).
 
-Knows: the saliency of a chunk's two grids, and which tokens the trained selector is asked about. The network is `selector.py`.
+Knows: the saliency of a chunk's two grids, and which tokens the trained selector is asked about. The network is `audio_selector.py`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.prune import select
-from omnidrop_cli.prune.contract import InputView, Plan, PromptFacts, Selection
-from omnidrop_cli.prune.layout import MediaLayout, Segments, frame_chunks, proportional
-from omnidrop_cli.prune.options import option
-from omnidrop_cli.prune.parts import InputMethod
-from omnidrop_cli.prune.selector import AudioSelector, has_selector, load_selector, untrained_selector
-from omnidrop_cli.records import Modality
+from omnidrop_cli.outputs import Modality
+from omnidrop_cli.prune import topk
+from omnidrop_cli.prune.audio_selector import AudioSelector, has_selector, load_selector, untrained_selector
+from omnidrop_cli.prune.base import InputView, Plan, PromptFacts, Selection
+from omnidrop_cli.prune.composition import InputMethod
+from omnidrop_cli.prune.groups import MediaLayout, Segments, frame_chunks, proportional
+from omnidrop_cli.prune.method_options import option
 
 CHUNKS_AT_ONCE = 64
 """Two minutes of sound go through the selector together; memory does not grow beyond that."""
@@ -92,8 +92,8 @@ class Sift:
         present, size = view.video.shape[0], self.layout.frame_size
         if self.video == present:
             return torch.arange(present, device=view.video.device)
-        similarity = select.similarity_to(view.video, size, saliency_references(frame_chunks(view.tokens, size)))
-        return select.least_similar(similarity, self._quotas())
+        similarity = topk.similarity_to(view.video, size, saliency_references(frame_chunks(view.tokens, size)))
+        return topk.least_similar(similarity, self._quotas())
 
     def scores(self, view: InputView, video: Tensor) -> Tensor:
         """(n_a,) the selector's score of every audio token beside the kept `video` (VGAS); gradients reach the selector."""
@@ -108,7 +108,7 @@ class Sift:
     def best(self, view: InputView, scores: Tensor) -> Tensor:
         """(audio,) ascending indices of the best-scored audio tokens of every chunk."""
         groups = Segments.of(_audio_chunks(view))
-        return select.top_within(scores, select.on_device(groups.number, scores), groups.quotas(self.audio))
+        return topk.top_within(scores, topk.on_device(groups.number, scores), groups.quotas(self.audio))
 
     def _quotas(self) -> tuple[int, ...]:
         return proportional((self.layout.frame_size,) * self.layout.frames, self.video)
@@ -133,7 +133,7 @@ def _scores(selector: AudioSelector, audio: Tensor, of_audio: Sequence[int], vid
         heard, is_heard = _padded(audio, of_audio, block)
         seen, shown = _padded(video, of_video, block)
         flat = selector(heard, seen, shown).flatten()
-        yield flat[select.true_indices(is_heard.flatten(), sum(bisect_right(of_audio, c) - bisect_left(of_audio, c) for c in block))]
+        yield flat[topk.true_indices(is_heard.flatten(), sum(bisect_right(of_audio, c) - bisect_left(of_audio, c) for c in block))]
 
 
 def _padded(features: Tensor, chunks: Sequence[int], block: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -142,8 +142,8 @@ def _padded(features: Tensor, chunks: Sequence[int], block: Sequence[int]) -> tu
     longest = max(1, *(end - start for start, end in spans))
     token = [start + i for start, end in spans for i in range(end - start)]
     place = [row * longest + i for row, (start, end) in enumerate(spans) for i in range(end - start)]
-    at = select.on_device(place, features)
+    at = topk.on_device(place, features)
     flat = features.new_zeros(len(block) * longest, features.shape[1], dtype=torch.float32)
     there = torch.zeros(len(block) * longest, dtype=torch.bool, device=features.device)
-    flat.index_copy_(0, at, features[select.on_device(token, features)].float())
+    flat.index_copy_(0, at, features[topk.on_device(token, features)].float())
     return flat.view(len(block), longest, -1), there.index_fill_(0, at, True).view(len(block), longest)

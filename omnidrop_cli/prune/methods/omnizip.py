@@ -1,6 +1,6 @@
 """OmniZip: sound decides how much of the picture is kept (arXiv 2511.14582; methods.md 2).
 
-Knows: audio-guided video budgets and the interleaved spatio-temporal compression. Audio anchors are `anchors.py`, density peaks
+Knows: audio-guided video budgets and the interleaved spatio-temporal compression. Audio anchors are `merging.py`, density peaks
 `diversity.py`.
 """
 
@@ -13,13 +13,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from omnidrop_cli.prune import diversity, select
-from omnidrop_cli.prune.anchors import with_anchors
-from omnidrop_cli.prune.contract import InputView, PromptFacts, Selection
-from omnidrop_cli.prune.layout import MediaLayout, frame_chunks
-from omnidrop_cli.prune.options import option
-from omnidrop_cli.prune.parts import InputMethod
-from omnidrop_cli.records import Modality
+from omnidrop_cli.outputs import Modality
+from omnidrop_cli.prune import diversity, topk
+from omnidrop_cli.prune.base import InputView, PromptFacts, Selection
+from omnidrop_cli.prune.composition import InputMethod
+from omnidrop_cli.prune.groups import MediaLayout, frame_chunks
+from omnidrop_cli.prune.merging import with_anchors
+from omnidrop_cli.prune.method_options import option
 
 RATE_MIN, RATE_MAX = 0.35, 0.75
 RATE_MEANS = (0.45, 0.7)
@@ -32,7 +32,7 @@ class OmniZip(InputMethod):
 
     `audio_keep` counts the anchors: rho_a = 0.3 with 5 % anchors keeps 75 %. A group is a two-second chunk, its frames its temporal
     grids (the code since v2), or their halves (`frames`, the first code: raw frame count over a merged pair). Audio-guided budgets
-    are rounded to an exact total by `select.top_by_share`; the published code truncates frame by frame.
+    are rounded to an exact total by `topk.top_by_share`; the published code truncates frame by frame.
     """
 
     name: ClassVar[str] = "omnizip"
@@ -84,9 +84,9 @@ class AudioGuided:
         chunks = frame_chunks(view.tokens, size)
         rates = self._rates(view, audio, chunks)
         scores = interleaved_scores(view.video.view(-1, size, view.video.shape[1]), chunks, self.spatial)
-        shares = (1 - rates)[select.on_device(chunks, rates)] * size
+        shares = (1 - rates)[topk.on_device(chunks, rates)] * size
         frame = torch.arange(present, device=view.video.device) // size
-        return select.top_by_share(scores.flatten(), frame, shares, self.video)
+        return topk.top_by_share(scores.flatten(), frame, shares, self.video)
 
     def _rates(self, view: InputView, audio: Tensor, chunks: Sequence[int]) -> Tensor:
         """(chunks,) drop rate of each chunk's video."""
@@ -94,8 +94,8 @@ class AudioGuided:
         of_audio = view.tokens.chunk[view.tokens.modality == Modality.AUDIO].tolist()
         heard = [of_audio.count(chunk) for chunk in range(count)]
         sizes = [chunks.count(chunk) * self.layout.frame_size for chunk in range(count)]
-        number = select.on_device(of_audio, audio)[audio]
-        retained = select.segment_sizes(number, count) / select.on_device(heard, audio).clamp(min=1)
+        number = topk.on_device(of_audio, audio)[audio]
+        retained = topk.segment_sizes(number, count) / topk.on_device(heard, audio).clamp(min=1)
         guided = [bool(h and s) for h, s in zip(heard, sizes, strict=True)]
         return guided_rates(retained, sizes, guided, 1 - self.video / view.video.shape[0])
 
@@ -131,9 +131,9 @@ def interleaved_scores(frames: Tensor, groups: Sequence[int], spatial: diversity
     count, size, width = frames.shape
     first = {group: len(groups) - 1 - place for place, group in enumerate(reversed(groups))}
     even = [frame for frame, group in enumerate(groups) if (frame - first[group]) % 2 == 0]
-    centres = diversity.density_peaks(frames[select.on_device(even, frames)], spatial)
-    change = -select.similarity_to(frames.reshape(count * size, width), size, [max(frame - 1, 0) for frame in range(count)])
-    return change.index_copy(0, select.on_device(even, frames), centres)
+    centres = diversity.density_peaks(frames[topk.on_device(even, frames)], spatial)
+    change = -topk.similarity_to(frames.reshape(count * size, width), size, [max(frame - 1, 0) for frame in range(count)])
+    return change.index_copy(0, topk.on_device(even, frames), centres)
 
 
 def _bounds(mean: float) -> tuple[float, float]:

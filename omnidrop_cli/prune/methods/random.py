@@ -14,9 +14,9 @@ from torch import Tensor
 
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune import budget
-from omnidrop_cli.prune.contract import InputView, LayerView, Method, Plan, PromptFacts, Selection
-from omnidrop_cli.prune.layout import MediaLayout
-from omnidrop_cli.prune.options import check, keep_option, option
+from omnidrop_cli.prune.base import InputView, LayerView, Method, Plan, PromptFacts, Selection
+from omnidrop_cli.prune.groups import MediaLayout
+from omnidrop_cli.prune.method_options import check, keep_option, option
 from omnidrop_cli.prune.schedule import Schedule, fit, published
 
 

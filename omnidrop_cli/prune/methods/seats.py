@@ -14,15 +14,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from omnidrop_cli.prune import select
+from omnidrop_cli.outputs import Modality
+from omnidrop_cli.prune import topk
+from omnidrop_cli.prune.base import LayerView, Plan, PromptFacts
 from omnidrop_cli.prune.budget import DEFAULT_KEEP
-from omnidrop_cli.prune.contract import LayerView, Plan, PromptFacts
-from omnidrop_cli.prune.layout import MediaLayout
+from omnidrop_cli.prune.composition import InputMethod, split_along
+from omnidrop_cli.prune.groups import MediaLayout
+from omnidrop_cli.prune.method_options import option
 from omnidrop_cli.prune.methods.divprune import MostDiverse
-from omnidrop_cli.prune.options import option
-from omnidrop_cli.prune.parts import InputMethod, split_along
 from omnidrop_cli.prune.schedule import blend
-from omnidrop_cli.records import Modality
 
 PAPER_LAYERS = 28
 DROPS_AFTER = (16, 18, 20)
@@ -39,7 +39,7 @@ class Seats(InputMethod):
     attention, budgets shared over chunks and modalities; stage III removes every audio and video token.
 
     Scores come from the layer's own queries and keys (the published code projects the layer's output with the same weights). Window
-    budgets are rounded to an exact total by `select.top_by_share`. The mean of a preset counts tokens entering layers, as the paper does;
+    budgets are rounded to an exact total by `topk.top_by_share`. The mean of a preset counts tokens entering layers, as the paper does;
     `keep` counts them after the cut, as everywhere here. Where keep is so high that late removal cannot reach it, nothing is removed.
     """
 
@@ -168,10 +168,10 @@ class WindowBudgets:
         is_video = view.modality == Modality.VIDEO
         if not all(self.entering) or self.chunks == 1:
             segment = is_video.long()
-            return select.top_by_share(scores, segment, select.on_device(self.entering, segment).float(), keep)
+            return topk.top_by_share(scores, segment, topk.on_device(self.entering, segment).float(), keep)
         segment = view.chunk * 2 + is_video
         audio, video = (keep * part / sum(self.entering) for part in self.entering)
-        return select.top_by_share(scores, segment, window_shares(scores, segment, self.chunks, audio, video, self.temperature), keep)
+        return topk.top_by_share(scores, segment, window_shares(scores, segment, self.chunks, audio, video, self.temperature), keep)
 
 
 def window_shares(scores: Tensor, segment: Tensor, chunks: int, audio: float, video: float, temperature: float) -> Tensor:

@@ -1,0 +1,195 @@
+"""What a batch is asked: paths, globs, list files and question files become questions, grouped by clip.
+
+Knows: how clips and questions may be named on a command line. Does not know: media (a clip is a path or a URL here, opened by
+nobody yet), models, what was answered before.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omnidrop_cli.config import MediaConfig, Request
+from omnidrop_cli.errors import UsageError
+
+_VIDEO = (".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv")
+_SOUND = (".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma")
+
+MEDIA_SUFFIXES = frozenset((*_VIDEO, *_SOUND))
+"""Which files of a folder count as clips. A file named on its own is taken whatever it is called."""
+
+LIST_SUFFIXES = frozenset({".txt", ".lst", ".m3u"})
+
+_FIELDS = {"media", "question", "id", "system", "start", "end"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question about one clip; `id` is the user's own name for it, handed through to the row."""
+
+    job: Request
+    id: str | None = None
+
+
+Group = tuple[Asked, ...]
+"""The questions about one stretch of one clip, never empty: they share decoding and both towers."""
+
+
+def gather(paths: Sequence[str], questions: Sequence[str], template: Request, question_file: str | None = None) -> list[Group]:
+    """Everything asked, grouped by clip in the order of first mention; the same question about the same clip counts once.
+
+    `template` holds the settings of every job. Lines of `question_file` without a question of their own get all of `questions`.
+    Raises `UsageError` with the file and line that is wrong.
+    """
+    asked = [*_from_file(question_file, questions, template)] if question_file is not None else []
+    if paths and not questions:
+        raise UsageError("no question was given", "add -q QUESTION (several are allowed), or -i questions.jsonl")
+    asked += [Asked(replace(template, media=media, question=question)) for media in find_media(paths) for question in questions]
+    if not asked:
+        raise UsageError("there is nothing to ask about", "give files, folders or globs, or -i questions.jsonl")
+    groups: dict[tuple[str, MediaConfig], dict[tuple[str, str | None, str | None], Asked]] = {}
+    for one in asked:
+        of_clip = groups.setdefault((one.job.media, one.job.media_options), {})
+        of_clip.setdefault((one.job.question, one.job.system, one.id), one)
+    return [tuple(of_clip.values()) for of_clip in groups.values()]
+
+
+# ---------------------------------------------------------------- clips
+
+
+def find_media(paths: Iterable[str]) -> list[str]:
+    """Files behind paths: a folder gives the clips below it, a glob its matches, a list file (or `-`, stdin) its lines.
+
+    Sorted within a folder or glob, each file once. Raises `UsageError` for a path that leads to nothing.
+    """
+    found: dict[str, None] = {}
+    for path in paths:
+        of_path = [*_expand(path)]
+        found.update(dict.fromkeys(of_path))
+        if not of_path:
+            what = "holds no clips" if os.path.isdir(path) else "matches nothing" if glob.has_magic(path) else "lists no clips"
+            raise UsageError(f"{path} {what}", f"clips end in {', '.join(sorted(MEDIA_SUFFIXES))}; other files can be named one by one")
+    return [*found]
+
+
+def is_url(media: str) -> bool:
+    return media.startswith(("http://", "https://"))
+
+
+def _expand(path: str) -> Iterator[str]:
+    if path == "-":
+        yield from _lines(sys.stdin.read().splitlines(), Path())
+    elif is_url(path):
+        yield path
+    elif os.path.isdir(path):
+        yield from _walk(path)
+    elif os.path.exists(path):
+        if Path(path).suffix.lower() in LIST_SUFFIXES:
+            yield from _lines(_read(path).splitlines(), Path(path).parent)
+        else:
+            yield path
+    elif glob.has_magic(path):
+        for match in sorted(glob.glob(path, recursive=True)):
+            if not os.path.isdir(match):
+                yield match
+    else:
+        raise UsageError(f"there is no file or folder {path}", "quote a glob that the shell should not expand")
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Clips below a folder, by path; hidden files and folders are left alone, links to folders are not followed."""
+    for root, folders, files in os.walk(folder, onerror=_unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in MEDIA_SUFFIXES:
+                yield os.path.join(root, name)
+
+
+def _unreadable(error: OSError) -> None:
+    raise UsageError(f"{error.filename} cannot be read: {error.strerror}", "change its permissions, or name the folders beside it")
+
+
+def _lines(lines: Iterable[str], base: Path) -> Iterator[str]:
+    """Entries of a list: one path or URL a line, relative to the list's own folder; empty lines and # comments are skipped."""
+    for line in lines:
+        entry = line.strip()
+        if entry and not entry.startswith("#"):
+            yield _beside(entry, base)
+
+
+def _beside(media: str, base: Path) -> str:
+    return media if is_url(media) else str(base / Path(media).expanduser())
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", "check the path and its permissions") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a text file", "a list holds one path or URL a line, in UTF-8") from error
+
+
+# ---------------------------------------------------------------- question files
+
+
+def _from_file(path: str, questions: Sequence[str], template: Request) -> Iterator[Asked]:
+    text, base = (sys.stdin.read(), Path()) if path == "-" else (_read(path), Path(path).parent)
+    # Not splitlines(): JSON strings may hold U+2028 and its kin unescaped.
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UsageError(f"{where}: not JSON ({error})", 'a line reads {"media": "clip.mp4", "question": "..."}') from error
+        yield from _from_row(row, where, base, questions, template)
+
+
+def _from_row(row: Any, where: str, base: Path, questions: Sequence[str], template: Request) -> Iterator[Asked]:
+    hint = f"known fields are {', '.join(sorted(_FIELDS))}"
+    if not isinstance(row, dict) or not isinstance(row.get("media"), str) or not row["media"].strip():
+        raise UsageError(f'{where}: no "media"', 'a line reads {"media": "clip.mp4", "question": "..."}')
+    unknown = sorted(row.keys() - _FIELDS)
+    if unknown:
+        raise UsageError(f"{where}: unknown field {unknown[0]!r}", hint)
+    options = template.media_options
+    start, end = _seconds(row, "start", where), _seconds(row, "end", where)
+    options = replace(options, start_s=options.start_s if start is None else start, end_s=options.end_s if end is None else end)
+    system = _text(row, "system", where)
+    own = _text(row, "question", where)
+    if own is None and not questions:
+        raise UsageError(f"{where}: no question", 'add "question" to the line, or -q QUESTION for every line without one')
+    name = row.get("id")
+    if name is not None and not isinstance(name, (str, int)):
+        raise UsageError(f'{where}: "id" is neither text nor a whole number', hint)
+    for question in [own] if own is not None else questions:
+        job = replace(
+            template,
+            media=_beside(row["media"], base),
+            question=question,
+            system=template.system if system is None else system,
+            media_options=options,
+        )
+        yield Asked(job, None if name is None else str(name))
+
+
+def _text(row: dict[str, Any], field: str, where: str) -> str | None:
+    value = row.get(field)
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        raise UsageError(f"{where}: {field!r} is not text", "write it in quotes, or leave the field out")
+    return value
+
+
+def _seconds(row: dict[str, Any], field: str, where: str) -> float | None:
+    value = row.get(field)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf")):
+        raise UsageError(f"{where}: {field!r} is not a number of seconds", "write seconds, such as 12.5")
+    return None if value is None else float(value)

@@ -1,0 +1,91 @@
+"""What makes two answers the same answer: the content of the clip, the question, the model, the method and every setting.
+
+Knows: how to recognise a file by content without reading all of it, and what goes into a key. Does not know: journals, models.
+The device, the attention kernel and where the file lies are not in the key, so a run can move to another machine and go on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from omnidrop_cli import __version__
+from omnidrop_cli.batch.inputs import is_url
+
+if TYPE_CHECKING:
+    from omnidrop_cli.config import Request
+    from omnidrop_cli.model.names import ModelSpec
+
+KEY_VERSION = 1
+"""Part of every key: raised when answers of an older version should not count as done."""
+
+BLOCK = 1 << 16
+BLOCKS = 16
+"""A file over `BLOCK * BLOCKS` bytes is recognised by its size and this many evenly spaced blocks: a megabyte read, not the clip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """A file as the disk knows it, and its content id. Same path, size and time: same content, as rsync and make assume."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    content: str
+
+    @property
+    def file(self) -> tuple[str, int, int]:
+        return (self.path, self.size, self.mtime_ns)
+
+
+def stamp(media: str, known: dict[tuple[str, int, int], str]) -> Stamp:
+    """The stamp of a path or URL. `known` maps `Stamp.file` to content ids of earlier runs, which saves reading the file.
+
+    A URL stands for itself. A file that cannot be read has a content id of its own, so it is tried again once it can be.
+    """
+    if is_url(media):
+        return Stamp(media, 0, 0, f"url:{media}")
+    try:
+        facts = os.stat(media)
+        content = known.get((media, facts.st_size, facts.st_mtime_ns)) or content_id(media)
+    except OSError as error:
+        return Stamp(media, 0, 0, f"unreadable:{error.errno}:{media}")
+    return Stamp(media, facts.st_size, facts.st_mtime_ns, content)
+
+
+def content_id(path: str) -> str:
+    """32 hex digits from a file's size and content, sampled where it is long. Raises `OSError`."""
+    with open(path, "rb") as handle:
+        size = os.fstat(handle.fileno()).st_size
+        digest = hashlib.sha256(f"{size}:".encode())
+        if size <= BLOCK * BLOCKS:
+            digest.update(handle.read())
+        else:
+            for index in range(BLOCKS):
+                handle.seek((size - BLOCK) * index // (BLOCKS - 1))
+                digest.update(handle.read(BLOCK))
+    return digest.hexdigest()[:32]
+
+
+def model_id(spec: ModelSpec) -> str:
+    """Which weights answer: the built-in model changes with this package, everything else is named by its source."""
+    return f"{spec.name}@{__version__}" if spec.kind == "builtin" else f"{spec.kind}:{spec.name if spec.kind == 'random' else spec.source}"
+
+
+def key(job: Request, content: str, model: str, name: str | None = None) -> str:
+    """32 hex digits of everything that shapes the answer, and of the user's own `name` for the question."""
+    parts = {
+        "version": KEY_VERSION,
+        "content": content,
+        "id": name,
+        "question": job.question,
+        "system": job.system,
+        "media": asdict(job.media_options),
+        "model": [model, job.model.revision, job.model.quant, job.model.dtype],
+        "method": [job.method.name, job.method.keep, job.method.preset, dict(job.method.options), job.method.seed],
+        "generation": asdict(job.generation),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,0 +1,153 @@
+"""Workers on the devices of one machine: a process each, a pipe to each.
+
+Knows: processes and pipes. Does not know who gets which clip (`scheduler.py`) or how clips are answered (`worker.py`). Processes are
+spawned, not forked: CUDA and thread pools do not survive a fork.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from omnidrop_cli.batch.scheduler import Event, Finished, Got, Lost
+from omnidrop_cli.batch.worker import DeviceLost, Worker
+from omnidrop_cli.errors import OmnidropError, UsageError
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
+    from multiprocessing.process import BaseProcess
+
+    from omnidrop_cli.batch.packets import Work
+    from omnidrop_cli.config import ModelConfig
+
+GRACE_S = 5.0
+"""How long a worker may take to leave before it is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    process: SpawnProcess | BaseProcess
+    pipe: Connection
+
+
+class Processes:
+    """A crew of one process per device; leave the `with` block to end them."""
+
+    def __init__(self, choice: ModelConfig, devices: list[str]) -> None:
+        self._choice, self._devices = choice, devices
+        self._members: dict[int, _Member] = {}
+        self._context = multiprocessing.get_context("spawn")
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for member in self._members.values():
+            member.pipe.close()  # the end of its pipe tells a worker to go
+        for member in self._members.values():
+            member.process.join(0 if kind is not None else GRACE_S)
+            if member.process.is_alive():
+                member.process.kill()
+                member.process.join()
+
+    def hire(self, worker: int) -> None:
+        ours, theirs = self._context.Pipe()
+        choice = replace(self._choice, device=self._devices[worker])
+        process = self._context.Process(target=_main, args=(choice, theirs), daemon=True, name=f"omnidrop-{choice.device}")
+        with _ctrl_c_ignored():
+            process.start()
+        theirs.close()  # else a dead worker's pipe would never end
+        self._members[worker] = _Member(process, ours)
+
+    def give(self, worker: int, work: Work, ahead: Work | None) -> None:
+        try:
+            self._members[worker].pipe.send((work, ahead))
+        except OSError:
+            return  # it is dead; `events` will say so
+
+    def events(self) -> list[Event]:
+        of_pipe = {member.pipe: worker for worker, member in self._members.items()}
+        return [self._event(of_pipe[pipe]) for pipe in wait([*of_pipe], timeout=1.0) if isinstance(pipe, Connection)]
+
+    def _event(self, worker: int) -> Event:
+        member = self._members[worker]
+        try:
+            message = member.pipe.recv()
+        except (EOFError, OSError):
+            message = None
+        if message == "finished":
+            return Finished(worker)
+        if isinstance(message, dict):
+            return Got(worker, message)
+        member.process.join(GRACE_S)
+        del self._members[worker]
+        member.pipe.close()
+        if isinstance(message, DeviceLost):
+            return Lost(worker, message.message)
+        if isinstance(message, OmnidropError):
+            return Lost(worker, message.message, message)
+        return Lost(worker, _death(member.process.exitcode))
+
+
+def devices(text: str) -> list[str]:
+    """The devices of `--devices`: "0,1" and "cuda:0,cuda:1" name GPUs, "all" every GPU, "cpu,cpu" two workers on the CPU.
+
+    Raises `UsageError`.
+    """
+    if text.strip() == "all":
+        from torch import cuda
+
+        if not cuda.device_count():
+            raise UsageError("--devices all: no NVIDIA GPU was found", "--devices cpu,cpu runs two workers on the CPU")
+        return [f"cuda:{index}" for index in range(cuda.device_count())]
+    names = [name.strip() for name in text.split(",")]
+    named = [f"cuda:{name}" if name.isdecimal() else name for name in names]
+    for name in named:
+        if name != "cpu" and not (name.startswith("cuda:") and name[5:].isdecimal()):
+            raise UsageError(f"--devices: {name!r} is not a device", "write 0,1 or cuda:0,cuda:1, all, or cpu,cpu")
+    return named
+
+
+def _main(choice: ModelConfig, pipe: Connection) -> None:
+    """A worker's life: clips in, rows out, until the pipe ends."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # schedulers send it to all; the parent lets the clip in work finish
+    try:
+        worker = Worker(choice)
+        while True:
+            work, ahead = pipe.recv()
+            for row in worker.rows(work, ahead):
+                pipe.send(row)
+            pipe.send("finished")
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    except OmnidropError as error:
+        pipe.send(error)
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """What a process ignores its children ignore from their first moment on. Ctrl-C reaches the whole group; the parent acts on it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _death(code: int | None) -> str:
+    if code is None:
+        return "a worker stopped answering"
+    if code < 0:
+        name = signal.Signals(-code).name if -code in {*signal.Signals} else str(-code)
+        return f"a worker was killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
+    return f"a worker ended with exit code {code}"

@@ -1,0 +1,89 @@
+"""Loading a saved quantised copy against quantising again.
+
+Knows: how to make a checkpoint of random weights where none is given, and the copy. Does not know: how either is loaded (`model/`).
+Both arms must end with the same numbers, to the bit: a copy that loads fast and differs would be no copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omnidrop_cli.bench.device_name import device_name
+from omnidrop_cli.bench.measurement import Group, Sheet, alternate
+from omnidrop_cli.bench.subprocess_run import Tell, Work, in_child
+from omnidrop_cli.config import ModelConfig
+from omnidrop_cli.errors import UsageError
+from omnidrop_cli.events import SILENT, Observer
+
+if TYPE_CHECKING:
+    from omnidrop_cli.model.thinker import Thinker
+
+
+def bench_load(choice: ModelConfig, *, repeats: int = 3, folder: Path | None = None, observer: Observer = SILENT) -> Sheet:
+    """`choice` names a checkpoint, or random weights, which are written to one first. `folder` takes the files while they are needed.
+
+    Raises `UsageError` where `choice` quantises nothing, `ModelError`.
+    """
+    from omnidrop_cli.model.load import load
+    from omnidrop_cli.model.names import resolve
+    from omnidrop_cli.model.quantize import save_quantized
+
+    quant = "nf4" if choice.quant == "auto" else choice.quant
+    if quant == "none":
+        raise UsageError("--quant none leaves nothing to measure", "give nf4 or int8")
+    with tempfile.TemporaryDirectory(dir=folder, prefix="omnidrop-bench-") as work:
+        original, copy = choice.name, Path(work) / "copy"
+        if resolve(choice).kind == "random":
+            observer.stage("write", choice.name)
+            original = str(Path(work) / "original")
+            save_quantized(load(replace(choice, quant="none", dtype="bfloat16"), observer), Path(original))
+        # A few layers are small enough for float32, but what they stand for is stored and loaded in bfloat16.
+        choice = replace(choice, name=original, quant=quant, dtype="bfloat16" if choice.dtype == "auto" else choice.dtype)
+        observer.stage("quantize", quant)
+        thinker = load(choice, observer)
+        device, loaded = device_name(thinker.device), thinker.loaded
+        save_quantized(thinker, copy)
+        del thinker
+        observer.stage("load")
+        arms = {"saved copy": replace(choice, name=str(copy)), "quantised again": choice}
+        runs = {name: partial(in_child, _loading, arm) for name, arm in arms.items()}
+        sizes = {"original_bytes": _size(resolve(choice).source), "copy_bytes": _size(str(copy))}
+        group = Group(
+            f"{loaded.num_layers} decoder layers, {quant}, {sizes['original_bytes'] / 1e9:.1f} GB", alternate(runs, repeats, observer)
+        )
+    return Sheet("load", device, repeats, [group], ("torch", "transformers", "bitsandbytes"), sizes)
+
+
+def _loading(choice: ModelConfig) -> Work:
+    import bitsandbytes  # noqa: F401  # imports are no part of loading, and the same for both arms
+    import transformers  # noqa: F401
+
+    from omnidrop_cli.model.load import load
+
+    def work() -> Tell:
+        return partial(_facts, load(choice))
+
+    return work
+
+
+def _facts(thinker: Thinker) -> dict[str, Any]:
+    """A digest of every number of the decoder's layers: weights, scales, scales of scales."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(thinker.layers.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    facts: dict[str, Any] = {"digest": digest.hexdigest()[:16]}
+    if thinker.device.type == "cuda":
+        facts["gpu_peak_mb"] = torch.cuda.max_memory_allocated(thinker.device) / 1e6
+    return facts
+
+
+def _size(directory: str) -> int:
+    return sum(file.stat().st_size for file in Path(directory).rglob("*") if file.is_file())

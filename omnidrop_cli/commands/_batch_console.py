@@ -1,0 +1,123 @@
+"""How a batch shows itself: a live bar on a terminal, one plain line per clip elsewhere.
+
+Knows: terminals and counting. Does not know how rows are made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from omnidrop_cli.batch.runner import Watcher
+from omnidrop_cli.commands._console import ConsoleFlags, stderr_console
+from omnidrop_cli.report.text import one_line
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from omnidrop_cli.batch.answers_file import Row
+    from omnidrop_cli.batch.inputs import Group
+
+
+class BatchScreen(Watcher):
+    """Draws a batch on stderr. A context: leaving it takes the bar away."""
+
+    def __init__(self, flags: ConsoleFlags, groups: Sequence[Group]) -> None:
+        self._flags, self._console = flags, stderr_console(flags)
+        self._total = sum(len(group) for group in groups)
+        self._open = Counter[str]()
+        for group in groups:
+            self._open[group[0].job.media] += len(group)
+        self._of_clip: dict[str, Counter[str]] = {}
+        self._done = self._failed = 0
+        self._clip = ""
+        self._began = time.monotonic()
+        self._progress: Progress | None = None
+        self._bar: TaskID | None = None
+        self._warned: set[str] = set()
+
+    def __enter__(self) -> BatchScreen:
+        if self._console.is_terminal and not self._flags.quiet:
+            self._progress = self._make()
+            self._bar = self._progress.add_task("starting", total=self._total, failed="")
+            self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for media in [*self._of_clip]:
+            self._clip_done(media)
+        if self._progress is not None:
+            self._progress.stop()
+
+    def skipped(self, media: str, count: int) -> None:
+        # Out of the total rather than into the done: what took no time must not make the rest look quick.
+        self._total -= count
+        self._open[media] -= count
+        self._draw()
+
+    def clip(self, media: str) -> None:
+        self._clip = one_line(media)
+        self._draw()
+
+    def stage(self, name: str, detail: str = "") -> None:
+        self._draw(name if self._clip else one_line(f"{name} {detail}"))
+
+    def row(self, row: Row) -> None:
+        media = row["media"]["asked"]
+        self._done += 1
+        failed = "error" in row
+        self._failed += failed
+        self._of_clip.setdefault(media, Counter())["failed" if failed else "answered"] += 1
+        if failed:
+            self._say(f"failed: {one_line(media)}: {one_line(row['error']['message'])}", style="red")
+        for warning in row.get("warnings", ()):
+            self.warn(f"{media}: {warning}")
+        self._open[media] -= 1
+        if self._open[media] <= 0:
+            self._clip_done(media)
+        self._draw()
+
+    def warn(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            self._say(f"warning: {one_line(message)}", style="yellow")
+
+    def finishing(self) -> None:
+        self._say("finishing what is in work; once more stops at once")
+
+    def _clip_done(self, media: str) -> None:
+        """One line, for those who read along without a terminal."""
+        of_clip = self._of_clip.pop(media, None)
+        if of_clip and self._progress is None:
+            counts = ", ".join(f"{count} {what}" for what, count in sorted(of_clip.items()))
+            self._say(f"{self._done}/{self._total} {one_line(media)}: {counts} ({time.monotonic() - self._began:.0f} s)")
+
+    def _say(self, line: str, style: str = "") -> None:
+        if not self._flags.quiet:
+            self._console.print(line, style=style, soft_wrap=True)
+
+    def _draw(self, stage: str = "") -> None:
+        if self._progress is not None and self._bar is not None:
+            text = " · ".join(filter(None, (self._clip, stage))) or "starting"
+            failed = f"{self._failed} failed" if self._failed else ""
+            self._progress.update(self._bar, description=text, completed=self._done, total=self._total, failed=failed)
+
+    def _make(self) -> Progress:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.table import Column
+
+        return Progress(
+            BarColumn(24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[failed]}", markup=False, style="red"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+            console=self._console,
+            transient=True,
+            speed_estimate_period=600,
+        )

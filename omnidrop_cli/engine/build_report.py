@@ -1,0 +1,77 @@
+"""What ran → the report: stages, memory and FLOPs beside the answer.
+
+Knows: where each figure of a report comes from. Does not know: how anything ran, or how a report looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from omnidrop_cli.engine import metrics
+from omnidrop_cli.outputs import SAMPLE_RATE_HZ, Answer, Flops, Memory, Report, Timings
+
+if TYPE_CHECKING:
+    from omnidrop_cli.engine.prefill import Prefilled
+    from omnidrop_cli.engine.session import Read
+    from omnidrop_cli.model.sizes import Geometry
+    from omnidrop_cli.model.thinker import Thinker
+
+
+def report_of(thinker: Thinker, read: Read, prefilled: Prefilled, answer: Answer, seconds: Mapping[str, float], kv_bytes: int) -> Report:
+    """The report of one answer. `kv_bytes` is the cache right after the prefill; the device's memory peak is read here."""
+    trace, clip, prompt = prefilled.trace, read.clip, read.prompt
+    return Report(
+        job=read.job,
+        model=thinker.loaded,
+        source=clip.source,
+        clip_start_s=clip.start_s,
+        clip_duration_s=clip.duration_s,
+        frames=0 if clip.frames is None else len(clip.frames),
+        frame_size=None if clip.frames is None else (clip.frames.shape[2], clip.frames.shape[3]),
+        fps=clip.fps,
+        audio_s=0.0 if clip.waveform is None else len(clip.waveform) / SAMPLE_RATE_HZ,
+        prompt=prompt.token_map.counts(),
+        method=read.method.name,
+        method_options={**read.method.describe(), **prefilled.notes},
+        trace=trace,
+        answer=answer,
+        timings=_timings(seconds),
+        memory=_memory(thinker, read.peak_mb, kv_bytes, len(prompt), sum(trace.kv_lengths)),
+        flops=flops_of(thinker.geometry, len(prompt), trace.kv_lengths),
+        warnings=(*clip.warnings, *prompt.warnings, *read.warnings),
+        features_reused=read.features.reused,
+    )
+
+
+def _timings(seconds: Mapping[str, float]) -> Timings:
+    """Stages as clocked. Where the clip decoded while the model loaded, "open" is what both took together on the wall."""
+    overlapped = {"decode", "load"} if "open" in seconds else set()
+    total = sum(value for name, value in seconds.items() if name not in overlapped)
+    return Timings(
+        **{f"{name}_s": value for name, value in seconds.items() if name != "open"},
+        first_token_s=total - seconds["generate"],
+        total_s=total,
+    )
+
+
+def _memory(thinker: Thinker, towers_peak_mb: float, kv_bytes: int, tokens: int, rows: int) -> Memory:
+    """`rows` are the cached rows of all layers together."""
+    return Memory(
+        weights_mb=thinker.weights_mb,
+        kv_mb=kv_bytes / 1e6,
+        kv_full_mb=kv_bytes / rows * tokens * thinker.geometry.num_layers / 1e6,
+        peak_mb=max(towers_peak_mb, metrics.peak_mb(thinker.device)),
+        kind=metrics.memory_kind(thinker.device),
+    )
+
+
+def flops_of(g: Geometry, tokens: int, entering: Sequence[int]) -> Flops:
+    """Exact cost of a prefill of `tokens` whose layer l sees `entering[l]` of them, beside that of the unpruned one."""
+
+    def of(lengths: Sequence[int]) -> int:
+        return metrics.prefill_flops(
+            lengths, hidden=g.hidden, heads=g.heads, kv_heads=g.kv_heads, head_dim=g.head_dim, mlp=g.mlp, vocab=g.vocab
+        )
+
+    return Flops(full=of([tokens] * g.num_layers), pruned=of(entering))

@@ -1,0 +1,112 @@
+"""A decode step in which nothing moves: same tensors, same addresses, same shapes, token after token.
+
+Knows: how the grown cache's own storage serves as static buffers of a different length in every layer, and how masks, write rows
+and the position live on the device and advance there, so that a step never waits for the host. The layers are transformers' own.
+Does not know: graphs, sampling, text. Eagerly it runs on any device; `cuda_graph.py` captures it on CUDA.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from omnidrop_cli.engine.kv_cache import RaggedCache
+from omnidrop_cli.model.adapter import cache_argument
+
+if TYPE_CHECKING:
+    from omnidrop_cli.model.thinker import Thinker
+
+
+class StaticCache:
+    """The storage of a `RaggedCache`, each layer with its own length and room for more rows, and one additive mask per layer.
+
+    `masks[l]` is (1, 1, 1, capacity of l), minus infinity where nothing was written. It speaks the part of transformers' `Cache`
+    interface that a decoder layer uses. The ragged cache learns of new rows by its `accept`, and must not grow before that.
+    """
+
+    is_compileable = True
+    is_sliding = (False,)
+
+    def __init__(self, cache: RaggedCache, room: int, advancing: Tensor) -> None:
+        """Make room for `room` rows. `advancing` (2 x layers,) int64 takes the rows to be written; whoever owns it adds 1 per step."""
+        count = len(cache.layers)
+        self._buffers = [layer.reserve(room) for layer in cache.layers]
+        capacities = [keys.shape[2] for keys, _ in self._buffers]
+        starts = [0, *accumulate(capacities)]
+        like = self._buffers[0][0]
+        flat = torch.full((starts[-1],), float("-inf"), dtype=like.dtype, device=like.device)
+        self.masks = [part.view(1, 1, 1, -1) for part in flat.split(capacities)]
+        for mask, length in zip(self.masks, cache.lengths, strict=True):
+            mask[..., :length] = 0
+        advancing.copy_(torch.tensor([*cache.lengths, *(s + n for s, n in zip(starts, cache.lengths, strict=False))]))
+        self._rows = advancing[:count].split(1)
+        self._flat_mask, self._flat_rows = flat, advancing[count:]
+
+    def unmask(self) -> None:
+        """Let every layer attend to the row it is about to write."""
+        self._flat_mask.index_fill_(0, self._flat_rows, 0)
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
+        """transformers' entry: write one row (1, kv heads, 1, dh), return the whole buffers."""
+        keys, values = self._buffers[layer_idx]
+        keys.index_copy_(2, self._rows[layer_idx], key_states)
+        values.index_copy_(2, self._rows[layer_idx], value_states)
+        return keys, values
+
+
+class StaticDecode:
+    """Reads one token per `step`. `logits` (vocab,) float32 are of the last step; the likeliest token becomes the next one by itself.
+
+    To choose otherwise, `feed` a token before the next step. At most `room` steps.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, thinker: Thinker, cache: RaggedCache, token: int, position: int, room: int) -> None:
+        """`token` is read first, at TMRoPE position `position`. Raises torch's out-of-memory error; `cache` is then as it was."""
+        device, layers = thinker.device, len(cache.layers)
+        self._thinker, self._ragged = thinker, cache
+        # One tensor, so that one addition advances all: rows and mask rows of every layer, the position, the number of tokens chosen.
+        self._advancing = torch.zeros(2 * layers + 2, dtype=torch.long, device=device)
+        self._cache = StaticCache(cache, room, self._advancing[: 2 * layers])
+        self._position, self._count = self._advancing[-2:-1], self._advancing[-1:]
+        self._position.fill_(position)
+        self._token = torch.full((1, 1), token, dtype=torch.long, device=device)
+        self._chosen = torch.zeros(room, dtype=torch.long, device=device)
+        self.logits = torch.empty(thinker.geometry.vocab, dtype=torch.float32, device=device)
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Read the current token. Launches work and returns: no value comes back to the host, no shape depends on one."""
+        text_model = self._thinker.text_model
+        self._cache.unmask()
+        hidden = text_model.embed_tokens(self._token)
+        angles = text_model.rotary_emb(hidden, self._position.expand(3, 1, 1))
+        for layer, mask in zip(text_model.layers, self._cache.masks, strict=True):
+            hidden = layer(hidden, attention_mask=mask, position_embeddings=angles, use_cache=True, **cache_argument(layer, self._cache))
+        self.logits.copy_(self._thinker.lm_head(text_model.norm(hidden)[0, -1]))
+        self._token.copy_(self.logits.argmax(keepdim=True)[None])
+        self._chosen.index_copy_(0, self._count, self._token[0])
+        self._advancing.add_(1)
+
+    @torch.inference_mode()
+    def feed(self, token: int) -> None:
+        """Read `token` next instead of the likeliest."""
+        self._token.fill_(token)
+
+    @torch.inference_mode()
+    def rewind(self, token: int) -> None:
+        """Take the last step back, in which `token` was read, to run it again."""
+        self._advancing.sub_(1)
+        self._token.fill_(token)
+
+    def chosen(self, start: int, stop: int) -> list[int]:
+        """The likeliest tokens after steps `start` to `stop` (exclusive), counted from 0. Waits for the device."""
+        tokens: list[int] = self._chosen[start:stop].tolist()
+        return tokens
+
+    def accept(self, steps: int) -> None:
+        """Hand the rows of the first `steps` steps to the ragged cache, which may then grow as before."""
+        self._ragged.accept(steps)

@@ -1,0 +1,47 @@
+"""Daily-Omni (arXiv 2505.17862): 684 videos of 30 or 60 seconds, 1,197 questions.
+
+Knows: the layout of liarliar/Daily-Omni (`qa.json`; `Videos/{id}/{id}_video.mp4`) and of its parquet copy, whose `Choice` is a listing
+without commas. The first official script put the words before the video, the later one the video first (docs/evaluate.md).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omnidrop_cli.evaluate import dataset_files, prompts
+from omnidrop_cli.evaluate.items import Benchmark, Hub, Question
+
+
+def read(root: Path) -> list[Question]:
+    """The questions of a directory. Raises `DatasetError`."""
+    path = dataset_files.find(root, "qa.json", "data/*.parquet", "*.parquet", "qa.jsonl")
+    questions = []
+    for number, row in enumerate(dataset_files.rows(path)):
+        name = str(dataset_files.value(row, "video_id", path))
+        places = [f"{folder}{name}/{name}_video.mp4" for folder in ("Videos/", "videos/", "")]
+        questions.append(
+            Question(
+                id=str(row.get("question_id", number)),
+                media=dataset_files.clip(root, [*places, f"{name}.mp4"]),
+                text=str(dataset_files.value(row, "Question", path)),
+                options=dataset_files.options(dataset_files.value(row, "Choice", path)),
+                answer=str(dataset_files.value(row, "Answer", path)).strip(),
+                labels={
+                    "type": str(row.get("Type", "")),
+                    "duration": str(row.get("video_duration", "")),
+                    "video": str(row.get("video_category", "")),
+                },
+            )
+        )
+    return questions
+
+
+BENCHMARK = Benchmark(
+    name="dailyomni",
+    title="Daily-Omni",
+    read=read,
+    prompt=prompts.dailyomni,
+    max_new_tokens=10,
+    source="prompt and limits of Lliar-liar/Daily-Omni test_model/Qwen2.5-Omni/testmodel.py",
+    hub=Hub("liarliar/Daily-Omni", ("qa.json", "Videos.tar")),
+)

@@ -1,0 +1,52 @@
+"""Video-MME (arXiv 2405.21075): 900 videos, 2,700 questions, without subtitles.
+
+Knows: the layout of lmms-lab/Video-MME (one row a question; `data/{videoID}.mp4`) and the official protocol. Columns video_id, duration,
+domain, videoID, question_id, task_type, question, options, answer.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omnidrop_cli.config import MediaConfig
+from omnidrop_cli.evaluate import dataset_files, prompts
+from omnidrop_cli.evaluate.items import Benchmark, Hub, Question
+
+_FILES = ("videomme/*.parquet", "*.parquet", "videomme.json", "videomme.jsonl", "Video-MME.json")
+
+
+def read(root: Path) -> list[Question]:
+    """The questions of a directory. Raises `DatasetError`."""
+    path = dataset_files.find(root, *_FILES)
+    questions = []
+    for row in dataset_files.rows(path):
+        name = dataset_files.value(row, "videoID", path)
+        questions.append(
+            Question(
+                id=str(dataset_files.value(row, "question_id", path)),
+                media=dataset_files.clip(
+                    root, [f"{folder}{name}{suffix}" for folder in ("data/", "videos/", "") for suffix in (".mp4", ".MP4", ".mkv")]
+                ),
+                text=str(dataset_files.value(row, "question", path)),
+                options=dataset_files.options(dataset_files.value(row, "options", path)),
+                answer=str(dataset_files.value(row, "answer", path)).strip(),
+                labels={
+                    "duration": str(row.get("duration", "")),
+                    "domain": str(row.get("domain", "")),
+                    "task": str(row.get("task_type", "")),
+                },
+            )
+        )
+    return questions
+
+
+BENCHMARK = Benchmark(
+    name="videomme",
+    title="Video-MME (without subtitles)",
+    read=read,
+    prompt=prompts.videomme,
+    max_new_tokens=16,  # lmms-eval tasks/videomme
+    media_options=MediaConfig(max_frames=768),  # 2 fps up to 768 frames, as OmniZip, SEATS and OmniPack run it
+    source="prompt of the benchmark's README; 2 fps up to 768 frames, sound on",
+    hub=Hub("lmms-lab/Video-MME", ("videomme/*.parquet", "videos_chunked_*.zip")),
+)

@@ -1,0 +1,61 @@
+"""A published benchmark → a directory on this disk.
+
+Knows: the hub's client, where the copy goes, and that clips come in archives. Does not know: what the files hold. Nothing is fetched
+unless it was asked for: these sets are tens of gigabytes.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+from omnidrop_cli.errors import DatasetError, UsageError
+from omnidrop_cli.evaluate.items import Benchmark
+from omnidrop_cli.events import SILENT, Observer
+
+
+def directory(benchmark: Benchmark) -> Path:
+    """Where a fetched benchmark lies, or will."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "omnidrop" / "benchmarks" / benchmark.name
+
+
+def fetch(benchmark: Benchmark, observer: Observer = SILENT) -> Path:
+    """Download a benchmark and unpack its archives; what is there already is not done again. Raises `DatasetError`, `UsageError`."""
+    if benchmark.hub is None:
+        raise UsageError(f"{benchmark.name} is not published on the hub", "leave out --fetch")
+    target = directory(benchmark)
+    by_hand = f"download it by hand: hf download --repo-type dataset {benchmark.hub.repo} --local-dir DIR, then --data DIR"
+    observer.stage("fetch", benchmark.hub.repo)
+    try:
+        from huggingface_hub import snapshot_download
+
+        snapshot_download(benchmark.hub.repo, repo_type="dataset", local_dir=target, allow_patterns=list(benchmark.hub.patterns))
+    except Exception as problem:  # the client raises its own, httpx' and OS errors; to the user all mean the same
+        reason = next(iter(str(problem).splitlines()), type(problem).__name__)
+        raise DatasetError(f"{benchmark.hub.repo} cannot be fetched: {reason}", by_hand) from problem
+    for archive in sorted([*target.rglob("*.zip"), *target.rglob("*.tar")]):
+        unpack(archive, target, observer)
+    return target
+
+
+def unpack(archive: Path, target: Path, observer: Observer = SILENT) -> None:
+    """Unpack a zip or tar file into `target` once; members that point outside it are refused. Raises `DatasetError`."""
+    marker = archive.with_suffix(archive.suffix + ".unpacked")
+    if marker.exists():
+        return
+    observer.stage("unpack", archive.name)
+    try:
+        if archive.suffix == ".zip":
+            with zipfile.ZipFile(archive) as zipped:
+                zipped.extractall(target)
+        else:
+            with tarfile.open(archive) as tarred:
+                tarred.extractall(target, filter="data")
+    except (OSError, zipfile.BadZipFile, tarfile.TarError) as problem:
+        raise DatasetError(
+            f"{archive}: cannot be unpacked ({problem})", "delete it and fetch again; check the free disk space"
+        ) from problem
+    marker.touch()

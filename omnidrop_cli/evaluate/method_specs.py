@@ -1,0 +1,45 @@
+"""`--methods omnidrop@0.3,omnidrop@paper-20,none` → arms.
+
+Knows: how an arm is written. Does not know which methods, presets or options exist (`prune.methods.create` checks them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from omnidrop_cli.config import PruningConfig
+from omnidrop_cli.errors import UsageError
+from omnidrop_cli.evaluate.items import Arm
+
+SYNTAX = "write NAME, NAME@KEEP or NAME@PRESET, options behind it: omnidrop@0.3:beta=10"
+
+
+def parse(texts: Iterable[str], seed: int = 0) -> list[Arm]:
+    """Arms from comma-separated lists. Raises `UsageError` for an empty list, a repeated arm or a malformed one."""
+    labels = [label.strip() for text in texts for label in text.split(",") if label.strip()]
+    if not labels:
+        raise UsageError("no method to evaluate", SYNTAX)
+    arms: list[Arm] = []
+    for label in labels:
+        choice = _choice(label, seed)
+        twin = next((arm.label for arm in arms if arm.choice == choice), None)
+        if twin is not None:
+            raise UsageError(f"method given twice: {twin}, {label}", "every arm is one column of the table")
+        arms.append(Arm(label, choice))
+    return arms
+
+
+def _choice(label: str, seed: int) -> PruningConfig:
+    head, *pairs = label.split(":")
+    name, at, budget = head.partition("@")
+    malformed = [pair for pair in pairs if "=" not in pair]
+    if not name or (at and not budget) or malformed:
+        raise UsageError(f"cannot read the method '{label}'", SYNTAX)
+    options = {key: text for key, _, text in (pair.partition("=") for pair in pairs)}
+    keep: float | None = None
+    preset: str | None = None
+    try:
+        keep = float(budget) if at else None
+    except ValueError:
+        preset = budget
+    return PruningConfig(name=name, keep=keep, preset=preset, options=options, seed=seed)

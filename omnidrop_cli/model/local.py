@@ -1,0 +1,124 @@
+"""The models on this disk: the built-in one, those in the hub's cache, and quantised copies.
+
+Knows: where they lie, how large they are, whether they are complete, and how to remove them. Does not know how they load, and does
+not import torch. Copies live in `copies_folder()`, by names that `--model` takes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from omnidrop_cli.errors import ModelError, OmnidropError, UsageError
+from omnidrop_cli.model.checkpoint import open_checkpoint
+from omnidrop_cli.model.memory_estimate import guess
+from omnidrop_cli.model.names import HUB_NAMES, NANO_DIRECTORY, copies_folder
+from omnidrop_cli.model.sizes import ThinkerGeometry
+
+TOKENS_PER_MINUTE = 30 * (50 + 288)
+"""Audio and video tokens of a minute at two frames per second and 144 tokens a frame pair, as in the papers' tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model on this disk. `name` is what `--model` takes; `quant` is how it is stored; `problem` is set where it cannot load."""
+
+    name: str
+    kind: Literal["builtin", "hub", "copy"]
+    path: Path
+    size_bytes: int
+    quant: str = "none"
+    revision: str | None = None
+    geometry: ThinkerGeometry | None = None
+    problem: str | None = None
+
+
+def entries() -> list[Entry]:
+    """Every model found: the built-in one, then hub models, then copies. Models of other kinds in the hub's cache are left out."""
+    return [*_builtin(), *_cached(), *_copies()]
+
+
+def needed_mb(geometry: ThinkerGeometry, quant: str, minutes: float = 1.0) -> float:
+    """Peak megabytes (1e6 bytes) on a GPU for a clip of so many minutes, unpruned, in bfloat16 where not quantised."""
+    tokens = round(minutes * TOKENS_PER_MINUTE)
+    return guess(geometry, quant, [tokens] * geometry.decoder.num_layers).peak_mb
+
+
+def find(name: str) -> list[Entry]:
+    """The entries `name` stands for: several where the hub's cache holds several revisions. Raises `ModelError` for none."""
+    found = [
+        entry for entry in entries() if name in (entry.name, str(entry.path)) or (entry.kind == "hub" and HUB_NAMES.get(name) == entry.name)
+    ]
+    if not found:
+        raise ModelError(f"{name} is not on this disk", "`omnidrop models list` shows what is; `omnidrop models pull` fetches")
+    return found
+
+
+def remove(found: list[Entry]) -> None:
+    """Delete models from the disk. Raises `UsageError` for the built-in one, `OmnidropError` where the disk refuses."""
+    try:
+        for entry in found:
+            if entry.kind == "builtin":
+                raise UsageError("the built-in model is part of the program", "it is 10 MB or so; nothing else can be gained")
+            if entry.kind == "copy":
+                shutil.rmtree(entry.path)
+        commits = [entry.revision for entry in found if entry.kind == "hub" and entry.revision]
+        if commits:
+            from huggingface_hub import constants, scan_cache_dir
+
+            scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(*commits).execute()
+    except OSError as error:
+        raise OmnidropError(f"{found[0].name} cannot be removed: {error}", "check the permissions of its folder") from error
+
+
+def _builtin() -> list[Entry]:
+    if not (NANO_DIRECTORY / "config.json").is_file():
+        return []
+    return [_entry("nano", "builtin", NANO_DIRECTORY)]
+
+
+def _copies() -> list[Entry]:
+    folder = copies_folder()
+    if not folder.is_dir():
+        return []
+    return [_entry(path.name, "copy", path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()]
+
+
+def _cached() -> list[Entry]:
+    from huggingface_hub import constants, scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        cache = scan_cache_dir(constants.HF_HUB_CACHE)
+    except CacheNotFound:
+        return []
+    found = []
+    for repo in sorted((repo for repo in cache.repos if repo.repo_type == "model"), key=lambda repo: repo.repo_id):
+        for revision in sorted(repo.revisions, key=lambda revision: -revision.last_modified):
+            entry = _entry(repo.repo_id, "hub", revision.snapshot_path, revision.commit_hash, revision.size_on_disk)
+            if entry.geometry is not None:
+                found.append(entry)
+    return found
+
+
+def _entry(name: str, kind: Literal["builtin", "hub", "copy"], path: Path, revision: str | None = None, size: int | None = None) -> Entry:
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if size is None else size
+    geometry = _geometry(path)
+    try:
+        quant, problem = open_checkpoint(path).quant, None
+    except ModelError as error:
+        quant, problem = "none", error.message
+    return Entry(name, kind, path, size, quant, revision, geometry, problem)
+
+
+def _geometry(path: Path) -> ThinkerGeometry | None:
+    """None where the directory holds another kind of model, or no model at all."""
+    from omnidrop_cli.model.names import read_json, thinker_section
+
+    try:
+        config = read_json(path / "config.json")
+        return None if config is None else ThinkerGeometry.from_dict(thinker_section(config, str(path)))
+    except (ModelError, KeyError, TypeError, ValueError):
+        return None

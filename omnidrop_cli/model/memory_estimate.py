@@ -1,0 +1,124 @@
+"""How much memory a model and a prompt will take, before either exists.
+
+Knows: sizes (`sizes.py`) and which tensors are alive together at the widest moment of each stage. Does not import torch, and
+does not measure (`engine/metrics.py`). Weights and caches are exact; activations are counted from the layers' code and rounded up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from omnidrop_cli.model.sizes import ThinkerGeometry
+
+MB = 1e6
+
+QUANTIZED_BYTES = {"nf4": 0.5 + 1 / 64 + 4 / (64 * 256), "int8": 1.0}
+"""Bytes of one quantised weight. NF4: half a byte, one byte of scale per 64, one float32 per 256 scales (QLoRA's double quantisation)."""
+
+RUNTIME_MB = 500.0
+"""CUDA context, library workspaces and the allocator's rounding, as seen on current drivers."""
+
+PATCHES_PER_PIECE = 16_384
+WINDOWS_PER_PIECE = 150
+ROWS_PER_PIECE = 4_096
+"""How much the towers, and an MLP of the decoder, take in at once (`engine/oom.py`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryGuess:
+    """Megabytes (1e6 bytes) by what they hold. `towers_mb` and `prefill_mb` are activations and never live together."""
+
+    decoder_mb: float
+    tables_mb: float
+    tower_weights_mb: float
+    kv_mb: float
+    embeddings_mb: float
+    towers_mb: float
+    prefill_mb: float
+
+    @property
+    def weights_mb(self) -> float:
+        return self.decoder_mb + self.tables_mb + self.tower_weights_mb
+
+    @property
+    def peak_mb(self) -> float:
+        """The widest moment on a GPU: encoding the clip, or the first layers of the prefill."""
+        return RUNTIME_MB + self.weights_mb + self.embeddings_mb + max(self.towers_mb, self.kv_mb + self.prefill_mb)
+
+
+def guess(
+    geometry: ThinkerGeometry,
+    quant: str,
+    entering: Sequence[int],
+    *,
+    video_patches: int = PATCHES_PER_PIECE,
+    audio_windows: int = WINDOWS_PER_PIECE,
+    value_bytes: int = 2,
+    prompt_tokens: int = 0,
+) -> MemoryGuess:
+    """Memory of a prompt of which layer l sees `entering[l]` tokens (all equal without pruning; `Trace.kv_lengths` with it).
+
+    `prompt_tokens` is the unpruned prompt's length, where layer 0 sees less of it: the towers' output and the embeddings are as long.
+    `video_patches` (14-pixel patches of a frame pair) and `audio_windows` (two seconds each) are those of the clip, 0 without;
+    `value_bytes` is the size of an unquantised value: 2 in bfloat16. Raises `ValueError` for an unknown `quant` or another depth.
+    """
+    decoder, vision, audio = geometry.decoder, geometry.vision, geometry.audio
+    if len(entering) != decoder.num_layers:
+        raise ValueError(f"{len(entering)} lengths for {decoder.num_layers} layers")
+    widest = max(entering)
+    return MemoryGuess(
+        decoder_mb=decoder_bytes(geometry, quant, value_bytes) / MB,
+        tables_mb=decoder.table_parameters * value_bytes / MB,
+        tower_weights_mb=geometry.tower_parameters * value_bytes / MB,
+        kv_mb=sum(decoder.kv_bytes(tokens, value_bytes) for tokens in entering) / MB,
+        embeddings_mb=2 * max(widest, prompt_tokens) * decoder.hidden * value_bytes / MB,
+        towers_mb=max(
+            _vision_bytes(min(video_patches, PATCHES_PER_PIECE), vision.hidden, vision.mlp, value_bytes),
+            _audio_bytes(min(audio_windows, WINDOWS_PER_PIECE) * audio.window // 2, audio.hidden, audio.mlp, value_bytes),
+        )
+        / MB,
+        prefill_mb=_prefill_bytes(geometry, quant, widest, value_bytes) / MB,
+    )
+
+
+def decoder_bytes(geometry: ThinkerGeometry, quant: str, value_bytes: int = 2) -> float:
+    """Bytes of the decoder layers and the last norm, without the tables. Raises `ValueError` for an unknown `quant`."""
+    decoder = geometry.decoder
+    linear = decoder.layer_linear_parameters
+    rest = decoder.layer_parameters - linear
+    if quant == "none":
+        layer: float = linear * value_bytes
+    elif quant in QUANTIZED_BYTES:
+        layer = linear * QUANTIZED_BYTES[quant]
+    else:
+        raise ValueError(f"unknown quantisation {quant!r}")
+    if quant == "int8":  # one float32 scale per output row
+        layer += 4 * (decoder.head_dim * (decoder.heads + 2 * decoder.kv_heads) + 2 * decoder.hidden + 2 * decoder.mlp)
+    return decoder.num_layers * (layer + rest * value_bytes) + decoder.hidden * value_bytes
+
+
+def _prefill_bytes(geometry: ThinkerGeometry, quant: str, rows: int, value_bytes: int) -> float:
+    """A layer at its widest, and one weight unpacked if quantised.
+
+    That is its attention (residual and normed input, the query with the products of its rotation, keys and values likewise), or its
+    MLP (residual and normed input and output; both gate branches and their product for one piece of the rows).
+    """
+    decoder = geometry.decoder
+    unpacked = 0 if quant == "none" else decoder.hidden * decoder.mlp * value_bytes
+    attention = rows * (2 * decoder.hidden + 4 * decoder.head_dim * (decoder.heads + decoder.kv_heads))
+    mlp = rows * 3 * decoder.hidden + min(rows, ROWS_PER_PIECE) * 3 * decoder.mlp
+    return max(attention, mlp) * value_bytes + unpacked
+
+
+def _vision_bytes(patches: int, hidden: int, mlp: int, value_bytes: int) -> float:
+    """A block at its widest: its MLP, or its rotary embedding, which transformers does in float32 (query, key, products, results)."""
+    inputs = 3 * 2 * 14 * 14
+    mlp_bytes = patches * (2 * hidden + 3 * mlp) * value_bytes
+    rotary_bytes = patches * hidden * (4 * value_bytes + 6 * 4)
+    return patches * inputs * value_bytes + max(mlp_bytes, rotary_bytes)
+
+
+def _audio_bytes(frames: int, hidden: int, mlp: int, value_bytes: int) -> float:
+    """A layer's MLP, or the convolutions over twice as many mel frames (output, its GELU, the padded mask)."""
+    return max(frames * (2 * hidden + 2 * mlp) * value_bytes, 2 * frames * hidden * 3 * value_bytes)

@@ -1,0 +1,216 @@
+"""Names of models: what a user may write, and what each name means.
+
+Knows: the built-in model, the two published checkpoints with their sizes, hub repositories, directories and random weights. Does
+not import torch: resolving a name costs little, so the clip can decode while the model loads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from omnidrop_cli.errors import ModelError, UsageError
+from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B, ThinkerGeometry
+
+if TYPE_CHECKING:
+    from omnidrop_cli.config import ModelConfig
+
+
+class FrameBounds(NamedTuple):
+    """Least and most pixels of one frame."""
+
+    min_pixels: int
+    max_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model by name, before anything is loaded.
+
+    `source` is a directory, a hub repository, or "random weights". `geometry` is None where only the checkpoint's own configuration
+    tells. `reasons` say how `auto` was settled; `notice` is what a user must know about the answers.
+    """
+
+    name: str
+    kind: Literal["builtin", "hub", "directory", "random"]
+    source: str
+    frame_bounds: FrameBounds
+    geometry: ThinkerGeometry | None = None
+    reasons: tuple[str, ...] = ()
+    notice: str | None = None
+
+
+QWEN_BOUNDS = FrameBounds(128 * 28 * 28, 144 * 28 * 28)
+"""128 to 144 tokens a frame pair: what the papers run (methods of SEATS, OmniZip and OmniDrop use the same)."""
+
+RANDOM_NOTICE = "random weights: time and memory are real, answers are noise"
+
+_IMAGE_BOUND = 768 * 28 * 28
+"""Most pixels Qwen's tools give one video frame. A larger bound in a checkpoint's files is meant for single images."""
+
+NANO_DIRECTORY = Path(__file__).parent.parent / "nano" / "assets"
+
+_HUB = {"7b": ("Qwen/Qwen2.5-Omni-7B", QWEN_7B), "3b": ("Qwen/Qwen2.5-Omni-3B", QWEN_3B)}
+
+HUB_NAMES = {name: source for name, (source, _) in _HUB.items()}
+"""Short names of hub repositories."""
+_RANDOM = {"7b": QWEN_7B, "3b": QWEN_3B}
+
+NAMES = ("auto", "nano", *_HUB, *(f"random:{name}" for name in _RANDOM))
+"""Every name that is not a directory or a hub repository; `random:…@Nlayers` shortens the decoder."""
+
+AUTO_BYTES = {"7b": 11.5e9, "3b": 7.5e9}
+"""Device memory from which `auto` takes a checkpoint in NF4: its weights and a minute of video, with room to spare."""
+
+
+def copies_folder() -> Path:
+    """Where `omnidrop models quantize` keeps its copies: `omnidrop/models` under XDG_DATA_HOME, LOCALAPPDATA or ~/.local/share."""
+    base = os.environ.get("XDG_DATA_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
+    return (Path(base) if base else Path.home() / ".local" / "share") / "omnidrop" / "models"
+
+
+def resolve(choice: ModelConfig) -> ModelSpec:
+    """What `choice.name` stands for. Looks at the disk and, for `auto`, at the GPU's size; never at the network.
+
+    Raises `UsageError` for a name that means nothing, `ModelError` for a directory that holds no checkpoint.
+    """
+    name = choice.name.strip()
+    if name == "auto":
+        return _auto(choice.device)
+    if name == "nano":
+        return _nano()
+    if name in _HUB:
+        source, geometry = _HUB[name]
+        return ModelSpec(name, "hub", source, QWEN_BOUNDS, geometry)
+    if name.startswith("random:"):
+        return _random(name)
+    path = Path(name).expanduser()
+    if name and path.is_dir():
+        return _directory(name, path)
+    if re.fullmatch(r"[\w-][\w.-]*", name) and (copy := copies_folder() / name).is_dir():
+        return _directory(name, copy)
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not name.endswith((".safetensors", ".gguf")):
+        known = {source.lower(): geometry for source, geometry in _HUB.values()}
+        return ModelSpec(name, "hub", name, QWEN_BOUNDS, known.get(name.lower()))
+    if path.is_file():
+        raise ModelError(f"{name} is a file, not a model directory", "give the directory that holds config.json and the weights")
+    if "/" in name or name.startswith((".", "~")):
+        raise ModelError(f"there is no directory {name}", "give a directory with config.json, or a hub repository as owner/name")
+    close = get_close_matches(name.lower(), NAMES, n=1)
+    raise UsageError(
+        f"unknown model {name!r}" + (f"; did you mean {close[0]}?" if close else ""),
+        f"one of {', '.join(NAMES)}, a hub repository (owner/name), a directory, or a quantised copy",
+    )
+
+
+def _nano() -> ModelSpec:
+    if not (NANO_DIRECTORY / "config.json").is_file():
+        raise ModelError("this installation has no built-in model", "reinstall omnidrop-cli, or give --model 3b, 7b or a directory")
+    return replace(_directory("nano", NANO_DIRECTORY), kind="builtin")
+
+
+def _directory(name: str, path: Path) -> ModelSpec:
+    config = read_json(path / "config.json")
+    if config is None:
+        raise ModelError(f"{path} holds no config.json", "give the directory of a Qwen2.5-Omni checkpoint")
+    thinker = thinker_section(config, str(path))
+    return ModelSpec(name, "directory", str(path), _bounds(path), geometry_of(thinker, str(path)))
+
+
+def thinker_section(config: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """The thinker's part of a checkpoint's configuration. Raises `ModelError` for another kind of model."""
+    thinker: Mapping[str, Any] = config.get("thinker_config") or config
+    if thinker.get("model_type") != "qwen2_5_omni_thinker":
+        kind = config.get("model_type") or "unknown"
+        raise ModelError(f"{source} holds a model of type {kind}, not Qwen2.5-Omni", "omnidrop runs Qwen2.5-Omni checkpoints only")
+    return thinker
+
+
+def geometry_of(thinker: Mapping[str, Any], source: str) -> ThinkerGeometry:
+    """Sizes in a thinker's configuration. Raises `ModelError` where they are no sizes."""
+    try:
+        geometry = ThinkerGeometry.from_dict(thinker)
+        if geometry.parameters <= 0:
+            raise ValueError("no parameters")
+    except (TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
+        raise ModelError(f"the configuration of {source} makes no sense: {error}", "download the checkpoint again") from error
+    return geometry
+
+
+def _bounds(path: Path) -> FrameBounds:
+    stored = read_json(path / "preprocessor_config.json") or {}
+    least, most = stored.get("min_pixels"), stored.get("max_pixels")
+    if isinstance(least, int) and isinstance(most, int) and 0 < least <= most <= _IMAGE_BOUND:
+        return FrameBounds(least, most)
+    return QWEN_BOUNDS
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file, None where there is no such file. Raises `ModelError` for anything else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}", "the checkpoint is damaged or incomplete; download it again") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} holds no JSON object", "the checkpoint is damaged; download it again")
+    return value
+
+
+def _random(name: str) -> ModelSpec:
+    match = re.fullmatch(r"random:(\w+)(?:@(\d+)layers?)?", name)
+    if match is None or match[1] not in _RANDOM or match[2] == "0":
+        raise UsageError(f"unknown model {name!r}", "random weights are random:7b or random:3b, shortened as in random:7b@4layers")
+    geometry = _RANDOM[match[1]]
+    if match[2] is not None:
+        geometry = replace(geometry, decoder=replace(geometry.decoder, num_layers=int(match[2])))
+    return ModelSpec(name, "random", "random weights", QWEN_BOUNDS, geometry, notice=RANDOM_NOTICE)
+
+
+# ---------------------------------------------------------------- auto
+
+
+def _auto(device: str) -> ModelSpec:
+    number = device.partition(":")[2]
+    size = 0 if device == "cpu" else gpu_bytes(int(number) if number.isdecimal() else 0)
+    for name, needed in AUTO_BYTES.items():
+        if size >= needed:
+            source, geometry = _HUB[name]
+            return ModelSpec(name, "hub", source, QWEN_BOUNDS, geometry, reasons=(f"{name}: the GPU has {size / 1e9:.1f} GB",))
+    if device == "cpu":
+        why = "asked to stay on the CPU"
+    elif size:
+        why = f"the GPU has {size / 1e9:.1f} GB and 3b needs {AUTO_BYTES['3b'] / 1e9:.1f}"
+    else:
+        why = "no NVIDIA GPU was found"
+    notice = f"{why}: the built-in nano model answers, and it only knows its demo world; --model 3b or 7b runs anywhere, slowly on a CPU"
+    return replace(_nano(), reasons=(f"nano: {why}",), notice=notice)
+
+
+def gpu_bytes(number: int = 0) -> int:
+    """Memory of a visible NVIDIA GPU, 0 without it. Asks the driver, since importing torch takes seconds.
+
+    A torch built without CUDA counts as no GPU.
+    """
+    try:
+        if version("torch").endswith("+cpu"):
+            return 0
+        driver = ctypes.CDLL("libcuda.so.1")
+    except (PackageNotFoundError, OSError):
+        return 0
+    device, size = ctypes.c_int(), ctypes.c_size_t()
+    calls: tuple[tuple[str, tuple[Any, ...]], ...] = (
+        ("cuInit", (0,)),
+        ("cuDeviceGet", (ctypes.byref(device), number)),
+        ("cuDeviceTotalMem_v2", (ctypes.byref(size), device)),
+    )
+    return size.value if all(getattr(driver, name)(*arguments) == 0 for name, arguments in calls) else 0

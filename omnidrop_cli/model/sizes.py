@@ -1,0 +1,152 @@
+"""Sizes of a thinker as plain numbers, and the exact parameter counts that follow from them.
+
+Knows: the three parts of a thinker (decoder, vision tower, audio tower) and how their weights are shaped. Does not know torch,
+transformers, checkpoints, or what fits where (`memory_estimate.py`). So memory can be guessed with no checkpoint and no heavy import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Sizes of the decoder. `tied` means that the output matrix is the embedding table."""
+
+    num_layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mlp: int
+    vocab: int
+    tied: bool = False
+
+    @property
+    def layer_linear_parameters(self) -> int:
+        """Weights of one layer's seven projections: what 4-bit and 8-bit quantisation covers."""
+        attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
+        return attention + 3 * self.hidden * self.mlp
+
+    @property
+    def layer_parameters(self) -> int:
+        """All parameters of one layer: projections, the biases of query, key and value, two norms."""
+        return self.layer_linear_parameters + self.head_dim * (self.heads + 2 * self.kv_heads) + 2 * self.hidden
+
+    @property
+    def table_parameters(self) -> int:
+        """The embedding table and, unless tied, the output matrix."""
+        return self.vocab * self.hidden * (1 if self.tied else 2)
+
+    @property
+    def parameters(self) -> int:
+        """Exact parameter count of the decoder with its embedding table, last norm and output matrix."""
+        return self.num_layers * self.layer_parameters + self.hidden + self.table_parameters
+
+    def kv_bytes(self, tokens: int, bytes_per_value: int = 2) -> int:
+        """Bytes of one layer's keys and values over `tokens` positions."""
+        return 2 * tokens * self.kv_heads * self.head_dim * bytes_per_value
+
+
+@dataclass(frozen=True, slots=True)
+class VisionGeometry:
+    """Sizes of the vision tower. `window` is in pixels; blocks listed in `full_blocks` attend within a whole temporal grid."""
+
+    layers: int = 32
+    hidden: int = 1280
+    heads: int = 16
+    mlp: int = 3420
+    patch: int = 14
+    merge: int = 2
+    temporal_patch: int = 2
+    window: int = 112
+    full_blocks: tuple[int, ...] = (7, 15, 23, 31)
+
+    def parameters(self, out: int) -> int:
+        """Exact parameter count; `out` is the decoder's hidden size."""
+        d, m, merged = self.hidden, self.mlp, self.hidden * self.merge**2
+        block = 2 * d + 4 * (d * d + d) + 3 * d * m + 2 * m + d
+        merger = d + merged * merged + merged + merged * out + out
+        return 3 * self.temporal_patch * self.patch**2 * d + self.layers * block + merger
+
+
+@dataclass(frozen=True, slots=True)
+class AudioGeometry:
+    """Sizes of the audio tower. `window` counts mel frames: 200 are two seconds."""
+
+    layers: int = 32
+    hidden: int = 1280
+    heads: int = 20
+    mlp: int = 5120
+    mels: int = 128
+    window: int = 200
+
+    def parameters(self, out: int) -> int:
+        """Exact parameter count; `out` is the decoder's hidden size."""
+        d, m = self.hidden, self.mlp
+        convolutions = 3 * d * (self.mels + d) + 2 * d
+        layer = 4 * d * d + 3 * d + 4 * d + 2 * d * m + m + d
+        return convolutions + self.layers * layer + 2 * d + d * out + out + 2 * out
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkerGeometry:
+    """All three parts of a thinker."""
+
+    decoder: Geometry
+    vision: VisionGeometry = VisionGeometry()
+    audio: AudioGeometry = AudioGeometry()
+
+    @classmethod
+    def from_dict(cls, thinker: Mapping[str, Any]) -> ThinkerGeometry:
+        """Read a thinker's configuration as stored; a key it leaves out has Qwen2.5-Omni-7B's value, as in transformers."""
+        text, vision, audio = (thinker.get(part) or {} for part in ("text_config", "vision_config", "audio_config"))
+        hidden, heads = text.get("hidden_size", 3584), text.get("num_attention_heads", 28)
+        return cls(
+            Geometry(
+                num_layers=text.get("num_hidden_layers", 28),
+                hidden=hidden,
+                heads=heads,
+                kv_heads=text.get("num_key_value_heads", 4) or heads,
+                head_dim=text.get("head_dim") or hidden // heads,
+                mlp=text.get("intermediate_size", 18944),
+                vocab=text.get("vocab_size", 152064),
+                tied=bool(thinker.get("tie_word_embeddings", False)),
+            ),
+            VisionGeometry(
+                layers=vision.get("depth", 32),
+                hidden=vision.get("hidden_size", 3584),
+                heads=vision.get("num_heads", 16),
+                mlp=vision.get("intermediate_size", 3420),
+                patch=vision.get("patch_size", 14),
+                merge=vision.get("spatial_merge_size", 2),
+                temporal_patch=vision.get("temporal_patch_size", 2),
+                window=vision.get("window_size", 112),
+                full_blocks=tuple(vision.get("fullatt_block_indexes", (7, 15, 23, 31))),
+            ),
+            AudioGeometry(
+                layers=audio.get("encoder_layers", 32),
+                hidden=audio.get("d_model", 1280),
+                heads=audio.get("encoder_attention_heads", 20),
+                mlp=audio.get("encoder_ffn_dim", 5120),
+                mels=audio.get("num_mel_bins", 128),
+                window=2 * audio.get("n_window", 100),
+            ),
+        )
+
+    @property
+    def tower_parameters(self) -> int:
+        return self.vision.parameters(self.decoder.hidden) + self.audio.parameters(self.decoder.hidden)
+
+    @property
+    def parameters(self) -> int:
+        return self.decoder.parameters + self.tower_parameters
+
+
+QWEN_7B = ThinkerGeometry(Geometry(num_layers=28, hidden=3584, heads=28, kv_heads=4, head_dim=128, mlp=18944, vocab=152064))
+"""Qwen/Qwen2.5-Omni-7B: the hub's `thinker_config`."""
+
+QWEN_3B = ThinkerGeometry(Geometry(num_layers=36, hidden=2048, heads=16, kv_heads=2, head_dim=128, mlp=11008, vocab=151936))
+"""Qwen/Qwen2.5-Omni-3B: the hub's `thinker_config`."""

@@ -1,0 +1,326 @@
+"""The frozen records that travel the road from a question to a report.
+
+Knows: what each step hands to the next, in plain values and NumPy arrays, and what can be derived from one record alone.
+Does not know: how any of it is made. Imports nothing of ours, and neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from omnidrop_cli.config import Request
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SECONDS_PER_CHUNK = 2.0
+"""Audio and video interleave in chunks of two seconds (Qwen2.5-Omni processor, `seconds_per_chunk`)."""
+
+SAMPLE_RATE_HZ = 16_000
+"""Rate of every waveform after decoding (Whisper feature extractor)."""
+
+
+class Modality(IntEnum):
+    """What a prompt token stands for. The values are stored in `TokenMap.modality`."""
+
+    TEXT = 0
+    AUDIO = 1
+    VIDEO = 2
+
+
+# ---------------------------------------------------------------- what was asked
+
+
+# ---------------------------------------------------------------- the clip
+
+
+@dataclass(frozen=True, slots=True)
+class VideoStream:
+    """Facts of the picture track as stored, before rotation and sampling. `frames` is None where the container does not say."""
+
+    codec: str
+    width: int
+    height: int
+    fps: float
+    duration_s: float | None
+    rotation_deg: int = 0
+    frames: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AudioStream:
+    """Facts of the sound track as stored."""
+
+    codec: str
+    sample_rate_hz: int
+    channels: int
+    duration_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What probing a file tells without decoding it. `sha256` covers the whole content and is filled only where asked for."""
+
+    path: str
+    container: str
+    size_bytes: int
+    duration_s: float
+    video: VideoStream | None
+    audio: AudioStream | None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """A decoded clip: frames at model size and 16 kHz mono sound, both counted from `start_s` of the file.
+
+    `frames` is uint8 (T, 3, H, W), RGB, T even, H and W multiples of 28. `frame_times_s` is (T,), seconds in the file.
+    `fps` is the effective rate (frames over the seconds they cover), never the requested one.
+    `waveform` is float32 (N,) in [-1, 1]; sample 0 is at `start_s`.
+    """
+
+    source: SourceFacts
+    frames: NDArray[np.uint8] | None
+    frame_times_s: NDArray[np.float64] | None
+    fps: float | None
+    waveform: NDArray[np.float32] | None
+    start_s: float
+    duration_s: float
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def has_video(self) -> bool:
+        return self.frames is not None
+
+    @property
+    def has_audio(self) -> bool:
+        return self.waveform is not None
+
+    @property
+    def audio_in_video(self) -> bool:
+        """Sound and pictures interleave in the prompt. Everything downstream derives this; nobody sets it."""
+        return self.has_video and self.has_audio
+
+
+# ---------------------------------------------------------------- the prompt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenMap:
+    """What every prompt token is. All arrays are (n,); `chunk`, `row`, `col` are -1 and `time_s` is NaN for text.
+
+    `modality` int8 (`Modality`), `chunk` int32 (two-second window, fixed at construction), `time_s` float32 (seconds from the
+    clip's start), `grid` int32 (temporal grid of a video token, else -1), `row`/`col` int16 (cell after the 2x2 merge),
+    `is_query` bool (tokens of the user's question, without markers).
+    """
+
+    modality: NDArray[np.int8]
+    chunk: NDArray[np.int32]
+    time_s: NDArray[np.float32]
+    grid: NDArray[np.int32]
+    row: NDArray[np.int16]
+    col: NDArray[np.int16]
+    is_query: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.modality)
+
+    def rows(self, modality: Modality) -> NDArray[np.int64]:
+        """Prompt indices of one modality, ascending."""
+        found: NDArray[np.int64] = (self.modality == modality).nonzero()[0]
+        return found
+
+    def counts(self) -> Counts:
+        return Counts(
+            text=int((self.modality == Modality.TEXT).sum()),
+            audio=int((self.modality == Modality.AUDIO).sum()),
+            video=int((self.modality == Modality.VIDEO).sum()),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompt:
+    """A model input of batch one: token ids, the media behind the placeholder ids, and where each token sits.
+
+    `input_ids` int64 (n,); `positions` int64 (3, n), TMRoPE temporal, height, width; `next_position` is the position of the first
+    generated token. `frames` uint8 (T, 3, H, W) become patches piece by piece in the encoder, since patches take five times the room;
+    `grid_thw` counts temporal grids and 14-pixel patches. `mel` float32 (128, M), nothing cut. `warnings` are worth telling the user.
+    """
+
+    input_ids: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    next_position: int
+    token_map: TokenMap
+    frames: NDArray[np.uint8] | None
+    grid_thw: tuple[int, int, int] | None
+    seconds_per_grid: float | None
+    mel: NDArray[np.float32] | None
+    text: str
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+# ---------------------------------------------------------------- what pruning did
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Tokens alive, by modality."""
+
+    text: int
+    audio: int
+    video: int
+
+    @property
+    def media(self) -> int:
+        return self.audio + self.video
+
+    @property
+    def total(self) -> int:
+        return self.text + self.audio + self.video
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """Which tokens each layer saw. `kept[0]` are the prompt indices entering layer 0, `kept[l + 1]` those leaving layer l."""
+
+    method: str
+    prompt: Counts
+    entering: tuple[Counts, ...]
+    leaving: tuple[Counts, ...]
+    kept: tuple[NDArray[np.int64], ...]
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.entering)
+
+    @property
+    def kv_lengths(self) -> tuple[int, ...]:
+        """Cache length of each layer after the prefill: a layer keeps the keys and values of what it saw."""
+        return tuple(c.total for c in self.entering)
+
+    @property
+    def retention_entering(self) -> float:
+        """Mean over layers of the share of audio and video tokens a layer receives."""
+        return self._mean(self.entering)
+
+    @property
+    def retention_after(self) -> float:
+        """The same, counted after each layer's own cut: the convention of the paper's 30 % and 20 % rows (docs/pruning.md)."""
+        return self._mean(self.leaving)
+
+    def _mean(self, counts: tuple[Counts, ...]) -> float:
+        if not self.prompt.media or not counts:
+            return 1.0
+        return sum(c.media for c in counts) / (len(counts) * self.prompt.media)
+
+
+# ---------------------------------------------------------------- what came out
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The generated text. `finish_reason` is eos, stop, length or interrupted."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds of each stage, the device synchronised at both ends. A stage that did not run is 0."""
+
+    fetch_s: float = 0.0
+    decode_s: float = 0.0
+    build_s: float = 0.0
+    load_s: float = 0.0
+    encode_s: float = 0.0
+    prefill_s: float = 0.0
+    generate_s: float = 0.0
+    first_token_s: float = 0.0
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Megabytes (1e6 bytes). `peak_mb` is the device's peak on CUDA and the process's resident peak on the CPU."""
+
+    weights_mb: float
+    kv_mb: float
+    kv_full_mb: float
+    peak_mb: float
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flops:
+    """Exact FLOPs of the language model's prefill (projections, attention, MLP, last-row logits; no encoders)."""
+
+    full: int
+    pruned: int
+
+    @property
+    def ratio(self) -> float:
+        return self.pruned / self.full if self.full else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """What actually runs, after every `auto` was resolved; `reasons` say why."""
+
+    name: str
+    source: str
+    quant: str
+    device: str
+    dtype: str
+    attention: str
+    num_layers: int
+    revision: str | None = None
+    reasons: tuple[str, ...] = ()
+    notice: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """Everything one question produced; `report/json.py` gives it its versioned shape.
+
+    `features_reused`: the towers did not run, what they make of the clip was there from an earlier question.
+    """
+
+    job: Request
+    model: LoadedModel
+    source: SourceFacts
+    clip_start_s: float
+    clip_duration_s: float
+    frames: int
+    frame_size: tuple[int, int] | None
+    fps: float | None
+    audio_s: float
+    prompt: Counts
+    method: str
+    method_options: Mapping[str, object]
+    trace: Trace
+    answer: Answer
+    timings: Timings
+    memory: Memory
+    flops: Flops
+    warnings: tuple[str, ...] = ()
+    features_reused: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """The same prompt run full and pruned. `agreement` is the share of generated tokens equal before the first difference or end."""
+
+    full: Report
+    pruned: Report
+    agreement: float
+    first_difference: int | None
+    first_token_kl: float

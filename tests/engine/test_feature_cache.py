@@ -1,0 +1,193 @@
+"""The second question about a clip runs no tower; anything doubtful in the cache counts as absent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from omnidrop_cli.config import GenerationConfig, MediaConfig, PruningConfig, Request
+from omnidrop_cli.engine.encode import MediaFeatures, encode_media
+from omnidrop_cli.engine.feature_cache import FeatureStore, TowerOutput, default_folder
+from omnidrop_cli.engine.session import Session
+from omnidrop_cli.model.random_weights import tiny_thinker
+from omnidrop_cli.model.thinker import Thinker
+from omnidrop_cli.outputs import Prompt
+from tests.engine.test_encode import prompt_of
+
+BOTH = frozenset({"audio_attention", "video_attention"})
+
+
+@contextmanager
+def tower_runs(thinker: Thinker) -> Iterator[list[str]]:
+    runs: list[str] = []
+    handles = [
+        thinker.visual.register_forward_pre_hook(lambda *_: runs.append("video")),
+        thinker.audio_tower.register_forward_pre_hook(lambda *_: runs.append("audio")),
+    ]
+    yield runs
+    for handle in handles:
+        handle.remove()
+
+
+def same(one: MediaFeatures, other: MediaFeatures) -> bool:
+    pairs = [(getattr(one, name), getattr(other, name)) for name in ("audio", "video", "audio_attention", "video_attention")]
+    return all(torch.equal(a, b) for a, b in pairs if a is not None)
+
+
+@pytest.fixture(scope="module")
+def thinker() -> Thinker:
+    return tiny_thinker(2)
+
+
+@pytest.fixture(scope="module")
+def prompt(thinker: Thinker) -> Prompt:
+    return prompt_of(thinker, 6, 500)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_the_second_time_no_tower_runs(thinker: Thinker, prompt: Prompt, tmp_path: Path, on_disk: bool) -> None:
+    store = FeatureStore(tmp_path / "new" if on_disk else None)
+    with tower_runs(thinker) as runs:
+        first = encode_media(thinker, prompt, BOTH, store=store)
+        assert runs == ["audio", "video"]
+        if on_disk:
+            store = FeatureStore(tmp_path / "new")  # another process
+        for needs in (frozenset[str](), BOTH):
+            again = encode_media(thinker, prompt, needs, store=store)
+            assert again.reused
+            assert same(first, again)
+        assert runs == ["audio", "video"]
+    assert not first.reused
+
+
+def test_what_is_missing_is_made(thinker: Thinker, prompt: Prompt, tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    with tower_runs(thinker) as runs:
+        encode_media(thinker, prompt, store=store)
+        features = encode_media(thinker, prompt, frozenset({"audio_attention"}), store=store)
+        assert runs == ["audio", "video", "audio"], "the pictures were there, attention to the sound was not"
+        assert features.audio_attention is not None
+        assert not features.reused
+        assert encode_media(thinker, prompt, frozenset({"audio_attention"}), store=FeatureStore(tmp_path)).reused
+
+
+def test_another_input_or_another_tower_is_another_key(thinker: Thinker, prompt: Prompt) -> None:
+    assert prompt.frames is not None
+    assert prompt.mel is not None
+    store = FeatureStore()
+    encode_media(thinker, prompt, store=store)
+    frames, mel = prompt.frames.copy(), prompt.mel.copy()
+    frames[5, 2, 50, 80] ^= 1
+    mel[100, 499] += 1e-3
+    retrained = tiny_thinker(2)
+    for tower in (retrained.visual, retrained.audio_tower):
+        with torch.no_grad():
+            next(tower.parameters()).mul_(1.001)
+    for model, other, expected in (
+        (thinker, replace(prompt, frames=frames), ["video"]),
+        (thinker, replace(prompt, mel=mel), ["audio"]),
+        (retrained, prompt, ["audio", "video"]),
+        (tiny_thinker(2), prompt, []),
+    ):
+        with tower_runs(model) as runs:
+            encode_media(model, other, store=store)
+        assert runs == expected
+    with tower_runs(thinker) as runs:
+        encode_media(thinker, prompt, store=store, same_within=2.0)
+    assert runs == ["video"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "foreign", "folder"])
+def test_damaged_files_are_made_again(thinker: Thinker, prompt: Prompt, tmp_path: Path, damage: str) -> None:
+    first = encode_media(thinker, prompt, BOTH, store=FeatureStore(tmp_path))
+    for path in tmp_path.iterdir():
+        content = path.read_bytes()
+        path.unlink()
+        if damage == "folder":
+            path.mkdir()
+        elif damage == "foreign":
+            from safetensors.torch import save_file
+
+            save_file({"something": torch.zeros(3)}, path)
+        else:
+            path.write_bytes({"cut": content[:-7], "noise": os.urandom(len(content)), "empty": b""}[damage])
+    with tower_runs(thinker) as runs:
+        again = encode_media(thinker, prompt, BOTH, store=FeatureStore(tmp_path))
+    assert runs == ["audio", "video"]
+    assert same(first, again)
+    if damage != "folder":
+        assert encode_media(thinker, prompt, BOTH, store=FeatureStore(tmp_path)).reused
+
+
+def test_folder_that_cannot_be_written(thinker: Thinker, prompt: Prompt, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    store = FeatureStore(tmp_path / "file" / "features")
+    encode_media(thinker, prompt, store=store)
+    assert encode_media(thinker, prompt, store=store).reused, "memory still serves"
+
+
+def put(store: FeatureStore, key: str, floats: int = 250) -> None:
+    store.put(key, TowerOutput(torch.zeros(floats, 1)))
+
+
+def test_memory_is_bounded_and_the_least_used_goes() -> None:
+    store = FeatureStore(memory_bytes=3000)
+    for key in "abc":
+        put(store, key)
+    device = torch.device("cpu")
+    assert store.get("a", 250, False, device) is not None
+    put(store, "d")
+    assert [store.get(key, 250, False, device) is not None for key in "abcd"] == [True, False, True, True]
+    put(store, "big", 1000)
+    assert store.get("big", 1000, False, device) is None
+
+
+def test_disk_is_bounded_and_the_least_used_goes(tmp_path: Path) -> None:
+    def store() -> FeatureStore:
+        return FeatureStore(tmp_path, memory_bytes=0, disk_bytes=4000)
+
+    for age, key in enumerate("abc"):
+        put(store(), key)
+        os.utime(tmp_path / f"{key}.safetensors", (1000 + age, 1000 + age))
+    abandoned = tmp_path / "x.part"
+    abandoned.write_bytes(b"1")
+    os.utime(abandoned, (1000, 1000))
+    assert store().get("a", 250, False, torch.device("cpu")) is not None  # used: now the youngest
+    put(store(), "d")
+    assert {path.stem for path in tmp_path.iterdir()} == {"a", "c", "d"}
+    put(store(), "big", 2000)
+    assert {path.stem for path in tmp_path.iterdir()} == {"a", "c", "d"}, "what can never fit evicts nothing"
+
+
+def test_session_reuses_across_questions_options_and_sessions(clips: Mapping[str, Path], thinker: Thinker) -> None:
+    job = Request(str(clips["speech_video"]), "what is said?", generation=GenerationConfig(max_new_tokens=3))
+    first = Session(thinker, FeatureStore(default_folder()))
+    with tower_runs(thinker) as runs:
+        report = first.ask(job)
+        assert not report.features_reused
+        assert len(runs) == 2
+        again = first.ask(replace(job, question="what is shown?", method=PruningConfig("omnidrop", 0.2)))
+        another = Session(thinker, FeatureStore(default_folder())).ask(job)
+        silent = first.ask(replace(job, media_options=MediaConfig(use_audio=False)))
+        assert len(runs) == 2
+        assert first.ask(replace(job, media_options=MediaConfig(end_s=1.5))).features_reused is False
+    assert again.features_reused
+    assert another.features_reused
+    assert silent.features_reused
+    assert another.answer == report.answer
+
+
+def test_features_of_another_clip_are_not_taken(clips: Mapping[str, Path], thinker: Thinker) -> None:
+    session = Session(thinker)
+    job = Request(str(clips["speech_video"]), "what is said?", method=PruningConfig("none"))
+    short = session.read(replace(job, media_options=MediaConfig(end_s=1.0)))
+    whole = session.read(job, features=short.features)
+    assert whole.features is not short.features
+    pruned = session.read(replace(job, method=PruningConfig("omnidrop")), features=whole.features)
+    assert pruned.features.audio_attention is not None, "features made for another method lack what this one reads"

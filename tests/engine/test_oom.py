@@ -1,0 +1,184 @@
+"""A device that runs out of memory is met by smaller pieces first, then by less detail, and the report says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omnidrop_cli.config import GenerationConfig, MediaConfig, PruningConfig, Request
+from omnidrop_cli.engine import oom
+from omnidrop_cli.engine.oom import Limits, less_detail, out_of_memory
+from omnidrop_cli.engine.session import Session
+from omnidrop_cli.errors import OutOfMemory
+from omnidrop_cli.events import Observer
+from omnidrop_cli.media.sampling import frame_count, frame_size
+from omnidrop_cli.model.random_weights import tiny_thinker
+from omnidrop_cli.outputs import Clip, SourceFacts
+
+Clips = Mapping[str, Path]
+
+
+class Told(Observer):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> Session:
+    monkeypatch.setattr(oom, "MIN_PATCHES", 40)
+    monkeypatch.setattr(oom, "MIN_WINDOWS", 1)
+    monkeypatch.setattr(oom, "MIN_ROWS", 16)
+    monkeypatch.setattr(oom, "MIN_PIXELS", 28 * 28)
+    session = Session(tiny_thinker(3))
+    session.limits = Limits(patches=320, windows=4, rows=64)
+    return session
+
+
+@pytest.fixture
+def job(clips: Clips) -> Request:
+    return Request(str(clips["speech_video"]), "what is said?", generation=GenerationConfig(max_new_tokens=3))
+
+
+@contextmanager
+def short_of_memory(module: torch.nn.Module, fails: Callable[[tuple[Any, ...], dict[str, Any]], bool]) -> Iterator[None]:
+    """`module` cannot allocate where `fails(args, kwargs)`."""
+
+    def hook(_: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if fails(args, kwargs):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 PiB")
+
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def test_towers_take_smaller_pieces(session: Session, job: Request) -> None:
+    plain = Session(session.thinker).ask(job)
+    told = Told()
+    with short_of_memory(session.thinker.visual, lambda args, _: len(args[0]) > 100):
+        report = session.ask(job, told)
+    assert report.answer == plain.answer
+    assert report.prompt == plain.prompt
+    assert session.limits.patches < 320
+    assert report.warnings == tuple(told.warnings) == (told.warnings[0],) * 2
+    assert "smaller pieces" in told.warnings[0]
+
+
+def test_decoder_takes_fewer_rows(session: Session, job: Request) -> None:
+    plain = Session(session.thinker).ask(job)
+    with short_of_memory(session.thinker.layers[1].mlp.gate_proj, lambda args, _: args[0].shape[-2] > 20):
+        report = session.ask(job)
+        again = session.ask(job)
+    assert report.answer.token_ids == plain.answer.token_ids
+    assert report.prompt == plain.prompt
+    assert session.limits.rows == 16
+    assert [("16 tokens at a time" in warning) for warning in report.warnings] == [True]
+    assert again.warnings == (), "the limits stay as low as they had to become"
+
+
+def tokens_over(limit: int) -> Callable[[tuple[Any, ...], dict[str, Any]], bool]:
+    return lambda _, kwargs: kwargs.get("inputs_embeds") is not None and kwargs["inputs_embeds"].shape[1] > limit
+
+
+def test_prefill_reads_the_clip_with_less_detail(session: Session, job: Request) -> None:
+    plain = Session(session.thinker).ask(job)
+    wanted = plain.prompt.total - plain.prompt.video // 2
+    told = Told()
+    with short_of_memory(session.thinker.text_model, tokens_over(wanted)):
+        report = session.ask(job, told)
+    assert report.prompt.total <= wanted
+    assert report.prompt.audio == plain.prompt.audio
+    assert report.frames < plain.frames
+    assert report.job.media_options.max_frames == report.frames
+    assert set(told.warnings) <= set(report.warnings)
+    assert "at most" in report.warnings[-1]
+
+
+def test_towers_read_the_clip_with_less_detail(session: Session, job: Request) -> None:
+    plain = Session(session.thinker).ask(job)
+    grid = plain.frame_size[0] * plain.frame_size[1] // 14**2 if plain.frame_size else 0
+    with short_of_memory(session.thinker.visual, lambda args, _: len(args[0]) > grid // 2):
+        report = session.ask(job)
+    assert report.frame_size is not None
+    assert plain.frame_size is not None
+    assert report.frame_size[0] * report.frame_size[1] <= plain.frame_size[0] * plain.frame_size[1] // 2
+
+
+def test_both_arms_of_a_comparison_read_the_same(session: Session, job: Request) -> None:
+    plain = Session(session.thinker).ask(job)
+    with short_of_memory(session.thinker.text_model, tokens_over(plain.prompt.total - 1)):
+        comparison = session.compare(replace(job, method=PruningConfig("omnidrop", 1.0)))
+    assert comparison.full.prompt == comparison.pruned.prompt
+    assert comparison.full.prompt.video < plain.prompt.video
+    assert comparison.agreement == 1
+    assert comparison.full.warnings == comparison.pruned.warnings
+    assert comparison.full.warnings
+
+
+@pytest.mark.parametrize("where", ["visual", "text_model", "audio_tower"])
+def test_giving_up_says_how_much_it_was(session: Session, job: Request, where: str) -> None:
+    with short_of_memory(getattr(session.thinker, where), lambda *_: True), pytest.raises(OutOfMemory, match=r"\d+ video") as caught:
+        session.ask(job)
+    assert "--max-frames" in (caught.value.hint or "")
+
+
+def test_a_decoding_step_is_not_repeated(session: Session, job: Request) -> None:
+    """Text may be on the screen already."""
+    told = Told()
+    with short_of_memory(session.thinker.text_model, lambda _, kwargs: "input_ids" in kwargs), pytest.raises(OutOfMemory):
+        session.ask(job, told)
+    assert told.warnings == []
+
+
+def test_other_errors_pass(session: Session, job: Request) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    handle = session.thinker.text_model.register_forward_pre_hook(broken)
+    with pytest.raises(RuntimeError, match="illegal"):
+        session.ask(job)
+    handle.remove()
+
+
+def test_what_counts_as_out_of_memory() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60)
+    assert out_of_memory(caught.value)
+    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert out_of_memory(MemoryError())
+    assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+@given(st.integers(20, 2000), st.integers(20, 2000), st.floats(1, 3000), st.sampled_from([1.0, 2.0, 8.0]), st.sampled_from([2, 4, 16, 768]))
+def test_less_detail_is_less_and_comes_to_an_end(height: int, width: int, seconds: float, fps: float, least: int) -> None:
+    options: MediaConfig | None = MediaConfig(fps=fps, min_frames=least)
+    tokens, steps = float("inf"), 0
+    while options is not None:
+        count = frame_count(seconds, 30.0, options)
+        size = frame_size(height, width, count, options)
+        assert count * size[0] * size[1] <= tokens
+        tokens, steps = count * size[0] * size[1], steps + 1
+        frames = np.broadcast_to(np.uint8(0), (count, 3, *size))
+        clip = Clip(SourceFacts("x", "mp4", 1, seconds, None, None), frames, np.zeros(count), count / seconds, None, 0.0, seconds)
+        options = less_detail(options, clip)
+    assert steps < 40
+    assert tokens <= max(least, 8) * max(2 * 28 * max(height, width), 4 * 16 * 28**2)
+
+
+def test_sound_alone_has_no_detail_to_spare() -> None:
+    clip = Clip(SourceFacts("x", "wav", 1, 1.0, None, None), None, None, None, np.zeros(16000, np.float32), 0.0, 1.0)
+    assert less_detail(MediaConfig(), clip) is None

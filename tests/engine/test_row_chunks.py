@@ -1,0 +1,120 @@
+"""Fewer rows at a time, and one row through the last layer: the decoder's answer is the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
+from omnidrop_cli.config import PruningConfig
+from omnidrop_cli.engine.encode import embed
+from omnidrop_cli.engine.kv_cache import RaggedCache
+from omnidrop_cli.engine.oom import Limits
+from omnidrop_cli.engine.prefill import prefill, step
+from omnidrop_cli.engine.row_chunks import row_blocks
+from omnidrop_cli.model.random_weights import tiny_thinker
+from omnidrop_cli.model.thinker import Thinker
+from omnidrop_cli.prune.generate_hook import NO_MASK, pruning
+from omnidrop_cli.prune.methods import create
+
+METHODS = [PruningConfig("none"), PruningConfig("omnidrop", 0.3), PruningConfig("random", 0.5)]
+
+
+def hooks(thinker: Thinker) -> int:
+    modules = list(thinker.model.modules())
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + ("forward" in m.__dict__) for m in modules)
+
+
+@pytest.mark.parametrize("choice", METHODS, ids=lambda c: c.name)
+@pytest.mark.parametrize("rows", [50, 100, 4096])
+@pytest.mark.parametrize(("layers", "heads", "kv_heads", "head_dim"), [(4, 4, 2, 16), (1, 6, 1, 32)])
+def test_prefill_equals_every_row_through_every_layer(
+    choice: PruningConfig, rows: int, layers: int, heads: int, kv_heads: int, head_dim: int
+) -> None:
+    thinker = tiny_thinker(layers, heads, kv_heads, head_dim)
+    prompt = papers_prompt(thinker, 3)
+    features, method = noise_features(thinker, prompt), create(choice)
+    before = hooks(thinker)
+    prefilled = prefill(thinker, prompt, embed(thinker, prompt, features), features, method, limits=Limits(rows=rows))
+    assert hooks(thinker) == before
+
+    cache = RaggedCache(layers)
+    with torch.inference_mode(), pruning(thinker.model, method, prompt.token_map, audio_attention=features.audio_attention) as run:
+        whole = thinker.text_model(
+            inputs_embeds=embed(thinker, prompt, features),
+            position_ids=torch.from_numpy(prompt.positions)[:, None],
+            attention_mask=NO_MASK,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        logits = thinker.lm_head(whole[0, -1])
+    assert prefilled.cache.lengths == cache.lengths == run.trace().kv_lengths == prefilled.trace.kv_lengths
+    torch.testing.assert_close(prefilled.logits, logits, rtol=1e-4, atol=1e-5)
+    for mine, theirs in zip(prefilled.cache.layers, cache.layers, strict=True):
+        torch.testing.assert_close(mine.keys, theirs.keys, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(mine.values, theirs.values, rtol=1e-4, atol=1e-5)
+    for offset in range(3):
+        ours, stock = (step(thinker, c, 7 + offset, prompt.next_position + offset) for c in (prefilled.cache, cache))
+        torch.testing.assert_close(ours, stock, rtol=1e-4, atol=1e-5)
+
+
+def test_blocks_bound_what_an_mlp_sees_and_leave_nothing_behind() -> None:
+    thinker = tiny_thinker(2)
+    seen: list[int] = []
+    for layer in thinker.layers:
+        layer.mlp.gate_proj.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    prompt = papers_prompt(thinker, 2)
+    features = noise_features(thinker, prompt)
+    embeds = embed(thinker, prompt, features)
+    prefill(thinker, prompt, embeds, features, create(METHODS[0]), limits=Limits(rows=100))
+    assert seen == [100] * (len(prompt) // 100) + [len(prompt) % 100] * (len(prompt) % 100 > 0) + [1]
+    with pytest.raises(KeyError), row_blocks(thinker.layers, 8):
+        raise KeyError
+    assert not any("forward" in module.__dict__ for module in thinker.model.modules())
+
+
+def test_a_forward_of_another_library_is_put_back() -> None:
+    thinker = tiny_thinker(1)
+    mlp = thinker.layers[0].mlp
+    calls: list[int] = []
+    stock = mlp.forward
+    mlp.forward = lambda hidden: calls.append(1) or stock(hidden)
+    hooked = mlp.forward
+    with row_blocks(thinker.layers, 4), torch.inference_mode():
+        mlp(torch.randn(1, 10, thinker.geometry.hidden))
+    assert len(calls) == 3
+    assert mlp.forward is hooked
+
+
+def test_last_row_of_one_token_prompts() -> None:
+    """A prompt of a single token is a decode step already."""
+    thinker = tiny_thinker(2)
+    prompt = papers_prompt(thinker, 2)
+    tokens = prompt.token_map
+    one = replace(
+        prompt,
+        input_ids=prompt.input_ids[:1],
+        positions=prompt.positions[:, :1],
+        token_map=replace(tokens, **{name: getattr(tokens, name)[:1] for name in tokens.__slots__}),
+    )
+    features = replace(noise_features(thinker, prompt), audio=None, video=None)
+    prefilled = prefill(thinker, one, embed(thinker, one, features), features, create(METHODS[0]))
+    assert prefilled.cache.lengths == (1, 1)
+
+
+@pytest.mark.parametrize("choice", [PruningConfig("none"), PruningConfig("omnidrop", 0.15)], ids=lambda c: c.name)
+def test_a_prefill_never_waits_for_the_device(choice: PruningConfig) -> None:
+    """On the meta device there is nothing to wait for: whatever needs a value on the host fails."""
+    thinker = tiny_thinker(6)
+    prompt = papers_prompt(thinker, 4)
+    features = noise_features(thinker, prompt)
+    thinker.model.to("meta")
+    names = ("audio", "video", "audio_attention", "video_attention")
+    features = replace(features, **{name: getattr(features, name).to("meta") for name in names})
+    method = create(choice)
+    prefilled = prefill(thinker, prompt, embed(thinker, prompt, features), features, method, limits=Limits(rows=100))
+    assert prefilled.logits.is_meta
+    if choice.name == "omnidrop":
+        assert len(set(prefilled.cache.lengths)) > 3

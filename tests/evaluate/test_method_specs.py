@@ -1,0 +1,28 @@
+"""How arms are written."""
+
+from __future__ import annotations
+
+import pytest
+
+from omnidrop_cli.config import PruningConfig
+from omnidrop_cli.errors import UsageError
+from omnidrop_cli.evaluate.method_specs import parse
+
+
+def test_arms() -> None:
+    arms = parse(["none, omnidrop@0.3", "omnidrop@paper-20,random@0.3:a=1:b=x"], seed=7)
+    assert [arm.label for arm in arms] == ["none", "omnidrop@0.3", "omnidrop@paper-20", "random@0.3:a=1:b=x"]
+    assert [arm.choice for arm in arms] == [
+        PruningConfig("none", seed=7),
+        PruningConfig("omnidrop", keep=0.3, seed=7),
+        PruningConfig("omnidrop", preset="paper-20", seed=7),
+        PruningConfig("random", keep=0.3, options={"a": "1", "b": "x"}, seed=7),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["", " , ", "none,none", "omnidrop@0.3,omnidrop@0.30", "@0.3", "omnidrop@", "omnidrop:beta", "omnidrop@0.3:"]
+)
+def test_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse([text])

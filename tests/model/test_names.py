@@ -1,0 +1,130 @@
+"""Names of models, and that resolving them costs no import of torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from omnidrop_cli.config import ModelConfig
+from omnidrop_cli.errors import ModelError, UsageError
+from omnidrop_cli.model import names
+from omnidrop_cli.model.names import QWEN_BOUNDS, FrameBounds, resolve
+from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B
+
+
+@pytest.fixture
+def nano(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for the built-in model's directory."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_5_omni_thinker", "text_config": {"num_hidden_layers": 12}}))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"min_pixels": 4704, "max_pixels": 7056}))
+    monkeypatch.setattr(names, "NANO_DIRECTORY", tmp_path)
+    return tmp_path
+
+
+def test_published_checkpoints() -> None:
+    seven, three = resolve(ModelConfig("7b")), resolve(ModelConfig("3b"))
+    assert (seven.source, seven.kind, seven.geometry) == ("Qwen/Qwen2.5-Omni-7B", "hub", QWEN_7B)
+    assert (three.source, three.geometry) == ("Qwen/Qwen2.5-Omni-3B", QWEN_3B)
+    assert seven.frame_bounds == QWEN_BOUNDS == (100_352, 112_896)
+
+
+def test_hub_repositories() -> None:
+    assert resolve(ModelConfig("someone/finetune-7B")).source == "someone/finetune-7B"
+    assert resolve(ModelConfig("someone/finetune-7B")).geometry is None
+    assert resolve(ModelConfig("qwen/qwen2.5-omni-3b")).geometry == QWEN_3B
+
+
+def test_a_directory_wins_over_a_repository(omni_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "owner").mkdir()
+    (tmp_path / "owner" / "name").symlink_to(omni_checkpoint)
+    monkeypatch.chdir(tmp_path)
+    found = resolve(ModelConfig("owner/name"))
+    assert found.kind == "directory"
+    assert found.geometry is not None
+    assert found.geometry.decoder.num_layers == 4
+
+
+def test_random_weights() -> None:
+    full, short = resolve(ModelConfig("random:7b")), resolve(ModelConfig("random:3b@4layers"))
+    assert full.geometry == QWEN_7B
+    assert short.geometry is not None
+    assert short.geometry.decoder.num_layers == 4
+    assert short.geometry.decoder.hidden == QWEN_3B.decoder.hidden
+    assert resolve(ModelConfig("random:7b@1layer")).kind == "random"
+
+
+def test_nano_says_its_own_frame_bounds(nano: Path) -> None:
+    found = resolve(ModelConfig("nano"))
+    assert (found.kind, found.source) == ("builtin", str(nano))
+    assert found.frame_bounds == FrameBounds(4704, 7056)
+    assert found.notice is None
+
+
+def test_bounds_of_single_images_are_not_taken_for_frames(nano: Path) -> None:
+    """Qwen's own file says 3136 to 12845056 pixels: that is for images."""
+    (nano / "preprocessor_config.json").write_text(json.dumps({"min_pixels": 3136, "max_pixels": 12_845_056}))
+    assert resolve(ModelConfig(str(nano))).frame_bounds == QWEN_BOUNDS
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "device", "name"),
+    [(0, "auto", "nano"), (6, "auto", "nano"), (8.59, "auto", "3b"), (12.88, "auto", "7b"), (24, "cuda", "7b"), (24, "cpu", "nano")],
+)
+def test_auto(gigabytes: float, device: str, name: str, nano: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "gpu_bytes", lambda number: int(gigabytes * 1e9))
+    found = resolve(ModelConfig("auto", device=device))
+    assert found.name == name
+    assert found.reasons[0].startswith(name)
+    if name == "nano":
+        assert found.notice is not None
+        assert "demo world" in found.notice
+
+
+def test_gpu_size_never_raises() -> None:
+    assert names.gpu_bytes() >= 0
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("9b", UsageError, r"unknown model '9b'"),
+        ("nan", UsageError, r"did you mean nano"),
+        ("7B", UsageError, r"did you mean 7b"),
+        ("random:9b", UsageError, r"random:9b"),
+        ("random:7b@0layers", UsageError, r"random:7b@0layers"),
+        ("./missing", ModelError, r"no directory ./missing"),
+        ("/missing/deep/path", ModelError, r"no directory"),
+        ("", UsageError, r"unknown model"),
+    ],
+)
+def test_names_that_mean_nothing(name: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words) as caught:
+        resolve(ModelConfig(name))
+    assert getattr(caught.value, "hint", None)
+
+
+def test_a_file_is_no_model(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"")
+    with pytest.raises(ModelError, match="is a file"):
+        resolve(ModelConfig(str(file)))
+
+
+def test_an_installation_without_nano(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "NANO_DIRECTORY", tmp_path)
+    with pytest.raises(ModelError, match="no built-in model"):
+        resolve(ModelConfig("nano"))
+
+
+def test_names_resolve_without_torch() -> None:
+    code = (
+        "import sys; from omnidrop_cli.model.names import resolve, gpu_bytes; from omnidrop_cli.outputs import ModelConfig\n"
+        "import omnidrop_cli.model.memory_estimate; resolve(ModelConfig('7b')); resolve(ModelConfig('random:3b')); gpu_bytes()\n"
+        "print([name for name in ('torch', 'transformers', 'huggingface_hub', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

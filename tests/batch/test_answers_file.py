@@ -117,7 +117,7 @@ def test_file_names_of_any_bytes_make_valid_json(tmp_path: Path) -> None:
 
 FULL = """
 import resource, sys
-from omnidrop_cli.batch.journal import Journal
+from omnidrop_cli.batch.answers_file import Journal
 from omnidrop_cli.errors import OmnidropError
 from tests.batch.samples import row
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -141,7 +141,7 @@ def test_full_disk_leaves_whole_rows(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from omnidrop_cli.batch.journal import Journal
+from omnidrop_cli.batch.answers_file import Journal
 from tests.batch.samples import row
 with Journal(sys.argv[1]) as book:
     print(flush=True)

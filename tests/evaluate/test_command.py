@@ -148,7 +148,7 @@ def test_fetch_unpacks_once_and_fails_clearly(monkeypatch: pytest.MonkeyPatch, t
     benchmark = benchmarks.find("dailyomni")
     asked: list[tuple[str, list[str]]] = []
 
-    def download(repo: str, repo_type: str, local_dir: Path, allow_patterns: list[str]) -> None:
+    def snapshot(repo: str, repo_type: str, local_dir: Path, allow_patterns: list[str]) -> None:
         asked.append((repo, allow_patterns))
         local_dir.mkdir(parents=True, exist_ok=True)
         (tmp_path / "clip.txt").write_text("clip")
@@ -157,7 +157,7 @@ def test_fetch_unpacks_once_and_fails_clearly(monkeypatch: pytest.MonkeyPatch, t
         with zipfile.ZipFile(local_dir / "more.zip", "w") as zipped:
             zipped.writestr("data/b.mp4", "clip")
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     root = download.fetch(benchmark)
     assert asked == [("liarliar/Daily-Omni", ["qa.json", "Videos.tar"])]
     assert (root / "Videos" / "a" / "a_video.mp4").read_text() == (root / "data" / "b.mp4").read_text() == "clip"

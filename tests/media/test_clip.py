@@ -180,7 +180,7 @@ def test_full_size_frames_are_never_all_in_memory(tmp_path: Path) -> None:
     code = (
         "import resource, sys, av\n"
         "from omnidrop_cli.media.clip import decode\n"
-        "from omnidrop_cli.outputs import MediaConfig\n"
+        "from omnidrop_cli.config import MediaConfig\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "clip = decode(sys.argv[1], MediaConfig())\n"
         "print(len(clip.frames), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 - clip.frames.nbytes)"
@@ -360,7 +360,7 @@ def test_interrupt_at_once(tmp_path: Path) -> None:
         path, (make.picture(i % 50, 360, 640) for i in range(400)), fps=2 / 3, sound=sound, options={"preset": "ultrafast", "g": "400"}
     )
     code = (
-        "import sys; from omnidrop_cli.media.clip import decode; from omnidrop_cli.outputs import MediaConfig\n"
+        "import sys; from omnidrop_cli.media.clip import decode; from omnidrop_cli.config import MediaConfig\n"
         "print('go', flush=True)\n"
         "while True: decode(sys.argv[1], MediaConfig())"
     )

@@ -92,7 +92,7 @@ def test_loading_is_silent_and_leaves_logging_alone(plain_checkpoint: Path, capf
 def test_nothing_is_printed_in_a_fresh_process(omni_checkpoint: Path) -> None:
     """Libraries warn once per process, so the others cannot tell."""
     code = (
-        "import sys, torch; from omnidrop_cli.model.load import load; from omnidrop_cli.outputs import ModelConfig\n"
+        "import sys, torch; from omnidrop_cli.model.load import load; from omnidrop_cli.config import ModelConfig\n"
         "for quant in ('nf4', 'int8'):\n"
         "    thinker = load(ModelConfig(sys.argv[1], device='cpu', quant=quant))\n"
         "    with torch.inference_mode(): thinker.model(torch.arange(9)[None])"

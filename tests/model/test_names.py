@@ -122,7 +122,7 @@ def test_an_installation_without_nano(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_names_resolve_without_torch() -> None:
     code = (
-        "import sys; from omnidrop_cli.model.names import resolve, gpu_bytes; from omnidrop_cli.outputs import ModelConfig\n"
+        "import sys; from omnidrop_cli.model.names import resolve, gpu_bytes; from omnidrop_cli.config import ModelConfig\n"
         "import omnidrop_cli.model.memory_estimate; resolve(ModelConfig('7b')); resolve(ModelConfig('random:3b')); gpu_bytes()\n"
         "print([name for name in ('torch', 'transformers', 'huggingface_hub', 'numpy') if name in sys.modules])"
     )

@@ -15,7 +15,7 @@ from omnidrop_cli.nano.train.replicas import Replicas
 
 ONE_OF_TWO = """
 import sys, torch
-from omnidrop_cli.nano.replicas import Replicas
+from omnidrop_cli.nano.train.replicas import Replicas
 rank, meeting = int(sys.argv[1]), sys.argv[2]
 torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
 weight, idle = torch.zeros(2, 3, dtype=torch.bfloat16), torch.zeros(4)

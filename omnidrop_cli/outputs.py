@@ -212,7 +212,7 @@ class Trace:
 
     @property
     def retention_after(self) -> float:
-        """The same, counted after each layer's own cut: the convention of the paper's 30 % and 20 % rows (docs/pruning.md)."""
+        """The same, counted after each layer's own cut: the convention of the paper's 30 % and 20 % rows (docs/concepts/pruning.md)."""
         return self._mean(self.leaving)
 
     def _mean(self, counts: tuple[Counts, ...]) -> float:

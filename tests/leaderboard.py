@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md, made from the JSON that `omnidrop evaluate nano --json` printed: `python -m tests.leaderboard`.
+"""The tables of docs/results/benchmarks.md, made from the JSON that `omnidrop evaluate nano --json` printed: `python -m tests.leaderboard`.
 
 Knows: between which marks of the page a table stands, and which file it is made from. Does not know how a table is drawn
 (`evaluate/tables.py`).
@@ -10,7 +10,7 @@ import json
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+PAGE = Path(__file__).parent.parent / "docs" / "results" / "benchmarks.md"
 BLOCK = re.compile(r"(<!-- from (\S+\.json) -->\n).*?(<!-- end -->)", re.DOTALL)
 """A table and the file behind it, named as a link on the page would be."""
 

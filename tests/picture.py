@@ -1,4 +1,6 @@
-"""docs/table.svg, the README's picture: a real run of the nano model on the bundled clip. `python -m tests.picture > docs/table.svg`.
+"""docs/assets/table.svg, the README's picture: a real run of the nano model on the bundled clip.
+
+`python -m tests.picture > docs/assets/table.svg`
 
 Knows: which question the picture shows. Does not know how a table is drawn (`report/`).
 """

@@ -1,4 +1,4 @@
-"""docs/cli.md, made from the program itself: `python -m tests.reference > docs/cli.md`.
+"""docs/user/cli.md, made from the program itself: `python -m tests.reference > docs/user/cli.md`.
 
 Knows: how to read commands and options out of the Typer app. A test holds the page against it, so the page cannot grow old.
 """
@@ -15,7 +15,7 @@ import typer
 
 INTRO = """# Commands
 
-Made from the program (`python -m tests.reference > docs/cli.md`); a test keeps it true. Every option with a variable can also stand in
+Made from the program (`python -m tests.reference > docs/user/cli.md`); a test keeps it true. Every option with a variable can also stand in
 `omnidrop.toml` under its long name: flag > `OMNIDROP_*` > `./omnidrop.toml` > the user's config file > default.
 
 stdout carries the answer alone, or one JSON document; everything else goes to stderr. Exit codes: 0 success, 1 the run failed, 2 the

@@ -12,11 +12,11 @@ import pytest
 from tests import leaderboard, reference
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 
 def test_the_command_page_is_fresh() -> None:
-    assert (ROOT / "docs" / "cli.md").read_text() == reference.page(), "python -m tests.reference > docs/cli.md"
+    assert (ROOT / "docs" / "user" / "cli.md").read_text() == reference.page(), "python -m tests.reference > docs/user/cli.md"
 
 
 def test_measured_tables_are_those_of_their_files() -> None:

@@ -26,7 +26,9 @@ def find(root: Path, *patterns: str) -> Path:
         matches = sorted(root.glob(pattern))
         if matches:
             return matches[0]
-    raise DatasetError(f"{root}: none of {', '.join(patterns)} is in it", "docs/evaluate.md shows what each benchmark's directory holds")
+    raise DatasetError(
+        f"{root}: none of {', '.join(patterns)} is in it", "docs/user/evaluate.md shows what each benchmark's directory holds"
+    )
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

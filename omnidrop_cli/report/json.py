@@ -1,6 +1,6 @@
 """Reports as JSON, both ways, under a version number.
 
-Knows: the one shape of `ask --json`, of a batch row and of a saved report (docs/json.md). Does not know files or terminals. Fields are
+Knows: the one shape of `ask --json`, of a batch row and of a saved report (docs/user/json.md). Does not know files or terminals. Fields are
 added without a new version; one that goes or changes its meaning raises `SCHEMA`.
 
 Units are in the names: `_s` seconds, `_mb` megabytes (1e6 bytes). Counts of a layer are `[text, audio, video]`.

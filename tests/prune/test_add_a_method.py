@@ -1,4 +1,4 @@
-"""The method in docs/add-a-method.md is a method."""
+"""The method in docs/develop/add-a-method.md is a method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from omnidrop_cli.prune.base import Method
 from tests.prune.fakes import SHAPES, run
 
-PAGE = Path(__file__).parents[2] / "docs" / "add-a-method.md"
+PAGE = Path(__file__).parents[2] / "docs" / "develop" / "add-a-method.md"
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from omnidrop_cli.prune.audio_selector import AudioSelector
 
 STEPS = {"encoders": (15_500, 3e-3), "decoder": (9_400, 4e-3), "joint": (12_000, 1.5e-3), "selector": (200, 4e-3)}
-"""Steps and peak rates, about those of the shipped weights (docs/nano.md)."""
+"""Steps and peak rates, about those of the shipped weights (docs/results/nano.md)."""
 
 STAGES = ("voices", *STEPS, "export")
 ENGINE_WEIGHTS = {"espeak-ng": 1, "flite": 4, "festival": 10}

@@ -1,4 +1,6 @@
-"""OmniBlend: the most diverse tokens enter, SEATS' drops take them inside (ours; docs/methods.md has the evidence, all of it nano's).
+"""OmniBlend: the most diverse tokens enter, SEATS' drops follow inside the decoder (ours).
+
+The evidence, all of it from the nano model, is in docs/concepts/methods.md.
 
 Knows: which two methods. How they share a budget is `compose.py`'s, what each does is its own file's.
 """

@@ -6,7 +6,6 @@ it. Names are checked here as far as that costs no heavy import; the rooms check
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -32,20 +31,17 @@ def _checked(name: str) -> Callable[..., Any]:
     return callback
 
 
-def flag(name: str, text: str, panel: str, *spellings: str, words: Callable[[], Iterable[str]] | None = None, **more: Any) -> Any:
+def flag(name: str, text: str, panel: str, *spellings: str, complete: Callable[[str], list[str]] | None = None, **more: Any) -> Any:
     """A Typer option for one of `settings.KEYS`, read from its variable and the settings files too, checked against its bounds.
 
-    `words` completes the value in a shell; where the key lists its words, those do and stand in the help.
+    `complete` returns the values that continue an incomplete one; where the key lists its words, those do and stand in the help.
     """
     key = KEYS[name]
     if key.words:
-        words = words or (lambda: key.words)
+        complete = complete or _continuing(lambda: key.words)
         more.setdefault("metavar", "|".join(key.words))
     if key.default is None:
         more.setdefault("show_default", False)
-
-    def complete(incomplete: str) -> list[str]:
-        return [word for word in words() if word.startswith(incomplete)] if words is not None else []
 
     return typer.Option(
         *(spellings or (f"--{name}",)),
@@ -54,15 +50,24 @@ def flag(name: str, text: str, panel: str, *spellings: str, words: Callable[[], 
         envvar=variable(name),
         show_envvar=False,
         callback=_checked(name),
-        autocompletion=complete if words is not None else None,
+        autocompletion=complete,
         **more,
     )
 
 
-def _methods() -> Iterable[str]:
+def _continuing(words: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words() if word.startswith(incomplete)]
+
+    return complete
+
+
+def method_words(incomplete: str) -> list[str]:
+    """Methods that continue `incomplete`; after a "+", the second method of a composition."""
     from omnidrop_cli.prune.methods import names
 
-    return names()
+    first, plus, second = incomplete.rpartition("+")
+    return [f"{first}{plus}{name}" for name in names() if name.startswith(second)]
 
 
 def _presets() -> Iterable[str]:
@@ -131,14 +136,16 @@ class MethodFlags:
     """Which pruning method runs, and how much it keeps."""
 
     context: typer.Context
-    method: Annotated[str, flag("method", "How tokens are chosen: omnidrop methods.", PRUNING, "--method", "-m", words=_methods)] = (
+    method: Annotated[str, flag("method", "How tokens are chosen: omnidrop methods.", PRUNING, "--method", "-m", complete=method_words)] = (
         "omnidrop"
     )
     keep: Annotated[
         float | None,
         flag("keep", "Share of audio and video tokens [bold]kept[/], as a mean over the layers, in (0, 1].", PRUNING, "--keep", "-k"),
     ] = None
-    preset: Annotated[str | None, flag("preset", "Published settings of the method, such as paper-20.", PRUNING, words=_presets)] = None
+    preset: Annotated[
+        str | None, flag("preset", "Published settings of the method, such as paper-20.", PRUNING, complete=_continuing(_presets))
+    ] = None
     option: Annotated[
         list[str] | None,
         typer.Option("--option", metavar="KEY=VALUE", rich_help_panel=PRUNING, help="An option of the method. Repeatable."),
@@ -147,12 +154,9 @@ class MethodFlags:
 
     def record(self) -> PruningConfig:
         """Raises `UsageError` for an unknown method or a malformed `--option`; imports no method."""
-        known = tuple(_methods())
-        if self.method not in known:
-            close = difflib.get_close_matches(self.method, known, n=2)
-            raise UsageError(
-                f"unknown method '{self.method}'", f"did you mean {' or '.join(close)}?" if close else "omnidrop methods lists them"
-            )
+        from omnidrop_cli.prune.methods import parts
+
+        parts(self.method)
         options: dict[str, str] = {}
         for written in self.option or ():
             name, equals, value = written.partition("=")
@@ -179,11 +183,13 @@ class MethodFlags:
 class ModelFlags:
     """Which checkpoint runs, and how it is loaded."""
 
-    model: Annotated[str, flag("model", "auto, nano, 3b, 7b, a hub repository (owner/name), or a directory.", MODEL, words=_models)] = (
+    model: Annotated[
+        str, flag("model", "auto, nano, 3b, 7b, a hub repository (owner/name), or a directory.", MODEL, complete=_continuing(_models))
+    ] = "auto"
+    quant: Annotated[str, flag("quant", "Quantisation of the decoder's weights.", MODEL)] = "auto"
+    device: Annotated[str, flag("device", "auto, cpu, cuda or cuda:N.", MODEL, complete=_continuing(lambda: ("auto", "cpu", "cuda")))] = (
         "auto"
     )
-    quant: Annotated[str, flag("quant", "Quantisation of the decoder's weights.", MODEL)] = "auto"
-    device: Annotated[str, flag("device", "auto, cpu, cuda or cuda:N.", MODEL, words=lambda: ("auto", "cpu", "cuda"))] = "auto"
     dtype: Annotated[str, flag("dtype", "Precision of everything not quantised.", MODEL)] = "auto"
     attn: Annotated[str, flag("attn", "Attention kernel.", MODEL)] = "sdpa"
     revision: Annotated[str | None, flag("revision", "Branch, tag or commit of a hub repository.", MODEL)] = None

@@ -44,10 +44,10 @@ def ask(
     """
     job = make_job(media, question, part, pruning, loading, generation)
     check_target(output)
-    if job.method.preset or job.method.options:
+    if job.method.preset or job.method.options or "+" in job.method.name:
         from omnidrop_cli.prune.methods import create
 
-        create(job.method)  # a wrong preset is told now, not after the model is loaded
+        create(job.method)  # reports a wrong preset, option or composition before the model is loaded
     from omnidrop_cli.engine.pipeline import run, run_comparison
 
     with Screen(console, stream=stream and not as_json and output is None) as screen:

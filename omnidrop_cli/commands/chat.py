@@ -11,14 +11,14 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from omnidrop_cli.commands._console import ConsoleFlags, Screen, StreamFlag, check_target, dump, emit, stderr_console, write_file
-from omnidrop_cli.commands._options import GenerationFlags, Media, MediaFlags, MethodFlags, ModelFlags, make_job
+from omnidrop_cli.commands._options import GenerationFlags, Media, MediaFlags, MethodFlags, ModelFlags, make_job, method_words
 from omnidrop_cli.errors import EXIT_PARTIAL, OmnidropError, UsageError
 from omnidrop_cli.report.text import clean, one_line
 
@@ -121,12 +121,9 @@ class Chat:
         import readline
 
         if readline.get_line_buffer().startswith("/method "):
-            from omnidrop_cli.prune.methods import names
-
-            words: tuple[str, ...] = names()
+            fitting = method_words(text)
         else:
-            words = tuple(self._commands)
-        fitting = [word for word in words if word.startswith(text)]
+            fitting = [word for word in self._commands if word.startswith(text)]
         return fitting[state] if state < len(fitting) else None
 
     def _ask(self, question: str) -> None:
@@ -151,10 +148,10 @@ class Chat:
     def _method(self, name: str) -> None:
         if not name:
             raise UsageError(f"the method is {self._conversation.method.name}", "/method NAME changes it; `omnidrop methods` lists them")
-        from omnidrop_cli.prune.methods import find
+        from omnidrop_cli.prune.methods import describe
 
         # Options and presets belong to the method they were given for; a share is understood by most.
-        keep = self._share if "keep" in {field.name for field in fields(find(name))} else None  # type: ignore[arg-type]  # all are dataclasses
+        keep = self._share if "keep" in {option["name"] for option in describe(name)["options"]} else None
         self._conversation.method = replace(self._conversation.method, name=name, keep=keep, options={}, preset=None)
 
     def _keep(self, share: str) -> None:

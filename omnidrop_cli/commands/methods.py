@@ -11,25 +11,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, dump, emit, stdout_console
+from omnidrop_cli.commands._options import method_words
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-EXAMPLES = ("omnidrop methods", "omnidrop methods omnidrop", 'omnidrop ask talk.mp4 "What is said?" --method random --keep 0.5')
+EXAMPLES = (
+    "omnidrop methods",
+    "omnidrop methods omnidrop",
+    "omnidrop methods seats+omnidrop",
+    'omnidrop ask talk.mp4 "What is said?" --method random --keep 0.5',
+)
 
 
 def methods(
     console: ConsoleFlags,
-    name: Annotated[str | None, typer.Argument(metavar="METHOD", help="Show this one with its options.", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="METHOD",
+            help="Show this method with its options; A+B shows a composition.",
+            show_default=False,
+            autocompletion=method_words,
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """List the pruning methods; with a name, its options and presets."""
-    from omnidrop_cli.prune.methods import describe_all, find
+    from omnidrop_cli.prune.methods import describe, describe_all
     from omnidrop_cli.report.tables import facts
 
-    if name is not None:
-        find(name)  # refuses an unknown one, with near names
-    described = [method for method in describe_all() if name in (None, method["name"])]
+    described = describe_all() if name is None else [describe(name)]
     if as_json:
         emit(dump({"schema": 1, "methods": described}), None)
         return

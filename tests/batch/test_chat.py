@@ -72,6 +72,13 @@ def test_forgetting_makes_the_first_question_first_again(talk: Conversation) -> 
     assert talk.ask("who?").answer == first.answer
 
 
+def test_a_composition_in_a_script(omnidrop: Run, checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
+    script = f"/method seats+omnidrop\nwho?\n/save {tmp_path / 'a.jsonl'}\n"
+    result = omnidrop(*words(checkpoint, clips), stdin=script)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads((tmp_path / "a.jsonl").read_text())["pruning"]["method"] == "seats+omnidrop"
+
+
 def test_a_method_that_reads_more_encodes_again_once(talk: Conversation, encoded: list[int]) -> None:
     talk.method = PruningConfig("none")
     talk.ask("who?")

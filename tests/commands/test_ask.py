@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from omnidrop_cli.commands._options import method_words
 from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.report.json import comparison_from_dict, from_dict
@@ -102,6 +103,16 @@ def test_flags_become_the_job(omnidrop: Run, road: Road) -> None:
     assert job.generation == GenerationConfig(5, 0.5, 0.9, 1.1, ("END", "."), 7)
 
 
+def test_a_composition_is_a_method(omnidrop: Run, road: Road) -> None:
+    omnidrop("ask", "clip.mp4", "what?", "--method", "seats+omnidrop", "--option", "omnidrop.beta=10")
+    assert road.jobs[0].method == PruningConfig("seats+omnidrop", None, None, {"omnidrop.beta": "10"})
+
+
+def test_a_shell_completes_methods_and_compositions() -> None:
+    assert method_words("omnid") == ["omnidrop"]
+    assert method_words("seats+om") == ["seats+omnidrop", "seats+omnizip", "seats+omnisift", "seats+omniblend"]
+
+
 def test_no_flags_make_the_default_job(omnidrop: Run, road: Road) -> None:
     omnidrop("ask", "clip.mp4", "what?")
     assert road.jobs == [Request("clip.mp4", "what?")]
@@ -122,6 +133,9 @@ def test_the_question_may_come_from_stdin(omnidrop: Run, road: Road) -> None:
         (["clip.mp4", "what?", "--keep", "2"], "--keep is 2"),
         (["clip.mp4", "what?", "--keep", "nan"], "--keep is nan"),
         (["clip.mp4", "what?", "-m", "omnidrip"], "unknown method 'omnidrip'"),
+        (["clip.mp4", "what?", "-m", "seats+omnidrip"], "unknown method 'omnidrip'"),
+        (["clip.mp4", "what?", "-m", "seats+omnidrop+none"], "is not two methods"),
+        (["clip.mp4", "what?", "-m", "fastv+omnidrop"], "fastv chooses nothing before"),
         (["clip.mp4", "what?", "--preset", "paper-50"], "no preset 'paper-50'"),
         (["clip.mp4", "what?", "--keep", "0.3", "--preset", "paper-30"], "--keep and --preset both"),
         (["clip.mp4", "what?", "--option", "beta"], "--option beta is not KEY=VALUE"),

@@ -79,6 +79,9 @@ def test_methods_shows_one_with_its_options(omnidrop: Run) -> None:
     for words in ("2605.14458", "beta", "default 20.0", "paper-20"):
         assert words in done.out
     assert isinstance(omnidrop("methods", "omnidrip").error, UsageError)
+    both = omnidrop("methods", "seats+omnidrop").out
+    assert "seats.scale" in both
+    assert "omnidrop.beta" in both
 
 
 def test_doctor_tells_all_and_where_settings_came_from(omnidrop: Run, monkeypatch: pytest.MonkeyPatch) -> None:

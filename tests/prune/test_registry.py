@@ -12,7 +12,7 @@ import pytest
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune import methods
-from omnidrop_cli.prune.methods import create, describe_all, names
+from omnidrop_cli.prune.methods import create, describe, describe_all, names, parts
 from omnidrop_cli.prune.methods.omnidrop import OmniDrop
 from omnidrop_cli.prune.methods.random import Random
 
@@ -110,3 +110,24 @@ def test_a_broken_plugin_is_a_clear_error(offer, value: str) -> None:  # type: i
 def test_a_plugin_cannot_replace_a_built_in(offer) -> None:  # type: ignore[no-untyped-def]
     offer("omnidrop", "omnidrop_cli.prune.methods.random:Random")
     assert isinstance(create(PruningConfig("omnidrop")), OmniDrop)
+
+
+def test_a_name_consists_of_one_method_or_two() -> None:
+    assert parts("seats") == ("seats",)
+    assert parts("seats+omnidrop") == ("seats", "omnidrop")
+    for name, words in (("seats+", "unknown method ''"), ("seats+omnidrip", "'omnidrip'"), ("a+b+c", "is not two methods")):
+        with pytest.raises(UsageError) as caught:
+            parts(name)
+        assert words in caught.value.message
+    with pytest.raises(UsageError, match="drops nothing inside"):
+        describe("seats+omnizip")
+
+
+def test_every_option_of_a_composition_is_accepted_by_the_name_it_is_described_with() -> None:
+    described = describe("seats+omnidrop")
+    assert described["options"][0]["name"] == "keep"
+    for option in described["options"][1:]:
+        if option["name"].rpartition(".")[2] in ("audio_keep", "video_keep", "p_final", "calibration"):
+            continue  # a composition shares the budget
+        value = "none" if option["default"] is None else str(option["default"]).lower()
+        create(PruningConfig("seats+omnidrop", keep=0.3, options={option["name"]: value}))

@@ -57,6 +57,20 @@ def create(choice: PruningConfig) -> Method:
     return cls(**_arguments(cls, choice))
 
 
+def parts(name: str) -> tuple[str, ...]:
+    """The names a method's name consists of: itself, or the two joined by "+". Imports no method.
+
+    Raises `UsageError` for an unknown method (with near names) and for more than two parts.
+    """
+    found = tuple(name.split("+"))
+    if len(found) > 2:
+        raise UsageError(f"'{name}' is not two methods", "for example: seats+omnidrop")
+    for part in found:
+        if part not in names():
+            raise UsageError(f"unknown method '{part}'", _near(part, names(), "omnidrop methods lists them"))
+    return found
+
+
 def find(name: str) -> type[Method]:
     """The class of a method. Raises `UsageError` with near names, or with why a plugin cannot be loaded."""
     target = {**_offered(), **_BUILT_IN}.get(name)
@@ -74,17 +88,46 @@ def find(name: str) -> type[Method]:
 
 def describe_all() -> list[dict[str, Any]]:
     """Name, summary, paper, presets and options of every method, JSON-ready."""
-    return [
-        {
-            "name": name,
-            "summary": cls.summary,
-            "paper": cls.paper,
-            "presets": {preset: dict(values) for preset, values in cls.presets.items()},
-            "options": method_options.describe(cls),
-        }
-        for name in names()
-        for cls in (find(name),)
+    return [describe(name) for name in names()]
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Name, summary, paper, presets and options of a method or of a composition, JSON-ready.
+
+    Raises `UsageError` for an unknown method and for two that cannot be combined.
+    """
+    if "+" in name:
+        return _describe_composition(name)
+    cls = find(name)
+    return {
+        "name": name,
+        "summary": cls.summary,
+        "paper": cls.paper,
+        "presets": {preset: dict(values) for preset, values in cls.presets.items()},
+        "options": method_options.describe(cls),
+    }
+
+
+def _describe_composition(name: str) -> dict[str, Any]:
+    """Options of a part carry its name before a dot, as `create` takes them."""
+    from omnidrop_cli.config import PruningConfig
+
+    composition = create(PruningConfig(name))
+    first, second = parts(name)
+    described = [describe(part) for part in (first, second)]
+    options = [
+        {**option, "name": f"{part['name']}.{option['name']}"}
+        for part in described
+        for option in part["options"]
+        if option["name"] not in ("keep", "seed")
     ]
+    return {
+        "name": name,
+        "summary": f"{first} chooses what enters the decoder, {second} drops tokens inside it",
+        "paper": "; ".join(dict.fromkeys(part["paper"] for part in described if part["paper"])),
+        "presets": {},
+        "options": [*(option for option in method_options.describe(type(composition)) if option["name"] == "keep"), *options],
+    }
 
 
 def _arguments(cls: type[Method], choice: PruningConfig) -> dict[str, object]:
@@ -112,17 +155,15 @@ def _arguments(cls: type[Method], choice: PruningConfig) -> dict[str, object]:
 def _composition(choice: PruningConfig) -> Method:
     from omnidrop_cli.prune.methods.compose import Composition
 
-    parts = choice.name.split("+")
-    if len(parts) != 2:
-        raise UsageError(f"'{choice.name}' is not two methods", "for example: seats+omnidrop")
+    owners = parts(choice.name)
     if choice.preset is not None:
         raise UsageError(f"{choice.name} has no presets", "give --keep")
-    classes = [find(part) for part in parts]
+    classes = [find(part) for part in owners]
     for name in choice.options:
         owner, dot, _ = name.partition(".")
-        if not (owner in parts if dot else any(_has(cls, name) for cls in classes)):
-            raise UsageError(f"{choice.name} has no option '{name}'", f"its parts have options of their own: {parts[0]}.OPTION=VALUE")
-    first, second = (_part(cls, choice, part) for cls, part in zip(classes, parts, strict=True))
+        if not (owner in owners if dot else any(_has(cls, name) for cls in classes)):
+            raise UsageError(f"{choice.name} has no option '{name}'", f"its parts have options of their own: {owners[0]}.OPTION=VALUE")
+    first, second = (_part(cls, choice, part) for cls, part in zip(classes, owners, strict=True))
     return Composition(first, second, **_arguments(Composition, replace(choice, options={})))  # type: ignore[arg-type]
 
 

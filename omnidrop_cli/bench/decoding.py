@@ -131,7 +131,7 @@ def _stock(thinker: Thinker, prompt: Prompt, tokens: int) -> list[float]:
         position_ids=torch.from_numpy(prompt.positions).to(thinker.device)[:, None],
         max_new_tokens=tokens,
         do_sample=False,
-        eos_token_id=thinker.geometry.vocab,  # a token that never comes
+        eos_token_id=thinker.sizes.vocab,  # a token that never comes
         pad_token_id=thinker.pad_id,
         streamer=Clock(),
     )

@@ -99,11 +99,11 @@ def _facts(thinker: Thinker, tokens: int, prefilled: Prefilled) -> dict[str, Any
 def beside_weights(thinker: Thinker, tokens: int, entering: Sequence[int]) -> float:
     """Megabytes that the byte account gives a prefill with the towers' output at hand: to hold it against what was measured."""
     from omnidrop_cli.model.memory_estimate import guess
-    from omnidrop_cli.model.sizes import ThinkerGeometry
+    from omnidrop_cli.model.sizes import ThinkerSizes
 
-    geometry = ThinkerGeometry.from_dict(thinker.model.config.to_dict())
+    sizes = ThinkerSizes.from_dict(thinker.model.config.to_dict())
     value_bytes = thinker.dtype.itemsize
-    account = guess(geometry, thinker.loaded.quant, entering, value_bytes=value_bytes, prompt_tokens=tokens)
+    account = guess(sizes, thinker.loaded.quant, entering, value_bytes=value_bytes, prompt_tokens=tokens)
     return account.embeddings_mb / 2 + account.kv_mb + account.prefill_mb
 
 
@@ -115,14 +115,14 @@ def computed(size: str, seconds: float, choice: PruningConfig, quant: str = "nf4
     from omnidrop_cli.model.memory_estimate import guess
     from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B
 
-    geometry = {"3b": QWEN_3B, "7b": QWEN_7B}[size]
+    sizes = {"3b": QWEN_3B, "7b": QWEN_7B}[size]
     try:
-        entering = lengths_of(geometry.decoder.num_layers, seconds, choice)
+        entering = lengths_of(sizes.decoder.num_layers, seconds, choice)
     except RuntimeError:
         return None
     unpruned = lengths_of(1, seconds, PruningConfig("none"))[0]
     account = guess(
-        geometry,
+        sizes,
         quant,
         entering,
         video_patches=round(seconds) * PATCHES_PER_PAIR,

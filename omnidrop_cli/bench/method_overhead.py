@@ -65,7 +65,7 @@ def bench_choosing(
     observer.stage("prefill", f"{len(prompt)} tokens")
     runs: dict[str, Callable[[], Sample]] = {FULL: partial(sample_here, thinker.device, partial(run, unpruned))}
     runs |= {label(choice): partial(clocked, label(choice), create(choice)) for choice in choices}
-    layers = thinker.geometry.num_layers
+    layers = thinker.sizes.num_layers
     full, *arms = alternate(runs, repeats, observer)
     arms = [_told(arm, clocks[arm.name], full, (depth or layers) / layers) for arm in arms]
     group = Group(f"{seconds:g} s in the papers' layout, {len(prompt)} tokens, {layers} decoder layers", [full, *arms])

@@ -120,7 +120,7 @@ def _prefill(thinker: Thinker, prompt: Prompt, features: MediaFeatures, method: 
 
 
 def _result(thinker: Thinker, arm: _Arm, full: _Arm, floor: Floor) -> ArmResult:
-    flops = flops_of(thinker.geometry, arm.trace.prompt.total, arm.trace.kv_lengths)
+    flops = flops_of(thinker.sizes, arm.trace.prompt.total, arm.trace.kv_lengths)
     seconds, full_seconds = median(arm.times), median(full.times)
     return ArmResult(
         method=arm.method.name,

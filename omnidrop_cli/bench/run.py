@@ -83,7 +83,7 @@ def bench_clip(session: Session, job: Request, plan: BenchPlan, observer: Observ
 def _bench(session: Session, prompt_of: str, prompt: Prompt, features: MediaFeatures, plan: BenchPlan, observer: Observer) -> BenchResult:
     thinker = session.thinker
     observer.stage("floor")
-    floor = measure_floor(thinker.device, thinker.dtype, hidden=thinker.geometry.hidden, wide=thinker.geometry.mlp)
+    floor = measure_floor(thinker.device, thinker.dtype, hidden=thinker.sizes.hidden, wide=thinker.sizes.mlp)
     observer.stage("prefill", f"{len(prompt)} tokens")
     arms = measure_arms(thinker, prompt, features, plan.choices, floor, repeats=plan.repeats, observer=observer)
     decoding = []

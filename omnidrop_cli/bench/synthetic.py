@@ -56,8 +56,8 @@ def noise_features(thinker: Thinker, prompt: Prompt, seed: int = 0) -> MediaFeat
         return torch.randn(shape, generator=generator).to(thinker.device)
 
     return MediaFeatures(
-        audio=noise(counts.audio, thinker.geometry.hidden).to(thinker.dtype),
-        video=noise(counts.video, thinker.geometry.hidden).to(thinker.dtype),
+        audio=noise(counts.audio, thinker.sizes.hidden).to(thinker.dtype),
+        video=noise(counts.video, thinker.sizes.hidden).to(thinker.dtype),
         audio_attention=noise(counts.audio).abs(),
         video_attention=noise(counts.video).abs(),
     )

@@ -75,12 +75,12 @@ def _guesses(expected: Estimate) -> Iterator[dict[str, Any]]:
 
     patches = 0 if expected.frame_size is None else expected.frames // 2 * (expected.frame_size[0] // 14) * (expected.frame_size[1] // 14)
     media = expected.audio_tokens + expected.video_tokens
-    for model, geometry in (("3b", QWEN_3B), ("7b", QWEN_7B)):
+    for model, sizes in (("3b", QWEN_3B), ("7b", QWEN_7B)):
         for quant in ("nf4", "int8", "none"):
             peaks = {}
             for keep in KEEPS:
-                lengths = [TEXT_TOKENS + round(keep * media)] * geometry.decoder.num_layers
-                guessed = guess(geometry, quant, lengths, video_patches=patches, audio_windows=math.ceil(expected.audio_s / 2))
+                lengths = [TEXT_TOKENS + round(keep * media)] * sizes.decoder.num_layers
+                guessed = guess(sizes, quant, lengths, video_patches=patches, audio_windows=math.ceil(expected.audio_s / 2))
                 peaks[f"{keep:g}"] = round(guessed.peak_mb)
             yield {"model": model, "quant": quant, "weights": round(guessed.weights_mb), "peak_by_keep": peaks}
 

@@ -199,9 +199,9 @@ def _needs(entry: Entry) -> dict[str, float]:
     """Megabytes for a minute of video by quantisation; a copy has its own only."""
     from omnidrop_cli.model.local import needed_mb
 
-    if entry.geometry is None:
+    if entry.sizes is None:
         return {}
-    return {quant: needed_mb(entry.geometry, quant) for quant in (QUANTS if entry.quant == "none" else (entry.quant,)) if quant in QUANTS}
+    return {quant: needed_mb(entry.sizes, quant) for quant in (QUANTS if entry.quant == "none" else (entry.quant,)) if quant in QUANTS}
 
 
 def _table(found: list[Entry], gpu: int) -> Table:

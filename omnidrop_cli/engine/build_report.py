@@ -14,7 +14,7 @@ from omnidrop_cli.outputs import SAMPLE_RATE_HZ, Answer, Flops, Memory, Report, 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.prefill import Prefilled
     from omnidrop_cli.engine.session import Read
-    from omnidrop_cli.model.sizes import Geometry
+    from omnidrop_cli.model.sizes import DecoderSizes
     from omnidrop_cli.model.thinker import Thinker
 
 
@@ -38,7 +38,7 @@ def report_of(thinker: Thinker, read: Read, prefilled: Prefilled, answer: Answer
         answer=answer,
         timings=_timings(seconds),
         memory=_memory(thinker, read.peak_mb, kv_bytes, len(prompt), sum(trace.kv_lengths)),
-        flops=flops_of(thinker.geometry, len(prompt), trace.kv_lengths),
+        flops=flops_of(thinker.sizes, len(prompt), trace.kv_lengths),
         warnings=(*clip.warnings, *prompt.warnings, *read.warnings),
         features_reused=read.features.reused,
     )
@@ -60,13 +60,13 @@ def _memory(thinker: Thinker, towers_peak_mb: float, kv_bytes: int, tokens: int,
     return Memory(
         weights_mb=thinker.weights_mb,
         kv_mb=kv_bytes / 1e6,
-        kv_full_mb=kv_bytes / rows * tokens * thinker.geometry.num_layers / 1e6,
+        kv_full_mb=kv_bytes / rows * tokens * thinker.sizes.num_layers / 1e6,
         peak_mb=max(towers_peak_mb, metrics.peak_mb(thinker.device)),
         kind=metrics.memory_kind(thinker.device),
     )
 
 
-def flops_of(g: Geometry, tokens: int, entering: Sequence[int]) -> Flops:
+def flops_of(g: DecoderSizes, tokens: int, entering: Sequence[int]) -> Flops:
     """Exact cost of a prefill of `tokens` whose layer l sees `entering[l]` of them, beside that of the unpruned one."""
 
     def of(lengths: Sequence[int]) -> int:

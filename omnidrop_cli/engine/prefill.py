@@ -53,7 +53,7 @@ def prefill(
 
     Raises `ValueError` where the method cannot work with this prompt, and torch's out-of-memory error.
     """
-    cache = RaggedCache(thinker.geometry.num_layers)
+    cache = RaggedCache(thinker.sizes.num_layers)
     positions = torch.from_numpy(prompt.positions).to(thinker.device)[:, None]  # (3, 1, n)
     with (
         pruning(

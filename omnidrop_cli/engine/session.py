@@ -191,7 +191,7 @@ class Session:
 
     def _check(self, method: Method, prompt: Prompt) -> None:
         try:
-            method.plan(PromptFacts(prompt.token_map, self.thinker.geometry.num_layers, self.thinker.directory))
+            method.plan(PromptFacts(prompt.token_map, self.thinker.sizes.num_layers, self.thinker.directory))
         except ValueError as error:
             raise UsageError(f"{method.name}: {error}", "`omnidrop methods` lists every option") from error
 

@@ -75,7 +75,7 @@ class StaticDecode:
         self._position.fill_(position)
         self._token = torch.full((1, 1), token, dtype=torch.long, device=device)
         self._chosen = torch.zeros(room, dtype=torch.long, device=device)
-        self.logits = torch.empty(thinker.geometry.vocab, dtype=torch.float32, device=device)
+        self.logits = torch.empty(thinker.sizes.vocab, dtype=torch.float32, device=device)
 
     @torch.inference_mode()
     def step(self) -> None:

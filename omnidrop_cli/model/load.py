@@ -20,14 +20,14 @@ from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.model.checkpoint import Checkpoint, open_checkpoint, thinker_slices
 from omnidrop_cli.model.encoder_attention import install_windowed_attention
 from omnidrop_cli.model.hub import pull
-from omnidrop_cli.model.names import ModelSpec, geometry_of, resolve
+from omnidrop_cli.model.names import ModelSpec, resolve, sizes_of
 from omnidrop_cli.model.quantize import QUANTS, check_quantizable, quantization_config
 from omnidrop_cli.model.quiet import quiet
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.outputs import LoadedModel
 
 if TYPE_CHECKING:
-    from omnidrop_cli.model.sizes import ThinkerGeometry
+    from omnidrop_cli.model.sizes import ThinkerSizes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ATTENTIONS = ("sdpa", "flash_attention_2")
@@ -57,9 +57,9 @@ def load(choice: ModelConfig, observer: Observer = SILENT) -> Thinker:
     elif choice.revision is not None:
         raise UsageError(f"--revision means nothing for {spec.name}", "it chooses a version of a hub repository")
     checkpoint = open_checkpoint(directory)
-    geometry = geometry_of(checkpoint.thinker, spec.source)
-    quant, why_quant = _quant(choice.quant, checkpoint.quant, geometry)
-    dtype, why_dtype = _dtype(choice.dtype, device, geometry)
+    sizes = sizes_of(checkpoint.thinker, spec.source)
+    quant, why_quant = _quant(choice.quant, checkpoint.quant, sizes)
+    dtype, why_dtype = _dtype(choice.dtype, device, sizes)
     if attention == "flash_attention_2" and dtype == torch.float32:
         raise UsageError("flash_attention_2 does not compute in float32", "leave --dtype out, or use --attention sdpa")
     config = _config(checkpoint, attention)
@@ -75,7 +75,7 @@ def load(choice: ModelConfig, observer: Observer = SILENT) -> Thinker:
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
         attention=attention,
-        num_layers=geometry.decoder.num_layers,
+        num_layers=sizes.decoder.num_layers,
         revision=revision,
         reasons=(*spec.reasons, *filter(None, (why_quant, why_dtype))),
         notice=spec.notice,
@@ -127,7 +127,7 @@ def _attention(name: str, device: torch.device) -> str:
     return name
 
 
-def _quant(asked: str, stored: str, geometry: ThinkerGeometry) -> tuple[str, str | None]:
+def _quant(asked: str, stored: str, sizes: ThinkerSizes) -> tuple[str, str | None]:
     if stored != "none":
         if asked not in ("auto", stored):
             raise ModelError(
@@ -135,21 +135,21 @@ def _quant(asked: str, stored: str, geometry: ThinkerGeometry) -> tuple[str, str
             )
         return stored, f"{stored}: stored so"
     if asked == "auto":
-        large = geometry.decoder.parameters >= LARGE
+        large = sizes.decoder.parameters >= LARGE
         asked = "nf4" if large else "none"
-        reason = f"{asked}: the decoder has {geometry.decoder.parameters / 1e6:,.0f} million parameters"
+        reason = f"{asked}: the decoder has {sizes.decoder.parameters / 1e6:,.0f} million parameters"
     else:
         reason = None
-    check_quantizable(asked, geometry.decoder)
+    check_quantizable(asked, sizes.decoder)
     return asked, reason
 
 
-def _dtype(asked: str, device: torch.device, geometry: ThinkerGeometry) -> tuple[torch.dtype, str | None]:
+def _dtype(asked: str, device: torch.device, sizes: ThinkerSizes) -> tuple[torch.dtype, str | None]:
     if asked != "auto":
         return DTYPES[asked], None
     if device.type == "cuda":
         return torch.bfloat16, "bfloat16: a GPU computes in it at full speed"
-    if geometry.decoder.parameters >= LARGE:
+    if sizes.decoder.parameters >= LARGE:
         return torch.bfloat16, "bfloat16: float32 would need twice the memory"
     return torch.float32, "float32: small enough for the CPU's most exact type"
 
@@ -160,12 +160,12 @@ def _dtype(asked: str, device: torch.device, geometry: ThinkerGeometry) -> tuple
 def _load_random(choice: ModelConfig, spec: ModelSpec, device: torch.device, attention: str) -> Thinker:
     from omnidrop_cli.model.random_weights import random_thinker
 
-    if spec.geometry is None:
-        raise ValueError("random weights have a geometry")
-    quant, _ = _quant(choice.quant, "none", spec.geometry)
-    dtype, _ = _dtype(choice.dtype, device, spec.geometry)
+    if spec.sizes is None:
+        raise ValueError("random weights have sizes")
+    quant, _ = _quant(choice.quant, "none", spec.sizes)
+    dtype, _ = _dtype(choice.dtype, device, spec.sizes)
     with quiet(), _memory_explained(device, quant):
-        return random_thinker(spec.geometry, device=str(device), dtype=dtype, quant=quant, attention=attention, name=spec.name)
+        return random_thinker(spec.sizes, device=str(device), dtype=dtype, quant=quant, attention=attention, name=spec.name)
 
 
 def _config(checkpoint: Checkpoint, attention: str) -> Any:

@@ -15,7 +15,7 @@ from omnidrop_cli.errors import ModelError, OmnidropError, UsageError
 from omnidrop_cli.model.checkpoint import open_checkpoint
 from omnidrop_cli.model.memory_estimate import guess
 from omnidrop_cli.model.names import HUB_NAMES, NANO_DIRECTORY, copies_folder
-from omnidrop_cli.model.sizes import ThinkerGeometry
+from omnidrop_cli.model.sizes import ThinkerSizes
 
 TOKENS_PER_MINUTE = 30 * (50 + 288)
 """Audio and video tokens of a minute at two frames per second and 144 tokens a frame pair, as in the papers' tables."""
@@ -31,7 +31,7 @@ class Entry:
     size_bytes: int
     quant: str = "none"
     revision: str | None = None
-    geometry: ThinkerGeometry | None = None
+    sizes: ThinkerSizes | None = None
     problem: str | None = None
 
 
@@ -40,10 +40,10 @@ def entries() -> list[Entry]:
     return [*_builtin(), *_cached(), *_copies()]
 
 
-def needed_mb(geometry: ThinkerGeometry, quant: str, minutes: float = 1.0) -> float:
+def needed_mb(sizes: ThinkerSizes, quant: str, minutes: float = 1.0) -> float:
     """Peak megabytes (1e6 bytes) on a GPU for a clip of so many minutes, unpruned, in bfloat16 where not quantised."""
     tokens = round(minutes * TOKENS_PER_MINUTE)
-    return guess(geometry, quant, [tokens] * geometry.decoder.num_layers).peak_mb
+    return guess(sizes, quant, [tokens] * sizes.decoder.num_layers).peak_mb
 
 
 def find(name: str) -> list[Entry]:
@@ -98,27 +98,27 @@ def _cached() -> list[Entry]:
     for repo in sorted((repo for repo in cache.repos if repo.repo_type == "model"), key=lambda repo: repo.repo_id):
         for revision in sorted(repo.revisions, key=lambda revision: -revision.last_modified):
             entry = _entry(repo.repo_id, "hub", revision.snapshot_path, revision.commit_hash, revision.size_on_disk)
-            if entry.geometry is not None:
+            if entry.sizes is not None:
                 found.append(entry)
     return found
 
 
 def _entry(name: str, kind: Literal["builtin", "hub", "copy"], path: Path, revision: str | None = None, size: int | None = None) -> Entry:
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if size is None else size
-    geometry = _geometry(path)
+    sizes = _sizes(path)
     try:
         quant, problem = open_checkpoint(path).quant, None
     except ModelError as error:
         quant, problem = "none", error.message
-    return Entry(name, kind, path, size, quant, revision, geometry, problem)
+    return Entry(name, kind, path, size, quant, revision, sizes, problem)
 
 
-def _geometry(path: Path) -> ThinkerGeometry | None:
+def _sizes(path: Path) -> ThinkerSizes | None:
     """None where the directory holds another kind of model, or no model at all."""
     from omnidrop_cli.model.names import read_json, thinker_section
 
     try:
         config = read_json(path / "config.json")
-        return None if config is None else ThinkerGeometry.from_dict(thinker_section(config, str(path)))
+        return None if config is None else ThinkerSizes.from_dict(thinker_section(config, str(path)))
     except (ModelError, KeyError, TypeError, ValueError):
         return None

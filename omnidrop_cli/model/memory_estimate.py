@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from omnidrop_cli.model.sizes import ThinkerGeometry
+from omnidrop_cli.model.sizes import ThinkerSizes
 
 MB = 1e6
 
@@ -48,7 +48,7 @@ class MemoryGuess:
 
 
 def guess(
-    geometry: ThinkerGeometry,
+    sizes: ThinkerSizes,
     quant: str,
     entering: Sequence[int],
     *,
@@ -63,14 +63,14 @@ def guess(
     `video_patches` (14-pixel patches of a frame pair) and `audio_windows` (two seconds each) are those of the clip, 0 without;
     `value_bytes` is the size of an unquantised value: 2 in bfloat16. Raises `ValueError` for an unknown `quant` or another depth.
     """
-    decoder, vision, audio = geometry.decoder, geometry.vision, geometry.audio
+    decoder, vision, audio = sizes.decoder, sizes.vision, sizes.audio
     if len(entering) != decoder.num_layers:
         raise ValueError(f"{len(entering)} lengths for {decoder.num_layers} layers")
     widest = max(entering)
     return MemoryGuess(
-        decoder_mb=decoder_bytes(geometry, quant, value_bytes) / MB,
+        decoder_mb=decoder_bytes(sizes, quant, value_bytes) / MB,
         tables_mb=decoder.table_parameters * value_bytes / MB,
-        tower_weights_mb=geometry.tower_parameters * value_bytes / MB,
+        tower_weights_mb=sizes.tower_parameters * value_bytes / MB,
         kv_mb=sum(decoder.kv_bytes(tokens, value_bytes) for tokens in entering) / MB,
         embeddings_mb=2 * max(widest, prompt_tokens) * decoder.hidden * value_bytes / MB,
         towers_mb=max(
@@ -78,13 +78,13 @@ def guess(
             _audio_bytes(min(audio_windows, WINDOWS_PER_PIECE) * audio.window // 2, audio.hidden, audio.mlp, value_bytes),
         )
         / MB,
-        prefill_mb=_prefill_bytes(geometry, quant, widest, value_bytes) / MB,
+        prefill_mb=_prefill_bytes(sizes, quant, widest, value_bytes) / MB,
     )
 
 
-def decoder_bytes(geometry: ThinkerGeometry, quant: str, value_bytes: int = 2) -> float:
+def decoder_bytes(sizes: ThinkerSizes, quant: str, value_bytes: int = 2) -> float:
     """Bytes of the decoder layers and the last norm, without the tables. Raises `ValueError` for an unknown `quant`."""
-    decoder = geometry.decoder
+    decoder = sizes.decoder
     linear = decoder.layer_linear_parameters
     rest = decoder.layer_parameters - linear
     if quant == "none":
@@ -98,13 +98,13 @@ def decoder_bytes(geometry: ThinkerGeometry, quant: str, value_bytes: int = 2) -
     return decoder.num_layers * (layer + rest * value_bytes) + decoder.hidden * value_bytes
 
 
-def _prefill_bytes(geometry: ThinkerGeometry, quant: str, rows: int, value_bytes: int) -> float:
+def _prefill_bytes(sizes: ThinkerSizes, quant: str, rows: int, value_bytes: int) -> float:
     """A layer at its widest, and one weight unpacked if quantised.
 
     That is its attention (residual and normed input, the query with the products of its rotation, keys and values likewise), or its
     MLP (residual and normed input and output; both gate branches and their product for one piece of the rows).
     """
-    decoder = geometry.decoder
+    decoder = sizes.decoder
     unpacked = 0 if quant == "none" else decoder.hidden * decoder.mlp * value_bytes
     attention = rows * (2 * decoder.hidden + 4 * decoder.head_dim * (decoder.heads + decoder.kv_heads))
     mlp = rows * 3 * decoder.hidden + min(rows, ROWS_PER_PIECE) * 3 * decoder.mlp

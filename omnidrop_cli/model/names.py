@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from omnidrop_cli.errors import ModelError, UsageError
-from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B, ThinkerGeometry
+from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B, ThinkerSizes
 
 if TYPE_CHECKING:
     from omnidrop_cli.config import ModelConfig
@@ -35,7 +35,7 @@ class FrameBounds(NamedTuple):
 class ModelSpec:
     """A model by name, before anything is loaded.
 
-    `source` is a directory, a hub repository, or "random weights". `geometry` is None where only the checkpoint's own configuration
+    `source` is a directory, a hub repository, or "random weights". `sizes` is None where only the checkpoint's own configuration
     tells. `reasons` say how `auto` was settled; `notice` is what a user must know about the answers.
     """
 
@@ -43,7 +43,7 @@ class ModelSpec:
     kind: Literal["builtin", "hub", "directory", "random"]
     source: str
     frame_bounds: FrameBounds
-    geometry: ThinkerGeometry | None = None
+    sizes: ThinkerSizes | None = None
     reasons: tuple[str, ...] = ()
     notice: str | None = None
 
@@ -88,8 +88,8 @@ def resolve(choice: ModelConfig) -> ModelSpec:
     if name == "nano":
         return _nano()
     if name in _HUB:
-        source, geometry = _HUB[name]
-        return ModelSpec(name, "hub", source, QWEN_BOUNDS, geometry)
+        source, sizes = _HUB[name]
+        return ModelSpec(name, "hub", source, QWEN_BOUNDS, sizes)
     if name.startswith("random:"):
         return _random(name)
     path = Path(name).expanduser()
@@ -98,7 +98,7 @@ def resolve(choice: ModelConfig) -> ModelSpec:
     if re.fullmatch(r"[\w-][\w.-]*", name) and (copy := copies_folder() / name).is_dir():
         return _directory(name, copy)
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not name.endswith((".safetensors", ".gguf")):
-        known = {source.lower(): geometry for source, geometry in _HUB.values()}
+        known = {source.lower(): sizes for source, sizes in _HUB.values()}
         return ModelSpec(name, "hub", name, QWEN_BOUNDS, known.get(name.lower()))
     if path.is_file():
         raise ModelError(f"{name} is a file, not a model directory", "give the directory that holds config.json and the weights")
@@ -122,7 +122,7 @@ def _directory(name: str, path: Path) -> ModelSpec:
     if config is None:
         raise ModelError(f"{path} holds no config.json", "give the directory of a Qwen2.5-Omni checkpoint")
     thinker = thinker_section(config, str(path))
-    return ModelSpec(name, "directory", str(path), _bounds(path), geometry_of(thinker, str(path)))
+    return ModelSpec(name, "directory", str(path), _bounds(path), sizes_of(thinker, str(path)))
 
 
 def thinker_section(config: Mapping[str, Any], source: str) -> Mapping[str, Any]:
@@ -134,15 +134,15 @@ def thinker_section(config: Mapping[str, Any], source: str) -> Mapping[str, Any]
     return thinker
 
 
-def geometry_of(thinker: Mapping[str, Any], source: str) -> ThinkerGeometry:
+def sizes_of(thinker: Mapping[str, Any], source: str) -> ThinkerSizes:
     """Sizes in a thinker's configuration. Raises `ModelError` where they are no sizes."""
     try:
-        geometry = ThinkerGeometry.from_dict(thinker)
-        if geometry.parameters <= 0:
+        sizes = ThinkerSizes.from_dict(thinker)
+        if sizes.parameters <= 0:
             raise ValueError("no parameters")
     except (TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
         raise ModelError(f"the configuration of {source} makes no sense: {error}", "download the checkpoint again") from error
-    return geometry
+    return sizes
 
 
 def _bounds(path: Path) -> FrameBounds:
@@ -170,10 +170,10 @@ def _random(name: str) -> ModelSpec:
     match = re.fullmatch(r"random:(\w+)(?:@(\d+)layers?)?", name)
     if match is None or match[1] not in _RANDOM or match[2] == "0":
         raise UsageError(f"unknown model {name!r}", "random weights are random:7b or random:3b, shortened as in random:7b@4layers")
-    geometry = _RANDOM[match[1]]
+    sizes = _RANDOM[match[1]]
     if match[2] is not None:
-        geometry = replace(geometry, decoder=replace(geometry.decoder, num_layers=int(match[2])))
-    return ModelSpec(name, "random", "random weights", QWEN_BOUNDS, geometry, notice=RANDOM_NOTICE)
+        sizes = replace(sizes, decoder=replace(sizes.decoder, num_layers=int(match[2])))
+    return ModelSpec(name, "random", "random weights", QWEN_BOUNDS, sizes, notice=RANDOM_NOTICE)
 
 
 # ---------------------------------------------------------------- auto
@@ -184,8 +184,8 @@ def _auto(device: str) -> ModelSpec:
     size = 0 if device == "cpu" else gpu_bytes(int(number) if number.isdecimal() else 0)
     for name, needed in AUTO_BYTES.items():
         if size >= needed:
-            source, geometry = _HUB[name]
-            return ModelSpec(name, "hub", source, QWEN_BOUNDS, geometry, reasons=(f"{name}: the GPU has {size / 1e9:.1f} GB",))
+            source, sizes = _HUB[name]
+            return ModelSpec(name, "hub", source, QWEN_BOUNDS, sizes, reasons=(f"{name}: the GPU has {size / 1e9:.1f} GB",))
     if device == "cpu":
         why = "asked to stay on the CPU"
     elif size:

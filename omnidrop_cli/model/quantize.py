@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from omnidrop_cli.model.sizes import Geometry
+    from omnidrop_cli.model.sizes import DecoderSizes
     from omnidrop_cli.model.thinker import Thinker
 
 QUANTS = ("nf4", "int8", "none")
@@ -57,7 +57,7 @@ def quantization_config(quant: str) -> Any:
     raise UsageError(f"unknown quantisation {quant!r}", f"one of {', '.join(QUANTS)}, auto")
 
 
-def check_quantizable(quant: str, geometry: Geometry) -> None:
+def check_quantizable(quant: str, sizes: DecoderSizes) -> None:
     """Raises `ModelError` where bitsandbytes is missing, or where NF4's blocks of 64 do not fit the rows of a weight."""
     if quant == "none":
         return
@@ -66,7 +66,7 @@ def check_quantizable(quant: str, geometry: Geometry) -> None:
             import bitsandbytes  # noqa: F401
     except Exception as error:  # a broken CUDA installation makes it raise more than ImportError
         raise ModelError(f"--quant {quant} needs bitsandbytes, which cannot be imported: {error}", "use --quant none") from error
-    if quant == "nf4" and any(size % NF4_BLOCK for size in (geometry.hidden, geometry.heads * geometry.head_dim, geometry.mlp)):
+    if quant == "nf4" and any(size % NF4_BLOCK for size in (sizes.hidden, sizes.heads * sizes.head_dim, sizes.mlp)):
         raise ModelError(f"NF4 works on rows that are multiples of {NF4_BLOCK} long, and this model's are not", "use --quant none")
 
 

@@ -1,6 +1,6 @@
-"""Thinkers with random weights: real geometry for measuring speed, tiny ones for tests.
+"""Thinkers with random weights: real sizes for measuring speed, tiny ones for tests.
 
-Knows: how to write a configuration from a geometry and fill a model fast. Does not know checkpoints. Weights have unit gain
+Knows: how to write a configuration from sizes and fill a model fast. Does not know checkpoints. Weights have unit gain
 (standard deviation one over the square root of the inputs), so attention is neither flat nor one-hot at any size.
 """
 
@@ -18,7 +18,7 @@ from transformers.initialization import no_init_weights
 from omnidrop_cli.model.encoder_attention import install_windowed_attention
 from omnidrop_cli.model.names import QWEN_BOUNDS, RANDOM_NOTICE, FrameBounds
 from omnidrop_cli.model.quantize import quantization_config, quantize_in_place
-from omnidrop_cli.model.sizes import AudioGeometry, Geometry, ThinkerGeometry, VisionGeometry
+from omnidrop_cli.model.sizes import AudioSizes, DecoderSizes, ThinkerSizes, VisionSizes
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.outputs import LoadedModel
 
@@ -52,9 +52,9 @@ def tiny_tokenizer() -> Any:
     return tokenizer
 
 
-def thinker_config(geometry: ThinkerGeometry, tokenizer: Any) -> Qwen2_5OmniThinkerConfig:
+def thinker_config(sizes: ThinkerSizes, tokenizer: Any) -> Qwen2_5OmniThinkerConfig:
     """A thinker's configuration with the token ids of `tokenizer`."""
-    decoder, vision, audio = geometry.decoder, geometry.vision, geometry.audio
+    decoder, vision, audio = sizes.decoder, sizes.vision, sizes.audio
     if decoder.hidden != decoder.heads * decoder.head_dim:
         raise ValueError("a thinker's hidden size is heads times head size")
     half = decoder.head_dim // 2
@@ -106,7 +106,7 @@ def thinker_config(geometry: ThinkerGeometry, tokenizer: Any) -> Qwen2_5OmniThin
 
 
 def random_thinker(
-    geometry: ThinkerGeometry,
+    sizes: ThinkerSizes,
     *,
     layers: int | None = None,
     device: str = "cpu",
@@ -117,14 +117,14 @@ def random_thinker(
     name: str = "random",
     frame_bounds: FrameBounds = QWEN_BOUNDS,
 ) -> Thinker:
-    """A thinker of `geometry` with random weights and the byte tokenizer, `layers` decoder layers deep if given.
+    """A thinker of `sizes` with random weights and the byte tokenizer, `layers` decoder layers deep if given.
 
     Quantised layers are made one by one, so that the peak stays near the quantised size.
     """
     if layers is not None:
-        geometry = replace(geometry, decoder=replace(geometry.decoder, num_layers=layers))
+        sizes = replace(sizes, decoder=replace(sizes.decoder, num_layers=layers))
     tokenizer = tiny_tokenizer()
-    config = thinker_config(geometry, tokenizer)
+    config = thinker_config(sizes, tokenizer)
     config._attn_implementation = attention
     with init_empty_weights(include_buffers=False), no_init_weights():
         model = Qwen2_5OmniThinkerForConditionalGeneration(config)
@@ -133,7 +133,7 @@ def random_thinker(
         filler.fill(layer)
         quantize_in_place(layer, quant, device)
     filler.fill(model)
-    if geometry.decoder.tied:
+    if sizes.decoder.tied:
         model.tie_weights()
     if quant != "none":  # so that a saved copy says what it is
         model.config.quantization_config = quantization_config(quant)
@@ -146,19 +146,17 @@ def random_thinker(
         device=device,
         dtype=str(dtype).removeprefix("torch."),
         attention=attention,
-        num_layers=geometry.decoder.num_layers,
+        num_layers=sizes.decoder.num_layers,
         notice=RANDOM_NOTICE,
     )
     return Thinker.assemble(model, tokenizer, loaded, frame_bounds)
 
 
-def tiny_geometry(
-    layers: int = 4, heads: int = 4, kv_heads: int = 2, head_dim: int = 16, mlp: int = 128, tied: bool = False
-) -> ThinkerGeometry:
+def tiny_sizes(layers: int = 4, heads: int = 4, kv_heads: int = 2, head_dim: int = 16, mlp: int = 128, tied: bool = False) -> ThinkerSizes:
     """The whole architecture in miniature: 14-pixel patches, 2-second sound windows, one vision block in two with full attention."""
-    decoder = Geometry(layers, heads * head_dim, heads, kv_heads, head_dim, mlp, vocab=320, tied=tied)
-    vision = VisionGeometry(layers=2, hidden=32, heads=2, mlp=48, full_blocks=(1,))
-    return ThinkerGeometry(decoder, vision, AudioGeometry(layers=2, hidden=32, heads=2, mlp=64))
+    decoder = DecoderSizes(layers, heads * head_dim, heads, kv_heads, head_dim, mlp, vocab=320, tied=tied)
+    vision = VisionSizes(layers=2, hidden=32, heads=2, mlp=48, full_blocks=(1,))
+    return ThinkerSizes(decoder, vision, AudioSizes(layers=2, hidden=32, heads=2, mlp=64))
 
 
 def tiny_thinker(
@@ -176,7 +174,7 @@ def tiny_thinker(
 ) -> Thinker:
     """A thinker of some hundred thousand parameters, made in well under a second, for tests."""
     return random_thinker(
-        tiny_geometry(layers, heads, kv_heads, head_dim, tied=tied),
+        tiny_sizes(layers, heads, kv_heads, head_dim, tied=tied),
         device=device,
         dtype=dtype,
         quant=quant,

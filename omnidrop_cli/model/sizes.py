@@ -12,7 +12,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Geometry:
+class DecoderSizes:
     """Sizes of the decoder. `tied` means that the output matrix is the embedding table."""
 
     num_layers: int
@@ -51,7 +51,7 @@ class Geometry:
 
 
 @dataclass(frozen=True, slots=True)
-class VisionGeometry:
+class VisionSizes:
     """Sizes of the vision tower. `window` is in pixels; blocks listed in `full_blocks` attend within a whole temporal grid."""
 
     layers: int = 32
@@ -73,7 +73,7 @@ class VisionGeometry:
 
 
 @dataclass(frozen=True, slots=True)
-class AudioGeometry:
+class AudioSizes:
     """Sizes of the audio tower. `window` counts mel frames: 200 are two seconds."""
 
     layers: int = 32
@@ -92,20 +92,20 @@ class AudioGeometry:
 
 
 @dataclass(frozen=True, slots=True)
-class ThinkerGeometry:
+class ThinkerSizes:
     """All three parts of a thinker."""
 
-    decoder: Geometry
-    vision: VisionGeometry = VisionGeometry()
-    audio: AudioGeometry = AudioGeometry()
+    decoder: DecoderSizes
+    vision: VisionSizes = VisionSizes()
+    audio: AudioSizes = AudioSizes()
 
     @classmethod
-    def from_dict(cls, thinker: Mapping[str, Any]) -> ThinkerGeometry:
+    def from_dict(cls, thinker: Mapping[str, Any]) -> ThinkerSizes:
         """Read a thinker's configuration as stored; a key it leaves out has Qwen2.5-Omni-7B's value, as in transformers."""
         text, vision, audio = (thinker.get(part) or {} for part in ("text_config", "vision_config", "audio_config"))
         hidden, heads = text.get("hidden_size", 3584), text.get("num_attention_heads", 28)
         return cls(
-            Geometry(
+            DecoderSizes(
                 num_layers=text.get("num_hidden_layers", 28),
                 hidden=hidden,
                 heads=heads,
@@ -115,7 +115,7 @@ class ThinkerGeometry:
                 vocab=text.get("vocab_size", 152064),
                 tied=bool(thinker.get("tie_word_embeddings", False)),
             ),
-            VisionGeometry(
+            VisionSizes(
                 layers=vision.get("depth", 32),
                 hidden=vision.get("hidden_size", 3584),
                 heads=vision.get("num_heads", 16),
@@ -126,7 +126,7 @@ class ThinkerGeometry:
                 window=vision.get("window_size", 112),
                 full_blocks=tuple(vision.get("fullatt_block_indexes", (7, 15, 23, 31))),
             ),
-            AudioGeometry(
+            AudioSizes(
                 layers=audio.get("encoder_layers", 32),
                 hidden=audio.get("d_model", 1280),
                 heads=audio.get("encoder_attention_heads", 20),
@@ -145,8 +145,8 @@ class ThinkerGeometry:
         return self.decoder.parameters + self.tower_parameters
 
 
-QWEN_7B = ThinkerGeometry(Geometry(num_layers=28, hidden=3584, heads=28, kv_heads=4, head_dim=128, mlp=18944, vocab=152064))
+QWEN_7B = ThinkerSizes(DecoderSizes(num_layers=28, hidden=3584, heads=28, kv_heads=4, head_dim=128, mlp=18944, vocab=152064))
 """Qwen/Qwen2.5-Omni-7B: the hub's `thinker_config`."""
 
-QWEN_3B = ThinkerGeometry(Geometry(num_layers=36, hidden=2048, heads=16, kv_heads=2, head_dim=128, mlp=11008, vocab=151936))
+QWEN_3B = ThinkerSizes(DecoderSizes(num_layers=36, hidden=2048, heads=16, kv_heads=2, head_dim=128, mlp=11008, vocab=151936))
 """Qwen/Qwen2.5-Omni-3B: the hub's `thinker_config`."""

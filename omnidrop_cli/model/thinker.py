@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from omnidrop_cli.model.sizes import Geometry, ThinkerGeometry
+from omnidrop_cli.model.sizes import DecoderSizes, ThinkerSizes
 from omnidrop_cli.prompt.spec import PromptSpec
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Thinker:
     tokenizer: Any
     spec: PromptSpec
     loaded: LoadedModel
-    geometry: Geometry
+    sizes: DecoderSizes
     eos_ids: tuple[int, ...]
     pad_id: int
     frame_bounds: FrameBounds
@@ -53,7 +53,7 @@ class Thinker:
             tokenizer=tokenizer,
             spec=spec,
             loaded=loaded,
-            geometry=ThinkerGeometry.from_dict(model.config.to_dict()).decoder,
+            sizes=ThinkerSizes.from_dict(model.config.to_dict()).decoder,
             eos_ids=(spec.im_end, spec.endoftext),
             pad_id=spec.endoftext,
             frame_bounds=frame_bounds,

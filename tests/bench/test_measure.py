@@ -27,7 +27,7 @@ from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import MediaError, UsageError
 from omnidrop_cli.media.clip import decode
-from omnidrop_cli.model.random_weights import tiny_geometry, tiny_thinker
+from omnidrop_cli.model.random_weights import tiny_sizes, tiny_thinker
 from omnidrop_cli.prune.methods import create
 from tests.bench.works import allocating, failing
 from tests.clips import Clips
@@ -187,7 +187,7 @@ def test_memory_has_measured_and_computed_rows(tmp_path: Path, monkeypatch: pyte
     full, pruned = body["groups"][0]["arms"]
     assert (full["name"], pruned["name"]) == ("none", "omnidrop@0.3")
     assert (full["facts"]["rows"], full["facts"]["tokens"]) == (124 + 676, 124 + 676)
-    assert pruned["facts"]["kv_mb"] < full["facts"]["kv_mb"] == pytest.approx(800 * 3 * tiny_geometry().decoder.kv_bytes(1, 4) / 1e6)
+    assert pruned["facts"]["kv_mb"] < full["facts"]["kv_mb"] == pytest.approx(800 * 3 * tiny_sizes().decoder.kv_bytes(1, 4) / 1e6)
     assert [(row["model"], row["method"]) for row in body["computed"]] == [(m, a) for m in ("3b", "7b") for a in ("none", "omnidrop@0.3")]
     assert body["computed"][1]["kv_mb"] < body["computed"][0]["kv_mb"]
 

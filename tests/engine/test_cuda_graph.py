@@ -37,7 +37,7 @@ def _early(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def prefilled(thinker: Thinker, longest: int = 90) -> Prefilled:
-    logits = torch.randn(thinker.geometry.vocab, generator=torch.Generator().manual_seed(3))
+    logits = torch.randn(thinker.sizes.vocab, generator=torch.Generator().manual_seed(3))
     return Prefilled(ragged(thinker, lengths_for(thinker, longest)), logits, longest + 30, run=None)  # type: ignore[arg-type]
 
 

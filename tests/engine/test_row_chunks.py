@@ -83,7 +83,7 @@ def test_a_forward_of_another_library_is_put_back() -> None:
     mlp.forward = lambda hidden: calls.append(1) or stock(hidden)
     hooked = mlp.forward
     with row_blocks(thinker.layers, 4), torch.inference_mode():
-        mlp(torch.randn(1, 10, thinker.geometry.hidden))
+        mlp(torch.randn(1, 10, thinker.sizes.hidden))
     assert len(calls) == 3
     assert mlp.forward is hooked
 

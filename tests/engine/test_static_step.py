@@ -17,17 +17,17 @@ SHAPES = [(2, 4, 4, 16), (6, 4, 2, 16), (5, 6, 1, 32), (9, 2, 1, 64)]
 
 def ragged(thinker: Thinker, lengths: tuple[int, ...], seed: int = 0) -> RaggedCache:
     """A cache of random rows, `lengths[l]` in layer l."""
-    geometry, noise = thinker.geometry, torch.Generator().manual_seed(seed)
-    cache = RaggedCache(geometry.num_layers)
+    sizes, noise = thinker.sizes, torch.Generator().manual_seed(seed)
+    cache = RaggedCache(sizes.num_layers)
     with torch.inference_mode():
         for layer, length in enumerate(lengths):
-            keys, values = torch.randn(2, 1, geometry.kv_heads, length, geometry.head_dim, generator=noise)
+            keys, values = torch.randn(2, 1, sizes.kv_heads, length, sizes.head_dim, generator=noise)
             cache.update(keys.to(thinker.dtype), values.to(thinker.dtype), layer)
     return cache
 
 
 def lengths_for(thinker: Thinker, longest: int) -> tuple[int, ...]:
-    return tuple(max(1, longest - 13 * layer - layer % 3) for layer in range(thinker.geometry.num_layers))
+    return tuple(max(1, longest - 13 * layer - layer % 3) for layer in range(thinker.sizes.num_layers))
 
 
 def assert_same(one: RaggedCache, other: RaggedCache) -> None:

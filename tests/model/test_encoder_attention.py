@@ -15,7 +15,7 @@ from transformers.vision_utils import get_vision_window_index
 
 from omnidrop_cli.model import encoder_attention
 from omnidrop_cli.model.encoder_attention import PACKED, capture_audio_attention, capture_video_attention, group_windows, packed_sdpa
-from omnidrop_cli.model.random_weights import random_thinker, tiny_geometry, tiny_thinker
+from omnidrop_cli.model.random_weights import random_thinker, tiny_sizes, tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 
 GRIDS = [(1, 16, 16), (2, 8, 8), (3, 18, 32), (5, 6, 10), (2, 2, 2), (1, 34, 4)]
@@ -243,7 +243,7 @@ def test_asking_before_the_tower_ran(thinker: Thinker) -> None:
 
 
 def test_bfloat16_towers_are_scored_in_float32() -> None:
-    made = random_thinker(tiny_geometry(layers=1), dtype=torch.bfloat16)
+    made = random_thinker(tiny_sizes(layers=1), dtype=torch.bfloat16)
     with capture_audio_attention(made.audio_tower) as sound, capture_video_attention(made.visual) as pictures:
         hear(made, 300)
         see(made, (2, 8, 8))

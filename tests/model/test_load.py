@@ -16,7 +16,7 @@ from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError, UsageError
 from omnidrop_cli.model.checkpoint import open_checkpoint, thinker_slices
 from omnidrop_cli.model.load import load
-from omnidrop_cli.model.random_weights import tiny_geometry, tiny_thinker
+from omnidrop_cli.model.random_weights import tiny_sizes, tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 from tests.model.checkpoints import INDEX, write_plain
 
@@ -47,7 +47,7 @@ def test_talker_is_not_read(omni_checkpoint: Path) -> None:
 
 def test_everything_a_prompt_needs_is_there(omni_checkpoint: Path, thinker: Thinker) -> None:
     loaded = load(ModelConfig(str(omni_checkpoint), device="cpu"))
-    assert loaded.geometry == thinker.geometry
+    assert loaded.sizes == thinker.sizes
     assert loaded.spec == thinker.spec
     assert [loaded.tokenizer.decode([number]) for number in loaded.eos_ids] == ["<|im_end|>", "<|endoftext|>"]
     assert loaded.tokenizer.decode([loaded.pad_id]) == "<|endoftext|>"
@@ -74,7 +74,7 @@ def test_dtype_is_taken(plain_checkpoint: Path) -> None:
 
 def test_tied_embeddings_stay_one_tensor(tmp_path: Path) -> None:
     loaded = load(ModelConfig(str(write_plain(tiny_thinker(tied=True), tmp_path)), device="cpu"))
-    assert loaded.geometry.tied
+    assert loaded.sizes.tied
     assert loaded.lm_head.weight is loaded.embed_tokens.weight
 
 
@@ -104,7 +104,7 @@ def test_nothing_is_printed_in_a_fresh_process(omni_checkpoint: Path) -> None:
 def test_random_weights_load_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     from omnidrop_cli.model import names
 
-    monkeypatch.setitem(names._RANDOM, "7b", tiny_geometry())
+    monkeypatch.setitem(names._RANDOM, "7b", tiny_sizes())
     loaded = load(ModelConfig("random:7b@2layers", device="cpu"))
     assert len(loaded.layers) == 2
     assert loaded.loaded.name == "random:7b@2layers"

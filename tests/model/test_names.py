@@ -27,15 +27,15 @@ def nano(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_published_checkpoints() -> None:
     seven, three = resolve(ModelConfig("7b")), resolve(ModelConfig("3b"))
-    assert (seven.source, seven.kind, seven.geometry) == ("Qwen/Qwen2.5-Omni-7B", "hub", QWEN_7B)
-    assert (three.source, three.geometry) == ("Qwen/Qwen2.5-Omni-3B", QWEN_3B)
+    assert (seven.source, seven.kind, seven.sizes) == ("Qwen/Qwen2.5-Omni-7B", "hub", QWEN_7B)
+    assert (three.source, three.sizes) == ("Qwen/Qwen2.5-Omni-3B", QWEN_3B)
     assert seven.frame_bounds == QWEN_BOUNDS == (100_352, 112_896)
 
 
 def test_hub_repositories() -> None:
     assert resolve(ModelConfig("someone/finetune-7B")).source == "someone/finetune-7B"
-    assert resolve(ModelConfig("someone/finetune-7B")).geometry is None
-    assert resolve(ModelConfig("qwen/qwen2.5-omni-3b")).geometry == QWEN_3B
+    assert resolve(ModelConfig("someone/finetune-7B")).sizes is None
+    assert resolve(ModelConfig("qwen/qwen2.5-omni-3b")).sizes == QWEN_3B
 
 
 def test_a_directory_wins_over_a_repository(omni_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,16 +44,16 @@ def test_a_directory_wins_over_a_repository(omni_checkpoint: Path, tmp_path: Pat
     monkeypatch.chdir(tmp_path)
     found = resolve(ModelConfig("owner/name"))
     assert found.kind == "directory"
-    assert found.geometry is not None
-    assert found.geometry.decoder.num_layers == 4
+    assert found.sizes is not None
+    assert found.sizes.decoder.num_layers == 4
 
 
 def test_random_weights() -> None:
     full, short = resolve(ModelConfig("random:7b")), resolve(ModelConfig("random:3b@4layers"))
-    assert full.geometry == QWEN_7B
-    assert short.geometry is not None
-    assert short.geometry.decoder.num_layers == 4
-    assert short.geometry.decoder.hidden == QWEN_3B.decoder.hidden
+    assert full.sizes == QWEN_7B
+    assert short.sizes is not None
+    assert short.sizes.decoder.num_layers == 4
+    assert short.sizes.decoder.hidden == QWEN_3B.decoder.hidden
     assert resolve(ModelConfig("random:7b@1layer")).kind == "random"
 
 

@@ -11,7 +11,7 @@ from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError
 from omnidrop_cli.model.load import load
 from omnidrop_cli.model.quantize import check_quantizable, has_run_on_cpu, quantized_modules, save_quantized
-from omnidrop_cli.model.random_weights import tiny_geometry, tiny_thinker
+from omnidrop_cli.model.random_weights import tiny_sizes, tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -107,7 +107,7 @@ def test_a_stored_quantisation_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_rows_that_do_not_fit_blocks_are_refused() -> None:
-    odd = tiny_geometry(mlp=96).decoder
+    odd = tiny_sizes(mlp=96).decoder
     with pytest.raises(ModelError, match="64"):
         check_quantizable("nf4", odd)
     check_quantizable("int8", odd)

@@ -7,15 +7,15 @@ import time
 import pytest
 import torch
 
-from omnidrop_cli.model.random_weights import ADDED_TOKENS, CHAT_TOKENS, random_thinker, tiny_geometry, tiny_thinker, tiny_tokenizer
+from omnidrop_cli.model.random_weights import ADDED_TOKENS, CHAT_TOKENS, random_thinker, tiny_sizes, tiny_thinker, tiny_tokenizer
 from omnidrop_cli.model.sizes import QWEN_3B
 
 
 @pytest.mark.parametrize(("layers", "heads", "kv_heads", "head_dim"), [(1, 2, 1, 16), (3, 4, 4, 32), (6, 6, 2, 16), (2, 8, 1, 64)])
 def test_shapes(layers: int, heads: int, kv_heads: int, head_dim: int) -> None:
     thinker = tiny_thinker(layers, heads, kv_heads, head_dim)
-    geometry = thinker.geometry
-    assert (geometry.num_layers, geometry.heads, geometry.kv_heads, geometry.head_dim) == (layers, heads, kv_heads, head_dim)
+    sizes = thinker.sizes
+    assert (sizes.num_layers, sizes.heads, sizes.kv_heads, sizes.head_dim) == (layers, heads, kv_heads, head_dim)
     assert len(thinker.layers) == layers
     assert sum(thinker.text_model.rotary_emb.mrope_section) == head_dim // 2
     with torch.inference_mode():
@@ -48,15 +48,15 @@ def test_attention_is_neither_flat_nor_one_hot() -> None:
 def test_large_weights_are_filled_at_copying_speed() -> None:
     """A layer of the 3B model is 77 million weights; drawing each would take a second or two."""
     start = time.perf_counter()
-    thinker = random_thinker(tiny_geometry(), dtype=torch.bfloat16)
-    geometry = QWEN_3B.decoder
-    big = torch.nn.Linear(geometry.hidden, geometry.mlp, bias=False, device="meta")
+    thinker = random_thinker(tiny_sizes(), dtype=torch.bfloat16)
+    sizes = QWEN_3B.decoder
+    big = torch.nn.Linear(sizes.hidden, sizes.mlp, bias=False, device="meta")
     from omnidrop_cli.model.random_weights import _Filler
 
     _Filler(torch.device("cpu"), torch.bfloat16, 0).fill(big)
     weight = big.weight.float()
     assert time.perf_counter() - start < 20
-    assert float(weight.std()) == pytest.approx(geometry.hidden**-0.5, rel=0.01)
+    assert float(weight.std()) == pytest.approx(sizes.hidden**-0.5, rel=0.01)
     assert not torch.equal(weight[0], weight[512])
     assert thinker.dtype == torch.bfloat16
 
@@ -103,6 +103,6 @@ def test_stock_positions_find_the_media() -> None:
 def test_a_hidden_size_that_is_no_multiple_is_refused() -> None:
     from dataclasses import replace
 
-    geometry = tiny_geometry()
+    sizes = tiny_sizes()
     with pytest.raises(ValueError, match="heads"):
-        random_thinker(replace(geometry, decoder=replace(geometry.decoder, hidden=60)))
+        random_thinker(replace(sizes, decoder=replace(sizes.decoder, hidden=60)))

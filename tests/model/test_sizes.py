@@ -13,23 +13,23 @@ from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
 from omnidrop_cli.model.memory_estimate import MemoryGuess, decoder_bytes, guess
 from omnidrop_cli.model.names import AUTO_BYTES
-from omnidrop_cli.model.random_weights import thinker_config, tiny_geometry, tiny_thinker, tiny_tokenizer
-from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B, ThinkerGeometry
+from omnidrop_cli.model.random_weights import thinker_config, tiny_sizes, tiny_thinker, tiny_tokenizer
+from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B, ThinkerSizes
 
 MINUTE = 30 * (50 + 288) + 120
 """Tokens of a minute of video in the papers' layout, and a question."""
 
 
-@pytest.mark.parametrize("geometry", [QWEN_7B, QWEN_3B, tiny_geometry(), tiny_geometry(layers=7, heads=6, kv_heads=3, tied=True)])
-def test_parameter_counts_are_exact(geometry: ThinkerGeometry) -> None:
+@pytest.mark.parametrize("sizes", [QWEN_7B, QWEN_3B, tiny_sizes(), tiny_sizes(layers=7, heads=6, kv_heads=3, tied=True)])
+def test_parameter_counts_are_exact(sizes: ThinkerSizes) -> None:
     with init_empty_weights():
-        model = Qwen2_5OmniThinkerForConditionalGeneration(thinker_config(geometry, tiny_tokenizer()))
+        model = Qwen2_5OmniThinkerForConditionalGeneration(thinker_config(sizes, tiny_tokenizer()))
     model.tie_weights()
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in model.model.named_children()}
-    assert count["visual"] == geometry.vision.parameters(geometry.decoder.hidden)
-    assert count["audio_tower"] == geometry.audio.parameters(geometry.decoder.hidden)
-    assert sum(p.numel() for p in model.parameters()) == geometry.parameters
-    assert sum(p.numel() for p in model.model.language_model.layers[0].parameters()) == geometry.decoder.layer_parameters
+    assert count["visual"] == sizes.vision.parameters(sizes.decoder.hidden)
+    assert count["audio_tower"] == sizes.audio.parameters(sizes.decoder.hidden)
+    assert sum(p.numel() for p in model.parameters()) == sizes.parameters
+    assert sum(p.numel() for p in model.model.language_model.layers[0].parameters()) == sizes.decoder.layer_parameters
 
 
 def test_published_sizes() -> None:
@@ -38,29 +38,29 @@ def test_published_sizes() -> None:
     assert QWEN_3B.parameters == pytest.approx(4.70e9, rel=0.005)
 
 
-@pytest.mark.parametrize("geometry", [QWEN_7B, QWEN_3B, tiny_geometry(tied=True)])
-def test_geometry_survives_its_configuration(geometry: ThinkerGeometry) -> None:
-    assert ThinkerGeometry.from_dict(thinker_config(geometry, tiny_tokenizer()).to_dict()) == geometry
+@pytest.mark.parametrize("sizes", [QWEN_7B, QWEN_3B, tiny_sizes(tied=True)])
+def test_sizes_survive_its_configuration(sizes: ThinkerSizes) -> None:
+    assert ThinkerSizes.from_dict(thinker_config(sizes, tiny_tokenizer()).to_dict()) == sizes
 
 
 def test_a_bare_configuration_has_the_defaults_of_transformers() -> None:
     from transformers import Qwen2_5OmniThinkerConfig
 
-    assert ThinkerGeometry.from_dict({}) == ThinkerGeometry.from_dict(Qwen2_5OmniThinkerConfig().to_dict())
+    assert ThinkerSizes.from_dict({}) == ThinkerSizes.from_dict(Qwen2_5OmniThinkerConfig().to_dict())
 
 
 @pytest.mark.parametrize("quant", ["none", "nf4", "int8"])
 def test_weights_are_guessed_to_a_percent(quant: str) -> None:
-    geometry = tiny_geometry(layers=3, heads=4, kv_heads=2, head_dim=64, mlp=1024)
-    model = _random(geometry, quant)
+    sizes = tiny_sizes(layers=3, heads=4, kv_heads=2, head_dim=64, mlp=1024)
+    model = _random(sizes, quant)
     held = sum(_bytes(parameter) for parameter in model.model.language_model.layers.parameters())
-    assert decoder_bytes(geometry, quant) == pytest.approx(held, rel=0.01)
+    assert decoder_bytes(sizes, quant) == pytest.approx(held, rel=0.01)
 
 
-def _random(geometry: ThinkerGeometry, quant: str) -> torch.nn.Module:
+def _random(sizes: ThinkerSizes, quant: str) -> torch.nn.Module:
     from omnidrop_cli.model.random_weights import random_thinker
 
-    model: torch.nn.Module = random_thinker(geometry, dtype=torch.bfloat16, quant=quant).model
+    model: torch.nn.Module = random_thinker(sizes, dtype=torch.bfloat16, quant=quant).model
     return model
 
 
@@ -78,12 +78,12 @@ def test_cache_bytes_are_exact() -> None:
     with torch.inference_mode():
         cache = thinker.model(torch.arange(40)[None], use_cache=True).past_key_values
     held = sum(2 * layer.keys.numel() * layer.keys.element_size() for layer in cache.layers)
-    assert guess(tiny_geometry(layers=3), "none", [40] * 3).kv_mb == pytest.approx(held / 1e6)
+    assert guess(tiny_sizes(layers=3), "none", [40] * 3).kv_mb == pytest.approx(held / 1e6)
 
 
 def test_a_minute_fits_where_auto_says_so() -> None:
-    for name, geometry in (("7b", QWEN_7B), ("3b", QWEN_3B)):
-        assert guess(geometry, "nf4", [MINUTE] * geometry.decoder.num_layers).peak_mb * 1e6 < AUTO_BYTES[name]
+    for name, sizes in (("7b", QWEN_7B), ("3b", QWEN_3B)):
+        assert guess(sizes, "nf4", [MINUTE] * sizes.decoder.num_layers).peak_mb * 1e6 < AUTO_BYTES[name]
 
 
 @settings(max_examples=50, deadline=None)

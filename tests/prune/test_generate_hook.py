@@ -60,7 +60,7 @@ def layout_of(thinker: Thinker, grids: int = 3, audio: int = 60, text: int = 20)
 
 
 def run_pruned(thinker: Thinker, layout: Layout, method: Method) -> tuple[Tensor, RaggedCache, object]:
-    cache = RaggedCache(thinker.geometry.num_layers)
+    cache = RaggedCache(thinker.sizes.num_layers)
     positions = torch.from_numpy(layout.positions)[:, None]
     with torch.inference_mode(), pruning(thinker.model, method, layout.tokens) as run:
         embeds = thinker.embed_tokens(torch.from_numpy(layout.input_ids))[None]

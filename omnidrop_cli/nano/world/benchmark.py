@@ -1,7 +1,7 @@
-"""The nano benchmark: a fixed set of questions about clips that training never drew, made into files on demand.
+"""The nano benchmark: a fixed set of questions about clips that training never drew, and the scoring of their answers.
 
-Knows: the recipe (`assets/benchmark.jsonl`: one clip a line, its whole timeline and its questions), how answers are scored. Does not
-know models or methods. Voices are the held-out ones of `voices.py`; backgrounds, places and noise come from seeds outside training's.
+`assets/benchmark.jsonl` holds one clip a line: its whole timeline and its questions. Clips become media files when they are first
+needed. Voices are the held-out ones of `voices.py`; backgrounds, positions and noise come from seeds that training never used.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from omnidrop_cli.errors import OmnidropError
-from omnidrop_cli.evaluate import stats
 from omnidrop_cli.nano.world import multiple_choice
 from omnidrop_cli.nano.world.questions import Question, ask
 from omnidrop_cli.nano.world.timeline import Beep, Profile, Show, Spoken, Timeline, WordTaker, sample, typical_word_s
@@ -64,12 +63,19 @@ def questions() -> list[BenchQuestion]:
 
 
 def make_clip(question: BenchQuestion, directory: Path) -> Path:
-    """The question's clip as a file in `directory`, made unless it is there. Needs Pillow, the fonts and the speech programs.
+    """Render the question's clip into `directory` unless the file exists.
 
-    Raises `OmnidropError` with what to install.
+    Returns:
+        The path of the clip.
+
+    Raises:
+        OmnidropError: Pillow, a font or a speech program is missing (the hint says what to install), or the disk is full.
     """
-    from omnidrop_cli.nano.world import media_files
-    from omnidrop_cli.nano.world.voices import VoiceBank, synthesise
+    try:
+        from omnidrop_cli.nano.world import media_files
+        from omnidrop_cli.nano.world.voices import VoiceBank, synthesise
+    except ModuleNotFoundError as error:
+        raise OmnidropError(f"the nano benchmark draws its clips with {error.name}", "pip install 'omnidrop-cli[nano]'") from error
 
     timeline = clip_timeline(question.clip)
     path = directory / f"{question.clip}{media_files.suffix(timeline)}"
@@ -171,22 +177,6 @@ def _rounded(value: Any) -> Any:
 # ---------------------------------------------------------------- scoring
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Accuracy of one group of questions with its 95 % Wilson interval; `blind` is what always giving each kind's commonest answer gets."""
-
-    group: str
-    right: int
-    asked: int
-    low: float
-    high: float
-    blind: float
-
-    @property
-    def accuracy(self) -> float:
-        return self.right / self.asked if self.asked else 0.0
-
-
 def is_right(question: BenchQuestion, answer: str) -> bool:
     """Whether a model's answer counts. Case, spaces and a final full stop do not matter; anything else does."""
     if question.scoring == "letter":
@@ -198,32 +188,12 @@ def is_right(question: BenchQuestion, answer: str) -> bool:
     return given == wanted
 
 
-def tally(answered: Iterable[tuple[BenchQuestion, str]]) -> list[Row]:
-    """Rows by category, then needles, then by clip length, then all."""
-    groups: dict[str, list[tuple[BenchQuestion, bool]]] = defaultdict(list)
-    for question, answer in answered:
-        right = is_right(question, answer)
-        names = [question.category, *(["needles"] if question.needle else []), f"{question.duration_s:g} s", "all"]
-        for name in names:
-            groups[name].append((question, right))
-    return [_summary(name, groups[name]) for name in sorted(groups, key=_place)]
-
-
-def _summary(name: str, answered: Sequence[tuple[BenchQuestion, bool]]) -> Row:
-    right = sum(hit for _, hit in answered)
-    commonest: dict[str, Counter[str]] = defaultdict(Counter)
-    for question, _ in answered:
-        commonest["choice" if question.style else question.kind][question.answer] += 1
-    blind = sum(counter.most_common(1)[0][1] for counter in commonest.values()) / len(answered)
-    return Row(name, right, len(answered), *stats.wilson(right, len(answered)), blind)
-
-
-def _place(name: str) -> tuple[int, float, str]:
-    if name == "all":
-        return 3, 0.0, name
-    if name.endswith(" s"):
-        return 2, float(name[:-2]), name
-    return (1 if name == "needles" else 0), 0.0, name
+def blind_accuracy(asked: Sequence[BenchQuestion]) -> float:
+    """Accuracy of a guesser that knows neither clip nor question, only the commonest answer of each kind of question."""
+    answers: dict[str, Counter[str]] = defaultdict(Counter)
+    for question in asked:
+        answers["choice" if question.style else question.kind][question.answer] += 1
+    return sum(counter.most_common(1)[0][1] for counter in answers.values()) / len(asked)
 
 
 def _plain(text: str) -> str:

@@ -50,6 +50,12 @@ def test_the_tree_in_the_readme_is_true() -> None:
     assert all((ROOT / "omnidrop_cli" / name).exists() for name in named)
 
 
+def test_nothing_is_installed_from_a_registry_that_does_not_have_it() -> None:
+    """The package is not published, so `pip install omnidrop-cli[ray]` fails: hints name the requirement itself."""
+    sources = [*PAGES, *(ROOT / "omnidrop_cli").rglob("*.py")]
+    assert not [str(path) for path in sources if re.search(r"pip install [^\n]*omnidrop-cli", path.read_text(encoding="utf-8"))]
+
+
 def test_the_changelog_has_a_place_for_what_is_new() -> None:
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
 

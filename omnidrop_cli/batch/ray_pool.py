@@ -108,5 +108,5 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise UsageError("--cluster needs Ray, which is not installed", "pip install 'omnidrop-cli[ray]'") from error
+        raise UsageError("--cluster needs Ray, which is not installed", 'pip install "ray>=2.40"') from error
     return ray

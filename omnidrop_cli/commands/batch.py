@@ -104,7 +104,7 @@ class ScaleFlags:
             "--cluster",
             metavar="ADDRESS",
             rich_help_panel=SCALE,
-            help="Workers on Ray: auto, local, or host:port. Needs omnidrop-cli\\[ray].",
+            help='Workers on Ray: auto, local, or host:port. Needs Ray: pip install "ray>=2.40".',
         ),
     ] = None
     workers: Annotated[

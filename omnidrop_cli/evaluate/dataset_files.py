@@ -120,7 +120,7 @@ def _parquet_rows(path: Path) -> list[dict[str, Any]]:
     try:
         parquet = import_module("pyarrow.parquet")
     except ImportError as problem:
-        raise DatasetError(f"{path}: reading parquet needs pyarrow", "pip install 'omnidrop-cli[evaluate]'") from problem
+        raise DatasetError(f"{path}: reading parquet needs pyarrow", 'pip install "pyarrow>=15"') from problem
     shards = sorted(path.parent.glob(re.sub(r"\d{5}-of-", "*-of-", path.name, count=1)))
     try:
         return [row for shard in shards for row in parquet.read_table(shard).to_pylist()]

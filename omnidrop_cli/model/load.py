@@ -121,9 +121,9 @@ def resolve_device(name: str) -> torch.device:
 def _attention(name: str, device: torch.device) -> str:
     if name == "flash_attention_2":
         if device.type != "cuda":
-            raise ModelError("flash_attention_2 runs on NVIDIA GPUs only", "leave --attention at sdpa")
+            raise ModelError("flash_attention_2 runs on NVIDIA GPUs only", "leave --attn at sdpa")
         if importlib.util.find_spec("flash_attn") is None:
-            raise ModelError("flash_attention_2 is not installed", "pip install 'omnidrop-cli[flash]', or leave --attention at sdpa")
+            raise ModelError("flash_attention_2 is not installed", 'pip install "flash-attn>=2.5", or leave --attn at sdpa')
     return name
 
 

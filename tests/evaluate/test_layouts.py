@@ -103,7 +103,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(DatasetError, match="needs pyarrow") as caught:
         dataset_files.rows(tmp_path / "x.parquet")
-    assert caught.value.hint == "pip install 'omnidrop-cli[evaluate]'"
+    assert caught.value.hint == 'pip install "pyarrow>=15"'
 
 
 def test_wrong_directories_and_files(tmp_path: Path) -> None:

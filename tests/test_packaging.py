@@ -46,8 +46,12 @@ def test_the_wheel_has_the_built_in_model_and_not_its_training(wheel: zipfile.Zi
     assets = {f"omnidrop_cli/{path.relative_to(ROOT / 'omnidrop_cli')}" for path in (ROOT / "omnidrop_cli/nano/assets").rglob("*.*")}
     assert assets
     assert assets <= names
-    assert "omnidrop_cli/py.typed" in names
+    assert {"omnidrop_cli/py.typed", "omnidrop_cli/nano/world/benchmark.py"} <= names, "`evaluate nano` draws its clips"
     assert not [name for name in names if name.startswith(("omnidrop_cli/nano/train", "tests", "docs"))]
+
+
+def test_the_wheel_stays_small(wheel: zipfile.ZipFile) -> None:
+    assert sum(entry.file_size for entry in wheel.infolist()) < 14.5e6, "12.1 MB of it are the built-in weights"
 
 
 def test_the_source_archive_has_the_licence_the_docs_and_the_tests(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def make_clip(question: BenchQuestion, directory: Path) -> Path:
         from omnidrop_cli.nano.world import media_files
         from omnidrop_cli.nano.world.voices import VoiceBank, synthesise
     except ModuleNotFoundError as error:
-        raise OmnidropError(f"the nano benchmark draws its clips with {error.name}", "pip install 'omnidrop-cli[nano]'") from error
+        raise OmnidropError(f"the nano benchmark draws its clips with {error.name}", 'pip install "pillow>=10"') from error
 
     timeline = clip_timeline(question.clip)
     path = directory / f"{question.clip}{media_files.suffix(timeline)}"

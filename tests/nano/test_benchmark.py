@@ -96,7 +96,7 @@ def test_without_pillow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.delattr(f"omnidrop_cli.nano.world.{name}", raising=False)
     with pytest.raises(OmnidropError) as caught:
         benchmark.make_clip(benchmark.questions()[0], tmp_path)
-    assert "omnidrop-cli[nano]" in (caught.value.hint or "")
+    assert "pillow" in (caught.value.hint or "")
 
 
 def test_unknown_clip_is_named() -> None:

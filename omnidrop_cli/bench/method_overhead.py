@@ -24,7 +24,7 @@ from omnidrop_cli.engine.encode import embed
 from omnidrop_cli.engine.metrics import Stopwatch
 from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.events import SILENT, Observer
-from omnidrop_cli.prune.base import BeforeStage, InputView, InsideStage, LayerView, Method, Plan, PromptFacts, Selection
+from omnidrop_cli.prune.base import InLLMStage, InputStage, InputView, LayerSelection, LayerView, Method, Plan, PromptInfo, Selection
 from omnidrop_cli.prune.methods import create
 
 if TYPE_CHECKING:
@@ -104,26 +104,26 @@ class Clocked(Method):
     method: Method
     clock: Clock
 
-    def plan(self, facts: PromptFacts) -> Plan:
+    def plan(self, prompt: PromptInfo) -> Plan:
         with self.clock.part(PLAN):
-            plan = self.method.plan(facts)
-        before = None if plan.before is None else partial(self._before, plan.before)
-        return Plan(before, None if plan.inside is None else _Inside(plan.inside, self.clock), plan.notes)
+            plan = self.method.plan(prompt)
+        before = None if plan.input_stage is None else partial(self._before, plan.input_stage)
+        return Plan(before, None if plan.in_llm_stage is None else _Inside(plan.in_llm_stage, self.clock), plan.metadata)
 
-    def _before(self, stage: BeforeStage, view: InputView) -> Selection:
+    def _before(self, stage: InputStage, view: InputView) -> Selection:
         with self.clock.part(BEFORE):
             return stage(view)
 
 
 @dataclass(frozen=True, slots=True)
 class _Inside:
-    stage: InsideStage
+    stage: InLLMStage
     clock: Clock
 
-    def keep_after(self, layer: int, alive: int) -> int:
-        return self.stage.keep_after(layer, alive)
+    def keep_count(self, layer: int, alive: int) -> int:
+        return self.stage.keep_count(layer, alive)
 
-    def __call__(self, view: LayerView, keep: int) -> Tensor:
+    def __call__(self, view: LayerView, keep: int) -> Tensor | LayerSelection:
         with self.clock.part(INSIDE):
             return self.stage(view, keep)
 

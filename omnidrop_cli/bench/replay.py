@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.outputs import Modality
-from omnidrop_cli.prune.base import InputView, LayerView, Method, Plan, PromptFacts, Selection
+from omnidrop_cli.prune.base import InputView, LayerView, Method, Plan, PromptInfo, Selection
 
 if TYPE_CHECKING:
     from omnidrop_cli.outputs import Trace
@@ -28,16 +28,16 @@ class Replay(Method):
     trace: Trace
     device: torch.device
 
-    def plan(self, facts: PromptFacts) -> Plan:
-        modality = facts.tokens.modality
+    def plan(self, prompt: PromptInfo) -> Plan:
+        modality = prompt.tokens.modality
         media = [torch.as_tensor(kept[modality[kept] != Modality.TEXT]).to(self.device) for kept in self.trace.kept]
         before = None
         if self.trace.entering[0].media < self.trace.prompt.media:
-            audio = torch.as_tensor(facts.tokens.rows(Modality.AUDIO)).to(self.device)
-            video = torch.as_tensor(facts.tokens.rows(Modality.VIDEO)).to(self.device)
+            audio = torch.as_tensor(prompt.tokens.rows(Modality.AUDIO)).to(self.device)
+            video = torch.as_tensor(prompt.tokens.rows(Modality.VIDEO)).to(self.device)
             selection = Selection(*(torch.isin(rows, media[0]).nonzero()[:, 0] for rows in (audio, video)))
             before = _Always(selection)
-        return Plan(before=before, inside=_Recorded(media))
+        return Plan(input_stage=before, in_llm_stage=_Recorded(media))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class _Always:
 class _Recorded:
     media: list[Tensor]
 
-    def keep_after(self, layer: int, alive: int) -> int:
+    def keep_count(self, layer: int, alive: int) -> int:
         return len(self.media[layer + 1])
 
     def __call__(self, view: LayerView, keep: int) -> Tensor:

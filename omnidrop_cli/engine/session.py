@@ -32,7 +32,7 @@ from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.model.load import load
 from omnidrop_cli.outputs import Clip, Comparison, LoadedModel, Prompt, Report
 from omnidrop_cli.prompt.build import build
-from omnidrop_cli.prune.base import PromptFacts
+from omnidrop_cli.prune.base import PromptInfo
 from omnidrop_cli.prune.methods import create
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class Session:
 
     def _check(self, method: Method, prompt: Prompt) -> None:
         try:
-            method.plan(PromptFacts(prompt.token_map, self.thinker.sizes.num_layers, self.thinker.directory))
+            method.plan(PromptInfo(prompt.token_map, self.thinker.sizes.num_layers, self.thinker.directory))
         except ValueError as error:
             raise UsageError(f"{method.name}: {error}", "`omnidrop methods` lists every option") from error
 

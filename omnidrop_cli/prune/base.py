@@ -1,10 +1,11 @@
-"""What a pruning method is, and all it ever sees.
+"""The contract between a pruning method and the engine: read-only views go in, indices of the tokens to keep come out.
 
-Knows: the read-only views handed to a method and the two places it may act: before the language model, and after a decoder layer.
-Does not know: models, masks, caches, positions, hooks (`generate_hook.py` does those once, for every method).
+A method turns `PromptInfo` into a `Plan` of two optional stages: an input stage, which chooses what enters layer 0, and an in-LLM
+stage, which chooses what leaves each decoder layer. Stages see audio and video tokens only, so text is never dropped. The number of
+survivors is computed on the host (`InLLMStage.keep_count`), so a prefill needs no device synchronisation.
 
-A method turns facts of the prompt into a `Plan` of two optional stages. The stages see audio and video tokens only, so text
-cannot be dropped. How many tokens survive is settled on the host (`InsideStage.keep_after`), so a prefill needs no device sync.
+Two index spaces appear here. A *modality index* counts the tokens of one modality in prompt order (`Selection`). A *view index* counts
+the audio and video tokens still alive at a layer (`LayerView`, `InLLMStage`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,12 +22,18 @@ if TYPE_CHECKING:
 
     from omnidrop_cli.outputs import TokenMap
 
+Queries = Literal["query", "last", "text"]
+"""Text tokens whose attention scores: the question's, the last prompt token, every text token after the first media token."""
+
 
 @dataclass(frozen=True, slots=True)
-class PromptFacts:
-    """Host-side facts a plan is made from: what every token is, and how deep the decoder is.
+class PromptInfo:
+    """Host-side description of one prompt, from which a method plans.
 
-    `checkpoint` is the directory the model's weights came from, where trained parts of a method may lie; None for weights from nowhere.
+    Attributes:
+        tokens: what every prompt token is.
+        num_layers: depth of the decoder.
+        checkpoint: directory of the model's weights, where trained parts of a method may lie; None for random weights.
     """
 
     tokens: TokenMap
@@ -36,11 +43,15 @@ class PromptFacts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InputView:
-    """What a stage before the language model sees.
+    """What an input stage sees.
 
-    `audio` (n_a, d) and `video` (n_v, d) are the embeddings in prompt order, `query` (n_q, d) those of the question's tokens.
-    `audio_attention` (n_a,) and `video_attention` (n_v,) are the attention each token received in the last layer of its encoder
-    (methods.md 2.1, 4.2); None unless the method asked for it in `Method.needs`. `tokens` is the host-side map of the whole prompt.
+    Attributes:
+        tokens: host-side map of the whole prompt.
+        audio: (n_a, d) embeddings of the audio tokens in prompt order.
+        video: (n_v, d) embeddings of the video tokens in prompt order.
+        query: (n_q, d) embeddings of the question's tokens.
+        audio_attention: (n_a,) attention received in the audio encoder's last layer; None unless `Method.needs` names it.
+        video_attention: (n_v,) attention received in the vision encoder's last block; None unless `Method.needs` names it.
     """
 
     tokens: TokenMap
@@ -53,9 +64,9 @@ class InputView:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """Survivors of a stage before the language model: ascending int64 indices into the audio and into the video tokens.
+    """Survivors of an input stage: ascending int64 modality indices.
 
-    `audio_embeds`/`video_embeds`, where given, replace the survivors' embeddings (merging methods); same length as the indices.
+    `audio_embeds` and `video_embeds`, where given, replace the survivors' embeddings (token merging); same length as the indices.
     """
 
     audio: Tensor
@@ -64,66 +75,97 @@ class Selection:
     video_embeds: Tensor | None = None
 
 
-class LayerView(Protocol):
-    """What a stage inside the decoder sees right after one layer: the audio and video tokens still alive, m of them.
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerSelection:
+    """Survivors of an in-LLM stage that merges tokens.
 
-    `modality` (m,) int8, `chunk` (m,) int64, `index` (m,) int64 (place in the original prompt) live on the device.
+    Attributes:
+        index: (keep,) int64 view indices, any order.
+        hidden: (keep, d) hidden states with which those tokens enter the next layer, in the order of `index`.
     """
+
+    index: Tensor
+    hidden: Tensor
+
+
+class LayerView(Protocol):
+    """What an in-LLM stage sees right after one layer: the m audio and video tokens still alive."""
 
     layer: int
     num_layers: int
 
     @property
-    def modality(self) -> Tensor: ...
+    def modality(self) -> Tensor:
+        """(m,) int8 `Modality` values."""
+        ...
+
     @property
-    def chunk(self) -> Tensor: ...
+    def chunk(self) -> Tensor:
+        """(m,) int64 two-second chunk of each token."""
+        ...
+
     @property
-    def index(self) -> Tensor: ...
+    def index(self) -> Tensor:
+        """(m,) int64 position of each token in the original prompt."""
+        ...
+
     @property
     def hidden(self) -> Tensor:
         """(m, d) hidden states leaving the layer."""
         ...
 
-    def attention(self, rows: str = "query") -> Tensor:
-        """(m,) float32: this layer's softmax mass from text rows to each token, mean over heads and rows.
+    @property
+    def text_hidden(self) -> Tensor:
+        """(t, d) hidden states of all text tokens leaving the layer."""
+        ...
 
-        `rows`: "query" the question's tokens, "last" the last prompt token, "text" every text token after the first media token.
-        """
+    def attention(self, queries: Queries = "query") -> Tensor:
+        """(m,) float32: this layer's softmax mass from the `queries` tokens to each view token, mean over heads and queries."""
         ...
 
 
-class BeforeStage(Protocol):
+class InputStage(Protocol):
     """Chooses what enters layer 0."""
 
     def __call__(self, view: InputView) -> Selection: ...
 
 
-class InsideStage(Protocol):
-    """Chooses what leaves a layer."""
+class InLLMStage(Protocol):
+    """Chooses what leaves a decoder layer."""
 
-    def keep_after(self, layer: int, alive: int) -> int:
-        """How many of the `alive` audio and video tokens survive layer `layer`; host arithmetic, called once per layer in order."""
+    def keep_count(self, layer: int, alive: int) -> int:
+        """Number of the `alive` audio and video tokens that survive `layer`. Host arithmetic; called once per layer, in order."""
         ...
 
-    def __call__(self, view: LayerView, keep: int) -> Tensor:
-        """(keep,) int64 indices, any order, into the m tokens of the view. Called only where `keep` < alive."""
+    def __call__(self, view: LayerView, keep: int) -> Tensor | LayerSelection:
+        """(keep,) int64 view indices, any order; a `LayerSelection` where tokens are merged. Called only where `keep` < m."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a method will do to one prompt. `notes` are facts worth reporting (solved parameters), JSON-ready."""
+    """What a method does to one prompt.
 
-    before: BeforeStage | None = None
-    inside: InsideStage | None = None
-    notes: Mapping[str, float | int | str] | None = None
+    Attributes:
+        input_stage: chooses what enters layer 0; None keeps everything.
+        in_llm_stage: chooses what leaves each layer; None keeps everything.
+        metadata: JSON-ready values for the report, such as solved parameters.
+    """
+
+    input_stage: InputStage | None = None
+    in_llm_stage: InLLMStage | None = None
+    metadata: Mapping[str, float | int | str] | None = None
 
 
 class Method(ABC):
     """A pruning method: a frozen dataclass of options. Subclasses are listed in `prune/methods/__init__.py` or an entry point.
 
-    `needs` names encoder by-products the stages read: "audio_attention", "video_attention".
-    `presets` maps a preset's name to option values; `keep` is the wanted mean share of audio and video tokens, None for the default.
+    Attributes:
+        name: name on the command line.
+        summary: one line for `omnidrop methods`.
+        paper: arXiv id, empty for methods without a paper.
+        needs: encoder by-products the stages read: "audio_attention", "video_attention".
+        presets: preset name → option values.
     """
 
     name: ClassVar[str]
@@ -133,9 +175,9 @@ class Method(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
     @abstractmethod
-    def plan(self, facts: PromptFacts) -> Plan:
-        """Settle the budgets for one prompt. Raises `ValueError` for options that cannot work with it."""
+    def plan(self, prompt: PromptInfo) -> Plan:
+        """Compute the token budgets for one prompt. Raises `ValueError` for options that cannot work with it."""
 
     def describe(self) -> dict[str, object]:
         """Options as plain values, for the report."""
-        return asdict(self)  # type: ignore[call-overload,no-any-return]  # every method is a dataclass; ABCs cannot say so
+        return asdict(self)  # type: ignore[call-overload,no-any-return]  # every method is a dataclass; ABCs cannot declare it

@@ -1,4 +1,4 @@
-"""How many audio and video tokens enter the decoder and leave each layer, for a wanted mean retention.
+"""How many audio and video tokens enter the decoder and leave each layer, for a target mean retention.
 
 Knows: the two-part budget of OmniDrop (a selection by modality at the input, a progressive drop inside) and how both follow one
 number. Does not know: scores, tensors, torch; everything here is host arithmetic on counts.
@@ -35,21 +35,21 @@ class Budget:
     """The whole plan in counts: what enters layer 0, what leaves each layer, and the schedule and rates behind it."""
 
     input: InputBudget
-    keeps: tuple[int, ...]
+    keep_counts: tuple[int, ...]
     schedule: Schedule
     audio_rate: float
     video_rate: float
 
-    def notes(self, layout: MediaLayout) -> dict[str, float | int | str]:
+    def metadata(self, layout: MediaLayout) -> dict[str, float | int | str]:
         """Solved parameters and the mean retention in both conventions, for the report."""
-        entering = (self.input.total, *self.keeps[:-1])
-        scale = len(self.keeps) * layout.total
+        entering = (self.input.total, *self.keep_counts[:-1])
+        scale = len(self.keep_counts) * layout.total
         return {
             "audio_keep": round(self.audio_rate, 4),
             "video_keep": round(self.video_rate, 4),
             "p_init": round(self.schedule.p_init, 4),
             "p_final": round(self.schedule.p_final, 4),
-            "retention_after": round(sum(self.keeps) / scale, 4),
+            "retention_after": round(sum(self.keep_counts) / scale, 4),
             "retention_entering": round(sum(entering) / scale, 4),
         }
 
@@ -71,7 +71,7 @@ def solve(
     `audio_keep` or `video_keep` is held, and only `p_final` moves. Raises `ValueError` where what is held cannot meet `keep`.
     """
     layers = schedule.layers
-    wanted = max(layers, round(keep * layers * layout.total))
+    target = max(layers, round(keep * layers * layout.total))
     schedule = replace(schedule, p_init=default_p_init(keep, schedule) if p_init is None else p_init)
     bases = (AUDIO_KEEP if audio_keep is None else audio_keep, VIDEO_KEEP if video_keep is None else video_keep)
     held = audio_keep is not None or video_keep is not None
@@ -81,44 +81,44 @@ def solve(
         return InputBudget.of_rates(layout, *_scaled(bases, scale))
 
     def least(scale: float) -> int:
-        return sum(replace(schedule, p_final=MAX_RATE if p_final is None else p_final).keeps(budget(scale).total))
+        return sum(replace(schedule, p_final=MAX_RATE if p_final is None else p_final).keep_counts(budget(scale).total))
 
     if p_final is not None:
         schedule = replace(schedule, p_final=p_final)
-        scale, below = (1.0, 1.0) if held else _around(least, wanted, 2.0)
-        if least(scale) < wanted - layers or (held and least(scale) > wanted + layers):
+        scale, below = (1.0, 1.0) if held else _around(least, target, 2.0)
+        if least(scale) < target - layers or (held and least(scale) > target + layers):
             raise ValueError(f"p_final={p_final:g} gives a mean of {least(scale) / (layers * layout.total):.3f}, not {keep:g}")
-        lower = schedule.keeps(budget(below).total)
-        return Budget(budget(scale), blend(schedule.keeps(budget(scale).total), lower, wanted), schedule, *_scaled(bases, scale))
+        lower = schedule.keep_counts(budget(below).total)
+        return Budget(budget(scale), blend(schedule.keep_counts(budget(scale).total), lower, target), schedule, *_scaled(bases, scale))
     scale = opening
-    if least(opening) > wanted:
+    if least(opening) > target:
         if held:
             raise ValueError(f"the input shares keep too much for a mean of {keep:g}, whatever is dropped inside; lower them")
-        above, scale = _around(least, wanted, opening)
-        if budget(scale).total * layers < wanted:
+        above, scale = _around(least, target, opening)
+        if budget(scale).total * layers < target:
             scale = above
-    if held and budget(scale).total * layers < wanted - layers:
+    if held and budget(scale).total * layers < target - layers:
         raise ValueError(f"the input shares keep less than a mean of {keep:g}; raise them")
     entering = budget(scale)
-    schedule, counts = fit(schedule, entering.total, wanted)
+    schedule, counts = fit(schedule, entering.total, target)
     return Budget(entering, counts, schedule, *_scaled(bases, scale))
 
 
-def literal(layout: MediaLayout, schedule: Schedule, audio_keep: float | None = None, video_keep: float | None = None) -> Budget:
+def from_schedule(layout: MediaLayout, schedule: Schedule, audio_keep: float | None = None, video_keep: float | None = None) -> Budget:
     """The schedule as it stands, nothing solved: how the paper runs its presets."""
     rates = (AUDIO_KEEP if audio_keep is None else audio_keep, VIDEO_KEEP if video_keep is None else video_keep)
     entering = InputBudget.of_rates(layout, *rates)
-    return Budget(entering, schedule.keeps(entering.total), schedule, *rates)
+    return Budget(entering, schedule.keep_counts(entering.total), schedule, *rates)
 
 
 def input_only(layout: MediaLayout, layers: int, keep: float, audio_keep: float | None = None, video_keep: float | None = None) -> Budget:
     """No drop inside: `round(keep * n)` tokens enter layer 0 and stay, split between the modalities as `solve` would."""
     bases = (AUDIO_KEEP if audio_keep is None else audio_keep, VIDEO_KEEP if video_keep is None else video_keep)
-    wanted = max(1, round(keep * layout.total))
-    scale, _ = _around(lambda s: InputBudget.of_rates(layout, *_scaled(bases, s)).total, wanted, 2.0)
+    target = max(1, round(keep * layout.total))
+    scale, _ = _around(lambda s: InputBudget.of_rates(layout, *_scaled(bases, s)).total, target, 2.0)
     rates = _scaled(bases, scale)
-    entering = InputBudget.of_total(layout, wanted, InputBudget.of_rates(layout, *rates).audio)
-    return Budget(entering, (wanted,) * layers, Schedule(layers), *rates)
+    entering = InputBudget.of_total(layout, target, InputBudget.of_rates(layout, *rates).audio)
+    return Budget(entering, (target,) * layers, Schedule(layers), *rates)
 
 
 def uniform(layout: MediaLayout, keep: float) -> tuple[int, int]:
@@ -146,14 +146,14 @@ def _scaled(bases: tuple[float, float], scale: float) -> tuple[float, float]:
     return audio, video
 
 
-def _around(value: Callable[[float], int], wanted: int, high: float) -> tuple[float, float]:
-    """Neighbouring scales in [0, high]: the first gives at least `wanted` (or is `high`), the second at most (or is 0)."""
+def _around(value: Callable[[float], int], target: int, high: float) -> tuple[float, float]:
+    """Neighbouring scales in [0, high]: the first gives at least `target` (or is `high`), the second at most (or is 0)."""
     low = 0.0
-    if value(high) <= wanted:
+    if value(high) <= target:
         return high, high
     for _ in range(50):
         middle = (low + high) / 2
-        if value(middle) > wanted:
+        if value(middle) > target:
             high = middle
         else:
             low = middle

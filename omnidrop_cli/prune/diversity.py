@@ -27,8 +27,10 @@ NEIGHBOURS = 5
 Peaks = Literal["paper", "v2", "v1"]
 
 
-def max_min(features: Tensor, groups: Segments, quotas: Sequence[int], weight: Tensor | None = None, when: Tensor | None = None) -> Tensor:
-    """Ascending indices of `quotas[i]` tokens of each group i, picked one by one as the farthest from those already picked.
+def max_min(
+    features: Tensor, groups: Segments, keep_counts: Sequence[int], weight: Tensor | None = None, when: Tensor | None = None
+) -> Tensor:
+    """Ascending indices of `keep_counts[i]` tokens of each group i, picked one by one as the farthest from those already picked.
 
     `features` (n, d). Distance from i to j is (1 - cos) * weight_j (DivPrune; SEATS' winDivPrune with attention as the weight). With
     `when` (n,), times in units of one's choice, what two tokens share beyond their group's mean fades by e over one of them (ours):
@@ -41,14 +43,14 @@ def max_min(features: Tensor, groups: Segments, quotas: Sequence[int], weight: T
     picked = torch.zeros(n + 1, dtype=torch.bool, device=features.device)  # the last place takes the padding
     step = max(1, BLOCK // (longest * max(longest, features.shape[1])))
     for first in range(0, len(groups.sizes), step):
-        sizes, wanted = groups.sizes[first : first + step], quotas[first : first + step]
+        sizes, target = groups.sizes[first : first + step], keep_counts[first : first + step]
         offset = torch.arange(longest, device=features.device)
         present = offset < topk.on_device(sizes, members)[:, None]
         place = (topk.on_device(starts[first : first + len(sizes)], members)[:, None] + offset).clamp(max=n - 1)
         token = members[place].masked_fill(~present, n)
-        picks = _Farthest(features, token, present, weight, when).picks(wanted)
+        picks = _Farthest(features, token, present, weight, when).picks(target)
         picked.index_put_((token.flatten(),), (picks & present).flatten())
-    return topk.true_indices(picked[:n], sum(quotas))
+    return topk.true_indices(picked[:n], sum(keep_counts))
 
 
 class _Farthest:
@@ -68,14 +70,14 @@ class _Farthest:
         size = token.shape[1]
         self.matrix = self._distances((slice(None), slice(None))) if token.shape[0] * size * size <= MAX_DISTANCES else None
 
-    def picks(self, wanted: Sequence[int]) -> Tensor:
-        """(g, s) bool: the first `wanted[i]` picks of each group."""
-        quota = topk.on_device(wanted, self.group)
+    def picks(self, target: Sequence[int]) -> Tensor:
+        """(g, s) bool: the first `target[i]` picks of each group."""
+        keep_count = topk.on_device(target, self.group)
         chosen = torch.zeros_like(self.present)
         nearest = self._nearest_other().masked_fill_(~self.present, float("-inf"))
-        for count in range(max(wanted)):
+        for count in range(max(target)):
             pick = nearest.argmax(dim=1)
-            chosen[self.group, pick] |= count < quota
+            chosen[self.group, pick] |= count < keep_count
             row = self._row(pick)
             # The first pick starts from its own distances; `nearest` so far was only the measure that found it.
             nearest = row if count == 0 else torch.minimum(nearest, row)
@@ -90,10 +92,10 @@ class _Farthest:
 
     def _distances(self, at: tuple[Any, Any]) -> Tensor:
         """(g, k, s) weighted distances from the tokens at `at`, k of each group, to all of it."""
-        likeness = self.unit[at] @ self.unit.transpose(1, 2)
-        distance = 1 - likeness
+        similarity = self.unit[at] @ self.unit.transpose(1, 2)
+        distance = 1 - similarity
         if self.when is not None:
-            own = likeness.sub_(self.common[at][:, :, None]).sub_(self.common[:, None])
+            own = similarity.sub_(self.common[at][:, :, None]).sub_(self.common[:, None])
             distance -= own.mul_((self.when[at][:, :, None] - self.when[:, None]).abs_().neg_().expm1_())
         return distance.mul_(self.weight[:, None])
 

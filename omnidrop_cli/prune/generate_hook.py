@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from omnidrop_cli.model import adapter
 from omnidrop_cli.outputs import Counts, Modality, TokenMap, Trace
 from omnidrop_cli.prune import scoring
-from omnidrop_cli.prune.base import InputView, InsideStage, Method, Plan, PromptFacts, Selection
+from omnidrop_cli.prune.base import InLLMStage, InputView, LayerSelection, Method, Plan, PromptInfo, Queries, Selection
 
 NO_MASK = {"full_attention": None}
 """As `attention_mask`, this tells the text model that causality is all there is to mask."""
@@ -49,9 +49,9 @@ def pruning(
     """
     text_model = adapter.text_model_of(model)
     layers = list(text_model.layers)  # type: ignore[arg-type]  # checked to be a ModuleList
-    plan = method.plan(PromptFacts(tokens=tokens, num_layers=len(layers), checkpoint=checkpoint))
+    plan = method.plan(PromptInfo(tokens=tokens, num_layers=len(layers), checkpoint=checkpoint))
     run = PruningRun(method.name, plan, tokens, layers, audio_attention, video_attention)
-    handles = [] if plan == Plan(notes=plan.notes) else run.install(text_model)
+    handles = [] if plan == Plan(metadata=plan.metadata) else run.install(text_model)
     try:
         yield run
     finally:
@@ -84,7 +84,7 @@ class PruningRun:
     @property
     def notes(self) -> Mapping[str, float | int | str]:
         """Facts the plan wants reported, such as solved schedule parameters."""
-        return self.plan.notes or {}
+        return self.plan.metadata or {}
 
     def install(self, text_model: nn.Module) -> list[Any]:
         """Register on the decoder and on each of its layers; the handles, to be removed by the caller."""
@@ -159,14 +159,19 @@ class PruningRun:
 
     def _leaving(self, number: int) -> Callable[..., Tensor | None]:
         def hook(module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
-            inside = self.plan.inside
-            if not self._active or inside is None:
+            stage = self.plan.in_llm_stage
+            if not self._active or stage is None:
                 return None
             alive = self._living()
-            keep = inside.keep_after(number, alive.media_count)
+            keep = stage.keep_count(number, alive.media_count)
             if keep < alive.media_count:
                 view = _View(number, module, self, alive, output[0], adapter.cache_in(kwargs))
-                output = self._drop(number + 1, alive, output, self._chosen(inside, view, keep))
+                chosen = self._chosen(stage, view, keep)
+                if isinstance(chosen, LayerSelection):
+                    rows = torch.searchsorted(alive.index, alive.media[chosen.index])
+                    output = output.index_copy(1, rows, chosen.hidden[None].to(output.dtype))
+                    chosen = chosen.index
+                output = self._drop(number + 1, alive, output, alive.media[chosen].sort().values)
             alive.layer_input = None
             return output
 
@@ -184,9 +189,9 @@ class PruningRun:
         self._alive = alive = _Alive(
             index=prompt.everything, media=prompt.media, media_count=prompt.media.shape[0], cos=angles[0], sin=angles[1]
         )
-        if self.plan.before is None:
+        if self.plan.input_stage is None:
             return hidden
-        selection = self.plan.before(self._input_view(hidden[0], prompt))
+        selection = self.plan.input_stage(self._input_view(hidden[0], prompt))
         if selection.audio_embeds is not None or selection.video_embeds is not None:
             hidden = _with_merged(hidden, selection, prompt)
         media = torch.cat((prompt.audio[selection.audio], prompt.video[selection.video])).sort().values
@@ -203,11 +208,12 @@ class PruningRun:
             video_attention=video,
         )
 
-    def _chosen(self, inside: InsideStage, view: _View, keep: int) -> Tensor:
-        chosen = inside(view, keep)
-        if chosen.shape[0] != keep:
-            raise ValueError(f"{self._method_name} planned {keep} survivors after layer {view.layer} and chose {chosen.shape[0]}")
-        return self._living().media[chosen].sort().values
+    def _chosen(self, stage: InLLMStage, view: _View, keep: int) -> Tensor | LayerSelection:
+        chosen = stage(view, keep)
+        count = (chosen.index if isinstance(chosen, LayerSelection) else chosen).shape[0]
+        if count != keep:
+            raise ValueError(f"{self._method_name} planned {keep} survivors after layer {view.layer} and chose {count}")
+        return chosen
 
     def _drop(self, boundary: int, alive: _Alive, hidden: Tensor, media: Tensor) -> Tensor:
         """`hidden` (1, n, d) reduced to text and the prompt indices `media`; the state follows."""
@@ -296,18 +302,22 @@ class _View:
     def hidden(self) -> Tensor:
         return self._output[torch.searchsorted(self._alive.index, self._alive.media)]
 
-    def attention(self, rows: str = "query") -> Tensor:
+    @property
+    def text_hidden(self) -> Tensor:
+        return self._output[torch.searchsorted(self._alive.index, self._prompt.text)]
+
+    def attention(self, queries: Queries = "query") -> Tensor:
         alive, prompt = self._alive, self._prompt
-        asking = {"query": prompt.query, "last": prompt.everything[-1:], "text": prompt.late_text}[rows]
+        asking = {"query": prompt.query, "last": prompt.everything[-1:], "text": prompt.late_text}[queries]
         at = torch.searchsorted(alive.index, asking)
         cos, sin = alive.cos[0], alive.sin[0]
-        queries = adapter.queries_of(self._module, self._input[at], cos[at], sin[at])
+        projected = adapter.queries_of(self._module, self._input[at], cos[at], sin[at])
         if self._cache is None:
             keys = adapter.keys_of(self._module, self._input, cos, sin)
         else:
             keys = self._cache.layers[self.layer].keys[0]
         targets = torch.searchsorted(alive.index, alive.media)
-        return scoring.attention_received(queries, keys, at, scale=adapter.scale_of(self._module), targets=targets)
+        return scoring.attention_received(projected, keys, at, scale=adapter.scale_of(self._module), targets=targets)
 
 
 def _with_merged(hidden: Tensor, selection: Selection, prompt: _PromptTensors) -> Tensor:

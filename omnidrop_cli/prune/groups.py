@@ -1,6 +1,6 @@
 """Sizes: how many tokens of which kind a prompt has, in which groups, and how a total is spread over groups.
 
-Knows: frames, chunks, the group of four of temporal merging. Does not know: which share is wanted, scores, torch.
+Knows: frames, chunks, the group of four of temporal merging. Does not know: which share is target, scores, torch.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class InputBudget:
     @classmethod
     def of_counts(cls, layout: MediaLayout, audio: int, video: int) -> InputBudget:
         """`video` tokens spread over frames as merging does it."""
-        return cls(audio, merge_quotas((layout.frame_size,) * layout.frames, video))
+        return cls(audio, temporal_merge_counts((layout.frame_size,) * layout.frames, video))
 
     @classmethod
     def of_total(cls, layout: MediaLayout, total: int, audio: int) -> InputBudget:
@@ -108,7 +108,7 @@ class Segments:
     def of_chunks(cls, tokens: TokenMap, modality: Modality) -> Segments:
         return cls.of(tokens.chunk[tokens.modality == modality].tolist())
 
-    def quotas(self, total: int) -> tuple[int, ...]:
+    def keep_counts(self, total: int) -> tuple[int, ...]:
         """`total` split over the groups by size, to within one token of the exact share."""
         return proportional(self.sizes, total)
 
@@ -118,7 +118,7 @@ def frame_chunks(tokens: TokenMap, frame_size: int) -> tuple[int, ...]:
     return tuple(tokens.chunk[tokens.modality == Modality.VIDEO][::frame_size].tolist()) if frame_size else ()
 
 
-def merge_quotas(sizes: Sequence[int], total: int) -> tuple[int, ...]:
+def temporal_merge_counts(sizes: Sequence[int], total: int) -> tuple[int, ...]:
     """`total` tokens over frames of `sizes`: anchors whole and the rest in proportion, or, where that is too much, anchors alone."""
     anchors = [0 if frame % GROUP else size for frame, size in enumerate(sizes)]
     if total < sum(anchors):
@@ -135,5 +135,5 @@ def proportional(sizes: Sequence[int], total: int) -> tuple[int, ...]:
     return tuple(end - start for start, end in zip([0, *ends], ends, strict=False))
 
 
-def _at_least_one(wanted: float, present: int) -> int:
-    return min(present, max(min(present, 1), round(wanted)))
+def _at_least_one(target: float, present: int) -> int:
+    return min(present, max(min(present, 1), round(target)))

@@ -18,42 +18,42 @@ MAX_COSINES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
-class AudioKept:
+class MergedAudio:
     """`index` (keep,) ascending, and the embeddings those tokens carry."""
 
     index: Tensor
     embeds: Tensor
 
 
-def anchor_count(present: int, keep: int, share: float) -> int:
+def contextual_count(present: int, keep: int, share: float) -> int:
     """round(share * present) anchors, at most half of what is kept, so that small budgets still hold selected tokens."""
     return min(round(share * present), keep // 2, present)
 
 
-def with_anchors(audio: Tensor, scores: Tensor, video: Tensor, keep: int, *, share: float, merge: int) -> AudioKept:
+def select_and_merge(audio: Tensor, scores: Tensor, video: Tensor, keep: int, *, share: float, merge: int) -> MergedAudio:
     """Keep `keep` of `audio` (n, d): the highest `scores`, and anchors at an even stride through the rest.
 
     Every other token belongs to its most similar anchor; of an anchor's tokens the `merge` most like any of `video` (m, d) are
-    absorbed: (anchor + sum w_i a_i) / (1 + sum w_i), w the softmax of their likeness. The remaining ones vanish. Without pictures
-    the likeness is the one to the anchor.
+    absorbed: (anchor + sum w_i a_i) / (1 + sum w_i), w the softmax of their similarity. The remaining ones vanish. Without pictures
+    the similarity is the one to the anchor.
     """
     present = audio.shape[0]
-    anchors = anchor_count(present, keep, share)
+    anchors = contextual_count(present, keep, share)
     selected = topk.top(scores, keep - anchors)
     if not anchors:
-        return AudioKept(selected, audio[selected])
+        return MergedAudio(selected, audio[selected])
     rest = topk.without(selected, present)
     stride = rest.shape[0] // anchors
     at = torch.arange(anchors, device=audio.device) * stride
     anchor, pool = rest[at], rest[topk.without(at, rest.shape[0])]
     kept = torch.cat((selected, anchor)).sort().values
     if not pool.shape[0] or not merge:
-        return AudioKept(kept, audio[kept])
+        return MergedAudio(kept, audio[kept])
     unit = normalize(audio.float(), dim=-1)
     to_anchor, owner = _nearest(unit[pool], unit[anchor])
-    likeness = _nearest(unit[pool], normalize(video.float(), dim=-1))[0] if video.shape[0] else to_anchor
-    merged = audio.float().index_copy(0, anchor, _absorbed(audio.float(), anchor, pool, owner, likeness, merge))
-    return AudioKept(kept, merged[kept].to(audio.dtype))
+    similarity = _nearest(unit[pool], normalize(video.float(), dim=-1))[0] if video.shape[0] else to_anchor
+    merged = audio.float().index_copy(0, anchor, _absorbed(audio.float(), anchor, pool, owner, similarity, merge))
+    return MergedAudio(kept, merged[kept].to(audio.dtype))
 
 
 def _nearest(some: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,14 +63,14 @@ def _nearest(some: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
 
 
-def _absorbed(audio: Tensor, anchor: Tensor, pool: Tensor, owner: Tensor, likeness: Tensor, merge: int) -> Tensor:
+def _absorbed(audio: Tensor, anchor: Tensor, pool: Tensor, owner: Tensor, similarity: Tensor, merge: int) -> Tensor:
     """(anchors, d) what the anchors become."""
     anchors = anchor.shape[0]
-    rank = topk.ranks_within(likeness, owner, anchors)
+    rank = topk.ranks_within(similarity, owner, anchors)
     # A table of `merge` places per anchor; tokens ranked beyond it share the spare place at the end, which nobody reads.
     place = torch.where(rank < merge, owner * merge + rank, anchors * merge)
     size = anchors * merge + 1
-    scores = torch.full((size,), float("-inf"), device=audio.device).scatter(0, place, likeness)[:-1].view(anchors, merge)
+    scores = torch.full((size,), float("-inf"), device=audio.device).scatter(0, place, similarity)[:-1].view(anchors, merge)
     token = torch.zeros(size, dtype=torch.int64, device=audio.device).scatter(0, place, pool)[:-1].view(anchors, merge)
     weights = scores.softmax(dim=1).nan_to_num(0.0)  # an anchor nobody belongs to has no score at all
     total = (weights[..., None] * audio[token]).sum(dim=1)

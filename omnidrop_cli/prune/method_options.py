@@ -18,9 +18,19 @@ KEEP_HELP = "mean share of audio and video tokens left after each layer's cut"
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
-def option(default: Any, text: str, *, low: float | None = None, high: float | None = None, above: float | None = None) -> Any:
-    """A dataclass field with a help line and bounds: `low` and `high` inclusive, `above` exclusive."""
-    return dataclasses.field(default=default, metadata={"help": text, "low": low, "high": high, "above": above})
+def option(
+    default: Any, text: str, *, low: float | None = None, high: float | None = None, above: float | None = None, alias: str | None = None
+) -> Any:
+    """A dataclass field with a help line and bounds.
+
+    Args:
+        default: value when the option is not given.
+        text: help line.
+        low, high: inclusive bounds.
+        above: exclusive lower bound.
+        alias: former name, still accepted.
+    """
+    return dataclasses.field(default=default, metadata={"help": text, "low": low, "high": high, "above": above, "alias": alias})
 
 
 def keep_option(default: float | None = None) -> Any:
@@ -51,7 +61,7 @@ def parse(cls: type, given: Mapping[str, str], method: str) -> dict[str, object]
     fields = {field.name: field for field in dataclasses.fields(cls)}
     values: dict[str, object] = {}
     for name, text in given.items():
-        key = name.replace("-", "_")
+        key = canonical_name(cls, name)
         if key in ("keep", "seed"):
             raise UsageError(f"{key} is not a method option", f"use --{key}")
         if key not in fields:
@@ -59,6 +69,12 @@ def parse(cls: type, given: Mapping[str, str], method: str) -> dict[str, object]
             raise UsageError(f"method {method} has no option '{name}'", f"its options: {known}")
         values[key] = _value(key, text.strip(), hints[key])
     return values
+
+
+def canonical_name(cls: type, name: str) -> str:
+    """The field of `cls` that `name` denotes: hyphens become underscores, and a former name becomes the present one."""
+    key = name.replace("-", "_")
+    return next((field.name for field in dataclasses.fields(cls) if field.metadata.get("alias") == key), key)
 
 
 def describe(cls: type) -> list[dict[str, object]]:

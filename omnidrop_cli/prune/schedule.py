@@ -43,7 +43,7 @@ class Schedule:
         rise = 1 / (1 + math.exp(-self.beta * (layer / self.layers - self.t_mid)))
         return self.p_init + (self.p_final - self.p_init) * rise
 
-    def keeps(self, entering: int) -> tuple[int, ...]:
+    def keep_counts(self, entering: int) -> tuple[int, ...]:
         """Tokens leaving each layer when `entering` reach layer 0: k_l = floor(p_l * n_l) go (Eq. 6), but never the last one."""
         counts = []
         alive = entering
@@ -62,7 +62,7 @@ def fit(schedule: Schedule, entering: int, total: int) -> tuple[Schedule, tuple[
     """
 
     def counts(p_final: float) -> tuple[int, ...]:
-        return replace(schedule, p_final=p_final).keeps(entering)
+        return replace(schedule, p_final=p_final).keep_counts(entering)
 
     gentle, harsh = 0.0, MAX_RATE
     if sum(counts(gentle)) < total:

@@ -1,6 +1,6 @@
 """Choosing tokens on the device when every count is already known on the host.
 
-Knows: stable top-k, quotas and shares per segment, temporal diversity (OmniDrop Alg. 1), temporal merging (DyCoke TTM). Does not
+Knows: stable top-k, keep counts and shares per segment, temporal diversity (OmniDrop Alg. 1), temporal merging (DyCoke TTM). Does not
 know: layers, methods, how scores are made. Nothing here waits for the device, and equal scores are settled by the lowest index, so
 the same scores give the same tokens everywhere.
 """
@@ -62,10 +62,10 @@ def ranks_within(scores: Tensor, segment: Tensor, segments: int) -> Tensor:
     return ranks
 
 
-def top_within(scores: Tensor, segment: Tensor, quotas: Sequence[int]) -> Tensor:
-    """Ascending indices of the `quotas[i]` highest scores of every segment i, none of them larger than its segment."""
-    kept = ranks_within(scores, segment, len(quotas)) < on_device(quotas, segment)[segment]
-    return true_indices(kept, sum(quotas))
+def top_within(scores: Tensor, segment: Tensor, keep_counts: Sequence[int]) -> Tensor:
+    """Ascending indices of the `keep_counts[i]` highest scores of every segment i, none of them larger than its segment."""
+    kept = ranks_within(scores, segment, len(keep_counts)) < on_device(keep_counts, segment)[segment]
+    return true_indices(kept, sum(keep_counts))
 
 
 def top_by_share(scores: Tensor, segment: Tensor, shares: Tensor, keep: int) -> Tensor:

@@ -68,15 +68,15 @@ def test_a_step_of_silent_clips_is_a_step(
 
 @pytest.mark.parametrize("profile", [{"silent": 0.0, "sound_only": 0.0}, {"silent": 1.0}, {"silent": 0.0, "sound_only": 1.0}])
 def test_sifting_keeps_what_the_method_keeps(spec: PromptSpec, profile: dict[str, float]) -> None:
-    from omnidrop_cli.prune.base import InputView, PromptFacts
+    from omnidrop_cli.prune.base import InputView, PromptInfo
     from omnidrop_cli.prune.methods.omnisift import OmniSift
 
     labels, media = clip(spec, **profile)
     stays, scores = sift(labels, media, None, 0.3)
-    plan = OmniSift(keep=0.3).plan(PromptFacts(labels.block.tokens, 4))
-    assert plan.before is not None
+    plan = OmniSift(keep=0.3).plan(PromptInfo(labels.block.tokens, 4))
+    assert plan.input_stage is not None
     audio = torch.from_numpy(labels.audio)
-    chosen = plan.before(InputView(labels.block.tokens, media[audio], media[~audio], media[:0]))
+    chosen = plan.input_stage(InputView(labels.block.tokens, media[audio], media[~audio], media[:0]))
     assert torch.equal(stays[audio].nonzero()[:, 0], chosen.audio)
     assert torch.equal(stays[~audio].nonzero()[:, 0], chosen.video)
     assert (scores[~audio] == 1).all()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.outputs import Modality, TokenMap
-from omnidrop_cli.prune.base import InputView, Method, Plan, PromptFacts
+from omnidrop_cli.prune.base import InputView, Method, Plan, PromptInfo
 
 TEXT_BEFORE, TEXT_AFTER = 4, 3
 
@@ -64,8 +64,8 @@ class FakeView:
         generator = torch.Generator().manual_seed(self.layer)
         return torch.randn(self.length, self.dim, generator=generator)[self.index]
 
-    def attention(self, rows: str = "query") -> Tensor:
-        generator = torch.Generator().manual_seed(1000 + self.layer + len(rows))
+    def attention(self, queries: str = "query") -> Tensor:
+        generator = torch.Generator().manual_seed(1000 + self.layer + len(queries))
         return torch.rand(self.length, generator=generator).softmax(0)[self.index]
 
 
@@ -95,24 +95,24 @@ def input_view(tokens: TokenMap, dim: int = 16, seed: int = 0) -> InputView:
 
 
 def run(method: Method, tokens: TokenMap, layers: int = 8, dim: int = 16, seed: int = 0) -> Run:
-    plan = method.plan(PromptFacts(tokens=tokens, num_layers=layers))
+    plan = method.plan(PromptInfo(tokens=tokens, num_layers=layers))
     places = {m: torch.as_tensor(tokens.rows(m)) for m in (Modality.AUDIO, Modality.VIDEO)}
     alive = torch.cat(list(places.values())).sort().values
-    if plan.before is not None:
-        selection = plan.before(input_view(tokens, dim, seed))
+    if plan.input_stage is not None:
+        selection = plan.input_stage(input_view(tokens, dim, seed))
         for chosen, embeds in ((selection.audio, selection.audio_embeds), (selection.video, selection.video_embeds)):
             assert (chosen.diff() > 0).all()
             assert embeds is None or embeds.shape == (len(chosen), dim)
         alive = torch.cat((places[Modality.AUDIO][selection.audio], places[Modality.VIDEO][selection.video])).sort().values
     entering, leaving = alive, []
     for layer in range(layers):
-        keep = plan.inside.keep_after(layer, len(alive)) if plan.inside is not None else len(alive)
+        keep = plan.in_llm_stage.keep_count(layer, len(alive)) if plan.in_llm_stage is not None else len(alive)
         assert keep <= len(alive)
         if keep < len(alive):
             view = FakeView(
                 layer, layers, torch.as_tensor(tokens.modality)[alive], torch.as_tensor(tokens.chunk)[alive].long(), alive, len(tokens), dim
             )
-            chosen = plan.inside(view, keep)  # type: ignore[misc]
+            chosen = plan.in_llm_stage(view, keep)  # type: ignore[misc]
             assert chosen.dtype == torch.int64
             assert len(chosen) == keep == len(chosen.unique())
             alive = alive[chosen].sort().values

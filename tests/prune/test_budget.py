@@ -23,10 +23,10 @@ def monotone(entering: int, counts: tuple[int, ...]) -> bool:
 @given(layout=LAYOUTS, layers=st.integers(1, 48), keep=st.floats(0.001, 1), shape=st.sampled_from(["sigmoid", "exponential"]))
 def test_every_keep_is_met_to_one_token(layout: MediaLayout, layers: int, keep: float, shape: str) -> None:
     settled = budget.solve(layout, Schedule(layers, shape=shape), keep)  # type: ignore[arg-type]
-    reached = sum(settled.keeps) / (layers * layout.total)
+    reached = sum(settled.keep_counts) / (layers * layout.total)
     if keep >= 1 / layout.total:
         assert abs(reached - keep) <= 1 / layout.total + 1e-9
-    assert monotone(settled.input.total, settled.keeps)
+    assert monotone(settled.input.total, settled.keep_counts)
     assert settled.input.audio <= layout.audio
     assert len(settled.input.video) == layout.frames
     assert all(0 <= count <= layout.frame_size for count in settled.input.video)
@@ -36,7 +36,7 @@ def test_every_keep_is_met_to_one_token(layout: MediaLayout, layers: int, keep: 
 @pytest.mark.parametrize("keep", [0.02, 0.05, 0.1, 0.2, 0.25, 0.3, 0.45, 0.6, 0.7, 0.95])
 def test_the_rule_for_the_input_share(layers: int, keep: float) -> None:
     settled = budget.solve(PAPER, Schedule(layers), keep)
-    assert abs(sum(settled.keeps) / (layers * PAPER.total) - keep) <= 1 / PAPER.total
+    assert abs(sum(settled.keep_counts) / (layers * PAPER.total) - keep) <= 1 / PAPER.total
     share = settled.input.total / PAPER.total
     assert share <= max(1.5 * keep, 150.2 / 338) + 1e-3
     assert settled.schedule.p_final <= 0.5
@@ -55,10 +55,10 @@ def test_the_papers_settings_are_near_what_is_solved() -> None:
 def test_held_options_are_held() -> None:
     settled = budget.solve(PAPER, Schedule(28), 0.3, p_final=0.3)
     assert settled.schedule.p_final == 0.3
-    assert sum(settled.keeps) / (28 * PAPER.total) == pytest.approx(0.3, abs=1 / PAPER.total)
+    assert sum(settled.keep_counts) / (28 * PAPER.total) == pytest.approx(0.3, abs=1 / PAPER.total)
     settled = budget.solve(PAPER, Schedule(28), 0.3, audio_keep=0.9, video_keep=0.5)
     assert (settled.audio_rate, settled.video_rate) == (0.9, 0.5)
-    assert sum(settled.keeps) / (28 * PAPER.total) == pytest.approx(0.3, abs=1 / PAPER.total)
+    assert sum(settled.keep_counts) / (28 * PAPER.total) == pytest.approx(0.3, abs=1 / PAPER.total)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_held_options_that_cannot_meet_keep_are_refused(held: dict[str, float]) 
 def test_the_input_alone_meets_keep_to_half_a_token(layout: MediaLayout, keep: float, layers: int) -> None:
     settled = budget.input_only(layout, layers, keep)
     assert settled.input.total == max(1, round(keep * layout.total))
-    assert settled.keeps == (settled.input.total,) * layers
+    assert settled.keep_counts == (settled.input.total,) * layers
 
 
 def test_merging_budgets_are_the_papers() -> None:
@@ -115,7 +115,7 @@ def test_layout_of_a_prompt() -> None:
 def test_quotas_are_even(keys: list[int], share: float) -> None:
     segments = Segments.of(keys)
     total = round(share * len(keys))
-    quotas = segments.quotas(total)
-    assert sum(quotas) == total
-    assert all(0 <= quota <= size for quota, size in zip(quotas, segments.sizes, strict=True))
-    assert all(abs(quota - size * total / len(keys)) <= 1 for quota, size in zip(quotas, segments.sizes, strict=True))
+    keep_counts = segments.keep_counts(total)
+    assert sum(keep_counts) == total
+    assert all(0 <= keep_count <= size for keep_count, size in zip(keep_counts, segments.sizes, strict=True))
+    assert all(abs(keep_count - size * total / len(keys)) <= 1 for keep_count, size in zip(keep_counts, segments.sizes, strict=True))

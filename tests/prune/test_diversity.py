@@ -19,7 +19,7 @@ def cosines(x: Tensor) -> list[list[float]]:
     return (unit @ unit.T).tolist()
 
 
-def greedy(x: Tensor, weight: list[float], quota: int, when: list[float] | None = None) -> list[list[int]]:
+def greedy(x: Tensor, weight: list[float], keep_count: int, when: list[float] | None = None) -> list[list[int]]:
     """winDivPrune as published: D_ij = (1 - cos) w_j, first the largest second-smallest of its column, then farthest from the picked.
 
     With times, what two tokens share beyond the mean of all fades by e over a unit between them (ours).
@@ -31,13 +31,13 @@ def greedy(x: Tensor, weight: list[float], quota: int, when: list[float] | None 
     own = ((unit - unit.mean(0)) @ (unit - unit.mean(0)).T).tolist()
     gone = [[1 - math.exp(-abs(a - b)) for b in when] for a in when]
     distance = [[(1 - cos[i][j] + gone[i][j] * own[i][j]) * weight[j] for j in range(n)] for i in range(n)]
-    if not quota:
+    if not keep_count:
         return [[]]
     nearest = [min((distance[i][j] for i in range(n) if i != j), default=1.0) for j in range(n)]
     answers = []
     for start in (j for j in range(n) if nearest[j] >= max(nearest) - 1e-6):
         picked = [start]
-        while len(picked) < quota:
+        while len(picked) < keep_count:
             left = [j for j in range(n) if j not in picked]
             picked.append(max(left, key=lambda j: (min(distance[i][j] for i in picked), -j)))
         answers.append(sorted(picked))
@@ -60,19 +60,19 @@ def test_max_min_is_the_greedy_rule_in_every_group(
     features = torch.randn(sum(sizes), 6, generator=generator)
     weight = torch.rand(sum(sizes), generator=generator) + 0.1 if weighted else None
     when = torch.rand(sum(sizes), generator=generator) * 3 if timed else None
-    quotas = [data.draw(st.integers(0, size)) for size in sizes]
+    keep_counts = [data.draw(st.integers(0, size)) for size in sizes]
     groups = Segments.of([group for group, size in enumerate(sizes) for _ in range(size)])
     whole = diversity.MAX_DISTANCES, diversity.BLOCK
     diversity.MAX_DISTANCES = diversity.BLOCK = limit
     try:
-        got = diversity.max_min(features, groups, quotas, weight, when).tolist()
+        got = diversity.max_min(features, groups, keep_counts, weight, when).tolist()
     finally:
         diversity.MAX_DISTANCES, diversity.BLOCK = whole
     start = 0
-    for size, quota in zip(sizes, quotas, strict=True):
+    for size, keep_count in zip(sizes, keep_counts, strict=True):
         own = [1.0] * size if weight is None else weight[start : start + size].tolist()
         assert [i - start for i in got if start <= i < start + size] in greedy(
-            features[start : start + size], own, quota, None if when is None else when[start : start + size].tolist()
+            features[start : start + size], own, keep_count, None if when is None else when[start : start + size].tolist()
         )
         start += size
 
@@ -81,9 +81,9 @@ def test_groups_may_be_interleaved() -> None:
     features = torch.randn(9, 4, generator=torch.Generator().manual_seed(3))
     number = [0, 1, 2] * 3
     got = diversity.max_min(features, Segments.of(number), [2, 1, 3]).tolist()
-    for group, quota in enumerate([2, 1, 3]):
+    for group, keep_count in enumerate([2, 1, 3]):
         members = [i for i in range(9) if number[i] == group]
-        assert [members.index(i) for i in got if i in members] in greedy(features[members], [1.0] * 3, quota)
+        assert [members.index(i) for i in got if i in members] in greedy(features[members], [1.0] * 3, keep_count)
 
 
 def test_a_copy_is_the_last_to_be_picked() -> None:

@@ -16,7 +16,7 @@ from omnidrop_cli.engine.prefill import step
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.prompt.layout import Layout, assemble, lay_out
-from omnidrop_cli.prune.base import InputView, LayerView, Method, Plan, PromptFacts, Selection
+from omnidrop_cli.prune.base import InputView, LayerView, Method, Plan, PromptInfo, Queries, Selection
 from omnidrop_cli.prune.generate_hook import NO_MASK, pruning
 from tests.engine.oracle import DenseRun
 
@@ -27,10 +27,10 @@ class Halving(Method):
 
     name = "halving"
     before: bool = True
-    rows: str = "query"
+    queries: Queries = "query"
 
-    def plan(self, facts: PromptFacts) -> Plan:
-        return Plan(before=_every_other if self.before else None, inside=_LeastAttended(facts.num_layers, self.rows))
+    def plan(self, prompt: PromptInfo) -> Plan:
+        return Plan(input_stage=_every_other if self.before else None, in_llm_stage=_LeastAttended(prompt.num_layers, self.queries))
 
 
 def _every_other(view: InputView) -> Selection:
@@ -40,15 +40,15 @@ def _every_other(view: InputView) -> Selection:
 @dataclass(frozen=True)
 class _LeastAttended:
     layers: int
-    rows: str
+    queries: Queries
 
-    def keep_after(self, layer: int, alive: int) -> int:
+    def keep_count(self, layer: int, alive: int) -> int:
         return alive if layer in (0, self.layers - 1) else max(1, int(alive * 0.7))
 
     def __call__(self, view: LayerView, keep: int) -> Tensor:
-        scores = view.attention(self.rows)
-        for facts in (view.modality, view.chunk, view.index, view.hidden, scores):
-            assert len(facts) == len(view.index)
+        scores = view.attention(self.queries)
+        for values in (view.modality, view.chunk, view.index, view.hidden, scores):
+            assert len(values) == len(view.index)
         return scores.topk(keep).indices
 
 
@@ -93,12 +93,12 @@ def test_pruned_run_equals_masked_dense_run(layers: int, heads: int, kv_heads: i
 
 
 @pytest.mark.parametrize("before", [False, True])
-@pytest.mark.parametrize("rows", ["query", "last", "text"])
-def test_stock_generate_gives_the_same_tokens(before: bool, rows: str) -> None:
+@pytest.mark.parametrize("queries", ["query", "last", "text"])
+def test_stock_generate_gives_the_same_tokens(before: bool, queries: Queries) -> None:
     thinker = tiny_thinker(6)
     layout = layout_of(thinker)
     ids = torch.from_numpy(layout.input_ids)[None]
-    method = Halving(before, rows)
+    method = Halving(before, queries)
     with pruning(thinker.model, method, layout.tokens) as run:
         stock = thinker.model.generate(
             input_ids=ids,
@@ -131,8 +131,8 @@ def test_scores_are_the_layers_own_attention() -> None:
     class Look(Method):
         name = "look"
 
-        def plan(self, facts: PromptFacts) -> Plan:
-            return Plan(inside=_Look(seen))
+        def plan(self, prompt: PromptInfo) -> Plan:
+            return Plan(in_llm_stage=_Look(seen))
 
     run_pruned(thinker, layout, Look())
     thinker.model.set_attn_implementation("eager")
@@ -152,7 +152,7 @@ def test_scores_are_the_layers_own_attention() -> None:
 class _Look:
     seen: dict[int, Tensor]
 
-    def keep_after(self, layer: int, alive: int) -> int:
+    def keep_count(self, layer: int, alive: int) -> int:
         return alive - 1
 
     def __call__(self, view: LayerView, keep: int) -> Tensor:
@@ -168,8 +168,8 @@ def _hooks(thinker: Thinker) -> int:
 class _Breaks(Method):
     name = "breaks"
 
-    def plan(self, facts: PromptFacts) -> Plan:
-        return Plan(before=_raise)
+    def plan(self, prompt: PromptInfo) -> Plan:
+        return Plan(input_stage=_raise)
 
 
 def _raise(view: InputView) -> Selection:
@@ -193,8 +193,8 @@ def test_a_method_without_stages_installs_nothing() -> None:
     class Idle(Method):
         name = "idle"
 
-        def plan(self, facts: PromptFacts) -> Plan:
-            return Plan(notes={"keep": 1.0})
+        def plan(self, prompt: PromptInfo) -> Plan:
+            return Plan(metadata={"keep": 1.0})
 
     thinker = tiny_thinker(3)
     layout = layout_of(thinker)

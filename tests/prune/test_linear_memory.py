@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from omnidrop_cli.config import PruningConfig
-from omnidrop_cli.prune.base import PromptFacts
+from omnidrop_cli.prune.base import PromptInfo
 from omnidrop_cli.prune.merging import MAX_COSINES
 from omnidrop_cli.prune.methods import create
 from tests.prune.fakes import input_view, token_map
@@ -37,10 +37,10 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("name", ["omnizip", "dash", "omnisift", "seats", "dycoke", "omnidrop"])
 def test_memory_is_linear(name: str) -> None:
     tokens = token_map((50,) * (SECONDS // 2), (2,) * (SECONDS // 2), cells=(9, 16))
-    plan = create(PruningConfig(name, keep=0.3)).plan(PromptFacts(tokens, 28))
-    assert plan.before is not None
+    plan = create(PruningConfig(name, keep=0.3)).plan(PromptInfo(tokens, 28))
+    assert plan.input_stage is not None
     with torch.inference_mode(), Largest() as largest:
-        plan.before(input_view(tokens))
+        plan.input_stage(input_view(tokens))
     media = tokens.counts().media
     assert media**2 / 100 > MAX_COSINES, "a square would show"
     assert largest.values <= max(MAX_COSINES, 2 * CELLS * media)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from omnidrop_cli.prune import merging
-from omnidrop_cli.prune.merging import with_anchors
+from omnidrop_cli.prune.merging import select_and_merge
 
 
 def merged_slowly(audio: Tensor, scores: Tensor, video: Tensor, keep: int, share: float, merge: int) -> dict[int, Tensor]:
@@ -53,7 +53,7 @@ def test_anchors_absorb_what_the_rule_says(n: int, seen: int, share: float, merg
     keep = data.draw(st.integers(1, n))
     whole, merging.MAX_COSINES = merging.MAX_COSINES, data.draw(st.sampled_from([1, 20, 1 << 24]))
     try:
-        got = with_anchors(audio, scores, video, keep, share=share, merge=merge)
+        got = select_and_merge(audio, scores, video, keep, share=share, merge=merge)
     finally:
         merging.MAX_COSINES = whole
     expected = merged_slowly(audio, scores, video, keep, share, merge)
@@ -62,11 +62,11 @@ def test_anchors_absorb_what_the_rule_says(n: int, seen: int, share: float, merg
 
 
 def test_half_precision_stays() -> None:
-    got = with_anchors(torch.randn(40, 8).bfloat16(), torch.rand(40), torch.randn(9, 8).bfloat16(), 20, share=0.1, merge=3)
+    got = select_and_merge(torch.randn(40, 8).bfloat16(), torch.rand(40), torch.randn(9, 8).bfloat16(), 20, share=0.1, merge=3)
     assert got.embeds.dtype == torch.bfloat16
     assert len(got.index) == 20
 
 
 @pytest.mark.parametrize(("present", "keep", "expected"), [(100, 75, 5), (100, 6, 3), (100, 1, 0), (8, 4, 0)])
 def test_anchors_take_at_most_half_of_the_budget(present: int, keep: int, expected: int) -> None:
-    assert merging.anchor_count(present, keep, 0.05) == expected
+    assert merging.contextual_count(present, keep, 0.05) == expected

@@ -7,16 +7,16 @@ import torch
 
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.prune.base import Plan, PromptFacts
-from omnidrop_cli.prune.composition import InputPart, InsidePart
+from omnidrop_cli.prune.base import Plan, PromptInfo
+from omnidrop_cli.prune.composition import HasInLLMStage, HasInputStage
 from omnidrop_cli.prune.methods import create, find, names
 from tests.prune.fakes import SHAPES, run
 
 KEEPS = [0.01, 0.05, 0.2, 0.3, 0.45, 0.7, 0.95]
 REMOVES_ALL = {"seats", "omniblend"}  # SEATS' third stage leaves text alone, by design
 SINGLE = [name for name in names() if "keep" in find(name).__dataclass_fields__]  # type: ignore[attr-defined]
-FIRST = [name for name in SINGLE if isinstance(create(PruningConfig(name)), InputPart)]
-SECOND = [name for name in SINGLE if isinstance(create(PruningConfig(name)), InsidePart)]
+FIRST = [name for name in SINGLE if isinstance(create(PruningConfig(name)), HasInputStage)]
+SECOND = [name for name in SINGLE if isinstance(create(PruningConfig(name)), HasInLLMStage)]
 COMPOSED = [f"{first}+{second}" for first in FIRST for second in SECOND]
 MEDIA = [shape for shape in SHAPES if shape != "text_only"]
 
@@ -60,8 +60,8 @@ def test_every_composition_meets_keep(name: str, shape: str) -> None:
 @pytest.mark.parametrize("name", [*SINGLE, *COMPOSED])
 def test_keep_1_is_no_stage_at_all(name: str) -> None:
     for tokens in SHAPES.values():
-        plan = create(PruningConfig(name, keep=1.0)).plan(PromptFacts(tokens, 28))
-        assert plan == Plan(notes=plan.notes)
+        plan = create(PruningConfig(name, keep=1.0)).plan(PromptInfo(tokens, 28))
+        assert plan == Plan(metadata=plan.metadata)
 
 
 @pytest.mark.parametrize("name", names())
@@ -89,8 +89,8 @@ def test_a_seed_is_another_draw() -> None:
 def test_notes_tell_the_mean_that_was_run() -> None:
     for name in ("omnidrop", "random", "seats"):
         done = run(create(PruningConfig(name, keep=0.3)), SHAPES["long"], 28)
-        assert done.plan.notes is not None
-        assert done.plan.notes["retention_after"] == pytest.approx(done.mean_after(SHAPES["long"].counts().media), abs=1e-4)
+        assert done.plan.metadata is not None
+        assert done.plan.metadata["retention_after"] == pytest.approx(done.mean_after(SHAPES["long"].counts().media), abs=1e-4)
 
 
 @pytest.mark.parametrize("second", SECOND)
@@ -141,6 +141,6 @@ def test_compositions_that_cannot_be(choice: PruningConfig, message: str) -> Non
 def test_options_of_a_composition_reach_their_part() -> None:
     options = {"omnidrop.rows": "last", "lambda_div": "0.7", "seats.scale": "2"}
     described = create(PruningConfig("seats+omnidrop", options=options)).describe()
-    assert described["omnidrop"]["rows"] == "last"  # type: ignore[index]
+    assert described["omnidrop"]["queries"] == "last"  # type: ignore[index]
     assert described["omnidrop"]["lambda_div"] == 0.7  # type: ignore[index]
     assert described["seats"]["scale"] == 2.0  # type: ignore[index]

@@ -12,7 +12,7 @@ from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.engine.kv_cache import RaggedCache
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.prompt.layout import Layout, assemble, lay_out
-from omnidrop_cli.prune.base import PromptFacts
+from omnidrop_cli.prune.base import PromptInfo
 from omnidrop_cli.prune.generate_hook import NO_MASK, pruning
 from omnidrop_cli.prune.methods import create, find, names
 
@@ -61,8 +61,8 @@ def test_layers_see_what_was_planned(thinker, name: str, grids: int, audio: int)
     assert all(leaving.text == counts.text for leaving in trace.leaving)
     assert all((np.diff(kept) > 0).all() for kept in trace.kept)
     assert out.last_hidden_state.isfinite().all()
-    inside = method.plan(PromptFacts(layout.tokens, LAYERS)).inside
+    inside = method.plan(PromptInfo(layout.tokens, LAYERS)).in_llm_stage
     alive = trace.entering[0].media
     for layer, leaving in enumerate(trace.leaving):
-        alive = inside.keep_after(layer, alive) if inside else alive
+        alive = inside.keep_count(layer, alive) if inside else alive
         assert leaving.media == alive

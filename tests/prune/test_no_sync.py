@@ -13,7 +13,7 @@ import torch
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.prune import scoring
 from omnidrop_cli.prune.audio_selector import untrained_selector
-from omnidrop_cli.prune.base import PromptFacts
+from omnidrop_cli.prune.base import PromptInfo
 from omnidrop_cli.prune.methods import create, names
 from tests.prune.fakes import SHAPES, FakeView, input_view
 
@@ -22,7 +22,7 @@ LONG = SHAPES["long"]
 
 
 class MetaView(FakeView):
-    def attention(self, rows: str = "query") -> torch.Tensor:
+    def attention(self, queries: str = "query") -> torch.Tensor:
         return torch.empty(len(self.index), device="meta")
 
 
@@ -30,21 +30,21 @@ class MetaView(FakeView):
 @pytest.mark.parametrize("shape", ["long", "sound", "picture"])
 def test_stages_do_not_wait(name: str, shape: str) -> None:
     tokens = SHAPES[shape]
-    plan = create(PruningConfig(name)).plan(PromptFacts(tokens, 28))
-    if plan.before is not None:
+    plan = create(PruningConfig(name)).plan(PromptInfo(tokens, 28))
+    if plan.input_stage is not None:
         view = input_view(tokens)
         tensors = ("audio", "video", "query", "audio_attention", "video_attention")
         try:
-            selection = plan.before(replace(view, **{field: getattr(view, field).to("meta") for field in tensors}))
+            selection = plan.input_stage(replace(view, **{field: getattr(view, field).to("meta") for field in tensors}))
         finally:
             untrained_selector.cache_clear()  # it went along to the meta device
         assert selection.audio.is_meta or name.startswith("random")
     alive = tokens.counts().media
     for layer in range(28):
-        keep = plan.inside.keep_after(layer, alive) if plan.inside else alive
-        if plan.inside and keep < alive:
+        keep = plan.in_llm_stage.keep_count(layer, alive) if plan.in_llm_stage else alive
+        if plan.in_llm_stage and keep < alive:
             meta = torch.empty(alive, dtype=torch.int64, device="meta")
-            assert len(plan.inside(MetaView(layer, 28, meta.to(torch.int8), meta, meta, len(tokens), 16), keep)) == keep
+            assert len(plan.in_llm_stage(MetaView(layer, 28, meta.to(torch.int8), meta, meta, len(tokens), 16), keep)) == keep
         alive = keep
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from omnidrop_cli.errors import ModelError, UsageError
 from omnidrop_cli.prune.audio_selector import AudioSelector, load_selector, save_selector, untrained_selector
-from omnidrop_cli.prune.base import PromptFacts
+from omnidrop_cli.prune.base import PromptInfo
 from omnidrop_cli.prune.methods import omnisift
 from omnidrop_cli.prune.methods.omnisift import OmniSift, saliency_references
 from tests.prune.fakes import SHAPES, input_view, token_map
@@ -28,9 +28,9 @@ def test_first_grid_against_its_mean_second_against_the_first() -> None:
     assert saliency_references([0, 0, 1, 1, 2]) == [0, 0, 2, 2, 4]
     tokens = token_map((), (2, 2, 1))
     view = input_view(tokens)
-    plan = OmniSift(audio_keep=0.0, video_keep=0.5).plan(PromptFacts(tokens, 28))
-    assert plan.before is not None
-    chosen = plan.before(view).video
+    plan = OmniSift(audio_keep=0.0, video_keep=0.5).plan(PromptInfo(tokens, 28))
+    assert plan.input_stage is not None
+    chosen = plan.input_stage(view).video
     grids = view.video.view(5, 12, DIM)
     for grid in range(5):
         other = grids[grid].mean(dim=0, keepdim=True) if grid % 2 == 0 else grids[grid - 1]
@@ -45,13 +45,13 @@ def test_audio_is_ranked_chunk_by_chunk_beside_its_kept_video(monkeypatch: pytes
     monkeypatch.setattr(omnisift, "CHUNKS_AT_ONCE", at_once)
     tokens = token_map((10, 10, 10, 6), (2, 1, 0, 2))
     view = input_view(tokens)
-    plan = OmniSift(audio_keep=0.5, video_keep=0.4).plan(PromptFacts(tokens, 28))
-    assert plan.before is not None
-    chosen = plan.before(view)
+    plan = OmniSift(audio_keep=0.5, video_keep=0.4).plan(PromptInfo(tokens, 28))
+    assert plan.input_stage is not None
+    chosen = plan.input_stage(view)
     selector = untrained_selector(DIM)
     video_chunk = torch.as_tensor(tokens.chunk[tokens.modality == 2])[chosen.video]
     start = 0
-    for chunk, (size, quota) in enumerate(zip((10, 10, 10, 6), (5, 5, 5, 3), strict=True)):
+    for chunk, (size, keep_count) in enumerate(zip((10, 10, 10, 6), (5, 5, 5, 3), strict=True)):
         beside = view.video[chosen.video[video_chunk == chunk]]
         with torch.no_grad():
             heard = selector.a_norm(selector.a_proj(view.audio[start : start + size]))[None]
@@ -61,7 +61,7 @@ def test_audio_is_ranked_chunk_by_chunk_beside_its_kept_video(monkeypatch: pytes
                 mixed = heard + selector.cross_attn(heard, seen, seen)[0]
             scores = selector.score_head(selector.post_attn_norm(mixed)).sigmoid().flatten()
         kept = chosen.audio[(chosen.audio >= start) & (chosen.audio < start + size)] - start
-        assert set(kept.tolist()) == set(scores.topk(quota).indices.tolist())
+        assert set(kept.tolist()) == set(scores.topk(keep_count).indices.tolist())
         start += size
 
 
@@ -86,12 +86,12 @@ def test_a_published_checkpoint_is_read(tmp_path: Path, kind: str) -> None:
     for name, tensor in load_selector(path).state_dict().items():
         assert torch.equal(tensor, selector.state_dict()[name])
     tokens, view = SHAPES["long"], input_view(SHAPES["long"])
-    trained, untrained = (OmniSift(keep=0.3, selector=which).plan(PromptFacts(tokens, 28)) for which in (path, None))
-    assert trained.before is not None
-    assert untrained.before is not None
-    assert not torch.equal(trained.before(view).audio, untrained.before(view).audio)
-    assert trained.notes is not None
-    assert trained.notes["selector"] == path
+    trained, untrained = (OmniSift(keep=0.3, selector=which).plan(PromptInfo(tokens, 28)) for which in (path, None))
+    assert trained.input_stage is not None
+    assert untrained.input_stage is not None
+    assert not torch.equal(trained.input_stage(view).audio, untrained.input_stage(view).audio)
+    assert trained.metadata is not None
+    assert trained.metadata["selector"] == path
 
 
 def test_a_checkpoint_without_a_selector_is_said(tmp_path: Path) -> None:
@@ -104,10 +104,10 @@ def test_a_checkpoint_without_a_selector_is_said(tmp_path: Path) -> None:
 
 def test_a_selector_of_another_width_is_said(tmp_path: Path) -> None:
     save_file({f"compressor.{k}": v for k, v in AudioSelector(8).state_dict().items()}, tmp_path / "small.safetensors")
-    plan = OmniSift(keep=0.3, selector=str(tmp_path / "small.safetensors")).plan(PromptFacts(SHAPES["both"], 28))
-    assert plan.before is not None
+    plan = OmniSift(keep=0.3, selector=str(tmp_path / "small.safetensors")).plan(PromptInfo(SHAPES["both"], 28))
+    assert plan.input_stage is not None
     with pytest.raises(UsageError, match="embeddings of 8, and this model has 16"):
-        plan.before(input_view(SHAPES["both"]))
+        plan.input_stage(input_view(SHAPES["both"]))
 
 
 def test_a_selector_first_used_in_a_run_can_be_trained_after(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from omnidrop_cli.prune.methods.random import Random
 def test_options_become_values_of_their_type() -> None:
     given = {"tds-layer": "9", "use_tds": "off", "lambda_div": "0.5", "rows": "last", "audio_keep": "none"}
     method = create(PruningConfig("omnidrop", keep=0.25, options=given))
-    assert method == OmniDrop(keep=0.25, tds_layer=9, use_tds=False, lambda_div=0.5, rows="last")
+    assert method == OmniDrop(keep=0.25, tds_layer=9, use_tds=False, lambda_div=0.5, queries="last")
 
 
 def test_seed_and_preset_arrive() -> None:
@@ -46,7 +46,7 @@ def test_seed_and_preset_arrive() -> None:
         (PruningConfig("omnidrop", options={"lambda_div": "nan"}), "lambda_div is nan", ""),
         (PruningConfig("omnidrop", options={"audio_keep": "0"}), "audio_keep is 0; it must be above 0 and at most 1", ""),
         (PruningConfig("omnidrop", options={"tds_layer": "1.5"}), "tds_layer is 1.5; it must be a whole number", ""),
-        (PruningConfig("omnidrop", options={"rows": "first"}), "one of query, last, text", "rows=query"),
+        (PruningConfig("omnidrop", options={"rows": "first"}), "one of query, last, text", "queries=query"),
         (PruningConfig("omnidrop", options={"use_tds": "maybe"}), "true or false", ""),
         (PruningConfig("omnidrop", options={"keep": "0.2"}), "keep is not a method option", "--keep"),
         (PruningConfig("omnidrop", keep=0.2, options={"calibration": "paper-30"}), "and so does keep", "one of them"),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnidrop_cli.config import PruningConfig
-from omnidrop_cli.prune.base import PromptFacts
+from omnidrop_cli.prune.base import PromptInfo
 from omnidrop_cli.prune.composition import InputMethod, split_along
 from omnidrop_cli.prune.groups import MediaLayout
 from omnidrop_cli.prune.methods import create
@@ -98,9 +98,9 @@ def test_fastv_keeps_the_best_attended() -> None:
 def test_dycoke_merges_sound_second_by_second() -> None:
     tokens = token_map((50, 37), (2, 2))
     view = input_view(tokens)
-    plan = DyCoke(audio_keep=0.5, video_keep=0.5).plan(PromptFacts(tokens, 28))
-    assert plan.before is not None
-    chosen = plan.before(view).audio
+    plan = DyCoke(audio_keep=0.5, video_keep=0.5).plan(PromptInfo(tokens, 28))
+    assert plan.input_stage is not None
+    chosen = plan.input_stage(view).audio
     assert len(chosen) == 44
     seconds = [view.audio[start : start + 25] for start in range(0, 87, 25)]
     kept = [chosen[(chosen >= 25 * s) & (chosen < 25 * (s + 1))] - 25 * s for s in range(4)]
@@ -127,11 +127,11 @@ def rates_by_the_code(retained: list[float], sizes: list[int], guided: list[bool
         least = min(rate, key=lambda i: (rate[i], i))
         most = max(rate, key=lambda i: (rate[i], -i))
         others = [i for i in rate if i not in (least, most)]
-        wanted = mean * sum(sizes[i] for i in rate)
-        scale = (wanted - sum(rate[i] * sizes[i] for i in {least, most})) / sum(rate[i] * sizes[i] for i in others)
+        target = mean * sum(sizes[i] for i in rate)
+        scale = (target - sum(rate[i] * sizes[i] for i in {least, most})) / sum(rate[i] * sizes[i] for i in others)
         for i in others:
             rate[i] = max(low, min(high, rate[i] * scale))
-        left = (wanted - sum(rate[i] * sizes[i] for i in rate)) / sum(sizes[i] for i in others)
+        left = (target - sum(rate[i] * sizes[i] for i in rate)) / sum(sizes[i] for i in others)
         for i in others:
             rate[i] = max(low, min(high, rate[i] + left))
     return [rate.get(i, mean) for i in range(len(sizes))]
@@ -170,9 +170,9 @@ def test_chunks_with_much_kept_sound_keep_more_picture() -> None:
     attention = torch.zeros(300)
     attention[50:100] = 1.0
     attention[200:225] = 0.5
-    plan = OmniZip(audio_keep=0.3, video_keep=0.4).plan(PromptFacts(tokens, 28))
-    assert plan.before is not None
-    chosen = plan.before(type(view)(tokens, view.audio, view.video, view.query, attention))
+    plan = OmniZip(audio_keep=0.3, video_keep=0.4).plan(PromptInfo(tokens, 28))
+    assert plan.input_stage is not None
+    chosen = plan.input_stage(type(view)(tokens, view.audio, view.video, view.query, attention))
     per_chunk = [(chosen.video // 32 == chunk).sum().item() for chunk in range(6)]
     assert per_chunk[1] == max(per_chunk)
     assert per_chunk[1] > per_chunk[4] >= max(per_chunk[i] for i in (0, 2, 3, 5))
@@ -236,7 +236,7 @@ def test_seats_drops_are_the_published_ones_in_its_own_convention(target: float)
 )
 def test_seats_presets_have_the_published_means(preset: str, mean: float, entering: float) -> None:
     tokens = token_map((50,) * 10, (2,) * 10, cells=(12, 12))
-    notes = create(PruningConfig("seats", preset=preset)).plan(PromptFacts(tokens, 28)).notes
+    notes = create(PruningConfig("seats", preset=preset)).plan(PromptInfo(tokens, 28)).metadata
     assert notes is not None
     assert notes["retention_entering"] == pytest.approx(mean, abs=2e-3)
     assert (int(notes["audio_entering"]) + int(notes["video_entering"])) / tokens.counts().media == pytest.approx(entering, abs=2e-3)
@@ -249,9 +249,9 @@ def test_seats_removes_everything_late_and_can_be_told_not_to() -> None:
 
 
 def test_seats_chooses_by_weighted_diversity_in_every_chunk() -> None:
-    plan = Seats(keep=0.3).plan(PromptFacts(LONG, 28))
-    assert isinstance(plan.before, MostDiverse)
-    chosen = plan.before(input_view(LONG))
+    plan = Seats(keep=0.3).plan(PromptInfo(LONG, 28))
+    assert isinstance(plan.input_stage, MostDiverse)
+    chosen = plan.input_stage(input_view(LONG))
     per_chunk = [(chosen.video // 32 == chunk).sum().item() for chunk in range(12)]
     assert max(per_chunk) - min(per_chunk) <= 1
 

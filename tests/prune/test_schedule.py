@@ -35,14 +35,14 @@ def test_exponential_rates_start_and_end_where_they_should(layers: int, p_init: 
 def test_counts_are_the_cumulative_floor(layers: int, p_init: float, p_final: float, entering: int) -> None:
     schedule = Schedule(layers, p_init, p_final)
     alive = entering
-    for rate, count in zip(schedule.rates(), schedule.keeps(entering), strict=True):
+    for rate, count in zip(schedule.rates(), schedule.keep_counts(entering), strict=True):
         assert count >= min(entering, 1)
         assert count == max(min(alive, 1), alive - math.floor(rate * alive + 1e-9))
         alive = count
 
 
 def test_a_rate_that_binary_cannot_hold_drops_what_it_says() -> None:
-    assert Schedule(2, 0.29, 0.29).keeps(100)[0] == 71
+    assert Schedule(2, 0.29, 0.29).keep_counts(100)[0] == 71
 
 
 @settings(deadline=None)

@@ -32,12 +32,12 @@ def test_true_indices_are_nonzero(mask: list[bool]) -> None:
 def test_top_within_is_top_of_each_segment(scores: list[float], data: st.DataObject) -> None:
     segment = data.draw(st.lists(st.integers(0, 3), min_size=len(scores), max_size=len(scores)))
     sizes = [segment.count(i) for i in range(4)]
-    quotas = [data.draw(st.integers(0, size)) for size in sizes]
+    keep_counts = [data.draw(st.integers(0, size)) for size in sizes]
     expected = []
     for i in range(4):
         members = sorted((j for j in range(len(scores)) if segment[j] == i), key=lambda j: (scores[j], j))
-        expected += members[sizes[i] - quotas[i] :]
-    got = topk.top_within(torch.tensor(scores), torch.tensor(segment), quotas)
+        expected += members[sizes[i] - keep_counts[i] :]
+    got = topk.top_within(torch.tensor(scores), torch.tensor(segment), keep_counts)
     assert got.tolist() == sorted(expected)
 
 

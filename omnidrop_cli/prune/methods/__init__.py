@@ -175,7 +175,7 @@ def _part(cls: type[Method], choice: PruningConfig, part: str) -> Method:
 
 
 def _has(cls: type[Method], option: str) -> bool:
-    return option.replace("-", "_") in getattr(cls, "__dataclass_fields__", {})
+    return method_options.canonical_name(cls, option) in getattr(cls, "__dataclass_fields__", {})
 
 
 def _near(name: str, known: tuple[str, ...], otherwise: str) -> str:

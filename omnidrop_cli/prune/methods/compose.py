@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.prune.base import Method, Plan, PromptFacts
+from omnidrop_cli.prune.base import Method, Plan, PromptInfo
 from omnidrop_cli.prune.budget import DEFAULT_KEEP
-from omnidrop_cli.prune.composition import InputMethod, InputPart, InsidePart
+from omnidrop_cli.prune.composition import HasInLLMStage, HasInputStage, InputMethod
 from omnidrop_cli.prune.groups import MediaLayout
 from omnidrop_cli.prune.method_options import check, keep_option
 
@@ -29,9 +29,9 @@ class Composition(Method):
 
     def __post_init__(self) -> None:
         check(self)
-        if not isinstance(self.first, InputPart):
+        if not isinstance(self.first, HasInputStage):
             raise UsageError(f"method {self.first.name} chooses nothing before the language model", "it can stand after the + only")
-        if not isinstance(self.second, InsidePart):
+        if not isinstance(self.second, HasInLLMStage):
             raise UsageError(f"method {self.second.name} drops nothing inside the decoder", "it can stand before the + only")
         for part in (self.first, self.second):
             for name in _own_budget(part):
@@ -45,20 +45,20 @@ class Composition(Method):
     def needs(self) -> frozenset[str]:  # type: ignore[override]
         return self.first.needs
 
-    def plan(self, facts: PromptFacts) -> Plan:
-        layout, layers = MediaLayout.of(facts.tokens), facts.num_layers
+    def plan(self, prompt: PromptInfo) -> Plan:
+        layout, layers = MediaLayout.of(prompt.tokens), prompt.num_layers
         if not layout.total or self.keep == 1:
             return Plan()
         first, second = self.first, self.second
-        if not isinstance(first, InputPart) or not isinstance(second, InsidePart):
+        if not isinstance(first, HasInputStage) or not isinstance(second, HasInLLMStage):
             raise TypeError("checked when made")
         keep = DEFAULT_KEEP if self.keep is None else self.keep
-        audio, video = first.split(layout, second.opening(layout, layers, keep))
-        wanted = max(1, round(keep * layers * layout.total))
+        audio, video = first.split_budget(layout, second.entry_budget(layout, layers, keep))
+        target = max(1, round(keep * layers * layout.total))
         return Plan(
-            before=None if audio + video == layout.total else first.stage(facts, layout, audio, video),
-            inside=second.inside(facts, layout, (audio, video), wanted),
-            notes={"audio_entering": audio, "video_entering": video},
+            input_stage=None if audio + video == layout.total else first.make_input_stage(prompt, layout, audio, video),
+            in_llm_stage=second.make_in_llm_stage(prompt, layout, (audio, video), target),
+            metadata={"audio_entering": audio, "video_entering": video},
         )
 
     def describe(self) -> dict[str, object]:

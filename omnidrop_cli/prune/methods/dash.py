@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from omnidrop_cli.prune import topk
-from omnidrop_cli.prune.base import InputView, PromptFacts, Selection
+from omnidrop_cli.prune.base import InputView, PromptInfo, Selection
 from omnidrop_cli.prune.composition import InputMethod
 from omnidrop_cli.prune.groups import MediaLayout
-from omnidrop_cli.prune.merging import with_anchors
+from omnidrop_cli.prune.merging import select_and_merge
 from omnidrop_cli.prune.method_options import option
 from omnidrop_cli.prune.methods.omnizip import interleaved_scores
 
@@ -51,7 +51,7 @@ class Dash(InputMethod):
     merge: int = option(3, "tokens merged into each anchor", low=0, high=100)
     spatial: Literal["paper", "v2", "v1"] = option("v1", "centres of even frames: density peaks, or none as in the published code (v1)")
 
-    def stage(self, facts: PromptFacts, layout: MediaLayout, audio: int, video: int) -> AudioSegmented:
+    def make_input_stage(self, prompt: PromptInfo, layout: MediaLayout, audio: int, video: int) -> AudioSegmented:
         return AudioSegmented(audio, video, layout, self)
 
 
@@ -73,7 +73,7 @@ class AudioSegmented:
         if view.audio_attention is not None and self.audio < present:
             scores = fused_scores(view.audio, cosine, view.audio_attention)
             method = self.method
-            chosen = with_anchors(view.audio, scores, view.video, self.audio, share=method.anchors, merge=method.merge)
+            chosen = select_and_merge(view.audio, scores, view.video, self.audio, share=method.anchors, merge=method.merge)
             kept, embeds = chosen.index, chosen.embeds
         return Selection(audio=kept, video=self._video(view, kept, cosine), audio_embeds=embeds)
 
@@ -122,11 +122,11 @@ def fused_scores(audio: Tensor, cosine: Tensor, attention: Tensor) -> Tensor:
 
 
 def uniqueness(audio: Tensor) -> Tensor:
-    """(n,) 1 - likeness to the mean, over its maximum: Gaussians of five widths on the calmer half of the channels (VidCom2)."""
+    """(n,) 1 - similarity to the mean, over its maximum: Gaussians of five widths on the calmer half of the channels (VidCom2)."""
     features = audio.float()
     if features.shape[1] > 10:
         features = features[:, topk.lowest(features.var(dim=0, unbiased=False), features.shape[1] // 2).sort().values]
     unit = normalize(features, dim=-1)
     squared = (unit - unit.mean(dim=0)).square().sum(dim=-1)
-    likeness = torch.stack([(-squared / (2 * scale)).exp() for scale in SCALES]).sum(dim=0)
-    return 1 - likeness / likeness.max().clamp(min=1e-6)
+    similarity = torch.stack([(-squared / (2 * scale)).exp() for scale in SCALES]).sum(dim=0)
+    return 1 - similarity / similarity.max().clamp(min=1e-6)

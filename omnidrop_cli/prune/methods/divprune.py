@@ -13,7 +13,7 @@ from torch import Tensor
 
 from omnidrop_cli.outputs import Modality
 from omnidrop_cli.prune import diversity, topk
-from omnidrop_cli.prune.base import InputView, PromptFacts, Selection
+from omnidrop_cli.prune.base import InputView, PromptInfo, Selection
 from omnidrop_cli.prune.composition import InputMethod
 from omnidrop_cli.prune.groups import MediaLayout, Segments
 from omnidrop_cli.prune.method_options import option
@@ -29,25 +29,27 @@ class DivPrune(InputMethod):
     ratios = ()
 
     window: Literal["clip", "chunk"] = option("clip", "seek diversity over the clip, or in each two-second chunk")
-    fade: float = option(0.0, "seconds in which likeness fades by e, so that what lasts is kept again; 0: never, as published", low=0)
+    time_decay: float = option(
+        0.0, "seconds over which similarity decays by e, so that what lasts is kept again; 0: never, as published", low=0, alias="fade"
+    )
 
-    def stage(self, facts: PromptFacts, layout: MediaLayout, audio: int, video: int) -> MostDiverse:
-        return MostDiverse(audio, video, self.window, fade_s=self.fade)
+    def make_input_stage(self, prompt: PromptInfo, layout: MediaLayout, audio: int, video: int) -> MostDiverse:
+        return MostDiverse(audio, video, self.window, time_decay_s=self.time_decay)
 
 
 @dataclass(frozen=True)
 class MostDiverse:
     """Keeps `audio` and `video` tokens that lie far from one another; with `weighted`, far and well attended by their encoder.
 
-    With `fade_s` over 0 two tokens are the less alike the more seconds lie between them: max-min alone keeps a thing that lasts at one
-    moment of its choice, and what is said at another finds nothing beside it.
+    With `time_decay_s` above 0, two tokens are less similar the more seconds lie between them: max-min alone keeps a lasting object at a
+    single moment, which may not be the moment that a question is about.
     """
 
     audio: int
     video: int
     window: Literal["clip", "chunk"]
     weighted: bool = False
-    fade_s: float = 0.0
+    time_decay_s: float = 0.0
 
     def __call__(self, view: InputView) -> Selection:
         return Selection(
@@ -63,6 +65,6 @@ class MostDiverse:
             raise ValueError(f"{modality.name.lower()} is weighted by the attention of its encoder, and none was given")
         groups = Segments.of_chunks(view.tokens, modality) if self.window == "chunk" else Segments.of([0] * present)
         when = None
-        if self.fade_s:
-            when = torch.from_numpy(view.tokens.time_s[view.tokens.rows(modality)]).to(features.device) / self.fade_s
-        return diversity.max_min(features, groups, groups.quotas(keep), attention if self.weighted else None, when)
+        if self.time_decay_s:
+            when = torch.from_numpy(view.tokens.time_s[view.tokens.rows(modality)]).to(features.device) / self.time_decay_s
+        return diversity.max_min(features, groups, groups.keep_counts(keep), attention if self.weighted else None, when)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.prune import topk
-from omnidrop_cli.prune.base import InputView, PromptFacts, Selection
+from omnidrop_cli.prune.base import InputView, PromptInfo, Selection
 from omnidrop_cli.prune.composition import InputMethod
-from omnidrop_cli.prune.groups import InputBudget, MediaLayout, merge_quotas
+from omnidrop_cli.prune.groups import InputBudget, MediaLayout, temporal_merge_counts
 from omnidrop_cli.prune.method_options import option
 
 AUDIO_FRAME = 25
@@ -43,13 +43,13 @@ class DyCoke(InputMethod):
 
     audio: Literal["merge", "keep"] = option("merge", "sound merged like video, or left whole while the budget allows")
 
-    def split(self, layout: MediaLayout, total: int) -> tuple[int, int]:
+    def split_budget(self, layout: MediaLayout, total: int) -> tuple[int, int]:
         if self.audio == "merge" or not layout.video:
-            return super().split(layout, total)
+            return super().split_budget(layout, total)
         audio = max(total - layout.video, min(layout.audio, total - 1)) if total > 1 else min(layout.audio, total)
         return audio, total - audio
 
-    def stage(self, facts: PromptFacts, layout: MediaLayout, audio: int, video: int) -> Merging:
+    def make_input_stage(self, prompt: PromptInfo, layout: MediaLayout, audio: int, video: int) -> Merging:
         return Merging(InputBudget.of_counts(layout, audio, video), layout)
 
 
@@ -73,8 +73,8 @@ class Merging:
             return torch.arange(present, device=audio.device)
         seconds = -(-present // AUDIO_FRAME)
         padded = torch.cat((audio, audio.new_zeros(seconds * AUDIO_FRAME - present, audio.shape[1])))
-        # Zeros are like nothing, so the padding would be kept first: it never competes, as each second has its own quota.
+        # Zeros are like nothing, so the padding would be kept first: it never competes, as each second has its own keep count.
         similarity = topk.similarity_to(padded, AUDIO_FRAME, topk.merge_references(seconds)).flatten()[:present]
         sizes = [min(AUDIO_FRAME, present - second * AUDIO_FRAME) for second in range(seconds)]
         second = torch.arange(present, device=audio.device) // AUDIO_FRAME
-        return topk.top_within(-similarity, second, merge_quotas(sizes, self.counts.audio))
+        return topk.top_within(-similarity, second, temporal_merge_counts(sizes, self.counts.audio))

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune import topk
-from omnidrop_cli.prune.base import LayerView, Method, Plan, PromptFacts
+from omnidrop_cli.prune.base import LayerView, Method, Plan, PromptInfo, Queries
 from omnidrop_cli.prune.budget import DEFAULT_KEEP
-from omnidrop_cli.prune.composition import default_opening
+from omnidrop_cli.prune.composition import default_entry_budget
 from omnidrop_cli.prune.groups import MediaLayout
 from omnidrop_cli.prune.method_options import check, keep_option, option
 
@@ -39,35 +39,37 @@ class FastV(Method):
     keep: float | None = keep_option()
     ratio: float | None = option(None, "share kept by the later layers, instead of keep", above=0, high=1)
     layer: int = option(2, "layers that see everything (K; OmniZip's comparison used 5)", low=1)
-    rows: Literal["query", "last", "text"] = option("last", "rows whose attention scores: question, last prompt token, text after media")
+    queries: Literal["query", "last", "text"] = option(
+        "last", "tokens whose attention scores: question, last prompt token, text after media", alias="rows"
+    )
 
     def __post_init__(self) -> None:
         check(self)
         if self.keep is not None and self.ratio is not None:
             raise UsageError("keep and ratio both set the budget", "give one of them")
 
-    def plan(self, facts: PromptFacts) -> Plan:
-        layout = MediaLayout.of(facts.tokens)
+    def plan(self, prompt: PromptInfo) -> Plan:
+        layout = MediaLayout.of(prompt.tokens)
         if not layout.total or self.keep == 1:
             return Plan()
         if self.ratio is None:
-            wanted = round((DEFAULT_KEEP if self.keep is None else self.keep) * facts.num_layers * layout.total)
-            stage = self.inside(facts, layout, (layout.audio, layout.video), wanted)
+            target = round((DEFAULT_KEEP if self.keep is None else self.keep) * prompt.num_layers * layout.total)
+            stage = self.make_in_llm_stage(prompt, layout, (layout.audio, layout.video), target)
         else:
-            cut = min(self.layer, facts.num_layers - 1)
-            stage = OneCut(cut - 1, max(1, round(self.ratio * layout.total)), self.rows)
-        return Plan(inside=stage, notes={"layer": stage.after + 1, "kept": stage.survivors})
+            cut = min(self.layer, prompt.num_layers - 1)
+            stage = OneCut(cut - 1, max(1, round(self.ratio * layout.total)), self.queries)
+        return Plan(in_llm_stage=stage, metadata={"layer": stage.after + 1, "kept": stage.survivors})
 
-    def opening(self, layout: MediaLayout, layers: int, keep: float) -> int:
-        return default_opening(layout, keep)
+    def entry_budget(self, layout: MediaLayout, layers: int, keep: float) -> int:
+        return default_entry_budget(layout, keep)
 
-    def inside(self, facts: PromptFacts, layout: MediaLayout, entering: tuple[int, int], wanted: int) -> OneCut:
-        layers, alive = facts.num_layers, sum(entering)
+    def make_in_llm_stage(self, prompt: PromptInfo, layout: MediaLayout, entering: tuple[int, int], target: int) -> OneCut:
+        layers, alive = prompt.num_layers, sum(entering)
         cut = max(1, min(self.layer, layers - 1))
-        while cut > 1 and (cut - 1) * alive + (layers - cut + 1) > wanted:
+        while cut > 1 and (cut - 1) * alive + (layers - cut + 1) > target:
             cut -= 1
-        survivors = round((wanted - (cut - 1) * alive) / (layers - cut + 1))
-        return OneCut(cut - 1, min(alive, max(1, survivors)), self.rows)
+        survivors = round((target - (cut - 1) * alive) / (layers - cut + 1))
+        return OneCut(cut - 1, min(alive, max(1, survivors)), self.queries)
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,10 @@ class OneCut:
 
     after: int
     survivors: int
-    rows: Literal["query", "last", "text"]
+    queries: Queries
 
-    def keep_after(self, layer: int, alive: int) -> int:
+    def keep_count(self, layer: int, alive: int) -> int:
         return min(alive, self.survivors) if layer == self.after else alive
 
     def __call__(self, view: LayerView, keep: int) -> Tensor:
-        return topk.top(view.attention(self.rows), keep)
+        return topk.top(view.attention(self.queries), keep)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from omnidrop_cli.prune.base import Method, Plan, PromptFacts
+from omnidrop_cli.prune.base import Method, Plan, PromptInfo
 
 
 @dataclass(frozen=True)
@@ -18,5 +18,5 @@ class Unpruned(Method):
     name: ClassVar[str] = "none"
     summary: ClassVar[str] = "every token, no hook: the baseline"
 
-    def plan(self, facts: PromptFacts) -> Plan:
+    def plan(self, prompt: PromptInfo) -> Plan:
         return Plan()

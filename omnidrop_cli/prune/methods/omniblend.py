@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from omnidrop_cli.prune.base import Method, Plan, PromptFacts
+from omnidrop_cli.prune.base import Method, Plan, PromptInfo
 from omnidrop_cli.prune.method_options import check, keep_option, option
 from omnidrop_cli.prune.methods.compose import Composition
 from omnidrop_cli.prune.methods.divprune import DivPrune
@@ -19,7 +19,7 @@ from omnidrop_cli.prune.methods.seats import Seats
 
 @dataclass(frozen=True)
 class OmniBlend(Method):
-    """`divprune+seats:fade=4` under a name of its own: the composition that answered best on the nano benchmark.
+    """`divprune+seats:time_decay=4` under a name of its own: the composition that answered best on the nano benchmark.
 
     Diversity that knows time keeps a lasting thing every few seconds, so that it is there for what happens meanwhile. It needs no question
     and no attention, so it does not depend on a model whose first layers do not yet know what is asked; inside, the last token's
@@ -32,10 +32,12 @@ class OmniBlend(Method):
 
     keep: float | None = keep_option()
     window: Literal["clip", "chunk"] = option("clip", "seek diversity over the clip, or in each two-second chunk")
-    fade: float = option(4.0, "seconds in which likeness fades by e, so that what lasts is kept again; 0: never", low=0)
+    time_decay: float = option(
+        4.0, "seconds over which similarity decays by e, so that what lasts is kept again; 0: never", low=0, alias="fade"
+    )
 
     def __post_init__(self) -> None:
         check(self)
 
-    def plan(self, facts: PromptFacts) -> Plan:
-        return Composition(DivPrune(window=self.window, fade=self.fade), Seats(), self.keep).plan(facts)
+    def plan(self, prompt: PromptInfo) -> Plan:
+        return Composition(DivPrune(window=self.window, time_decay=self.time_decay), Seats(), self.keep).plan(prompt)

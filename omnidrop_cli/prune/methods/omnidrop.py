@@ -15,12 +15,10 @@ from torch import Tensor
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.outputs import Modality, TokenMap
 from omnidrop_cli.prune import budget, topk
-from omnidrop_cli.prune.base import InputView, LayerView, Method, Plan, PromptFacts, Selection
+from omnidrop_cli.prune.base import InputView, LayerView, Method, Plan, PromptInfo, Queries, Selection
 from omnidrop_cli.prune.groups import InputBudget, MediaLayout, Segments
 from omnidrop_cli.prune.method_options import check, keep_option, option
 from omnidrop_cli.prune.schedule import Schedule, diversity_layer, fit, published
-
-Rows = Literal["query", "last", "text"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,9 @@ class OmniDrop(Method):
     tds_layer: int | None = option(None, "first layer with temporal diversity (paper: 14 of 28, 19 of 36)", low=0)
     lambda_div: float = option(0.2, "weight of temporal distance", low=0)
     normalise: bool = option(False, "divide scores by their maximum before the distance is added")
-    rows: Literal["query", "last", "text"] = option("query", "rows whose attention scores: question, last prompt token, text after media")
+    queries: Literal["query", "last", "text"] = option(
+        "query", "tokens whose attention scores: question, last prompt token, text after media", alias="rows"
+    )
     ttm_frames: Literal["grids", "halves"] = option("grids", "unit of merging: temporal grids, or their halves as in OmniZip's code")
     audio_ranking: Literal["clip", "chunk"] = option("clip", "rank audio over the clip, or keep the same share of every chunk")
 
@@ -63,41 +63,41 @@ class OmniDrop(Method):
         if self.calibration != "solved" and self.keep is not None:
             raise UsageError(f"calibration={self.calibration} fixes the budget, and so does keep", "give one of them")
 
-    def plan(self, facts: PromptFacts) -> Plan:
-        layout = MediaLayout.of(facts.tokens, halves=self.ttm_frames == "halves")
+    def plan(self, prompt: PromptInfo) -> Plan:
+        layout = MediaLayout.of(prompt.tokens, halves=self.ttm_frames == "halves")
         if not layout.total or self.keep == 1:
             return Plan()
-        settled = self.budget(layout, facts.num_layers)
-        inside = self._query_guided(facts, settled.keeps)
+        settled = self.budget(layout, prompt.num_layers)
+        inside = self._query_guided(prompt, settled.keep_counts)
         return Plan(
-            before=IntraModality(settled.input, layout, self.audio_ranking),
-            inside=inside,
-            notes={**settled.notes(layout), "tds_layer": inside.tds_layer, "rows": inside.rows},
+            input_stage=IntraModality(settled.input, layout, self.audio_ranking),
+            in_llm_stage=inside,
+            metadata={**settled.metadata(layout), "tds_layer": inside.tds_layer, "queries": inside.queries},
         )
 
-    def split(self, layout: MediaLayout, total: int) -> tuple[int, int]:
+    def split_budget(self, layout: MediaLayout, total: int) -> tuple[int, int]:
         """As part of a composition: both rates in the paper's proportion."""
         settled = budget.input_only(layout, 1, total / layout.total, self.audio_keep, self.video_keep).input
         return settled.audio, settled.total - settled.audio
 
-    def stage(self, facts: PromptFacts, layout: MediaLayout, audio: int, video: int) -> IntraModality:
-        layout = MediaLayout.of(facts.tokens, halves=self.ttm_frames == "halves")
+    def make_input_stage(self, prompt: PromptInfo, layout: MediaLayout, audio: int, video: int) -> IntraModality:
+        layout = MediaLayout.of(prompt.tokens, halves=self.ttm_frames == "halves")
         return IntraModality(InputBudget.of_counts(layout, audio, video), layout, self.audio_ranking)
 
-    def opening(self, layout: MediaLayout, layers: int, keep: float) -> int:
+    def entry_budget(self, layout: MediaLayout, layers: int, keep: float) -> int:
         return replace(self, keep=keep).budget(layout, layers).input.total
 
-    def inside(self, facts: PromptFacts, layout: MediaLayout, entering: tuple[int, int], wanted: int) -> QueryGuided:
-        keep = wanted / (facts.num_layers * layout.total)
-        schedule = Schedule(facts.num_layers, t_mid=0.5 if self.t_mid is None else self.t_mid, beta=self.beta, shape=self.shape)
+    def make_in_llm_stage(self, prompt: PromptInfo, layout: MediaLayout, entering: tuple[int, int], target: int) -> QueryGuided:
+        keep = target / (prompt.num_layers * layout.total)
+        schedule = Schedule(prompt.num_layers, t_mid=0.5 if self.t_mid is None else self.t_mid, beta=self.beta, shape=self.shape)
         schedule = replace(schedule, p_init=budget.default_p_init(keep, schedule) if self.p_init is None else self.p_init)
-        return self._query_guided(facts, fit(schedule, sum(entering), wanted)[1])
+        return self._query_guided(prompt, fit(schedule, sum(entering), target)[1])
 
-    def _query_guided(self, facts: PromptFacts, keeps: tuple[int, ...]) -> QueryGuided:
-        layers = facts.num_layers
+    def _query_guided(self, prompt: PromptInfo, keep_counts: tuple[int, ...]) -> QueryGuided:
+        layers = prompt.num_layers
         tds_layer = diversity_layer(layers) if self.tds_layer is None else self.tds_layer
-        rows = readable_rows(facts.tokens, self.rows)
-        return QueryGuided(keeps, rows, tds_layer if self.use_tds else layers, self.lambda_div, self.normalise)
+        queries = usable_queries(prompt.tokens, self.queries)
+        return QueryGuided(keep_counts, queries, tds_layer if self.use_tds else layers, self.lambda_div, self.normalise)
 
     def budget(self, layout: MediaLayout, layers: int) -> budget.Budget:
         """Counts for one prompt: the published constants as they are, or solved for `keep`."""
@@ -124,7 +124,7 @@ class OmniDrop(Method):
             p_init=schedule.p_init if self.p_init is None else self.p_init,
             p_final=schedule.p_final if self.p_final is None else self.p_final,
         )
-        return budget.literal(layout, schedule, self.audio_keep, self.video_keep)
+        return budget.from_schedule(layout, schedule, self.audio_keep, self.video_keep)
 
     @property
     def _wanted(self) -> float:
@@ -152,7 +152,7 @@ class IntraModality:
             return topk.top(view.audio_attention, self.counts.audio)
         segments = Segments.of_chunks(view.tokens, Modality.AUDIO)
         number = topk.on_device(segments.number, view.audio)
-        return topk.top_within(view.audio_attention, number, segments.quotas(self.counts.audio))
+        return topk.top_within(view.audio_attention, number, segments.keep_counts(self.counts.audio))
 
     def _video(self, view: InputView) -> Tensor:
         present = view.video.shape[0]
@@ -165,26 +165,26 @@ class IntraModality:
 class QueryGuided:
     """What leaves each layer (Sec. 3.1-3.3): the least attended go, from `tds_layer` on by temporal diversity."""
 
-    keeps: tuple[int, ...]
-    rows: Rows
+    keep_counts: tuple[int, ...]
+    queries: Queries
     tds_layer: int
     lambda_div: float
     normalise: bool
 
-    def keep_after(self, layer: int, alive: int) -> int:
-        return min(alive, self.keeps[layer])
+    def keep_count(self, layer: int, alive: int) -> int:
+        return min(alive, self.keep_counts[layer])
 
     def __call__(self, view: LayerView, keep: int) -> Tensor:
-        scores = view.attention(self.rows)
+        scores = view.attention(self.queries)
         if view.layer < self.tds_layer:
             return topk.top(scores, keep)
         return topk.diverse(scores, view.chunk, keep, weight=self.lambda_div, normalise=self.normalise)
 
 
-def readable_rows(tokens: TokenMap, rows: Rows) -> Rows:
-    """`rows`, or "last" where the question has no token after the media: rows before them cannot attend to them."""
+def usable_queries(tokens: TokenMap, queries: Queries) -> Queries:
+    """`queries`, or "last" where the question has no token after the media: rows before them cannot attend to them."""
     media = (tokens.modality != Modality.TEXT).nonzero()[0]
     asking = tokens.is_query.nonzero()[0]
-    if rows == "query" and (not len(asking) or asking[-1] < media[-1]):
+    if queries == "query" and (not len(asking) or asking[-1] < media[-1]):
         return "last"
-    return rows
+    return queries

@@ -17,7 +17,7 @@ from omnidrop_cli.errors import UsageError
 from omnidrop_cli.outputs import Modality
 from omnidrop_cli.prune import topk
 from omnidrop_cli.prune.audio_selector import AudioSelector, has_selector, load_selector, untrained_selector
-from omnidrop_cli.prune.base import InputView, Plan, PromptFacts, Selection
+from omnidrop_cli.prune.base import InputView, Plan, PromptInfo, Selection
 from omnidrop_cli.prune.composition import InputMethod
 from omnidrop_cli.prune.groups import MediaLayout, Segments, frame_chunks, proportional
 from omnidrop_cli.prune.method_options import option
@@ -51,22 +51,22 @@ class OmniSift(InputMethod):
         None, "checkpoint file or directory with thinker.compressor.* weights, or `untrained`; without, the model's own, if it has one"
     )
 
-    def plan(self, facts: PromptFacts) -> Plan:
-        plan = super().plan(facts)
-        if plan.before is None:
+    def plan(self, prompt: PromptInfo) -> Plan:
+        plan = super().plan(prompt)
+        if plan.input_stage is None:
             return plan
-        told = self.selector or (UNTRAINED if self._weights(facts) is None else "the model's own")
-        return Plan(plan.before, None, {**(plan.notes or {}), "selector": told})
+        told = self.selector or (UNTRAINED if self._weights(prompt) is None else "the model's own")
+        return Plan(plan.input_stage, None, {**(plan.metadata or {}), "selector": told})
 
-    def stage(self, facts: PromptFacts, layout: MediaLayout, audio: int, video: int) -> Sift:
-        weights = self._weights(facts)
+    def make_input_stage(self, prompt: PromptInfo, layout: MediaLayout, audio: int, video: int) -> Sift:
+        weights = self._weights(prompt)
         return Sift(audio, video, layout, None if weights is None else load_selector(weights))
 
-    def _weights(self, facts: PromptFacts) -> str | None:
+    def _weights(self, prompt: PromptInfo) -> str | None:
         """Where trained weights are, None for none."""
         if self.selector is not None:
             return None if self.selector == UNTRAINED else self.selector
-        own = facts.checkpoint
+        own = prompt.checkpoint
         return str(own) if own is not None and has_selector(own) else None
 
 
@@ -93,7 +93,7 @@ class Sift:
         if self.video == present:
             return torch.arange(present, device=view.video.device)
         similarity = topk.similarity_to(view.video, size, saliency_references(frame_chunks(view.tokens, size)))
-        return topk.least_similar(similarity, self._quotas())
+        return topk.least_similar(similarity, self._keep_counts())
 
     def scores(self, view: InputView, video: Tensor) -> Tensor:
         """(n_a,) the selector's score of every audio token beside the kept `video` (VGAS); gradients reach the selector."""
@@ -101,16 +101,16 @@ class Sift:
         selector = (self.selector or untrained_selector(dim)).to(view.audio.device)
         if selector.dim != dim:
             raise UsageError(f"the selector reads embeddings of {selector.dim}, and this model has {dim}", "give the model's own selector")
-        frames = zip(frame_chunks(view.tokens, self.layout.frame_size), self._quotas(), strict=True)
-        of_video = [chunk for chunk, quota in frames for _ in range(quota)]
+        frames = zip(frame_chunks(view.tokens, self.layout.frame_size), self._keep_counts(), strict=True)
+        of_video = [chunk for chunk, count in frames for _ in range(count)]
         return torch.cat(list(_scores(selector, view.audio, _audio_chunks(view), view.video[video], of_video)))
 
     def best(self, view: InputView, scores: Tensor) -> Tensor:
         """(audio,) ascending indices of the best-scored audio tokens of every chunk."""
         groups = Segments.of(_audio_chunks(view))
-        return topk.top_within(scores, topk.on_device(groups.number, scores), groups.quotas(self.audio))
+        return topk.top_within(scores, topk.on_device(groups.number, scores), groups.keep_counts(self.audio))
 
-    def _quotas(self) -> tuple[int, ...]:
+    def _keep_counts(self) -> tuple[int, ...]:
         return proportional((self.layout.frame_size,) * self.layout.frames, self.video)
 
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from omnidrop_cli.outputs import Modality
 from omnidrop_cli.prune import diversity, topk
-from omnidrop_cli.prune.base import InputView, PromptFacts, Selection
+from omnidrop_cli.prune.base import InputView, PromptInfo, Selection
 from omnidrop_cli.prune.composition import InputMethod
 from omnidrop_cli.prune.groups import MediaLayout, frame_chunks
-from omnidrop_cli.prune.merging import with_anchors
+from omnidrop_cli.prune.merging import select_and_merge
 from omnidrop_cli.prune.method_options import option
 
 RATE_MIN, RATE_MAX = 0.35, 0.75
@@ -51,8 +51,8 @@ class OmniZip(InputMethod):
     spatial: Literal["paper", "v2", "v1"] = option("paper", "centres of even frames: density peaks of the paper, of the code, or none (v1)")
     frames: Literal["grids", "halves"] = option("grids", "frames of a chunk: temporal grids, or their halves as in the first code")
 
-    def stage(self, facts: PromptFacts, layout: MediaLayout, audio: int, video: int) -> AudioGuided:
-        layout = MediaLayout.of(facts.tokens, halves=self.frames == "halves")
+    def make_input_stage(self, prompt: PromptInfo, layout: MediaLayout, audio: int, video: int) -> AudioGuided:
+        layout = MediaLayout.of(prompt.tokens, halves=self.frames == "halves")
         return AudioGuided(audio, video, layout, self.anchors, self.merge, self.spatial)
 
 
@@ -73,7 +73,7 @@ class AudioGuided:
         if view.audio_attention is None or self.audio == view.audio.shape[0]:
             kept, embeds = torch.arange(self.audio, device=view.audio.device), None
         else:
-            chosen = with_anchors(view.audio, view.audio_attention, view.video, self.audio, share=self.anchors, merge=self.merge)
+            chosen = select_and_merge(view.audio, view.audio_attention, view.video, self.audio, share=self.anchors, merge=self.merge)
             kept, embeds = chosen.index, chosen.embeds
         return Selection(audio=kept, video=self._video(view, kept), audio_embeds=embeds)
 
@@ -114,11 +114,11 @@ def guided_rates(retained: Tensor, sizes: Sequence[int], guided: Sequence[bool],
         fixed = torch.zeros_like(where)
         fixed.index_fill_(0, rates.masked_fill(~where, float("inf")).argmin(dim=0, keepdim=True), True)
         fixed.index_fill_(0, rates.masked_fill(~where, float("-inf")).argmax(dim=0, keepdim=True), True)
-        wanted = mean * weight.sum()
+        target = mean * weight.sum()
         others = weight * ~fixed
-        scale = (wanted - (rates * weight * fixed).sum()) / (rates * others).sum().clamp(min=1e-6)
+        scale = (target - (rates * weight * fixed).sum()) / (rates * others).sum().clamp(min=1e-6)
         scaled = torch.where(fixed, rates, (rates * scale).clamp(low, high))
-        left = (wanted - (scaled * weight).sum()) / others.sum().clamp(min=1e-6)
+        left = (target - (scaled * weight).sum()) / others.sum().clamp(min=1e-6)
         rates = torch.where(fixed, scaled, (scaled + left).clamp(low, high))
     return torch.where(where, rates, torch.full_like(rates, mean))
 

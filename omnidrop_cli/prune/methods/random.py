@@ -14,7 +14,7 @@ from torch import Tensor
 
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune import budget
-from omnidrop_cli.prune.base import InputView, LayerView, Method, Plan, PromptFacts, Selection
+from omnidrop_cli.prune.base import InputView, LayerView, Method, Plan, PromptInfo, Selection
 from omnidrop_cli.prune.groups import MediaLayout
 from omnidrop_cli.prune.method_options import check, keep_option, option
 from omnidrop_cli.prune.schedule import Schedule, fit, published
@@ -40,28 +40,28 @@ class Random(Method):
         if self.calibration != "solved" and self.keep is not None:
             raise UsageError(f"calibration={self.calibration} fixes the budget, and so does keep", "give one of them")
 
-    def plan(self, facts: PromptFacts) -> Plan:
-        layout = MediaLayout.of(facts.tokens)
+    def plan(self, prompt: PromptInfo) -> Plan:
+        layout = MediaLayout.of(prompt.tokens)
         if not layout.total or self.keep == 1:
             return Plan()
         if self.calibration == "solved":
             keep = budget.DEFAULT_KEEP if self.keep is None else self.keep
-            settled = budget.solve(layout, Schedule(facts.num_layers), keep)
+            settled = budget.solve(layout, Schedule(prompt.num_layers), keep)
         else:
-            settled = budget.literal(layout, published(self.calibration, facts.num_layers))
+            settled = budget.from_schedule(layout, published(self.calibration, prompt.num_layers))
         return Plan(
-            before=RandomInput(settled.input.audio, sum(settled.input.video), self.seed),
-            inside=RandomDrop(settled.keeps, self.seed),
-            notes=settled.notes(layout),
+            input_stage=RandomInput(settled.input.audio, sum(settled.input.video), self.seed),
+            in_llm_stage=RandomDrop(settled.keep_counts, self.seed),
+            metadata=settled.metadata(layout),
         )
 
-    def opening(self, layout: MediaLayout, layers: int, keep: float) -> int:
+    def entry_budget(self, layout: MediaLayout, layers: int, keep: float) -> int:
         return budget.solve(layout, Schedule(layers), keep).input.total
 
-    def inside(self, facts: PromptFacts, layout: MediaLayout, entering: tuple[int, int], wanted: int) -> RandomDrop:
-        schedule = Schedule(facts.num_layers)
-        p_init = budget.default_p_init(wanted / (facts.num_layers * layout.total), schedule)
-        return RandomDrop(fit(replace(schedule, p_init=p_init), sum(entering), wanted)[1], self.seed)
+    def make_in_llm_stage(self, prompt: PromptInfo, layout: MediaLayout, entering: tuple[int, int], target: int) -> RandomDrop:
+        schedule = Schedule(prompt.num_layers)
+        p_init = budget.default_p_init(target / (prompt.num_layers * layout.total), schedule)
+        return RandomDrop(fit(replace(schedule, p_init=p_init), sum(entering), target)[1], self.seed)
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ class RandomInput:
 class RandomDrop:
     """Draws what leaves each layer. Every layer has a seed of its own, so a layer's draw does not depend on the ones before."""
 
-    keeps: tuple[int, ...]
+    keep_counts: tuple[int, ...]
     seed: int
 
-    def keep_after(self, layer: int, alive: int) -> int:
-        return min(alive, self.keeps[layer])
+    def keep_count(self, layer: int, alive: int) -> int:
+        return min(alive, self.keep_counts[layer])
 
     def __call__(self, view: LayerView, keep: int) -> Tensor:
         generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + view.layer)
@@ -108,17 +108,17 @@ class RandomAtInput(Method):
     def __post_init__(self) -> None:
         check(self)
 
-    def plan(self, facts: PromptFacts) -> Plan:
-        layout = MediaLayout.of(facts.tokens)
+    def plan(self, prompt: PromptInfo) -> Plan:
+        layout = MediaLayout.of(prompt.tokens)
         if not layout.total or self.keep == 1:
             return Plan()
         audio, video = budget.uniform(layout, budget.DEFAULT_KEEP if self.keep is None else self.keep)
-        return Plan(before=RandomInput(audio, video, self.seed), notes={"audio_kept": audio, "video_kept": video})
+        return Plan(input_stage=RandomInput(audio, video, self.seed), metadata={"audio_kept": audio, "video_kept": video})
 
-    def split(self, layout: MediaLayout, total: int) -> tuple[int, int]:
+    def split_budget(self, layout: MediaLayout, total: int) -> tuple[int, int]:
         return budget.uniform(layout, total / layout.total)
 
-    def stage(self, facts: PromptFacts, layout: MediaLayout, audio: int, video: int) -> RandomInput:
+    def make_input_stage(self, prompt: PromptInfo, layout: MediaLayout, audio: int, video: int) -> RandomInput:
         return RandomInput(audio, video, self.seed)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from omnidrop_cli.outputs import Modality
 from omnidrop_cli.prune import topk
-from omnidrop_cli.prune.base import LayerView, Plan, PromptFacts
+from omnidrop_cli.prune.base import LayerView, Plan, PromptInfo
 from omnidrop_cli.prune.budget import DEFAULT_KEEP
 from omnidrop_cli.prune.composition import InputMethod, split_along
 from omnidrop_cli.prune.groups import MediaLayout
@@ -59,8 +59,8 @@ class Seats(InputMethod):
     late: bool = option(True, "remove all audio and video for the last fifth of the layers")
     temperature: float = option(0.1, "softmax temperature of the budgets over windows", above=0)
 
-    def plan(self, facts: PromptFacts) -> Plan:
-        layout, layers = MediaLayout.of(facts.tokens), facts.num_layers
+    def plan(self, prompt: PromptInfo) -> Plan:
+        layout, layers = MediaLayout.of(prompt.tokens), prompt.num_layers
         if not layout.total or self.keep == 1:
             return Plan()
         if self.audio_keep is not None and self.video_keep is not None:
@@ -68,16 +68,16 @@ class Seats(InputMethod):
             audio, video = (
                 _share(self.scale * target, present) for target, present in zip(targets, (layout.audio, layout.video), strict=True)
             )
-            wanted = (targets[0] * layout.audio + targets[1] * layout.video) * layers
-            counts = drop_counts(layers, audio + video, round(wanted), late=self.late, entering=True)
+            target = (targets[0] * layout.audio + targets[1] * layout.video) * layers
+            counts = drop_counts(layers, audio + video, round(target), late=self.late, entering=True)
         else:
             keep = DEFAULT_KEEP if self.keep is None else self.keep
-            audio, video = self.split(layout, self.opening(layout, layers, keep))
+            audio, video = self.split_budget(layout, self.entry_budget(layout, layers, keep))
             counts = drop_counts(layers, audio + video, round(keep * layers * layout.total), late=self.late)
         return Plan(
-            before=None if audio + video == layout.total else self.stage(facts, layout, audio, video),
-            inside=WindowBudgets(counts, (audio, video), _chunks(facts), self.temperature),
-            notes={
+            input_stage=None if audio + video == layout.total else self.make_input_stage(prompt, layout, audio, video),
+            in_llm_stage=WindowBudgets(counts, (audio, video), _chunks(prompt), self.temperature),
+            metadata={
                 "audio_entering": audio,
                 "video_entering": video,
                 "last_layers": counts[-1],
@@ -86,36 +86,36 @@ class Seats(InputMethod):
             },
         )
 
-    def split(self, layout: MediaLayout, total: int) -> tuple[int, int]:
+    def split_budget(self, layout: MediaLayout, total: int) -> tuple[int, int]:
         """Along the published pairs, which are targets: what enters is `scale` times as much of both."""
         scaled = [(min(1.0, self.scale * video), min(1.0, self.scale * audio)) for video, audio in self.ratios]
         return split_along(scaled, layout, total)
 
-    def stage(self, facts: PromptFacts, layout: MediaLayout, audio: int, video: int) -> MostDiverse:
+    def make_input_stage(self, prompt: PromptInfo, layout: MediaLayout, audio: int, video: int) -> MostDiverse:
         return MostDiverse(audio, video, "chunk", weighted=True)
 
-    def opening(self, layout: MediaLayout, layers: int, keep: float) -> int:
-        wanted = round(keep * layers * layout.total)
+    def entry_budget(self, layout: MediaLayout, layers: int, keep: float) -> int:
+        target = round(keep * layers * layout.total)
         total = min(layout.total, max(min(2, layout.total), round(self.scale * keep * layout.total)))
         if layers == 1:
-            return min(layout.total, max(1, wanted))
-        while total > 1 and sum(drop_counts(layers, total, wanted, late=self.late)) > wanted + 1:
+            return min(layout.total, max(1, target))
+        while total > 1 and sum(drop_counts(layers, total, target, late=self.late)) > target + 1:
             total -= 1
         return total
 
-    def inside(self, facts: PromptFacts, layout: MediaLayout, entering: tuple[int, int], wanted: int) -> WindowBudgets:
-        counts = drop_counts(facts.num_layers, sum(entering), wanted, late=self.late)
-        return WindowBudgets(counts, entering, _chunks(facts), self.temperature)
+    def make_in_llm_stage(self, prompt: PromptInfo, layout: MediaLayout, entering: tuple[int, int], target: int) -> WindowBudgets:
+        counts = drop_counts(prompt.num_layers, sum(entering), target, late=self.late)
+        return WindowBudgets(counts, entering, _chunks(prompt), self.temperature)
 
 
 @lru_cache(maxsize=256)
-def drop_counts(layers: int, total: int, wanted: int, *, late: bool, entering: bool = False) -> tuple[int, ...]:
+def drop_counts(layers: int, total: int, target: int, *, late: bool, entering: bool = False) -> tuple[int, ...]:
     """Tokens leaving each layer: level, three drops growing by e, and nothing after the late removal.
 
-    The first drop is solved so that the counts, leaving or `entering` the layers, sum to `wanted`. Leaving counts meet it to within
+    The first drop is solved so that the counts, leaving or `entering` the layers, sum to `target`. Leaving counts meet it to within
     one; entering ones, the paper's convention, to within what one token of the first drop moves.
     """
-    late = late and sum(_counts(layers, total, 0.0, True)) >= wanted - (total if entering else 0)
+    late = late and sum(_counts(layers, total, 0.0, True)) >= target - (total if entering else 0)
 
     def mass(first: float) -> int:
         counts = _counts(layers, total, first, late)
@@ -124,16 +124,16 @@ def drop_counts(layers: int, total: int, wanted: int, *, late: bool, entering: b
     small, large = 0.0, total / STEPS[-1]
     for _ in range(50):
         middle = (small + large) / 2
-        if mass(middle) >= wanted:
+        if mass(middle) >= target:
             small = middle
         else:
             large = middle
     upper, lower = (_counts(layers, total, first, late) for first in (small, large))
     if entering or layers == 1:
         return upper
-    if sum(lower) > wanted:
+    if sum(lower) > target:
         lower = tuple(min(count, 1) for count in lower)
-    return blend(upper, lower, wanted)
+    return blend(upper, lower, target)
 
 
 def _counts(layers: int, total: int, first: float, late: bool) -> tuple[int, ...]:
@@ -158,7 +158,7 @@ class WindowBudgets:
     chunks: int
     temperature: float
 
-    def keep_after(self, layer: int, alive: int) -> int:
+    def keep_count(self, layer: int, alive: int) -> int:
         return min(alive, self.counts[layer])
 
     def __call__(self, view: LayerView, keep: int) -> Tensor:
@@ -187,8 +187,8 @@ def window_shares(scores: Tensor, segment: Tensor, chunks: int, audio: float, vi
     return (budget * due / due.sum(dim=1, keepdim=True).clamp(min=1e-12)).flatten()
 
 
-def _chunks(facts: PromptFacts) -> int:
-    return int(facts.tokens.chunk.max()) + 1
+def _chunks(prompt: PromptInfo) -> int:
+    return int(prompt.tokens.chunk.max()) + 1
 
 
 def _share(share: float, present: int) -> int:

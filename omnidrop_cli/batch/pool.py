@@ -7,10 +7,6 @@ spawned, not forked: CUDA and thread pools do not survive a fork.
 from __future__ import annotations
 
 import multiprocessing
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -18,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from omnidrop_cli.batch.scheduler import Event, Finished, Got, Lost
 from omnidrop_cli.batch.worker import DeviceLost, Worker
+from omnidrop_cli.engine import child_process
 from omnidrop_cli.errors import OmnidropError, UsageError
 
 if TYPE_CHECKING:
@@ -26,9 +23,6 @@ if TYPE_CHECKING:
 
     from omnidrop_cli.batch.packets import Work
     from omnidrop_cli.config import ModelConfig
-
-GRACE_S = 5.0
-"""How long a worker may take to leave before it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +46,14 @@ class Processes:
         for member in self._members.values():
             member.pipe.close()  # the end of its pipe tells a worker to go
         for member in self._members.values():
-            member.process.join(0 if kind is not None else GRACE_S)
-            if member.process.is_alive():
-                member.process.kill()
-                member.process.join()
+            child_process.end(member.process, 0 if kind is not None else child_process.GRACE_S)
 
     def hire(self, worker: int) -> None:
         ours, theirs = self._context.Pipe()
         choice = replace(self._choice, device=self._devices[worker])
-        process = self._context.Process(target=_main, args=(choice, theirs), daemon=True, name=f"omnidrop-{choice.device}")
-        with _ctrl_c_ignored():
-            process.start()
+        # Not a daemon: those may have no children, and each worker has a decoder.
+        process = self._context.Process(target=_main, args=(choice, theirs), daemon=False, name=f"omnidrop-{choice.device}")
+        child_process.start(process)
         theirs.close()  # else a dead worker's pipe would never end
         self._members[worker] = _Member(process, ours)
 
@@ -86,14 +77,14 @@ class Processes:
             return Finished(worker)
         if isinstance(message, dict):
             return Got(worker, message)
-        member.process.join(GRACE_S)
+        member.process.join(child_process.GRACE_S)
         del self._members[worker]
         member.pipe.close()
         if isinstance(message, DeviceLost):
             return Lost(worker, message.message)
         if isinstance(message, OmnidropError):
             return Lost(worker, message.message, message)
-        return Lost(worker, _death(member.process.exitcode))
+        return Lost(worker, f"a worker {child_process.cause_of_death(member.process.exitcode)}")
 
 
 def devices(text: str) -> list[str]:
@@ -117,37 +108,15 @@ def devices(text: str) -> list[str]:
 
 def _main(choice: ModelConfig, pipe: Connection) -> None:
     """A worker's life: clips in, rows out, until the pipe ends."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # schedulers send it to all; the parent lets the clip in work finish
+    child_process.settle()
     try:
-        worker = Worker(choice)
-        while True:
-            work, ahead = pipe.recv()
-            for row in worker.rows(work, ahead):
-                pipe.send(row)
-            pipe.send("finished")
+        with Worker(choice) as worker:
+            while True:
+                work, ahead = pipe.recv()
+                for row in worker.rows(work, ahead):
+                    pipe.send(row)
+                pipe.send("finished")
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except OmnidropError as error:
         pipe.send(error)
-
-
-@contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    """What a process ignores its children ignore from their first moment on. Ctrl-C reaches the whole group; the parent acts on it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _death(code: int | None) -> str:
-    if code is None:
-        return "a worker stopped answering"
-    if code < 0:
-        name = signal.Signals(-code).name if -code in {*signal.Signals} else str(-code)
-        return f"a worker was killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
-    return f"a worker ended with exit code {code}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -117,14 +118,15 @@ class Runner:
         """
 
         def answer() -> None:
-            at_work: Worker | None = None
-            for work, ahead in _with_next(self._plan.works(self._watcher, limit)):
-                at_work = at_work or worker()
-                self._watcher.clip(work.media)
-                opened = at_work.open(work, ahead)
-                for task in work.tasks:
-                    with self._stop.finishing():
-                        self._keep(at_work.answer(opened, task, self._watcher))
+            with ExitStack() as stack:
+                at_work: Worker | None = None
+                for work, ahead in _with_next(self._plan.works(self._watcher, limit)):
+                    at_work = at_work or stack.enter_context(worker())
+                    self._watcher.clip(work.media)
+                    opened = at_work.open(work, ahead)
+                    for task in work.tasks:
+                        with self._stop.finishing():
+                            self._keep(at_work.answer(opened, task, self._watcher))
 
         return self._until_stopped(answer)
 

@@ -1,7 +1,7 @@
 """A loaded model that answers clip after clip, and has the next clip decoded by the time it needs it.
 
-Knows: the road of one clip with several questions, and what becomes of a failure (a row, unless the device itself is lost). Does not
-know: journals, keys, which process it runs in. torch is imported where the model loads.
+Takes a clip with its questions and the clip that will follow; gives a row per question, also where the clip or the question failed. Clips
+decode in a process of their own (`engine/decode_process.py`). torch is imported where the model loads.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING
 
 from omnidrop_cli.batch.packets import Task, Work, answered, failed
 from omnidrop_cli.engine.background import Background
+from omnidrop_cli.engine.decode_process import DecodeProcess, DecoderLost
 from omnidrop_cli.engine.pipeline import open_clip
 from omnidrop_cli.errors import ModelError, OmnidropError
 from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.model.names import resolve
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from omnidrop_cli.batch.answers_file import Row
     from omnidrop_cli.config import ModelConfig
+    from omnidrop_cli.engine.decode_process import Decode
     from omnidrop_cli.engine.encode import MediaFeatures
     from omnidrop_cli.engine.session import Session
-    from omnidrop_cli.model.names import FrameBounds
     from omnidrop_cli.outputs import Clip
 
 
@@ -32,7 +35,7 @@ class DeviceLost(ModelError):
 
 @dataclass(slots=True, eq=False)
 class Opened:
-    """A decoded clip, or why there is none. `features` are what the towers made of it, once a question went through them."""
+    """A decoded clip, or why there is none. `features` are what the encoders made of it, once a question went through them."""
 
     work: Work
     clip: Clip | None = None
@@ -42,23 +45,37 @@ class Opened:
 
 
 class Worker:
-    """One model in one process. Loading starts at once, beside the caller. Not thread-safe."""
+    """One model in one process. The model starts to load and the decoder to start at once. Not thread-safe; `close` when done."""
 
-    def __init__(self, choice: ModelConfig, observer: Observer = SILENT) -> None:
-        self._bounds = resolve(choice).frame_bounds
+    def __init__(self, choice: ModelConfig, observer: Observer = SILENT, decode: Decode = open_clip) -> None:
+        self._decoder = DecodeProcess(resolve(choice).frame_bounds, decode)
         self._loading = Background(lambda: _load(choice, observer))
         self._ahead: tuple[Work, Background[Opened]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the decoder; a clip in it is given up."""
+        self._decoder.close()
 
     def open(self, work: Work, ahead: Work | None = None) -> Opened:
         """Wait for the model and the clip, then begin decoding the clip of `ahead`.
 
-        Raises `ModelError` where loading failed, `UsageError` for a pruning method that cannot be made: no clip would fare better.
+        Raises:
+            ModelError: The model cannot be loaded.
+            UsageError: The pruning method cannot be made.
+            DecoderLost: The decoder cannot be started. No clip would fare better, in all three cases.
         """
         from omnidrop_cli.prune.methods import create
 
         if self._ahead is not None and self._ahead[0] == work:
             decoding = self._ahead[1]
         else:
+            self._decoder.cancel()  # the clip that was to come went to another worker
             decoding = self._begin(work)
         self._loading.result()
         create(work.tasks[0].job.method)  # the same for every clip of a run
@@ -97,22 +114,23 @@ class Worker:
         return answered(task, session.answer(read, observer))
 
     def _begin(self, work: Work) -> Background[Opened]:
-        return Background(lambda: _decode(work, self._bounds))
+        return Background(lambda: self._decode(work))
+
+    def _decode(self, work: Work) -> Opened:
+        opened = Opened(work)
+        try:
+            opened.clip, opened.seconds = self._decoder.open(work.tasks[0].job)
+        except DecoderLost:
+            raise
+        except Exception as error:  # one bad clip is a row; the run goes on
+            opened.error = error
+        return opened
 
 
 def _load(choice: ModelConfig, observer: Observer) -> Session:
     from omnidrop_cli.engine.session import Session
 
     return Session.load(choice, observer)
-
-
-def _decode(work: Work, bounds: FrameBounds) -> Opened:
-    opened = Opened(work)
-    try:
-        opened.clip = open_clip(work.tasks[0].job, bounds, SILENT, opened.seconds)
-    except Exception as error:  # one bad clip is a row; the run goes on
-        opened.error = error
-    return opened
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,55 @@
+"""Decoders that crash, hang or die on clips of certain names. Functions of a module, since they run in a child process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omnidrop_cli.engine.pipeline import open_clip
+
+if TYPE_CHECKING:
+    from omnidrop_cli.config import Request
+    from omnidrop_cli.events import Observer
+    from omnidrop_cli.model.names import FrameBounds
+    from omnidrop_cli.outputs import Clip
+
+
+def decode(request: Request, bounds: FrameBounds, observer: Observer, seconds: dict[str, float]) -> Clip:
+    """`open_clip`, but a clip called segfault* reads foreign memory, oom* is killed, hang* never ends."""
+    name = Path(request.media).name
+    if name.startswith("segfault"):
+        ctypes.string_at(0)
+    if name.startswith("oom"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name.startswith("hang"):
+        time.sleep(600)
+    return open_clip(request, bounds, observer, seconds)
+
+
+_seen = 0
+
+
+def poisoned(request: Request, bounds: FrameBounds, observer: Observer, seconds: dict[str, float]) -> Clip:
+    """Every second clip of a process crashes, whichever it is: the one before it has damaged the memory."""
+    global _seen
+    _seen += 1
+    if _seen == 2:
+        ctypes.string_at(0)
+    return open_clip(request, bounds, observer, seconds)
+
+
+class _Unloadable:
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return sys.exit, (3,)
+
+    def __call__(self, *_: object) -> Clip:
+        raise NotImplementedError
+
+
+unloadable = _Unloadable()
+"""A decoder whose process ends before it is ready."""

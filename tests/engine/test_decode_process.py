@@ -1,0 +1,189 @@
+"""Clips decoded in a child: the same as in this process, and a crash is one clip's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from omnidrop_cli.config import MediaConfig, Request
+from omnidrop_cli.engine.decode_process import Cancelled, DecodeProcess, DecoderLost
+from omnidrop_cli.engine.pipeline import open_clip
+from omnidrop_cli.errors import MediaError
+from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.model.names import FrameBounds
+from tests.clips import Clips
+from tests.engine import crashes
+
+BOUNDS = FrameBounds(3136, 50176)
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+
+
+@pytest.fixture
+def decoder() -> Iterator[DecodeProcess]:
+    process = DecodeProcess(BOUNDS, crashes.decode)
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def segfault(clips: Clips, tmp_path: Path) -> Path:
+    return Path(shutil.copy(clips["wav"], tmp_path / "segfault.wav"))
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z" if Path("/proc").exists() else True
+
+
+def pid(decoder: DecodeProcess) -> int:
+    assert decoder._child is not None
+    assert decoder._child.process.pid is not None
+    return decoder._child.process.pid
+
+
+def test_the_clip_is_the_one_this_process_would_decode(clips: Clips, decoder: DecodeProcess) -> None:
+    request = Request(str(clips["speech_video"]), "?", media_options=MediaConfig(max_frames=6))
+    seconds: dict[str, float] = {}
+    here = open_clip(request, BOUNDS, SILENT, seconds)
+    there, took = decoder.open(request)
+    assert here.frames is not None
+    assert there.frames is not None
+    assert here.waveform is not None
+    assert there.waveform is not None
+    np.testing.assert_array_equal(here.frames, there.frames)
+    np.testing.assert_array_equal(here.waveform, there.waveform)
+    assert (here.source, here.warnings, here.fps) == (there.source, there.warnings, there.fps)
+    assert took.keys() == seconds.keys()
+    there.frames[0] = 0  # and it can be written to, as any array
+
+
+def test_errors_and_progress_pass_and_the_child_lives_on(clips: Clips, decoder: DecodeProcess) -> None:
+    class Listening(Observer):
+        stages: list[str] = []  # noqa: RUF012
+
+        def stage(self, name: str, detail: str = "") -> None:
+            self.stages.append(name)
+
+    first = pid(decoder)
+    with pytest.raises(MediaError, match="no such file") as caught:
+        decoder.open(Request("gone.mp4", "?"), Listening())
+    assert "check the path" in (caught.value.hint or "")
+    assert decoder.open(Request(str(clips["wav"]), "?"), Listening())[0].has_audio
+    assert pid(decoder) == first
+    assert Listening.stages == ["fetch", "decode"] * 2 or Listening.stages == ["fetch", "fetch", "decode"]
+
+
+def test_a_segmentation_fault_is_that_clips_error(clips: Clips, decoder: DecodeProcess, segfault: Path) -> None:
+    good = Request(str(clips["wav"]), "?")
+    assert decoder.open(good)[0].has_audio
+    with pytest.raises(MediaError, match=r"segfault\.wav crashes the decoder \(killed by SIGSEGV\)"):
+        decoder.open(Request(str(segfault), "?"))
+    assert decoder.open(good)[0].has_audio
+
+
+def test_a_killed_child_is_told_apart(clips: Clips, decoder: DecodeProcess, tmp_path: Path) -> None:
+    shutil.copy(clips["wav"], tmp_path / "oom.wav")
+    with pytest.raises(MediaError, match=r"SIGKILL \(out of memory\?\)"):
+        decoder.open(Request(str(tmp_path / "oom.wav"), "?"))
+
+
+def test_a_clip_is_blamed_only_where_it_was_alone(clips: Clips) -> None:
+    decoder = DecodeProcess(BOUNDS, crashes.poisoned)
+    for _ in range(3):  # the second and the third clip meet a damaged process, and pass in a new one
+        assert decoder.open(Request(str(clips["wav"]), "?"))[0].has_audio
+    decoder.close()
+
+
+def test_a_decoder_that_hangs_is_killed(clips: Clips, tmp_path: Path) -> None:
+    shutil.copy(clips["wav"], tmp_path / "hang.wav")
+    decoder = DecodeProcess(BOUNDS, crashes.decode, stall_s=1.0)
+    first = pid(decoder)
+    with pytest.raises(MediaError, match="hangs"):
+        decoder.open(Request(str(tmp_path / "hang.wav"), "?"))
+    assert decoder.open(Request(str(clips["wav"]), "?"))[0].has_audio
+    assert not alive(first)
+    decoder.close()
+
+
+def test_no_process_is_no_clips_fault(clips: Clips) -> None:
+    decoder = DecodeProcess(BOUNDS, crashes.unloadable)
+    for _ in range(2):
+        with pytest.raises(DecoderLost, match="exit code 3"):
+            decoder.open(Request(str(clips["wav"]), "?"))
+    decoder.close()
+
+
+@pytest.mark.parametrize("how", ["cancel", "close"])
+def test_giving_up_ends_the_wait_and_the_child(how: str, clips: Clips, tmp_path: Path) -> None:
+    shutil.copy(clips["wav"], tmp_path / "hang.wav")
+    decoder = DecodeProcess(BOUNDS, crashes.decode)
+    raised: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            decoder.open(Request(str(tmp_path / "hang.wav"), "?"))
+        except Cancelled as error:
+            raised.append(error)
+
+    first = pid(decoder)
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.5)
+    getattr(decoder, how)()
+    thread.join(10)
+    assert len(raised) == 1
+    assert not alive(first)
+    if how == "cancel":
+        assert decoder.open(Request(str(clips["wav"]), "?"))[0].has_audio
+    decoder.close()
+
+
+ORPHAN = """
+import contextlib, sys, os, time
+from omnidrop_cli.config import Request
+from omnidrop_cli.errors import OmnidropError
+from omnidrop_cli.engine.decode_process import DecodeProcess
+from omnidrop_cli.model.names import FrameBounds
+from tests.engine import crashes
+import threading
+if __name__ == "__main__":
+    decoder = DecodeProcess(FrameBounds(3136, 50176), crashes.decode)
+    decoder.open(Request(sys.argv[1], "?"))
+    print(decoder._child.process.pid, flush=True)
+    if sys.argv[2] == "busy":
+        def wait():
+            with contextlib.suppress(OmnidropError):
+                decoder.open(Request("hang.wav", "?"))
+        threading.Thread(target=wait, daemon=True).start()
+        time.sleep(0.5)
+    if sys.argv[3] == "kill":
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("at_work", ["idle", "busy"])
+@pytest.mark.parametrize("end", ["kill", "forget to close"])
+def test_no_orphan_is_left(at_work: str, end: str, clips: Clips, tmp_path: Path) -> None:
+    script = tmp_path / "orphan.py"
+    script.write_text(ORPHAN)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, str(script), str(clips["wav"]), at_work, end]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.stderr == ""
+    deadline = time.monotonic() + 5
+    while alive(int(done.stdout)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -317,10 +317,17 @@ class Report:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """The same prompt run full and pruned. `agreement` is the share of generated tokens equal before the first difference or end."""
+    """The same prompt run full and pruned.
+
+    `agreement` is the share of generated tokens before the first difference, `first_difference` that token's index (None: the answers
+    are equal); `report.alignment` compares the words. `full_repeats` and `pruned_repeats` are the timings of every measured round of
+    the same prompt, the reports' own included, round i of one next to round i of the other; empty where nothing was repeated.
+    """
 
     full: Report
     pruned: Report
     agreement: float
     first_difference: int | None
     first_token_kl: float
+    full_repeats: tuple[Timings, ...] = ()
+    pruned_repeats: tuple[Timings, ...] = ()

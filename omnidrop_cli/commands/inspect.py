@@ -17,14 +17,14 @@ from omnidrop_cli.report.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.text import Text
 
     from omnidrop_cli.media.sampling import Estimate
     from omnidrop_cli.outputs import SourceFacts
 
 EXAMPLES = ("omnidrop inspect talk.mp4", "omnidrop inspect talk.mp4 --end 5:00 --max-frames 128", "omnidrop inspect talk.mp4 --json")
 
-KEEPS = (1.0, 0.5, 0.3, 0.2, 0.1)
+KEEPS = {1.0: 0, 0.5: 2, 0.3: 0, 0.2: 3, 0.1: 1}
+"""Retention ratios of the table; on narrow terminals those of the highest number are left out first."""
 
 TEXT_TOKENS = 64
 """Qwen's system prompt, the chat markers and a question of a line."""
@@ -86,44 +86,40 @@ def _guesses(expected: Estimate) -> Iterator[dict[str, Any]]:
 
 
 def _render(source: SourceFacts, expected: Estimate, found: Mapping[str, Any]) -> Iterator[RenderableType]:
-    from rich.table import Table
     from rich.text import Text
 
-    from omnidrop_cli.report.tables import facts
+    from omnidrop_cli.report.layout import Column, DataTable, facts
 
     yield facts(_facts(source, expected))
     yield Text()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("", no_wrap=True)
-    for keep in KEEPS:
-        table.add_column("unpruned" if keep == 1 else f"keep {keep:g}", justify="right", no_wrap=True)
-    for name in ("audio", "video"):
-        table.add_row(f"{name} tokens", *(str(round(keep * found["tokens"][name])) for keep in KEEPS))
-    table.add_row("with the text", *(str(found["mean_tokens_by_keep"][f"{keep:g}"]) for keep in KEEPS))
+    columns = [Column("", right=False)]
+    columns += [Column("full" if keep == 1 else f"keep {keep:g}", rank=KEEPS[keep]) for keep in KEEPS]
+    rows = [(f"{name} tokens", *(str(round(keep * found["tokens"][name])) for keep in KEEPS)) for name in ("audio", "video")]
+    rows.append(("with the text", *(str(found["mean_tokens_by_keep"][f"{keep:g}"]) for keep in KEEPS)))
     for row in found["memory_guess_mb"]:
-        table.add_row(f"memory {row['model']} {row['quant']}", *(megabytes(peak) for peak in row["peak_by_keep"].values()))
-    yield table
+        rows.append((f"memory {row['model']} {row['quant']}", *map(megabytes, row["peak_by_keep"].values())))
+    yield DataTable(tuple(columns), tuple(rows))
     yield Text("Tokens are means over the layers; memory is a guess of the peak on a GPU.", style="dim")
 
 
-def _facts(source: SourceFacts, expected: Estimate) -> Iterator[tuple[str, Text]]:
+def _facts(source: SourceFacts, expected: Estimate) -> Iterator[tuple[str, RenderableType]]:
     from rich.text import Text
 
-    from omnidrop_cli.report.tables import joined
+    from omnidrop_cli.report.layout import phrases
 
     yield "file", Text(one_line(source.path))
-    yield "", joined(source.container.replace(",", "/"), megabytes(source.size_bytes / 1e6), seconds(source.duration_s))
+    yield "", phrases(source.container.replace(",", "/"), megabytes(source.size_bytes / 1e6), seconds(source.duration_s))
     if source.video is not None:
         v = source.video
         turned = f"turned by {v.rotation_deg} degrees" if v.rotation_deg else ""
-        yield "pictures", joined(v.codec, f"{v.width}x{v.height}", f"{v.fps:.4g} fps", turned)
+        yield "video", phrases(v.codec, f"{v.width}x{v.height}", f"{v.fps:.4g} fps", turned)
     if source.audio is not None:
         a = source.audio
-        yield "sound", joined(a.codec, f"{a.sample_rate_hz} Hz", f"{a.channels} channel{'s' * (a.channels != 1)}")
+        yield "audio", phrases(a.codec, f"{a.sample_rate_hz} Hz", f"{a.channels} channel{'s' * (a.channels != 1)}")
     taken = []
     if expected.frame_size is not None:
         rate = f" at {expected.fps:.3g} fps" if expected.fps else ""
         taken.append(f"{expected.frames} frames of {expected.frame_size[1]}x{expected.frame_size[0]}{rate}")
     if expected.audio_s:
-        taken.append(f"{seconds(expected.audio_s)} of sound")
-    yield "taken", joined(*taken) if taken else Text("nothing")
+        taken.append(f"{seconds(expected.audio_s)} of audio")
+    yield "sampled", phrases(*taken) if taken else Text("nothing")

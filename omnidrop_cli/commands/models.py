@@ -19,10 +19,9 @@ from omnidrop_cli.errors import ModelError, UsageError
 from omnidrop_cli.report.text import one_line
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from omnidrop_cli.model.local import Entry
     from omnidrop_cli.model.names import ModelSpec
+    from omnidrop_cli.report.layout import DataTable
 
 QUANTS = ("nf4", "int8", "none")
 
@@ -204,23 +203,18 @@ def _needs(entry: Entry) -> dict[str, float]:
     return {quant: needed_mb(entry.sizes, quant) for quant in (QUANTS if entry.quant == "none" else (entry.quant,)) if quant in QUANTS}
 
 
-def _table(found: list[Entry], gpu: int) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+def _table(found: list[Entry], gpu: int) -> DataTable:
+    from omnidrop_cli.report.layout import Column, DataTable
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model", overflow="fold", min_width=12)
-    table.add_column("on disk", justify="right")
-    table.add_column("stored")
-    for quant in QUANTS:
-        table.add_column("bf16" if quant == "none" else quant, justify="right", no_wrap=True)
-    table.add_column("revision", no_wrap=True)
+    columns = [Column("model", right=False), Column("on disk"), Column("stored", 1, right=False)]
+    columns += [Column("bf16" if quant == "none" else quant) for quant in QUANTS]
+    columns.append(Column("revision", 2, right=False))
+    rows = []
     for entry in found:
         needs = _needs(entry)
-        cells = [Text(_fitting(needs[quant], gpu)) if quant in needs else Text("") for quant in QUANTS]
-        table.add_row(Text(one_line(entry.name)), _size(entry.size_bytes), entry.quant, *cells, Text((entry.revision or "")[:7]))
-    return table
+        cells = (_fitting(needs[quant], gpu) if quant in needs else "" for quant in QUANTS)
+        rows.append((one_line(entry.name), _size(entry.size_bytes), entry.quant, *cells, one_line(entry.revision or "")[:7]))
+    return DataTable(tuple(columns), tuple(rows))
 
 
 def _fitting(megabytes: float, gpu: int) -> str:

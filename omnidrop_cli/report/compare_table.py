@@ -1,79 +1,149 @@
-"""A comparison as a table: the same prompt, full and pruned, side by side.
+"""A comparison for the terminal: the same prompt answered unpruned and pruned, figures and answers side by side.
 
-Knows: which figures of two reports belong next to each other. Does not know how the runs were made.
+In: a `Comparison`, fresh or read from JSON. Out: Rich renderables for 40 to 200 columns.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
-from omnidrop_cli.outputs import Comparison, Report
-from omnidrop_cli.report.numbers import flops, megabytes, seconds, share, times
-from omnidrop_cli.report.tables import facts, joined, layer_table, tokens_per_second
+from omnidrop_cli.outputs import Comparison, Timings
+from omnidrop_cli.report.alignment import Alignment, Piece, align
+from omnidrop_cli.report.layout import Column, DataTable, Phrases, facts, phrases
+from omnidrop_cli.report.numbers import flops_short, megabytes, seconds, seconds_span, share, times
+from omnidrop_cli.report.tables import layer_table, tokens_per_second, warning_lines
 from omnidrop_cli.report.text import clean, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
+DIFFERENT = ("bold underline red", "bold underline green")
+"""Styles of what only the full and only the pruned answer says."""
+
+BRACKETS = (("[-", "-]"), ("{+", "+}"))
+"""The same where no colour is shown, in the notation of wdiff and git."""
+
+SPREAD = "  min-max"
+"""Name of the rows that show the spread of repeated rounds."""
+
 
 @dataclass(frozen=True, slots=True)
 class ComparisonTable:
-    """Renders a comparison: the pruned run's layers, the figures side by side, both answers, and how far they agree."""
+    """Renders a comparison: the pruned run's layers, the figures, both answers with their difference marked, and the agreement.
+
+    `shown` are warnings the user has seen already.
+    """
 
     comparison: Comparison
-    said: frozenset[str] = frozenset()
+    shown: frozenset[str] = frozenset()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         full, pruned = self.comparison.full, self.comparison.pruned
-        yield layer_table(pruned, options.max_width)
+        plain = console.color_system is None or console.no_color
+        yield layer_table(pruned, options.max_width, ascii_only=options.ascii_only)
         yield Text()
-        yield _side_by_side(full, pruned)
+        yield figures(self.comparison)
         yield Text()
-        yield facts([("full", _words(full)), (pruned.method, _words(pruned)), *_agreement(self.comparison)])
-        for warning in dict.fromkeys((*full.warnings, *pruned.warnings)):
-            if warning not in self.said:
-                yield Text(f"warning: {one_line(warning)}", style="yellow")
+        yield facts(_answers(self.comparison, plain))
+        yield from warning_lines((*full.warnings, *pruned.warnings), self.shown)
 
 
-def _side_by_side(full: Report, pruned: Report) -> RenderableType:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("")
-    for name in ("full", Text(one_line(pruned.method)), "ratio"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, left, right, ratio in _rows(full, pruned):
-        table.add_row(name, left, right, ratio)
-    return table
+def figures(comparison: Comparison) -> DataTable:
+    """Tokens, FLOPs, seconds and memory of both runs, and their ratio.
+
+    Ratios are full over pruned, so above 1 the pruned run is cheaper; of a speed they are pruned over full. Of repeated rounds the
+    seconds are medians, with the lowest and the highest in a row below.
+    """
+    names = "full", one_line(comparison.pruned.method), "ratio"
+    rows = tuple(_rows(comparison))
+    dim = frozenset(number for number, row in enumerate(rows) if row[0] == SPREAD)
+    return DataTable((Column("", right=False), *map(Column, names)), rows, dim)
 
 
-def _rows(full: Report, pruned: Report) -> Iterator[tuple[str, str, str, str]]:
-    """Ratios are full over pruned: above 1 the pruned run is the cheaper one. Of speeds it is the other way round."""
-    means = [sum(r.trace.kv_lengths) / max(1, r.trace.num_layers) for r in (full, pruned)]
-    yield "tokens in a layer, mean", f"{means[0]:.0f}", f"{means[1]:.0f}", times(*means)
+def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
+    full, pruned = comparison.full, comparison.pruned
+    means = [sum(report.trace.kv_lengths) / max(1, report.trace.num_layers) for report in (full, pruned)]
+    yield "tokens/layer", f"{means[0]:.0f}", f"{means[1]:.0f}", times(*means)
     if full.flops.full:
-        yield "prefill cost", flops(full.flops.pruned), flops(pruned.flops.pruned), times(full.flops.pruned, pruned.flops.pruned)
-    for name, field in (("prefill", "prefill_s"), ("generate", "generate_s"), ("total", "total_s")):
-        left, right = (getattr(r.timings, field) for r in (full, pruned))
-        yield name, seconds(left), seconds(right), times(left, right)
-    speeds = [tokens_per_second(r) for r in (full, pruned)]
-    yield "answer tokens/s", *(f"{speed:.3g}" if speed else "-" for speed in speeds), times(speeds[1], speeds[0])  # type: ignore[misc]  # two
+        costs = full.flops.pruned, pruned.flops.pruned
+        yield "prefill FLOPs", *map(flops_short, costs), times(*costs)
+    for name, measure in (("prefill", _prefill), ("generate", _generate), ("total, no load", _without_loading)):
+        timed = _timings(comparison)
+        left, right = [measure(one) for one in timed[0]], [measure(one) for one in timed[1]]
+        yield name, seconds(median(left)), seconds(median(right)), times(median(left), median(right))
+        if len(left) > 1:
+            yield SPREAD, _span(left), _span(right), _ratio_span(left, right)
+    speeds = [tokens_per_second(report) for report in (full, pruned)]
+    yield "answer tokens/s", *(f"{speed:.3g}" if speed else "-" for speed in speeds), times(speeds[1], speeds[0])
     for name, field in (("KV cache", "kv_mb"), ("peak memory", "peak_mb")):
-        left, right = (getattr(r.memory, field) for r in (full, pruned))
-        yield name, megabytes(left), megabytes(right), times(left, right)
+        sizes = [getattr(report.memory, field) for report in (full, pruned)]
+        yield name, *map(megabytes, sizes), times(*sizes)
 
 
-def _words(report: Report) -> Text:
-    text = clean(report.answer.text).strip()
-    return Text(text) if text else Text("(nothing)", style="dim")
+def _timings(comparison: Comparison) -> tuple[Sequence[Timings], Sequence[Timings]]:
+    """The timings of both runs: every round where the runs were repeated, one each where not."""
+    if comparison.full_repeats and comparison.pruned_repeats:
+        return comparison.full_repeats, comparison.pruned_repeats
+    return (comparison.full.timings,), (comparison.pruned.timings,)
 
 
-def _agreement(comparison: Comparison) -> Iterator[tuple[str, Text]]:
-    at, kl = comparison.first_difference, comparison.first_token_kl
-    where = "the same answer" if at is None else f"first difference at token {at + 1}"
-    yield "agreement", joined(f"{share(comparison.agreement)} of the answer's tokens", where)
-    yield "first token", joined(f"KL {kl:.3g} nats" if math.isfinite(kl) else "KL infinite")
+def _prefill(timings: Timings) -> float:
+    return timings.prefill_s
+
+
+def _generate(timings: Timings) -> float:
+    return timings.generate_s
+
+
+def _without_loading(timings: Timings) -> float:
+    """Every stage but loading the model, which both runs share and which would hide their difference."""
+    t = timings
+    return t.fetch_s + t.decode_s + t.build_s + t.encode_s + t.prefill_s + t.generate_s
+
+
+def _span(values: Sequence[float]) -> str:
+    return seconds_span(min(values), max(values), median(values))
+
+
+def _ratio_span(full: Sequence[float], pruned: Sequence[float]) -> str:
+    """The lowest and the highest ratio within a round."""
+    ratios = [one / other for one, other in zip(full, pruned, strict=False) if one > 0 and other > 0]
+    return f"{min(ratios):.1f}-{max(ratios):.1f}" if ratios else "-"
+
+
+def _answers(comparison: Comparison, plain: bool) -> Iterator[tuple[str, RenderableType]]:
+    full, pruned = comparison.full, comparison.pruned
+    aligned = align(*(clean(report.answer.text).strip() for report in (full, pruned)))
+    yield "full", _marked(aligned.first, 0, plain)
+    yield pruned.method, _marked(aligned.second, 1, plain)
+    yield "agreement", _agreement(comparison, aligned)
+    kl = comparison.first_token_kl
+    yield "first token", phrases(f"KL {kl:.3g} nats" if math.isfinite(kl) else "KL infinite")
+
+
+def _marked(pieces: Sequence[Piece], side: int, plain: bool) -> Text:
+    if not pieces:
+        return Text("(nothing)", style="dim")
+    text, (opening, closing) = Text(overflow="fold"), BRACKETS[side]
+    for piece in pieces:
+        if piece.equal:
+            text.append(piece.text)
+        elif plain:
+            text.append(f"{opening}{piece.text}{closing}")
+        else:
+            text.append(piece.text, style=DIFFERENT[side])
+    return text
+
+
+def _agreement(comparison: Comparison, aligned: Alignment) -> Phrases:
+    if comparison.full.answer.text == comparison.pruned.answer.text:
+        return phrases("the same answer")
+    if aligned.matched == aligned.longest:
+        return phrases("the same words", "punctuation, case or space differ")
+    return phrases(f"{share(aligned.agreement)} of the words", f"{aligned.matched} of {aligned.longest} in common")

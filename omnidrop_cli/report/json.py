@@ -1,9 +1,7 @@
-"""Reports as JSON, both ways, under a version number.
+"""Reports as JSON, both ways, under a version number: the shape of `ask --json`, of a batch row and of a saved report.
 
-Knows: the one shape of `ask --json`, of a batch row and of a saved report (docs/user/json.md). Does not know files or terminals. Fields are
-added without a new version; one that goes or changes its meaning raises `SCHEMA`.
-
-Units are in the names: `_s` seconds, `_mb` megabytes (1e6 bytes). Counts of a layer are `[text, audio, video]`.
+Fields are added without a new version; one that goes or changes its meaning raises `SCHEMA`. Units are in the names: `_s` seconds,
+`_mb` megabytes (1e6 bytes). Counts of a layer are `[text, audio, video]`. docs/user/json.md describes every field.
 """
 
 from __future__ import annotations
@@ -28,6 +26,7 @@ from omnidrop_cli.outputs import (
     Trace,
     VideoStream,
 )
+from omnidrop_cli.report.alignment import align
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +49,12 @@ def comparison_to_dict(comparison: Comparison, *, kept: bool = False) -> dict[st
         "kind": "comparison",
         "agreement": comparison.agreement,
         "first_difference": comparison.first_difference,
+        "word_agreement": align(comparison.full.answer.text, comparison.pruned.answer.text).agreement,
         "first_token_kl": comparison.first_token_kl if math.isfinite(comparison.first_token_kl) else None,
+        "repeats_timing_s": {
+            "full": [_seconds(timings) for timings in comparison.full_repeats],
+            "pruned": [_seconds(timings) for timings in comparison.pruned_repeats],
+        },
         "full": _report(comparison.full, kept),
         "pruned": _report(comparison.pruned, kept),
     }
@@ -112,7 +116,7 @@ def _report(report: Report, kept: bool) -> dict[str, Any]:
             "flops_pruned": report.flops.pruned,
         },
         "tokens": tokens,
-        "timing_s": {field.name.removesuffix("_s"): getattr(report.timings, field.name) for field in fields(Timings)},
+        "timing_s": _seconds(report.timings),
         "features_reused": report.features_reused,
         "memory_mb": {field.name.removesuffix("_mb"): getattr(report.memory, field.name) for field in fields(Memory)},
         "warnings": list(report.warnings),
@@ -124,6 +128,10 @@ def _report(report: Report, kept: bool) -> dict[str, Any]:
             "generation": {**asdict(job.generation), "stop": list(job.generation.stop)},
         },
     }
+
+
+def _seconds(timings: Timings) -> dict[str, float]:
+    return {field.name.removesuffix("_s"): getattr(timings, field.name) for field in fields(Timings)}
 
 
 def _plain(record: Any) -> dict[str, Any]:
@@ -165,13 +173,15 @@ def _read(value: Mapping[str, Any], kind: str, make: Callable[[Mapping[str, Any]
 
 
 def _to_comparison(value: Mapping[str, Any]) -> Comparison:
-    kl = value["first_token_kl"]
+    kl, repeats = value["first_token_kl"], value.get("repeats_timing_s", {})  # earlier reports have no repeats
     return Comparison(
         full=_to_report(value["full"]),
         pruned=_to_report(value["pruned"]),
         agreement=value["agreement"],
         first_difference=value["first_difference"],
         first_token_kl=math.inf if kl is None else kl,
+        full_repeats=tuple(map(_to_timings, repeats.get("full", ()))),
+        pruned_repeats=tuple(map(_to_timings, repeats.get("pruned", ()))),
     )
 
 
@@ -193,12 +203,16 @@ def _to_report(value: Mapping[str, Any]) -> Report:
         method_options=pruning["options"],
         trace=_trace(pruning["method"], value["tokens"]),
         answer=Answer(value["answer"], tuple(value["answer_token_ids"]), value["finish_reason"]),
-        timings=Timings(**{f"{name}_s": seconds for name, seconds in value["timing_s"].items() if f"{name}_s" in _names(Timings)}),
+        timings=_to_timings(value["timing_s"]),
         memory=Memory(**{name if name == "kind" else f"{name}_mb": size for name, size in value["memory_mb"].items()}),
         flops=Flops(pruning["flops_full"], pruning["flops_pruned"]),
         warnings=tuple(value["warnings"]),
         features_reused=value["features_reused"],
     )
+
+
+def _to_timings(value: Mapping[str, float]) -> Timings:
+    return Timings(**{f"{name}_s": seconds for name, seconds in value.items() if f"{name}_s" in _names(Timings)})
 
 
 def _job(media: str, question: str, request: Mapping[str, Any]) -> Request:

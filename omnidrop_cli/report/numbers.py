@@ -1,7 +1,4 @@
-"""Numbers as people read them.
-
-Knows: how many digits a quantity deserves. Does not know records or tables.
-"""
+"""Numbers as text for people: a quantity in, digits and a unit out."""
 
 from __future__ import annotations
 
@@ -22,6 +19,16 @@ def seconds(value: float) -> str:
     return f"{minutes}:{rest:02d} min"
 
 
+def seconds_span(low: float, high: float, like: float) -> str:
+    """ "402-498": two durations in the unit in which `seconds` writes `like`, without the unit."""
+    if like < 0.9995:
+        return f"{low * 1e3:.0f}-{high * 1e3:.0f}" if like >= 0.00995 else f"{low * 1e3:.1f}-{high * 1e3:.1f}"
+    if like < 99.95:
+        digits = 2 if like < 9.995 else 1
+        return f"{low:.{digits}f}-{high:.{digits}f}"
+    return "-".join(seconds(max(value, 99.95)).removesuffix(" min") for value in (low, high))
+
+
 def megabytes(value: float) -> str:
     """Of megabytes (1e6 bytes): 0.123 -> "0.12 MB", 21.5 -> "21.5 MB", 5123 -> "5.12 GB"."""
     unit, scaled = ("GB", value / 1e3) if value >= 999.5 else ("MB", value)
@@ -31,14 +38,19 @@ def megabytes(value: float) -> str:
 
 def share(value: float) -> str:
     """0.2874 -> "28.7 %", 1 -> "100 %", 0.0004 -> "0.04 %"."""
-    percent = value * 100
-    if percent >= 99.95 or percent == 0:
-        return f"{percent:.0f} %"
-    return f"{percent:.1f} %" if percent >= 0.95 else f"{percent:.2f} %"
+    scaled = value * 100
+    if scaled >= 99.95 or scaled == 0:
+        return f"{scaled:.0f} %"
+    return f"{scaled:.1f} %" if scaled >= 0.95 else f"{scaled:.2f} %"
+
+
+def percent(value: float) -> str:
+    """`share` with two digits at most: 0.2874 -> "29 %", 0.004 -> "0.4 %"."""
+    return f"{value * 100:.0f} %" if value >= 0.0095 or value == 0 else f"{value * 100:.1g} %"
 
 
 def times(first: float, second: float) -> str:
-    """How many times `first` is `second`: "3.98x", "12.4x", "310x"; "-" where nothing can be said."""
+    """How many times `first` is `second`: "3.98x", "12.4x", "310x"; "-" where either is not positive."""
     if first <= 0 or second <= 0:
         return "-"
     ratio = first / second
@@ -51,3 +63,8 @@ def flops(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g} {unit}FLOPs"
     return f"{value:.0f} FLOPs"
+
+
+def flops_short(value: float) -> str:
+    """1.234e12 -> "1.23 T", for tables whose row names the quantity."""
+    return flops(value).removesuffix("FLOPs").rstrip()

@@ -1,104 +1,162 @@
-"""A report as a table for the terminal.
+"""A report for the terminal: one summary line, or the full table of tokens by layer, times and memory.
 
-Knows: how a `Report` reads on 80 columns, on fewer, and without colours. Does not know how it came to be: one that was saved renders
-the same. Everything here is `Text` built piece by piece; nothing from outside is parsed as markup.
+In: a `Report`, fresh or read from JSON. Out: Rich renderables for 40 to 200 columns, with or without colours, in Unicode or ASCII.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
 from omnidrop_cli.outputs import Counts, Report
-from omnidrop_cli.report.numbers import flops, megabytes, seconds, share, times
-from omnidrop_cli.report.text import clean, one_line
+from omnidrop_cli.report.layout import Column, DataTable, Phrases, facts, phrases
+from omnidrop_cli.report.numbers import flops, megabytes, percent, seconds, share, times
+from omnidrop_cli.report.text import one_line
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderResult
 
-BAR_CELLS = 24
-BAR_FROM = 72
-"""Columns from which the bars fit beside the figures."""
+MAX_ROWS = 12
+"""Rows of the layer table, the prompt's included: a report then fits on 24 lines."""
+
+BAR_FROM = 64
+"""Columns from which the layer table has bars."""
+
+NUMBERS_WIDTH = 46
+"""Columns the layer table's numbers take."""
 
 KEPT, GONE = "\u2501", "\u2500"
+ASCII_KEPT, ASCII_GONE = "#", "-"
 
 
 @dataclass(frozen=True, slots=True)
 class LayerRun:
-    """Neighbouring layers that see equally many tokens of each kind."""
+    """Neighbouring layers in one row: mean tokens entering a layer, by modality. `exact` says that all of them have these counts."""
 
     first: int
     last: int
-    counts: Counts
+    text: float
+    audio: float
+    video: float
+    exact: bool = True
 
     @property
     def name(self) -> str:
         return f"{self.first}" if self.first == self.last else f"{self.first}-{self.last}"
+
+    @property
+    def layers(self) -> int:
+        return self.last - self.first + 1
+
+    @property
+    def counts(self) -> tuple[float, float, float]:
+        return self.text, self.audio, self.video
+
+    @property
+    def media(self) -> float:
+        return self.audio + self.video
+
+    def merged(self, following: LayerRun) -> LayerRun:
+        """This run and the one after it as one."""
+        if self.counts == following.counts:
+            return replace(self, last=following.last, exact=self.exact and following.exact)
+        weight = self.layers / (self.layers + following.layers)
+        text, audio, video = (weight * ours + (1 - weight) * theirs for ours, theirs in zip(self.counts, following.counts, strict=True))
+        return LayerRun(self.first, following.last, text, audio, video, exact=False)
+
+    def spread_added(self, following: LayerRun) -> float:
+        """Increase of the summed squared deviation of audio and video tokens if both became one row (Ward's criterion)."""
+        return self.layers * following.layers / (self.layers + following.layers) * (self.media - following.media) ** 2
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryLine:
+    """One dim line on a report: `kept 30 % · prefill 40 ms · first token 0.4 s · 2.1 GB`."""
+
+    report: Report
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        separator = " | " if options.ascii_only else " \u00b7 "
+        yield Phrases(tuple(summary(self.report)), separator, "dim")
 
 
 @dataclass(frozen=True, slots=True)
 class ReportTable:
     """Renders a report: tokens by layer, then retention, cost, times, memory, the clip as it was read, warnings.
 
-    `said` are warnings the user has seen already.
+    `shown` are warnings the user has seen already.
     """
 
     report: Report
-    said: frozenset[str] = frozenset()
+    shown: frozenset[str] = frozenset()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield layer_table(self.report, options.max_width)
+        yield layer_table(self.report, options.max_width, ascii_only=options.ascii_only)
         yield facts(_facts(self.report))
-        for warning in self.report.warnings:
-            if warning not in self.said:
-                yield Text(f"warning: {one_line(warning)}", style="yellow")
+        yield from warning_lines(self.report.warnings, self.shown)
 
 
-def layer_runs(entering: Sequence[Counts]) -> list[LayerRun]:
-    """Layers folded where nothing changes: 28 equal ones are one row."""
+def summary(report: Report) -> Iterator[str]:
+    """The phrases of the summary line."""
+    if report.prompt.media:
+        retention = report.trace.retention_after
+        yield f"kept {percent(retention)}" if retention < 1 else "nothing pruned"
+    yield f"prefill {seconds(report.timings.prefill_s)}"
+    yield f"first token {seconds(report.timings.first_token_s)}"
+    yield megabytes(report.memory.peak_mb)
+
+
+def layer_runs(entering: Sequence[Counts], limit: int | None = None) -> list[LayerRun]:
+    """Layers with equal counts folded into one row; then, down to `limit` rows, the neighbours that differ least."""
     runs: list[LayerRun] = []
     for layer, counts in enumerate(entering):
-        if runs and runs[-1].counts == counts:
-            runs[-1] = LayerRun(runs[-1].first, layer, counts)
+        run = LayerRun(layer, layer, counts.text, counts.audio, counts.video)
+        if runs and runs[-1].counts == run.counts:
+            runs[-1] = runs[-1].merged(run)
         else:
-            runs.append(LayerRun(layer, layer, counts))
+            runs.append(run)
+    while limit is not None and len(runs) > max(1, limit):
+        at = min(range(len(runs) - 1), key=lambda index: runs[index].spread_added(runs[index + 1]))
+        runs[at : at + 2] = [runs[at].merged(runs[at + 1])]
     return runs
 
 
-def layer_table(report: Report, width: int = 80) -> RenderableType:
-    """Tokens entering each layer, by modality, and what share of the audio and video tokens that is."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
-    table.add_column("layer", no_wrap=True)
-    for name in ("text", "audio", "video", "total", "kept"):
-        table.add_column(name, justify="right", no_wrap=True)
+def layer_table(report: Report, width: int = 80, *, ascii_only: bool = False) -> DataTable:
+    """Tokens entering each layer, by modality, and what share of the audio and video tokens that is; at most `MAX_ROWS` rows.
+
+    A row of layers whose counts differ shows their means, each after a tilde.
+    """
+    columns = [Column("layer", right=False), Column("text", 1), Column("audio"), Column("video"), Column("total", 2), Column("kept")]
     bars = width >= BAR_FROM and report.prompt.media > 0
     if bars:
-        table.add_column("audio and video kept", no_wrap=True)
-    rows = [("prompt", report.prompt), *((run.name, run.counts) for run in layer_runs(report.trace.entering))]
-    for name, counts in rows:
-        left = counts.media / report.prompt.media if report.prompt.media else 1.0
-        cells: list[RenderableType] = [name, *map(str, (counts.text, counts.audio, counts.video, counts.total)), share(left)]
-        table.add_row(*cells, *([_bar(left)] if bars else []), style="dim" if name == "prompt" else None)
-    return table
+        columns.append(Column("audio and video kept", 3, right=False))
+    prompt = report.prompt
+    runs = layer_runs(report.trace.entering, MAX_ROWS - 1)
+    named = [("prompt", LayerRun(0, 0, prompt.text, prompt.audio, prompt.video)), *((run.name, run) for run in runs)]
+    cells = max(20, min(48, width - NUMBERS_WIDTH))
+    rows: list[tuple[str | Text, ...]] = []
+    for name, run in named:
+        left = run.media / prompt.media if prompt.media else 1.0
+        counts = (_count(value, run.exact) for value in (run.audio, run.video, run.text + run.media))
+        rows.append((name, f"{run.text:.0f}", *counts, share(left), *([bar(left, cells, ascii_only=ascii_only)] if bars else [])))
+    return DataTable(tuple(columns), tuple(rows), dim=frozenset({0}))
 
 
-def facts(lines: Iterable[tuple[str, Text]]) -> RenderableType:
-    """Names on the left, what is known on the right."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, text in lines:
-        table.add_row(Text(clean(name)), text)
-    return table
+def bar(left: float, cells: int, *, ascii_only: bool = False, style: str = "cyan") -> Text:
+    """A bar of `cells` characters, `left` (0 to 1) of them filled; something that is not nothing fills at least one."""
+    kept, gone = (ASCII_KEPT, ASCII_GONE) if ascii_only else (KEPT, GONE)
+    filled = min(cells, max(1, round(left * cells))) if left > 0 else 0
+    return Text(kept * filled, style=style).append(gone * (cells - filled), style="dim")
 
 
-def joined(*pieces: str) -> Text:
-    """The pieces that are not empty, with commas between them."""
-    return Text(", ".join(filter(None, map(one_line, pieces))))
+def warning_lines(warnings: Sequence[str], shown: frozenset[str]) -> Iterator[Text]:
+    """One line per warning that the user has not seen."""
+    for warning in dict.fromkeys(warnings):
+        if warning not in shown:
+            yield Text(f"warning: {one_line(warning)}", style="yellow")
 
 
 def tokens_per_second(report: Report) -> float:
@@ -107,58 +165,57 @@ def tokens_per_second(report: Report) -> float:
     return len(report.answer.token_ids) / spent if spent > 0 else 0.0
 
 
-def _bar(left: float) -> Text:
-    cells = max(1, round(left * BAR_CELLS)) if left > 0 else 0
-    return Text(KEPT * cells, style="cyan").append(GONE * (BAR_CELLS - cells), style="dim")
+def _count(value: float, exact: bool) -> str:
+    return f"{value:.0f}" if exact else f"~{value:.0f}"
 
 
-def _facts(report: Report) -> Iterator[tuple[str, Text]]:
+def _facts(report: Report) -> Iterator[tuple[str, Phrases]]:
     trace = report.trace
     if report.prompt.media:
-        yield "retention", joined(f"{share(trace.retention_after)} after each cut", f"{share(trace.retention_entering)} entering a layer")
+        yield "retention", phrases(f"{share(trace.retention_after)} after each cut", f"{share(trace.retention_entering)} entering a layer")
     if report.flops.full:
         saved = 1 - report.flops.ratio
         cost = f"{flops(report.flops.pruned)} of {flops(report.flops.full)}" if saved > 0 else flops(report.flops.full)
-        yield "prefill", joined(cost, f"{share(saved)} saved" if saved > 0 else "nothing pruned")
+        yield "prefill", phrases(cost, f"{share(saved)} saved" if saved > 0 else "nothing pruned")
     yield "time", _timings(report)
     yield "answer", _answer(report)
     yield "memory", _memory(report)
     yield "clip", _clip(report)
-    yield "model", joined(report.model.name, report.model.quant, report.model.dtype, report.model.device, report.model.attention)
-    yield "method", joined(report.method, *_budget(report))
+    yield "model", phrases(report.model.name, report.model.quant, report.model.dtype, report.model.device, report.model.attention)
+    yield "method", phrases(report.method, *_budget(report))
 
 
-def _timings(report: Report) -> Text:
+def _timings(report: Report) -> Phrases:
     t = report.timings
     stages = {"fetch": t.fetch_s, "load": t.load_s, "decode": t.decode_s, "prompt": t.build_s, "encode": t.encode_s, "prefill": t.prefill_s}
-    told = [f"{name} {seconds(value)}" for name, value in {**stages, "generate": t.generate_s}.items() if value >= 0.0005]
+    spent = [f"{name} {seconds(value)}" for name, value in {**stages, "generate": t.generate_s}.items() if value >= 0.0005]
     if report.features_reused:
-        told.append("encoded before")
-    return joined(*told, f"first token after {seconds(t.first_token_s)}", f"total {seconds(t.total_s)}")
+        spent.append("encoded before")
+    return phrases(*spent, f"first token after {seconds(t.first_token_s)}", f"total {seconds(t.total_s)}")
 
 
-def _answer(report: Report) -> Text:
+def _answer(report: Report) -> Phrases:
     count, rate = len(report.answer.token_ids), tokens_per_second(report)
     ends = {"eos": "", "length": "cut at --max-new-tokens", "stop": "ended by --stop", "interrupted": "interrupted"}
     reason = ends.get(report.answer.finish_reason, report.answer.finish_reason)
-    return joined(f"{count} token{'s' * (count != 1)}", f"{rate:.3g} tokens/s" if rate else "", reason)
+    return phrases(f"{count} token{'s' * (count != 1)}", f"{rate:.3g} tokens/s" if rate else "", reason)
 
 
-def _memory(report: Report) -> Text:
+def _memory(report: Report) -> Phrases:
     m = report.memory
     ratio = f" of {megabytes(m.kv_full_mb)} ({times(m.kv_full_mb, m.kv_mb)} less)" if m.kv_full_mb > m.kv_mb > 0 else ""
-    return joined(f"peak {megabytes(m.peak_mb)} {m.kind}", f"weights {megabytes(m.weights_mb)}", f"KV {megabytes(m.kv_mb)}{ratio}")
+    return phrases(f"peak {megabytes(m.peak_mb)} {m.kind}", f"weights {megabytes(m.weights_mb)}", f"KV {megabytes(m.kv_mb)}{ratio}")
 
 
-def _clip(report: Report) -> Text:
+def _clip(report: Report) -> Phrases:
     """Effective values, never the requested ones."""
-    pictures = ""
+    video = ""
     if report.frames and report.frame_size is not None:
         rate = f" at {report.fps:.3g} fps" if report.fps else ""
-        pictures = f"{report.frames} frames of {report.frame_size[1]}x{report.frame_size[0]}{rate}"
+        video = f"{report.frames} frames of {report.frame_size[1]}x{report.frame_size[0]}{rate}"
     part = f"from {seconds(report.clip_start_s)}" if report.clip_start_s else ""
-    sound = f"{seconds(report.audio_s)} of sound" if report.audio_s else "no sound"
-    return joined(f"{seconds(report.clip_duration_s)} of {seconds(report.source.duration_s)}", part, pictures or "no pictures", sound)
+    audio = f"{seconds(report.audio_s)} of audio" if report.audio_s else "no audio"
+    return phrases(f"{seconds(report.clip_duration_s)} of {seconds(report.source.duration_s)}", part, video or "no video", audio)
 
 
 def _budget(report: Report) -> Iterator[str]:

@@ -24,6 +24,8 @@ from omnidrop_cli.outputs import (
 
 PROMPT = Counts(text=42, audio=150, video=864)
 
+DEEP = Counts(text=42, audio=7500, video=27648)
+
 
 def trace(keeps: list[int], prompt: Counts = PROMPT, method: str = "omnidrop") -> Trace:
     """`keeps[0]` media tokens enter layer 0, `keeps[l + 1]` leave layer l; the first of each kind survive."""
@@ -74,6 +76,14 @@ def report(**changes: object) -> Report:
         warnings=("the last 0.1 s of sound are missing",),
     )
     return replace(made, **changes)  # type: ignore[arg-type]  # field names
+
+
+def deep_report() -> Report:
+    """A pruned report of 28 layers of which no two neighbours are alike from layer 4 on, and with counts of five digits."""
+    prompt = DEEP
+    keeps = [15818] * 4 + [round(15818 * 0.9**depth) for depth in range(1, 26)]
+    made = report(prompt=prompt, trace=trace(keeps, prompt))
+    return replace(made, model=replace(made.model, num_layers=28))
 
 
 def full_report() -> Report:

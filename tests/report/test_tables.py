@@ -1,6 +1,6 @@
-"""The tables as they look: on 80 columns, on fewer, without colours, from a saved report, with hostile text in them.
+"""The tables: layout on 40 to 200 columns, without colours, in ASCII, from a saved report, with hostile text in them.
 
-After a wanted change of looks: `python -m tests.report.test_tables` writes the expected files anew; read their diff.
+After an intended change: `python -m tests.report.test_tables` writes the expected files; read their diff.
 """
 
 from __future__ import annotations
@@ -18,27 +18,39 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from omnidrop_cli.config import PruningConfig
-from omnidrop_cli.outputs import Answer, Counts, Report
+from omnidrop_cli.outputs import Answer, Comparison, Counts, Report, Timings
 from omnidrop_cli.report.compare_table import ComparisonTable
 from omnidrop_cli.report.json import comparison_from_dict, comparison_to_dict, from_dict, to_dict
 from omnidrop_cli.report.svg import to_svg
-from omnidrop_cli.report.tables import ReportTable, layer_runs
+from omnidrop_cli.report.tables import MAX_ROWS, ReportTable, SummaryLine, layer_runs, layer_table
 from tests.report import samples
 
 EXPECTED = Path(__file__).parent / "expected"
+WIDTHS = (40, 60, 80, 120, 200)
+
+
+def repeated() -> Comparison:
+    """A comparison of three rounds, over 28 layers."""
+    full, pruned = replace(samples.full_report(), trace=samples.trace([35148] * 29, samples.DEEP, "none")), samples.deep_report()
+    rounds = [tuple(Timings(prefill_s=prefill, generate_s=0.3, load_s=9.0) for prefill in times) for times in PREFILLS]
+    return replace(samples.comparison(), full=full, pruned=pruned, full_repeats=rounds[0], pruned_repeats=rounds[1])
+
+
+PREFILLS = ((0.412, 0.402, 0.498), (0.104, 0.131, 0.099))
 CASES: dict[str, tuple[RenderableType, int]] = {
-    "report_80": (ReportTable(samples.report()), 80),
-    "report_50": (ReportTable(samples.report()), 50),
+    **{f"report_{width}": (ReportTable(samples.deep_report()), width) for width in WIDTHS},
+    **{f"comparison_{width}": (ComparisonTable(repeated()), width) for width in WIDTHS},
     "unpruned_80": (ReportTable(samples.full_report()), 80),
-    "comparison_80": (ComparisonTable(samples.comparison()), 80),
-    "comparison_50": (ComparisonTable(samples.comparison()), 50),
+    "once_80": (ComparisonTable(samples.comparison()), 80),
 }
 
 
-def render(what: RenderableType, width: int = 80, colour: bool = False) -> str:
-    out = io.StringIO()
+def render(what: RenderableType, width: int = 80, colour: bool = False, encoding: str = "utf-8") -> str:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding=encoding)
     Console(file=out, width=width, no_color=not colour, force_terminal=colour, markup=False, highlight=False).print(what)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    out.flush()
+    return "\n".join(line.rstrip() for line in raw.getvalue().decode(encoding).splitlines()) + "\n"
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -47,6 +59,64 @@ def test_looks_as_expected(name: str) -> None:
     drawn = render(what, width)
     assert drawn == (EXPECTED / f"{name}.txt").read_text(encoding="utf-8")
     assert max(map(cell_len, drawn.splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", range(40, 201, 20))
+def test_no_cell_is_cut_and_no_line_is_too_long(width: int) -> None:
+    for what in (ReportTable(samples.deep_report()), ComparisonTable(repeated()), SummaryLine(samples.deep_report())):
+        drawn = render(what, width)
+        assert "\u2026" not in drawn
+        assert max(map(cell_len, drawn.splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_an_ascii_terminal_gets_ascii(width: int) -> None:
+    for what in (ReportTable(samples.deep_report()), ComparisonTable(repeated()), SummaryLine(samples.deep_report())):
+        render(what, width, encoding="ascii")  # raises on the first character that is not
+
+
+def test_numbers_and_units_stay_on_one_line() -> None:
+    assert not [
+        line for line in render(ReportTable(samples.deep_report()), 40).splitlines() if line.split()[0] in ("ms,", "MB", "s,", "GB")
+    ]
+
+
+def test_28_layers_fold_into_twelve_rows() -> None:
+    table = layer_table(samples.deep_report())
+    assert len(table.rows) == MAX_ROWS
+    assert str(table.rows[-1][0]).endswith("27")
+
+
+def test_a_row_of_unlike_layers_says_that_it_shows_means() -> None:
+    runs = layer_runs([Counts(1, 10, 100), Counts(1, 10, 98), Counts(1, 2, 3)], 2)
+    assert [(run.name, run.counts, run.exact) for run in runs] == [("0-1", (1, 10, 99), False), ("2", (1, 2, 3), True)]
+
+
+@given(st.lists(st.integers(0, 900), min_size=1, max_size=40), st.integers(1, 12))
+def test_folding_keeps_the_mean(sizes: list[int], limit: int) -> None:
+    runs = layer_runs([Counts(1, size, 2 * size) for size in sizes], limit)
+    assert len(runs) <= limit
+    assert sum(run.layers for run in runs) == len(sizes)
+    assert sum(run.media * run.layers for run in runs) == pytest.approx(3 * sum(sizes))
+
+
+def test_the_summary_is_one_line() -> None:
+    assert render(SummaryLine(samples.report())) == "kept 28 % \u00b7 prefill 104 ms \u00b7 first token 14.8 s \u00b7 7.12 GB\n"
+    assert render(SummaryLine(samples.full_report())).startswith("nothing pruned")
+
+
+def test_repeats_show_their_spread_and_loading_stays_out() -> None:
+    drawn = " ".join(render(ComparisonTable(repeated()), 120).split())
+    assert "prefill 412 ms 104 ms 3.96x min-max 402-498 99-131 3.1-5.0" in drawn
+    assert "total, no load 712 ms" in drawn
+
+
+def test_a_missing_word_costs_one_word() -> None:
+    full = replace(samples.full_report(), answer=Answer("The quick brown fox jumps.", (1,), "eos"))
+    pruned = samples.report(answer=Answer("Quick brown fox jumps.", (2,), "eos"))
+    drawn = render(ComparisonTable(replace(samples.comparison(), full=full, pruned=pruned, agreement=0.0, first_difference=0)))
+    assert "[-The-] quick brown fox jumps." in drawn
+    assert "80.0 % of the words, 4 of 5 in common" in drawn
 
 
 def test_colours_add_nothing_but_colour() -> None:
@@ -66,7 +136,8 @@ def test_a_saved_report_renders_the_same() -> None:
 def test_folded_rows_cover_every_layer_once(sizes: list[int]) -> None:
     entering = [Counts(1, size, 2 * size) for size in sizes]
     runs = layer_runs(entering)
-    assert [run.counts for run in runs for _ in range(run.first, run.last + 1)] == entering
+    assert [Counts(*map(int, run.counts)) for run in runs for _ in range(run.first, run.last + 1)] == entering
+    assert all(run.exact for run in runs)
     assert all(left.counts != right.counts for left, right in itertools.pairwise(runs))
 
 
@@ -108,7 +179,7 @@ def test_only_text_and_no_time_still_render() -> None:
     prompt = Counts(9, 0, 0)
     bare = samples.report(prompt=prompt, trace=samples.trace([0, 0, 0], prompt), frames=0, frame_size=None, fps=None, audio_s=0.0)
     drawn = render(ReportTable(bare))
-    assert "no pictures" in drawn
+    assert "no video" in drawn
     assert "retention" not in drawn
 
 

@@ -320,6 +320,16 @@ def surround(folder: Path) -> Path:
     return write(folder / "surround.mp4", pictures(30), sound=track)
 
 
+def many_channels(folder: Path, codec: str, channels: int) -> Path:
+    """One second of a tone of amplitude 0.5, the same in each of many channels (by ffmpeg: PyAV cannot make such frames)."""
+    path = folder / f"many.{'m4a' if codec == 'aac' else 'ogg'}"
+    tone = "|".join([f"0.5*sin({TONE_HZ}*2*PI*t)"] * channels)
+    mapping = ["-mapping_family", "255"] if codec == "libopus" else []
+    sound = ["-f", "lavfi", "-i", f"aevalsrc=exprs={tone}:s=48000:d=1"]
+    subprocess.run(["ffmpeg", "-v", "error", "-y", *sound, "-c:a", codec, *mapping, "-b:a", "1M", str(path)], check=True)
+    return path
+
+
 def _text(folder: Path) -> Path:
     path = folder / "text.mp4"
     path.write_text("This is not a video.\n" * 20)

@@ -25,8 +25,11 @@ _HOLE_S = 0.1
 _RUN_UP_S = 0.5
 """Decoding begins this much early: mp3 and AAC frames borrow from the ones before."""
 
-_BLOCK = 1 << 18
-_PLAIN_FILES = {"wav", "flac"}
+_MAX_PLANAR = 7
+"""`AudioFrame.to_ndarray` counts the planes of a frame up to the first empty pointer. Behind the eighth pointer lies other memory."""
+
+_LOUDEST = 64.0
+"""Floating point samples beyond this are no sound; a filter would spread them, or overflow."""
 
 
 def read_sound(path: Path, facts: SourceFacts, start_s: float, end_s: float | None, cancelled: Callable[[], bool] = lambda: False) -> Sound:
@@ -34,43 +37,16 @@ def read_sound(path: Path, facts: SourceFacts, start_s: float, end_s: float | No
 
     Gaps are silence. The end is `end_s` or the last sample. Stops early, with what there is, once `cancelled` says so.
     """
-    pieces = _read_plain(path, start_s, end_s) if facts.container in _PLAIN_FILES and facts.video is None else None
-    if pieces is None:
-        pieces = _read_any(path, start_s, end_s)
     wanted = None if end_s is None else round((end_s - start_s) * SAMPLE_RATE_HZ)
     parts: list[Sound] = []
     length = 0
-    for piece in pieces:
+    for piece in _read_any(path, start_s, end_s):
         if cancelled():
             break
         parts.append(piece)
         length += len(piece)
     sound = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     return np.clip(sound[:wanted], -1.0, 1.0)
-
-
-def _read_plain(path: Path, start_s: float, end_s: float | None) -> Iterator[Sound] | None:
-    """wav and flac through libsndfile: exact seeking, no packets. None where it cannot read this one."""
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(path):
-            pass
-    except soundfile.LibsndfileError:
-        return None
-
-    def pieces() -> Iterator[Sound]:
-        with soundfile.SoundFile(path) as file:
-            first = min(round(start_s * file.samplerate), file.frames)
-            last = file.frames if end_s is None else min(round(end_s * file.samplerate), file.frames)
-            file.seek(first)
-            convert = _Converter()
-            while first < last and len(block := file.read(min(_BLOCK, last - first), dtype="float32", always_2d=True)):
-                first += len(block)
-                yield from convert(block.mean(axis=1), file.samplerate)
-            yield from convert.rest()
-
-    return pieces()
 
 
 def _read_any(path: Path, start_s: float, end_s: float | None) -> Iterator[Sound]:
@@ -116,14 +92,35 @@ def _frames(container: Any, stream: Any) -> Iterator[Any]:
 
 
 def _mono(frame: Any) -> Sound:
-    """(samples,) mean over the channels, as librosa does it for Qwen. (swresample's own mix of float stereo is 3 dB louder, and clips.)"""
-    planes = frame.to_ndarray()
-    channels = planes if frame.format.is_planar else planes.reshape(-1, frame.layout.nb_channels).T
-    if planes.dtype.kind == "u":
-        channels = channels.astype(np.float32) - 128.0
-    scale = 1.0 if planes.dtype.kind == "f" else 1.0 / float(1 << (8 * planes.dtype.itemsize - 1))
-    mean: Sound = channels.mean(axis=0, dtype=np.float32) * np.float32(scale)
+    """(samples,) mean over the channels, as librosa does it for Qwen. (swresample's own mix of float stereo is 3 dB louder, and clips.)
+
+    Samples that are not numbers become silence.
+    """
+    samples = _samples(frame)
+    if samples.dtype.kind == "f":
+        samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0).clip(-_LOUDEST, _LOUDEST)
+        scale = 1.0
+    else:
+        scale = 1.0 / float(1 << (8 * samples.dtype.itemsize - 1))
+    if samples.dtype.kind == "u":
+        samples = samples.astype(np.float32) - 128.0
+    mean: Sound = samples.mean(axis=0, dtype=np.float32) * np.float32(scale)
     return mean
+
+
+def _samples(frame: Any) -> NDArray[Any]:
+    """(channels, samples) of a frame in its own number format."""
+    import av
+
+    channels = frame.layout.nb_channels
+    if frame.format.is_planar and channels <= _MAX_PLANAR:
+        planes: NDArray[Any] = frame.to_ndarray()
+        return planes
+    pieces = [frame]
+    if frame.format.is_planar:
+        pieces = av.AudioResampler(frame.format.packed, frame.layout, frame.sample_rate).resample(frame)
+    packed: NDArray[Any] = np.concatenate([piece.to_ndarray().reshape(-1, channels) for piece in pieces])
+    return packed.T
 
 
 class _Converter:

@@ -7,8 +7,9 @@ Knows: the order of the steps and what to say when a track is missing, late or d
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -20,7 +21,7 @@ from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import MediaError, UsageError
 from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.media.audio import read_sound
-from omnidrop_cli.media.probe import has_cover, open_media, probe
+from omnidrop_cli.media.probe import guarded, has_cover, open_media, probe
 from omnidrop_cli.media.sampling import frame_count, frame_size, frames_on_display, sample_times
 from omnidrop_cli.media.video import read_frames, read_index
 from omnidrop_cli.outputs import SAMPLE_RATE_HZ, Clip, SourceFacts, VideoStream
@@ -76,16 +77,24 @@ def decode(path: str | Path, options: MediaConfig, observer: Observer = SILENT) 
     if not (want_pictures or want_sound):
         raise _nothing_wanted(path, facts)
     stop = Event()
+    damage: list[MediaError] = []
+    pictures = waveform = None
     with ThreadPoolExecutor(1, "omnidrop-sound") as pool:
         try:
-            hearing = pool.submit(read_sound, path, facts, start_s, options.end_s, stop.is_set) if want_sound else None
-            pictures = _pictures(path, facts.video, options, observer) if facts.video is not None and options.use_video else None
-            waveform = hearing.result() if hearing is not None else None
+            hearing = pool.submit(_sound, path, facts, options, stop.is_set) if want_sound else None
+            if facts.video is not None and options.use_video:
+                with _noted(damage), guarded(path, "the picture track"):
+                    pictures = _pictures(path, facts.video, options, observer)
+            if hearing is not None:
+                with _noted(damage):
+                    waveform = hearing.result()
         finally:
             stop.set()  # an error or Ctrl-C must not wait for an hour of sound
     if waveform is not None and not len(waveform):
         waveform = None
     if pictures is None and waveform is None:
+        if damage:
+            raise damage[0]
         raise MediaError(f"{path}: nothing could be decoded from {start_s:g} s on", "the file may be damaged; try to play it")
     sound_end_s = start_s if waveform is None else start_s + len(waveform) / SAMPLE_RATE_HZ
     end_s = sound_end_s if pictures is None else max(pictures.end_s, sound_end_s)
@@ -103,6 +112,20 @@ def decode(path: str | Path, options: MediaConfig, observer: Observer = SILENT) 
             *_about_the_end(facts, options, end_s),
         ),
     )
+
+
+def _sound(path: Path, facts: SourceFacts, options: MediaConfig, cancelled: Callable[[], bool]) -> NDArray[np.float32]:
+    with guarded(path, "the sound track"):
+        return read_sound(path, facts, options.start_s, options.end_s, cancelled)
+
+
+@contextmanager
+def _noted(damage: list[MediaError]) -> Iterator[None]:
+    """Collects the error of one track, so that the other can still be used."""
+    try:
+        yield
+    except MediaError as error:
+        damage.append(error)
 
 
 def choose(index: PacketIndex, video: VideoStream, options: MediaConfig) -> Choice | None:

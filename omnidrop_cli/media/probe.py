@@ -32,7 +32,7 @@ def probe(path: str | Path, *, hash_content: bool = False) -> SourceFacts:
     `hash_content` fills `sha256`. Raises `MediaError` for anything that is not a readable file with a picture or sound track.
     """
     path = Path(path)
-    with open_media(path) as container:
+    with open_media(path) as container, guarded(path, "it"):
         video, audio = picture_track(container), sound_track(container)
         if video is None and audio is None:
             raise MediaError(f"{path}: no picture and no sound track in this {container.format.name} file", _KINDS)
@@ -76,8 +76,19 @@ def open_media(path: Path) -> Iterator[InputContainer]:
         yield container
 
 
+@contextmanager
+def guarded(path: Path, what: str) -> Iterator[None]:
+    """Turns every error of a decoder into a `MediaError` that names the file and the damaged part, `what`."""
+    import av
+
+    try:
+        yield
+    except (av.FFmpegError, OSError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+        raise MediaError(f"{path}: {what} cannot be decoded ({_reason(error)})", "the file may be damaged; try to play it") from error
+
+
 def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error).lower()
+    return str(getattr(error, "strerror", None) or error or type(error).__name__).lower()
 
 
 def picture_track(container: InputContainer) -> Any | None:

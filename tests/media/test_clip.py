@@ -316,6 +316,24 @@ def test_damage_in_the_middle(clips: Clips, tmp_path: Path) -> None:
     assert (shown[0], shown[-1]) == (0, 59)
 
 
+@pytest.mark.parametrize(("step", "failing", "left"), [("read_frames", "picture", "has_audio"), ("read_sound", "sound", "has_video")])
+@pytest.mark.parametrize("error", [av.error.PermissionError(1, "Operation not permitted"), ValueError("x"), ZeroDivisionError("x")])
+def test_one_damaged_track_leaves_the_other(
+    clips: Clips, monkeypatch: pytest.MonkeyPatch, step: str, failing: str, left: str, error: Exception
+) -> None:
+    def fails(*_: Any) -> None:
+        raise error
+
+    module = importlib.import_module("omnidrop_cli.media.clip")
+    monkeypatch.setattr(module, step, fails)
+    clip = decode(clips["tone_video"], DEFAULT)
+    assert getattr(clip, left)
+    assert clip.has_audio != clip.has_video
+    assert any("can be decoded: only the" in warning for warning in clip.warnings)
+    with pytest.raises(MediaError, match=f"{failing} track cannot be decoded"):
+        decode(clips["tone_video"], MediaConfig(use_audio=left != "has_audio", use_video=left != "has_video"))
+
+
 def test_progress(clips: Clips) -> None:
     class Listening(Observer):
         done: list[float] = []  # noqa: RUF012

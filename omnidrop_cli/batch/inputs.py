@@ -1,28 +1,39 @@
 """What a batch is asked: paths, globs, list files and question files become questions, grouped by clip.
 
-Knows: how clips and questions may be named on a command line. Does not know: media (a clip is a path or a URL here, opened by
-nobody yet), models, what was answered before.
+Takes the words of the command line; gives groups of requests about one stretch of one clip. Clips are paths or addresses here and not yet
+opened, except that a file with a suffix of TypeScript and of video is looked into.
 """
 
 from __future__ import annotations
 
+import codecs
 import glob
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omnidrop_cli.config import MediaConfig, Request
-from omnidrop_cli.errors import UsageError
+from omnidrop_cli.errors import MediaError, OmnidropError, UsageError
+from omnidrop_cli.media.source import bundled, irregular, is_url
 
 _VIDEO = (".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv")
 _SOUND = (".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma")
 
 MEDIA_SUFFIXES = frozenset((*_VIDEO, *_SOUND))
 """Which files of a folder count as clips. A file named on its own is taken whatever it is called."""
+
+_ALSO_SOURCE_CODE = frozenset({".ts", ".mts"})
+"""MPEG transport streams, and TypeScript."""
+
+_LARGEST_LIST = 1 << 29
+"""Bytes of a list or a question file; a device without an end is given up there."""
+
+Note = Callable[[str], None]
+"""Told, in one line, what was left out."""
 
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".m3u"})
 
@@ -38,19 +49,29 @@ class Asked:
 
 
 Group = tuple[Asked, ...]
-"""The questions about one stretch of one clip, never empty: they share decoding and both towers."""
+"""The questions about one stretch of one clip, never empty: they share decoding and both encoders."""
 
 
-def gather(paths: Sequence[str], questions: Sequence[str], template: Request, question_file: str | None = None) -> list[Group]:
+def gather(
+    paths: Sequence[str], questions: Sequence[str], template: Request, question_file: str | None = None, note: Note = lambda line: None
+) -> list[Group]:
     """Everything asked, grouped by clip in the order of first mention; the same question about the same clip counts once.
 
-    `template` holds the settings of every job. Lines of `question_file` without a question of their own get all of `questions`.
-    Raises `UsageError` with the file and line that is wrong.
+    Args:
+        paths: Files, folders, globs, lists, addresses.
+        questions: What to ask of every clip, and of lines of `question_file` without a question of their own.
+        template: The settings of every request.
+        question_file: JSON lines, "-" for stdin.
+        note: Told what was left out.
+
+    Raises:
+        UsageError: The file and line that is wrong.
+        MediaError: A path leads to nothing.
     """
     asked = [*_from_file(question_file, questions, template)] if question_file is not None else []
     if paths and not questions:
         raise UsageError("no question was given", "add -q QUESTION (several are allowed), or -i questions.jsonl")
-    asked += [Asked(replace(template, media=media, question=question)) for media in find_media(paths) for question in questions]
+    asked += [Asked(replace(template, media=media, question=question)) for media in find_media(paths, note) for question in questions]
     if not asked:
         raise UsageError("there is nothing to ask about", "give files, folders or globs, or -i questions.jsonl")
     groups: dict[tuple[str, MediaConfig], dict[tuple[str, str | None, str | None], Asked]] = {}
@@ -63,47 +84,50 @@ def gather(paths: Sequence[str], questions: Sequence[str], template: Request, qu
 # ---------------------------------------------------------------- clips
 
 
-def find_media(paths: Iterable[str]) -> list[str]:
+def find_media(paths: Iterable[str], note: Note = lambda line: None) -> list[str]:
     """Files behind paths: a folder gives the clips below it, a glob its matches, a list file (or `-`, stdin) its lines.
 
-    Sorted within a folder or glob, each file once. Raises `UsageError` for a path that leads to nothing.
+    Sorted within a folder or glob, each file once. Other files of a folder are left out; `note` is told of those that
+    are named like clips but are pipes, devices or text.
+
+    Raises:
+        UsageError: A folder, glob or list without a clip.
+        MediaError: A path that leads to nothing.
     """
     found: dict[str, None] = {}
+    left_out: dict[str, list[str]] = {}
     for path in paths:
-        of_path = [*_expand(path)]
+        of_path = [*_expand(path, left_out)]
         found.update(dict.fromkeys(of_path))
         if not of_path:
             what = "holds no clips" if os.path.isdir(path) else "matches nothing" if glob.has_magic(path) else "lists no clips"
             raise UsageError(f"{path} {what}", f"clips end in {', '.join(sorted(MEDIA_SUFFIXES))}; other files can be named one by one")
+    for reason, files in left_out.items():
+        more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+        note(f"left out, {reason}: {', '.join(files[:3])}{more}")
     return [*found]
 
 
-def is_url(media: str) -> bool:
-    return media.startswith(("http://", "https://"))
-
-
-def _expand(path: str) -> Iterator[str]:
+def _expand(path: str, left_out: dict[str, list[str]]) -> Iterator[str]:
     if path == "-":
         yield from _lines(sys.stdin.read().splitlines(), Path())
-    elif is_url(path):
+    elif is_url(path) or bundled(path):
         yield path
     elif os.path.isdir(path):
-        yield from _walk(path)
+        yield from _clips(_walk(path), left_out)
     elif os.path.exists(path):
         if Path(path).suffix.lower() in LIST_SUFFIXES:
             yield from _lines(_read(path).splitlines(), Path(path).parent)
         else:
             yield path
     elif glob.has_magic(path):
-        for match in sorted(glob.glob(path, recursive=True)):
-            if not os.path.isdir(match):
-                yield match
+        yield from _clips((match for match in sorted(glob.glob(path, recursive=True)) if not os.path.isdir(match)), left_out)
     else:
-        raise UsageError(f"there is no file or folder {path}", "quote a glob that the shell should not expand")
+        raise MediaError(f"{path}: no such file or folder", "check the path; quote a glob that the shell should not expand")
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """Clips below a folder, by path; hidden files and folders are left alone, links to folders are not followed."""
+    """Files below a folder that are named like clips, by path; hidden ones are left alone, links to folders are not followed."""
     for root, folders, files in os.walk(folder, onerror=_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
@@ -111,8 +135,29 @@ def _walk(folder: str) -> Iterator[str]:
                 yield os.path.join(root, name)
 
 
+def _clips(files: Iterable[str], left_out: dict[str, list[str]]) -> Iterator[str]:
+    """The files that can be clips; the others are added to `left_out` by reason."""
+    for file in files:
+        if (kind := irregular(file)) is not None:
+            left_out.setdefault(f"{kind} is not a clip", []).append(file)
+        elif Path(file).suffix.lower() in _ALSO_SOURCE_CODE and _is_text(file):
+            left_out.setdefault("text is not a clip", []).append(file)
+        else:
+            yield file
+
+
+def _is_text(file: str) -> bool:
+    """Whether a file begins with text: UTF-8 without a NUL, which no media container is for long."""
+    try:
+        with open(file, "rb") as handle:
+            start = handle.read(1024)
+        return bool(start) and b"\0" not in start and bool(codecs.getincrementaldecoder("utf-8")().decode(start))
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 def _unreadable(error: OSError) -> None:
-    raise UsageError(f"{error.filename} cannot be read: {error.strerror}", "change its permissions, or name the folders beside it")
+    raise UsageError(f"{error.filename} cannot be read: {error.strerror}", "change its permissions, or name the other folders one by one")
 
 
 def _lines(lines: Iterable[str], base: Path) -> Iterator[str]:
@@ -120,18 +165,27 @@ def _lines(lines: Iterable[str], base: Path) -> Iterator[str]:
     for line in lines:
         entry = line.strip()
         if entry and not entry.startswith("#"):
-            yield _beside(entry, base)
+            yield _relative_to(base, entry)
 
 
-def _beside(media: str, base: Path) -> str:
-    return media if is_url(media) else str(base / Path(media).expanduser())
+def _relative_to(base: Path, media: str) -> str:
+    """A path of a list or question file, which counts from that file's folder. An address or a bundled clip stays what it is."""
+    path = media if is_url(media) else str(base / Path(media).expanduser())
+    return media if bundled(media) and not os.path.exists(path) else path
 
 
 def _read(path: str) -> str:
+    """The text of a list or question file, which may be a pipe (`<(command)`)."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        with open(path, "rb") as handle:
+            content = handle.read(_LARGEST_LIST + 1)
+        if len(content) > _LARGEST_LIST:
+            raise UsageError(f"{path} is too large for a list ({_LARGEST_LIST / 1e6:.0f} MB at most)", "split it, or check the path")
+        return content.decode("utf-8-sig")
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", "check the path and its permissions") from error
+        raise OmnidropError(
+            f"{path} cannot be read: {(error.strerror or str(error)).lower()}", "check the path and its permissions"
+        ) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not a text file", "a list holds one path or URL a line, in UTF-8") from error
 
@@ -173,7 +227,7 @@ def _from_row(row: Any, where: str, base: Path, questions: Sequence[str], templa
     for question in [own] if own is not None else questions:
         job = replace(
             template,
-            media=_beside(row["media"], base),
+            media=_relative_to(base, row["media"]),
             question=question,
             system=template.system if system is None else system,
             media_options=options,

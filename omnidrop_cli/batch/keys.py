@@ -1,7 +1,7 @@
 """What makes two answers the same answer: the content of the clip, the question, the model, the method and every setting.
 
-Knows: how to recognise a file by content without reading all of it, and what goes into a key. Does not know: journals, models.
-The device, the attention kernel and where the file lies are not in the key, so a run can move to another machine and go on.
+Takes a request and a clip's path or address; gives the clip's content id (without reading all of a long file) and the key of the row. The
+device, the attention kernel and where the file lies are not in the key, so a run can move to another machine and go on.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from omnidrop_cli import __version__
-from omnidrop_cli.batch.inputs import is_url
+from omnidrop_cli.media.source import bundled, irregular, is_url
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from omnidrop_cli.config import Request
     from omnidrop_cli.model.names import ModelSpec
 
@@ -44,19 +46,23 @@ class Stamp:
 def stamp(media: str, known: dict[tuple[str, int, int], str]) -> Stamp:
     """The stamp of a path or URL. `known` maps `Stamp.file` to content ids of earlier runs, which saves reading the file.
 
-    A URL stands for itself. A file that cannot be read has a content id of its own, so it is tried again once it can be.
+    A URL stands for itself. A file that cannot be read has a content id of its own, so it is tried again once it can be; so has what is no
+    regular file, since opening a pipe waits for its other end.
     """
     if is_url(media):
         return Stamp(media, 0, 0, f"url:{media}")
+    if irregular(media) is not None:
+        return Stamp(media, 0, 0, f"irregular:{media}")
+    path = bundled(media) or media
     try:
-        facts = os.stat(media)
-        content = known.get((media, facts.st_size, facts.st_mtime_ns)) or content_id(media)
+        facts = os.stat(path)
+        content = known.get((media, facts.st_size, facts.st_mtime_ns)) or content_id(path)
     except OSError as error:
         return Stamp(media, 0, 0, f"unreadable:{error.errno}:{media}")
     return Stamp(media, facts.st_size, facts.st_mtime_ns, content)
 
 
-def content_id(path: str) -> str:
+def content_id(path: str | Path) -> str:
     """32 hex digits from a file's size and content, sampled where it is long. Raises `OSError`."""
     with open(path, "rb") as handle:
         size = os.fstat(handle.fileno()).st_size

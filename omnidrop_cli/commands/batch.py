@@ -151,17 +151,21 @@ def batch(
     if keeping.output.suffix.lower() in (".csv", ".md"):
         raise UsageError(f"answers are kept as JSON lines, not in {keeping.output}", f"-o answers.jsonl --export {keeping.output}")
     template = Request("", "", generation.system, part.record(), loading.record(), pruning.record(), generation.record(pruning.seed))
-    groups = gather(what.paths or [], [read_question(question) for question in what.question or ()], template, what.input)
+    notes: list[str] = []
+    questions = [read_question(question) for question in what.question or ()]
+    groups = gather(what.paths or [], questions, template, what.input, notes.append)
     spec = resolve(template.model)
     if keeping.dry_run:
+        for note in notes:
+            stderr_console(console).print(clean(note), soft_wrap=True)
         _dry_run(groups, spec, keeping, what.limit)
         return
     old = set_aside(keeping.output) if keeping.force else None
     with Journal(keeping.output) as journal, BatchScreen(console, groups) as watcher:
         if old is not None:
-            watcher.warn(f"the answers of before are in {old}")
-        if spec.notice is not None:
-            watcher.warn(spec.notice)
+            notes.append(f"the earlier answers are in {old}")
+        for note in (*notes, *([spec.notice] if spec.notice is not None else [])):
+            watcher.warn(note)
         plan = Plan(groups, spec, journal.known, retry_failed=keeping.retry_failed)
         outcome = _run(plan, journal, watcher, template, scale, what.limit)
     for path, pieces in exports:

@@ -12,12 +12,13 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from omnidrop_cli.errors import FetchError
+from omnidrop_cli.errors import FetchError, MediaError
 from omnidrop_cli.events import SILENT, Observer
 
 BUNDLED = Path(__file__).parent.parent / "nano" / "assets" / "demo"
@@ -50,6 +51,25 @@ def is_url(media: str) -> bool:
     return re.match(r"https?://", media, re.IGNORECASE) is not None
 
 
+def bundled(media: str) -> Path | None:
+    """The clip of the package that `media` names; None for every other name, and where a file of that name exists."""
+    path = BUNDLED / f"{media}.mp4"
+    return path if media.isalnum() and path.is_file() and not Path(media).exists() else None
+
+
+def irregular(path: str | Path) -> str | None:
+    """What `path` leads to where that is neither a regular file nor a folder: "a pipe". None also where there is nothing.
+
+    A decoder opens a clip several times and reads it out of order, which a pipe forbids; a device may have no end.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return None
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+    return kinds.get(stat.S_IFMT(mode))
+
+
 def default_cache_dir() -> Path:
     """`omnidrop/media` in the user's cache folder: XDG_CACHE_HOME, else the platform's own."""
     if base := os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None):
@@ -60,10 +80,16 @@ def default_cache_dir() -> Path:
 def fetch(
     media: str, *, cache_dir: Path | None = None, offline: bool = False, max_bytes: int = 2 * 10**9, observer: Observer = SILENT
 ) -> Path:
-    """The path of `media`: itself, a bundled clip's, or a downloaded copy from the cache or the network. Raises `FetchError`."""
+    """The path of `media`: itself, a bundled clip's, or a downloaded copy from the cache or the network.
+
+    Raises:
+        MediaError: The path leads to a pipe, a socket or a device.
+        FetchError: The address cannot be downloaded.
+    """
     if not is_url(media):
-        bundled = BUNDLED / f"{media}.mp4"
-        return bundled if media.isalnum() and bundled.is_file() and not Path(media).exists() else Path(media)
+        if (kind := irregular(media)) is not None:
+            raise MediaError(f"{media} is {kind}, not a file", "save the clip to a file first: it is read more than once and out of order")
+        return bundled(media) or Path(media)
     folder = cache_dir or default_cache_dir()
     key = hashlib.sha256(media.encode()).hexdigest()[:24]
     if cached := next(folder.glob(f"{key}.*"), None):

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import socket
+import sys
 from pathlib import Path
 
 import pytest
 
+from omnidrop_cli.batch import inputs
 from omnidrop_cli.batch.inputs import find_media, gather
+from omnidrop_cli.batch.keys import stamp
 from omnidrop_cli.config import Request
-from omnidrop_cli.errors import UsageError
+from omnidrop_cli.errors import OmnidropError, UsageError
+from tests.clips import pictures
+from tests.clips import write as write_clip
 
 TEMPLATE = Request("", "")
 
@@ -41,6 +48,46 @@ def test_glob_matches_sorted_and_a_file_counts_once(folder: Path) -> None:
     assert names(found, folder) == ["b.mp4", "deep/er/c.mkv"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders")
+@pytest.mark.parametrize("pattern", ["", "*"])
+def test_what_is_no_regular_file_is_left_out_with_a_line(pattern: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "endless.mp4").symlink_to("/dev/zero")
+    (tmp_path / "good.mp4").touch()
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "good.mp4")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s.mp4"))
+        notes: list[str] = []
+        assert names(find_media([str(tmp_path / pattern)], notes.append), tmp_path) == ["good.mp4", "link.mp4"]
+    assert sorted(notes) == [
+        f"left out, a device is not a clip: {tmp_path}/endless.mp4",
+        f"left out, a pipe is not a clip: {tmp_path}/pipe.mp4",
+        f"left out, a socket is not a clip: {tmp_path}/s.mp4",
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders")
+def test_a_pipe_named_alone_is_one_error_row_and_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert find_media([str(tmp_path / "pipe.mp4")]) == [str(tmp_path / "pipe.mp4")]
+    assert stamp(str(tmp_path / "pipe.mp4"), {}).content.startswith("irregular:")
+
+
+def test_typescript_is_no_transport_stream(tmp_path: Path) -> None:
+    text = "export const grüße = () => 'hello';\n" * 40
+    for number in range(5):
+        (tmp_path / f"index{number}.ts").write_text(text, encoding="utf-8")
+    (tmp_path / "module.mts").write_text(text)
+    (tmp_path / "cut.ts").write_bytes(text.encode()[:1023] + "ü".encode())  # the look ends within a letter
+    write_clip(tmp_path / "real.ts", pictures(5))
+    write_clip(tmp_path / "real.mp4", pictures(5))
+    (tmp_path / "page.mp4").write_text("<html>")  # named like a clip and nothing else: a row with an error
+    (tmp_path / "empty.ts").touch()
+    notes: list[str] = []
+    assert names(find_media([str(tmp_path)], notes.append), tmp_path) == ["empty.ts", "page.mp4", "real.mp4", "real.ts"]
+    assert notes == [f"left out, text is not a clip: {', '.join(f'{tmp_path}/{n}.ts' for n in ('cut', 'index0', 'index1'))} and 4 more"]
+
+
 def test_bracketed_file_name_is_no_glob(folder: Path) -> None:
     (folder / "take[1].mp4").touch()
     assert names(find_media([str(folder / "take[1].mp4")]), folder) == ["take[1].mp4"]
@@ -58,11 +105,13 @@ def test_list_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_media(["-"]) == ["x.mp4", "y.mp4"]
 
 
-@pytest.mark.parametrize(("path", "message"), [("no.mp4", "no file or folder"), ("*.mkv", "matches nothing"), ("empty", "holds no clips")])
+@pytest.mark.parametrize(
+    ("path", "message"), [("no.mp4", "no such file or folder"), ("*.mkv", "matches nothing"), ("empty", "holds no clips")]
+)
 def test_path_to_nothing_is_an_error(path: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(OmnidropError, match=message):
         find_media([path])
 
 
@@ -118,6 +167,38 @@ def test_line_separator_inside_a_question_does_not_split_the_line(tmp_path: Path
     file = tmp_path / "q.jsonl"
     file.write_text('{"media": "a.mp4", "question": "one\u2028two?"}\n', encoding="utf-8")
     assert gather([], [], TEMPLATE, str(file))[0][0].job.question == "one\u2028two?"
+
+
+def test_bundled_clips_are_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text("demo2\n")
+    file = write(tmp_path / "q.jsonl", {"media": "demo", "question": "who?"})
+    groups = gather(["demo", "list.txt"], ["what?"], TEMPLATE, file)
+    assert [[(one.job.media, one.job.question) for one in group] for group in groups] == [
+        [("demo", "who?"), ("demo", "what?")],
+        [("demo2", "what?")],
+    ]
+    assert stamp("demo", {}).size > 0
+    assert stamp("demo", {}).content != stamp("demo2", {}).content
+    (tmp_path / "demo2").touch()
+    assert find_media(["list.txt"]) == ["demo2"]
+    assert stamp("demo2", {}).size == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes")
+def test_questions_may_come_through_a_pipe(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b'{"media": "/a.mp4", "question": "who?"}\n')
+    os.close(writer)
+    assert len(gather([], [], TEMPLATE, f"/dev/fd/{reader}")) == 1
+    os.close(reader)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no devices")
+def test_an_endless_list_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "_LARGEST_LIST", 1 << 16)
+    with pytest.raises(UsageError, match="too large for a list"):
+        gather([], [], TEMPLATE, "/dev/zero")
 
 
 def test_nothing_to_ask(folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from omnidrop_cli.config import MediaConfig
-from omnidrop_cli.errors import FetchError
+from omnidrop_cli.errors import FetchError, MediaError
 from omnidrop_cli.events import Observer
 from omnidrop_cli.media.clip import decode
 from omnidrop_cli.media.source import default_cache_dir, fetch, is_url
@@ -85,6 +87,19 @@ def test_is_url(media: str, answer: bool) -> None:
 
 def test_a_path_is_itself() -> None:
     assert fetch("some/clip.mp4") == Path("some/clip.mp4")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes or devices")
+def test_a_pipe_or_device_is_one_clear_line(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    reader, writer = os.pipe()  # what a shell makes of <(command)
+    (tmp_path / "endless.mp4").symlink_to("/dev/zero")
+    for path, kind in ((tmp_path / "pipe.mp4", "a pipe"), (f"/dev/fd/{reader}", "a pipe"), (tmp_path / "endless.mp4", "a device")):
+        with pytest.raises(MediaError, match=f"is {kind}, not a file") as caught:
+            fetch(str(path))
+        assert "save the clip to a file" in (caught.value.hint or "")
+    os.close(reader)
+    os.close(writer)
 
 
 @pytest.mark.parametrize("path", ["/clip.mp4", "/watch?v=7", "/sound.mp3", "/moving.gif"])

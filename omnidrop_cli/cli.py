@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from omnidrop_cli import __version__, settings
-from omnidrop_cli.commands import ask, batch, bench, bench_parts, chat, doctor, evaluate, inspect, methods, models
+from omnidrop_cli.commands import ask, batch, bench, chat, doctor, evaluate, inspect, methods, models
 from omnidrop_cli.commands._app import FirstByDefault, grouped
 from omnidrop_cli.commands._exit import end
 from omnidrop_cli.errors import UsageError
@@ -29,10 +29,7 @@ COMMANDS: tuple[tuple[Callable[..., None], Sequence[str]], ...] = (
 )
 """Every command and the examples at the end of its help."""
 
-BENCHES = (("prefill", bench.bench, bench.EXAMPLES), *bench_parts.COMMANDS)
-"""What `bench` measures; without a name, the first."""
-
-BENCH_HELP = "Measure time and memory, side by side with what the hardware and other tools can do. omnidrop bench [MEDIA] is bench prefill."
+BENCH_HELP = "Measure time and memory on this machine. omnidrop bench [MEDIA] is bench prefill."
 
 
 def build() -> typer.Typer:
@@ -47,7 +44,7 @@ def build() -> typer.Typer:
             "help_option_names": ["-h", "--help"],
             "default_map": {
                 "models": dict.fromkeys((name for name, *_ in models.COMMANDS), defaults),
-                "bench": dict.fromkeys((name for name, *_ in BENCHES), defaults),
+                "bench": dict.fromkeys((name for name, *_ in bench.COMMANDS), defaults),
             }
             | {run.__name__: defaults for run, _ in COMMANDS},
         },
@@ -56,7 +53,7 @@ def build() -> typer.Typer:
     for run, examples in COMMANDS:
         app.command(epilog=_epilog(examples), no_args_is_help="media" in run.__annotations__)(grouped(run))
     measures = typer.Typer(help=BENCH_HELP, no_args_is_help=True, cls=FirstByDefault)
-    for name, run, examples in BENCHES:
+    for name, run, examples in bench.COMMANDS:
         measures.command(name, epilog=_epilog(examples), no_args_is_help="clips" in run.__annotations__)(grouped(run))
     app.add_typer(measures, name="bench")
     group = typer.Typer(help="Models on this disk: list, fetch, quantise, remove.", no_args_is_help=True)

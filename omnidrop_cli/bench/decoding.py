@@ -1,21 +1,22 @@
-"""Seconds per answer token: stock `generate`, our eager steps, and the captured graph, from the same prompt in one run.
+"""Seconds per answer token: stock `generate`, our eager steps and the captured graph, from the same prompt.
 
-Knows: the roads, when each of their tokens arrived, alternation. Does not know: clips, tables. Without CUDA nothing can be captured;
-the step that a graph would replay then runs eagerly ("static"), which tells what its fixed buffers cost.
+Without CUDA nothing can be captured; the step that a graph would replay then runs eagerly ("static"), which shows what its fixed buffers
+cost.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from omnidrop_cli.bench.floor import median
+from omnidrop_cli.bench.measurement import Group, Sample, alternate
+from omnidrop_cli.bench.prefill import label
 from omnidrop_cli.config import GenerationConfig, PruningConfig
 from omnidrop_cli.engine.cuda_graph import AFTER, LEAST, Graphs, answer_tokens
 from omnidrop_cli.engine.encode import MediaFeatures, embed
@@ -29,81 +30,50 @@ if TYPE_CHECKING:
     from omnidrop_cli.outputs import Prompt
 
 FIRST = AFTER + 1
-"""Index of the first token whose arrival counts for the time per token: a graph is made just before it."""
+"""Index of the first token whose arrival counts for the time per token: a graph is captured just before it."""
 
 FEWEST = FIRST + LEAST
-"""Tokens a measurement takes at least."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeResult:
-    """One road behind one method's prefill. Medians in seconds: `token_s` per token once under way, `answer_s` from the answer's first
-    token to its last, a graph's capture included. The ratios are stock generate's, unpruned, over this road's. Where there is no
-    figure, `note` says why."""
-
-    method: str
-    keep: float | None
-    road: str
-    tokens: int
-    token_s: float | None = None
-    answer_s: float | None = None
-    token_speedup: float | None = None
-    answer_speedup: float | None = None
-    note: str | None = None
-
-
-@dataclass(slots=True)
-class _Road:
-    """`run` decodes once and gives the time at which each token was known to the host."""
-
-    method: str
-    keep: float | None
-    name: str
-    run: Callable[[], list[float]]
-    notes: list[str] = field(default_factory=list)
-    token_times: list[float] = field(default_factory=list)
-    answer_times: list[float] = field(default_factory=list)
+"""Least number of tokens in a measurement."""
 
 
 def measure_decoding(
     thinker: Thinker,
     prompt: Prompt,
     features: MediaFeatures,
-    choices: list[PruningConfig],
+    choices: Sequence[PruningConfig],
     *,
     tokens: int,
     repeats: int = 3,
     observer: Observer = SILENT,
-) -> list[DecodeResult]:
-    """`tokens` greedy tokens (at least `FEWEST`) on every road, behind a prefill by every choice; end tokens end nothing."""
+) -> Group:
+    """Decode `tokens` greedy tokens (at least `FEWEST`) with every backend behind every choice's prefill; end tokens end nothing.
+
+    A run's seconds are per token once under way; the fact `answer_s` is from the answer's first token to its last, a graph's capture
+    included. Speed is relative to stock `generate` on the unpruned prompt.
+    """
     tokens = max(tokens, FEWEST)
-    stock = _Road("none", None, "stock", lambda: _stock(thinker, prompt, tokens))
-    roads = [stock, *(road for choice in choices for road in _ours(thinker, prompt, features, choice, tokens))]
-    for repeat in range(repeats + 1):
-        for road in roads if repeat % 2 == 0 else roads[::-1]:
-            _measure(road, tokens, counts=repeat > 0)  # the first run warms up
-        observer.advance(repeat + 1, repeats + 1)
-    return [_result(road, stock, tokens) for road in roads]
+    runs: dict[str, Callable[[], Sample]] = {"none, stock": partial(_sample, partial(_stock, thinker, prompt, tokens), tokens, [])}
+    for choice in choices:
+        runs |= dict(_backends(thinker, prompt, features, choice, tokens))
+    return Group(f"decoding, {tokens} tokens", alternate(runs, repeats, observer))
 
 
-def _ours(thinker: Thinker, prompt: Prompt, features: MediaFeatures, choice: PruningConfig, tokens: int) -> Iterator[_Road]:
-    method = create(choice)
-    start = prefill(thinker, prompt, embed(thinker, prompt, features), features, method)
+def _backends(
+    thinker: Thinker, prompt: Prompt, features: MediaFeatures, choice: PruningConfig, tokens: int
+) -> Iterator[tuple[str, Callable[[], Sample]]]:
+    start = prefill(thinker, prompt, embed(thinker, prompt, features), features, create(choice))
     lengths = start.cache.lengths
     sampler = Sampler(thinker, torch.from_numpy(prompt.input_ids).to(thinker.device), GenerationConfig())
-    on_cuda = thinker.device.type == "cuda"
-    for name, graphs in (
-        ("eager", Graphs()),
-        ("graph", Graphs.of(thinker)) if on_cuda else ("static", Graphs(_uncaptured)),
-    ):
-        notes: list[str] = []
+    captured = ("graph", Graphs.of(thinker)) if thinker.device.type == "cuda" else ("static", Graphs(_uncaptured))
+    for name, graphs in (("eager", Graphs()), captured):
+        notices: list[str] = []
 
-        def run(graphs: Graphs = graphs, tell: Callable[[str], None] = notes.append) -> list[float]:
+        def decode(graphs: Graphs = graphs, tell: Callable[[str], None] = notices.append) -> list[float]:
             start.cache.crop(lengths)
             with closing(answer_tokens(thinker, start, sampler, tokens, graphs, tell)) as given:
                 return [time.perf_counter() for _ in islice(given, tokens)]
 
-        yield _Road(method.name, choice.keep, name, run, notes)
+        yield f"{label(choice)}, {name}", partial(_sample, decode, tokens, notices)
 
 
 def _uncaptured(step: Callable[[], None]) -> Callable[[], None]:
@@ -112,7 +82,7 @@ def _uncaptured(step: Callable[[], None]) -> Callable[[], None]:
 
 
 def _stock(thinker: Thinker, prompt: Prompt, tokens: int) -> list[float]:
-    """transformers' own `generate`, unpruned. It brings every token to the host anyway, to see whether it is the last."""
+    """transformers' own `generate`, unpruned. It copies every token to the host anyway, to see whether it is the last."""
     from transformers.generation import BaseStreamer
 
     stamps: list[float] = []
@@ -138,31 +108,12 @@ def _stock(thinker: Thinker, prompt: Prompt, tokens: int) -> list[float]:
     return stamps[1:]  # the first call hands over the prompt
 
 
-def _measure(road: _Road, tokens: int, *, counts: bool) -> None:
-    if road.notes:
-        return
+def _sample(decode: Callable[[], list[float]], tokens: int, notices: Sequence[str]) -> Sample:
+    """One decoding. `decode` gives the time at which each token was on the host; a notice says why a backend could not run."""
     try:
-        stamps = road.run()
-    except torch.OutOfMemoryError:  # stock makes logits of every prompt row
-        road.notes.append("out of memory")
-        return
-    if counts and not road.notes:
-        road.token_times.append((stamps[-1] - stamps[FIRST]) / (tokens - 1 - FIRST))
-        road.answer_times.append(stamps[-1] - stamps[0])
-
-
-def _result(road: _Road, stock: _Road, tokens: int) -> DecodeResult:
-    if road.notes:
-        return DecodeResult(road.method, road.keep, road.name, tokens, note=road.notes[0])
-    token_s, answer_s = median(road.token_times), median(road.answer_times)
-    compared = not stock.notes
-    return DecodeResult(
-        road.method,
-        road.keep,
-        road.name,
-        tokens,
-        token_s,
-        answer_s,
-        median(stock.token_times) / token_s if compared else None,
-        median(stock.answer_times) / answer_s if compared else None,
-    )
+        stamps = decode()
+    except torch.OutOfMemoryError:  # stock `generate` makes logits of every prompt row
+        return Sample(problem="out of memory")
+    if notices:
+        return Sample(problem=notices[0])
+    return Sample((stamps[-1] - stamps[FIRST]) / (tokens - 1 - FIRST), facts={"answer_s": stamps[-1] - stamps[0]})

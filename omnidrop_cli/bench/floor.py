@@ -1,11 +1,7 @@
-"""What the hardware could do: matrix products and copies per second, measured here and now.
-
-Knows: the shapes a decoder layer multiplies. Does not know: models. A figure without its floor beside it cannot be judged.
-"""
+"""Matrix products and copies per second of a device, measured: the least time that a prefill's FLOPs can take on it."""
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +21,7 @@ class Floor:
     copy_bytes: float
 
     def seconds(self, flops: float) -> float:
-        """Least time `flops` can take."""
+        """Seconds of `flops` at the measured rate of matrix products."""
         return flops / self.matmul_flops
 
 
@@ -48,8 +44,3 @@ def seconds_of(call: Callable[[], object], device: torch.device) -> float:
     call()
     synchronise(device)
     return time.perf_counter() - start
-
-
-def median(values: list[float]) -> float:
-    """The middle value; a median because the machine may do other work now and then."""
-    return statistics.median(values)

@@ -1,12 +1,10 @@
-"""What a measurement tells: arms side by side, and what must stand beside a figure.
+"""Measurements as records: samples of several runs become one figure each, and groups of them one report.
 
-Knows: how repeats become one figure, and the shape all benches share as JSON. Does not know: how anything is measured, terminals.
-Imports nothing heavy: arms that decode media run in processes without torch.
+Light on purpose: processes that only decode media import this module and no torch.
 """
 
 from __future__ import annotations
 
-import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,14 +14,20 @@ from typing import Any
 
 from omnidrop_cli.events import SILENT, Observer
 
-SCHEMA = 2
+SCHEMA = 3
+"""Version of every bench's JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run of one arm. `cpu_s` are processor seconds of all threads and children, which other work on the machine does not stretch.
+    """One execution of one run.
 
-    `peak_mb` is the memory peak while it ran, `before_mb` what was held when it began. `problem` says why there is no figure.
+    Args:
+        seconds: Wall time, the device drained at both ends.
+        cpu_s: Processor seconds of all threads and children; unlike wall time, other work on the machine does not stretch them.
+        peak_mb: Memory peak during the run. `before_mb` is what was held when it began.
+        facts: JSON-ready facts about the result. Numbers named `*_s` are times: their median over the samples is reported.
+        problem: Why there is no figure.
     """
 
     seconds: float = 0.0
@@ -35,33 +39,46 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
-    """One arm: medians of its runs, the largest of their peaks, and its times over those of the first arm of the group."""
+class Measurement:
+    """One run of a group, over all its samples.
+
+    Args:
+        samples: How many samples the figures are from, the cold one not counted.
+        cold_s: Seconds of the first execution, before anything was warm.
+        seconds: Median of the others, between `low_s` and `high_s`.
+        speed: Median over repeats of the first run's seconds divided by this run's, in the same repeat; `speed_low` and `speed_high` are
+            the least and the largest. Above 1 is faster than the group's first run.
+        cpu_s: Median of the processor seconds.
+        peak_mb: Largest peak; `before_mb` the least memory held before.
+    """
 
     name: str
-    runs: int
-    seconds: float | None
-    cpu_s: float | None
-    over_first: float | None
-    cpu_over_first: float | None
-    peak_mb: float | None
-    before_mb: float | None
-    facts: Mapping[str, Any]
-    problem: str | None
+    samples: int
+    cold_s: float | None = None
+    seconds: float | None = None
+    low_s: float | None = None
+    high_s: float | None = None
+    speed: float | None = None
+    speed_low: float | None = None
+    speed_high: float | None = None
+    cpu_s: float | None = None
+    peak_mb: float | None = None
+    before_mb: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Arms that did the same work, alternated. The first one is what the others are compared with."""
+    """Runs that did comparable work, alternated. The others' speed is relative to the first."""
 
     subject: str
-    arms: Sequence[Arm]
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    runs: Sequence[Measurement]
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
-    """Everything one command measured. `computed` are figures that were calculated, not measured."""
+class BenchReport:
+    """Everything one bench measured. `computed` holds figures that were calculated, not measured."""
 
     kind: str
     device: str
@@ -72,76 +89,70 @@ class Sheet:
     computed: Sequence[Mapping[str, Any]] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """The report as JSON-ready values, with date and package versions."""
         body = asdict(self)
-        return {**heading(self.kind, self.device, body.pop("packages")), **body}
+        names = ("omnidrop-cli", *body.pop("packages"))
+        return {
+            "schema": SCHEMA,
+            "kind": body.pop("kind"),
+            "date": date.today().isoformat(),
+            "device": body.pop("device"),
+            "versions": {name: found for name in names if (found := _version(name)) is not None},
+            **body,
+        }
 
 
-def heading(kind: str, device: str, packages: Sequence[str]) -> dict[str, Any]:
-    """What every bench's JSON begins with."""
-    return {
-        "schema": SCHEMA,
-        "kind": kind,
-        "date": date.today().isoformat(),
-        "device": device,
-        "versions": {name: found for name in ("omnidrop-cli", *packages) if (found := _version(name)) is not None},
-    }
+Runs = Mapping[str, Callable[[], Sample]]
+"""Name to what is measured."""
 
 
-def alternate(arms: Mapping[str, Callable[[], Sample]], repeats: int, observer: Observer = SILENT) -> list[Arm]:
-    """Run every arm `repeats` times, forwards and backwards by turns, so that a slow minute hits all. A failed arm is not run again."""
-    runs: dict[str, list[Sample]] = {name: [] for name in arms}
-    for repeat in range(repeats):
-        for place, name in enumerate(list(arms)[:: 1 if repeat % 2 == 0 else -1]):
-            if not (runs[name] and runs[name][-1].problem):
-                runs[name].append(arms[name]())
-            observer.advance(repeat * len(arms) + place + 1, repeats * len(arms))
-    return summarised(runs)
+def alternate(runs: Runs, repeats: int, observer: Observer = SILENT) -> list[Measurement]:
+    """Execute every run once cold, then `repeats` times, forwards and backwards in turn, so that a slow minute hits all of them.
+
+    A run that failed is not executed again.
+    """
+    samples: dict[str, list[Sample]] = {name: [] for name in runs}
+    for repeat in range(repeats + 1):
+        for place, name in enumerate(list(runs)[:: -1 if repeat % 2 else 1]):
+            if not (samples[name] and samples[name][-1].problem):
+                samples[name].append(runs[name]())
+            observer.advance(repeat * len(runs) + place + 1, (repeats + 1) * len(runs))
+    first = next(iter(samples.values()), [])
+    return [_summarise(name, taken, first) for name, taken in samples.items()]
 
 
-def summarised(runs: Mapping[str, Sequence[Sample]]) -> list[Arm]:
-    """One figure per arm. An arm with a problem has none."""
-    first: Arm | None = None
-    arms = []
-    for name, samples in runs.items():
-        arm = _summarised(name, samples, first)
-        first = first or arm
-        arms.append(arm)
-    return arms
-
-
-def _summarised(name: str, samples: Sequence[Sample], first: Arm | None) -> Arm:
+def _summarise(name: str, samples: Sequence[Sample], first: Sequence[Sample]) -> Measurement:
+    """`samples` begin with the cold one, as those of the group's `first` run do."""
     problem = next((sample.problem for sample in samples if sample.problem), None)
     if problem is not None:
-        return Arm(name, len(samples), None, None, None, None, None, None, {}, problem)
-    seconds = statistics.median(sample.seconds for sample in samples)
-    cpu_s = statistics.median(sample.cpu_s for sample in samples)
-    return Arm(
+        return Measurement(name, len(samples), problem=problem)
+    cold, *warm = samples
+    times = [sample.seconds for sample in warm]
+    comparable = not any(sample.problem for sample in first)
+    speeds = [theirs.seconds / mine for theirs, mine in zip(first[1:], times, strict=True)] if comparable else []
+    return Measurement(
         name=name,
-        runs=len(samples),
-        seconds=seconds,
-        cpu_s=cpu_s,
-        over_first=1.0 if first is None else _ratio(seconds, first.seconds),
-        cpu_over_first=1.0 if first is None else _ratio(cpu_s, first.cpu_s),
+        samples=len(warm),
+        cold_s=cold.seconds,
+        seconds=statistics.median(times),
+        low_s=min(times),
+        high_s=max(times),
+        speed=statistics.median(speeds) if speeds else None,
+        speed_low=min(speeds, default=None),
+        speed_high=max(speeds, default=None),
+        cpu_s=statistics.median(sample.cpu_s for sample in warm),
         peak_mb=max(sample.peak_mb for sample in samples),
         before_mb=min(sample.before_mb for sample in samples),
-        facts=samples[0].facts,
-        problem=None,
+        facts=_facts(warm),
     )
 
 
-def _ratio(mine: float, other: float | None) -> float | None:
-    return mine / other if other else None
-
-
-def processor() -> str:
-    """The processor's class and architecture."""
-    try:
-        with open("/proc/cpuinfo") as handle:
-            names = [line.partition(":")[2].strip() for line in handle if line.startswith("model name")]
-    except OSError:  # only Linux has it
-        names = []
-    return f"{names[0] if names else platform.processor() or 'CPU'}, {platform.machine()}"
+def _facts(samples: Sequence[Sample]) -> dict[str, Any]:
+    last = dict(samples[-1].facts)
+    for name in last:
+        if name.endswith("_s"):
+            last[name] = statistics.median(sample.facts[name] for sample in samples)
+    return last
 
 
 def _version(package: str) -> str | None:

@@ -1,196 +1,77 @@
-"""Decoding a clip: ours, a plain decode of everything, ffmpeg's own select and scale, and Qwen's tools.
-
-Knows: how each would be asked for the same frames (and the same sound). Does not know: models; the processes that decode load torch only
-where the tool does. Frames of `omnidrop` and `pyav` must be equal to the bit; the others choose and shrink by rules of their own.
-"""
+"""Seconds and memory of decoding clips to frames and sound, each in a process of its own."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import os
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from omnidrop_cli.bench.measurement import Group, Sample, Sheet, alternate, processor
-from omnidrop_cli.bench.subprocess_run import Tell, Unavailable, Work, in_child
+from omnidrop_cli.bench.device import processor
+from omnidrop_cli.bench.measurement import BenchReport, Group, Sample, alternate
+from omnidrop_cli.bench.subprocess_run import Tell, Work, in_child
 from omnidrop_cli.config import MediaConfig
-from omnidrop_cli.engine import process_memory
-from omnidrop_cli.errors import MediaError, UsageError
 from omnidrop_cli.events import SILENT, Observer
-from omnidrop_cli.media.clip import Choice, choose, decode
-from omnidrop_cli.media.probe import open_media, picture_track, probe, sound_track
-from omnidrop_cli.media.sampling import FRAME_PIXELS
-from omnidrop_cli.media.video import read_index, shrinker
 from omnidrop_cli.outputs import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-    from omnidrop_cli.media.seek_plan import PacketIndex
-    from omnidrop_cli.outputs import SourceFacts
-
-SCALER = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
-"""What our own scaler is told, in ffmpeg's words."""
+Prepare = Callable[[Path, MediaConfig], Work]
+"""Loads libraries and chooses frames; what it returns is measured. An importable function."""
 
 
 def bench_media(
-    clips: Sequence[Path], options: MediaConfig, arms: Sequence[str] = (), *, repeats: int = 3, observer: Observer = SILENT
-) -> Sheet:
-    """One group per clip. `arms` are some of `ARMS`, all of them if none are named. Raises `UsageError`, `MediaError`."""
-    chosen = list(dict.fromkeys(arms)) or list(ARMS)
-    if unknown := [name for name in chosen if name not in ARMS]:
-        raise UsageError(f"unknown arm '{unknown[0]}'", f"one of {', '.join(ARMS)}")
+    clips: Sequence[Path],
+    options: MediaConfig,
+    decoders: Mapping[str, Prepare] | None = None,
+    *,
+    repeats: int = 3,
+    observer: Observer = SILENT,
+) -> BenchReport:
+    """One group per clip, one run per decoder (ours alone unless given). Raises `MediaError` for a clip that cannot be probed."""
+    chosen = decoders or {"omnidrop": ours}
     groups = []
     for clip in clips:
-        facts = probe(clip)
-        if facts.video is None:
-            raise MediaError(f"{clip} has no picture track", "give a video; its sound is measured along with it")
+        subject = _subject(clip)
         observer.stage("decode", clip.name)
-        runs: dict[str, Callable[[], Sample]] = {name: partial(in_child, ARMS[name], clip, options) for name in chosen}
-        groups.append(Group(_subject(clip, facts), alternate(runs, repeats, observer)))
-    device = f"{processor()}, {os.cpu_count()} cores"
-    return Sheet("media", device, repeats, groups, ("av", "numpy", "qwen-omni-utils", "decord"), {"sound": options.use_audio})
+        runs: dict[str, Callable[[], Sample]] = {name: partial(in_child, prepare, clip, options) for name, prepare in chosen.items()}
+        groups.append(Group(subject, alternate(runs, repeats, observer)))
+    facts = {"audio": options.use_audio, "fps": options.fps, "max_frames": options.max_frames}
+    return BenchReport("media", processor(), repeats, groups, ("av", "numpy"), facts)
 
 
-def _subject(clip: Path, facts: SourceFacts) -> str:
-    video = facts.video
-    return clip.name if video is None else f"{clip.name}: {video.codec}, {video.width}x{video.height}, {facts.duration_s:.0f} s"
+def ours(clip: Path, options: MediaConfig) -> Work:
+    """The decoder that `ask` uses."""
+    import av  # noqa: F401  # loaded before the clock runs
 
-
-# ---------------------------------------------------------------- arms: each prepares, then returns what is measured
-
-
-def _ours(clip: Path, options: MediaConfig) -> Work:
-    import av  # noqa: F401  # loaded before the clock runs, as in every arm
+    from omnidrop_cli.media.clip import decode
 
     def work() -> Tell:
         made = decode(clip, options)
-        return partial(_facts, made.frames, made.waveform)
+        return partial(facts_of, made.frames, made.waveform)
 
     return work
 
 
-def _plain(clip: Path, options: MediaConfig) -> Work:
-    """Every picture decoded in order; the wanted ones shrunk by our scaler. Choosing them is not counted."""
-    index, choice, rotation = _chosen(clip, options)
-    wanted: dict[int, list[int]] = {}
-    for slot, packet in enumerate(choice.packets):
-        wanted.setdefault(int(index.pts[packet]), []).append(slot)
+def facts_of(frames: NDArray[np.uint8] | None, waveform: NDArray[np.float32] | None, **more: Any) -> dict[str, Any]:
+    """What was decoded: runs with the same digest gave the same frames to the bit."""
+    import numpy as np
 
-    def work() -> Tell:
-        frames = np.zeros((len(choice.packets), 3, *choice.size), np.uint8)
-        shrink = shrinker(choice.size, rotation)
-        with open_media(clip) as container:
-            stream: Any = picture_track(container)
-            stream.thread_type = "AUTO"
-            for frame in container.decode(stream):
-                for slot in wanted.get(frame.pts, ()):
-                    frames[slot] = shrink(frame)
-        return partial(_facts, frames, _plain_sound(clip) if options.use_audio else None)
-
-    return work
-
-
-def _plain_sound(clip: Path) -> NDArray[np.float32] | None:
-    import av
-
-    with open_media(clip) as container:
-        stream: Any = sound_track(container)
-        if stream is None:
-            return None
-        resampler = av.AudioResampler("flt", "mono", SAMPLE_RATE_HZ)
-        pieces = [piece.to_ndarray()[0] for frame in container.decode(stream) for piece in resampler.resample(frame)]
-        return np.concatenate([*pieces, *(piece.to_ndarray()[0] for piece in resampler.resample(None))])
-
-
-def _ffmpeg(clip: Path, options: MediaConfig) -> Work:
-    binary = shutil.which("ffmpeg")
-    if binary is None:
-        raise Unavailable("there is no ffmpeg on the path")
-    index, choice, _ = _chosen(clip, options)
-    height, width = choice.size
-    # Half a frame less than the distance of two wanted pictures, so that rounding drops none.
-    apart_s = (float(choice.times_s[-1]) - float(choice.times_s[0])) / max(1, len(choice.times_s) - 1) - index.frame_s / 2
-    pick = f"select='isnan(prev_selected_t)+gte(t-prev_selected_t,{apart_s:.6f})',scale={width}:{height}:flags={SCALER}"
-    stretch = [*(["-ss", str(options.start_s)] if options.start_s else []), *(["-to", str(options.end_s)] if options.end_s else [])]
-    pictures = ["-map", "0:v:0", "-vf", pick, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
-    command = [binary, "-nostdin", "-loglevel", "error", "-y", *stretch, "-i", str(clip), *pictures]
-    size = 3 * height * width
-
-    def work() -> Tell:
-        frames, sound, peak = [], None, 0.0
-        with tempfile.TemporaryDirectory() as folder:
-            heard = Path(folder) / "sound"
-            wav = ["-map", "0:a:0", "-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-f", "f32le", str(heard)] if options.use_audio else []
-            with subprocess.Popen([*command, *wav], stdout=subprocess.PIPE) as process:
-                while process.stdout is not None and len(picture := process.stdout.read(size)) == size:
-                    frames.append(np.frombuffer(picture, np.uint8).reshape(height, width, 3).transpose(2, 0, 1))
-                    peak = max(peak, process_memory.of_process("peak", process.pid) or 0.0)
-            if process.returncode:
-                raise MediaError(f"ffmpeg ended with {process.returncode}")
-            if wav:
-                sound = np.fromfile(heard, np.float32)
-        return partial(_facts, np.stack(frames), sound, other_peak_mb=peak)
-
-    return work
-
-
-def _qwen(clip: Path, options: MediaConfig) -> Work:
-    if importlib.util.find_spec("qwen_omni_utils") is None:
-        raise Unavailable("qwen-omni-utils is not installed")
-    try:
-        from qwen_omni_utils import process_mm_info  # type: ignore[import-not-found]  # a peer, not a dependency
-    except Exception as error:  # torchvision without its operators raises RuntimeError
-        raise Unavailable(f"qwen-omni-utils cannot be imported: {error}") from error
-    video = {
-        "type": "video",
-        "video": str(clip),
-        "fps": options.fps,
-        "min_frames": options.min_frames,
-        "max_frames": options.max_frames,
-        "min_pixels": options.min_pixels or FRAME_PIXELS[0],
-        "max_pixels": options.max_pixels or FRAME_PIXELS[1],
-        **({"video_start": options.start_s, "video_end": options.end_s} if options.start_s or options.end_s else {}),
-    }
-
-    def work() -> Tell:
-        sounds, _, videos = process_mm_info([{"role": "user", "content": [video]}], use_audio_in_video=options.use_audio)
-        return partial(_facts, videos[0].numpy(), None if sounds is None else sounds[0])
-
-    return work
-
-
-ARMS: dict[str, Callable[[Path, MediaConfig], Work]] = {"omnidrop": _ours, "pyav": _plain, "ffmpeg": _ffmpeg, "qwen-omni-utils": _qwen}
-"""Names of the arms; the first one named is what the others are compared with."""
-
-
-def _chosen(clip: Path, options: MediaConfig) -> tuple[PacketIndex, Choice, int]:
-    video = probe(clip).video
-    if video is None:
-        raise MediaError(f"{clip} has no picture track")
-    index = read_index(clip, video.fps)
-    choice = choose(index, video, options)
-    if choice is None:
-        raise MediaError(f"{clip} has no pictures in this stretch")
-    return index, choice, video.rotation_deg
-
-
-def _facts(frames: NDArray[Any] | None, sound: NDArray[np.float32] | None, **more: Any) -> dict[str, Any]:
-    """What came out, so that arms can be told to have done the same work."""
-    if frames is None:
-        raise MediaError("no picture could be decoded")
     return {
-        "frames": len(frames),
-        "size": list(frames.shape[2:]),
-        "digest": hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest()[:16],
-        "sound_s": 0.0 if sound is None else len(sound) / SAMPLE_RATE_HZ,
+        "frames": 0 if frames is None else len(frames),
+        "size": None if frames is None else list(frames.shape[2:]),
+        "digest": None if frames is None else hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest()[:16],
+        "audio_seconds": 0.0 if waveform is None else len(waveform) / SAMPLE_RATE_HZ,
         **more,
     }
+
+
+def _subject(clip: Path) -> str:
+    from omnidrop_cli.media.probe import probe
+
+    facts = probe(clip)
+    track = f"{facts.video.codec}, {facts.video.width}x{facts.video.height}" if facts.video else "audio alone"
+    return f"{clip.name}: {track}, {facts.duration_s:.0f} s"

@@ -1,6 +1,6 @@
 """One measurement in a process of its own: its memory peak is its own, and nothing is warm that a user would find cold.
 
-Knows: processes, processor time, memory. Does not know what it measures. Libraries load and inputs are prepared before the clock runs.
+Libraries load and inputs are prepared before the clock runs.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Work = Callable[[], Tell]
 """What is measured."""
 
 _SHARE = 0.8
-"""Of the memory that is free, what a child may take: an arm that reads a whole film into memory must not end other programs."""
+"""Share of the free memory that a child may take: a tool that reads a whole film into memory must not end other programs."""
 
 
 class Unavailable(Exception):
-    """An arm that cannot run here, with the reason."""
+    """Why something cannot be measured here."""
 
 
 def in_child(prepare: Callable[..., Work], *arguments: Any) -> Sample:

@@ -1,11 +1,11 @@
-"""A prompt in the papers' layout, with no clip behind it.
+"""A prompt in the papers' layout without a clip: 50 audio and 288 video tokens per two-second chunk, noise for the media.
 
-Knows: 50 audio and 288 video tokens per two-second chunk (OmniDrop App. A: 252x448 frames at 2 fps), and stand-ins for what the
-towers would give. Does not know: clocks, methods. Time and memory of a prefill depend on counts only, so noise serves.
+The layout is that of 252x448 frames at 2 fps (OmniDrop, appendix A). Time and memory depend on token counts only, so noise serves.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,9 @@ from omnidrop_cli.prompt.layout import assemble, lay_out
 if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
 
+FRAME_HEIGHT, FRAME_WIDTH = 252, 448
 PATCHES_HIGH, PATCHES_WIDE = 18, 32
+MEL_FRAMES_PER_SECOND = 100
 AUDIO_TOKENS_PER_SECOND = 25
 SYSTEM_TOKENS, QUESTION_TOKENS, CLOSING_TOKENS = 40, 72, 8
 """120 text tokens, the count methods are compared at (question with options behind the clip)."""
@@ -48,7 +50,7 @@ def papers_prompt(thinker: Thinker, seconds: float) -> Prompt:
 
 
 def noise_features(thinker: Thinker, prompt: Prompt, seed: int = 0) -> MediaFeatures:
-    """Random embeddings and attentions in the shapes the towers give."""
+    """Random embeddings and attentions in the shapes that the encoders give."""
     counts = prompt.token_map.counts()
     generator = torch.Generator().manual_seed(seed)
 
@@ -60,4 +62,18 @@ def noise_features(thinker: Thinker, prompt: Prompt, seed: int = 0) -> MediaFeat
         video=noise(counts.video, thinker.sizes.hidden).to(thinker.dtype),
         audio_attention=noise(counts.audio).abs(),
         video_attention=noise(counts.video).abs(),
+    )
+
+
+def with_noise_media(thinker: Thinker, prompt: Prompt, seed: int = 0) -> Prompt:
+    """`prompt` with random frames (2T, 3, H, W) and a random mel (n_mels, 100 per second) in place of a clip's, for the encoders."""
+    if prompt.grid_thw is None:
+        raise ValueError("only a prompt with video has frames")
+    generator = np.random.default_rng(seed)
+    grids = prompt.grid_thw[0]
+    frames = thinker.spec.temporal_patch_size * grids
+    return replace(
+        prompt,
+        frames=generator.integers(0, 256, (frames, 3, FRAME_HEIGHT, FRAME_WIDTH), dtype=np.uint8),
+        mel=generator.standard_normal((thinker.spec.n_mels, grids * MEL_FRAMES_PER_SECOND), dtype=np.float32),
     )

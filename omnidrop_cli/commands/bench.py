@@ -1,11 +1,11 @@
-"""`omnidrop bench`: time and memory of every method, side by side, beside what the hardware could do.
-
-Knows: flags and where results go. Does not know how anything is measured (`bench/`).
-"""
+"""`omnidrop bench`: what a user measures on their own machine. `bench prefill` measures pruning, `bench media` decoding."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,14 +13,13 @@ from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, OutputFlag, S
 from omnidrop_cli.commands._options import PRUNING, MediaFlags, ModelFlags
 from omnidrop_cli.config import Request
 
-DEFAULT_ARMS = "none,omnidrop@0.3,omnidrop@0.2,omnidrop@0.1"
-EXAMPLES = (
-    "omnidrop bench --model random:7b --quant nf4",
-    "omnidrop bench --model random:7b@4layers --seconds 20 --towers 4 -o bench.json",
-    "omnidrop bench --model random:7b --quant nf4 --decode 128",
-    "omnidrop bench talk.mp4 --model nano -m none,omnidrop@0.3,random@0.3",
-)
+if TYPE_CHECKING:
+    from omnidrop_cli.bench.measurement import BenchReport
+
+DEFAULT_METHODS = "none,omnidrop@0.3,omnidrop@0.2,omnidrop@0.1"
 QUESTION = "What is said, and what is shown?"
+
+Repeats = Annotated[int, typer.Option(min=1, max=100, help="Measurements per run behind the cold one; runs alternate.")]
 
 
 def bench(
@@ -34,32 +33,34 @@ def bench(
         typer.Option(
             "--methods",
             "-m",
-            metavar="ARMS",
-            help=f"Arms with commas between: NAME, NAME@KEEP or NAME@PRESET.  [default: {DEFAULT_ARMS}]",
+            metavar="LIST",
+            help=f"Methods with commas between: NAME, NAME@KEEP or NAME@PRESET.  [default: {DEFAULT_METHODS}]",
             rich_help_panel=PRUNING,
         ),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, max=100, help="Measurements per arm, alternated; the median counts.")] = 3,
-    towers: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Also measure both encoders on so much noise; 0 does not.")] = 0,
+    repeats: Repeats = 3,
+    encoders: Annotated[
+        float, typer.Option("--encoders", "--towers", min=0, metavar="SECONDS", help="Also measure both encoders on that much noise.")
+    ] = 0,
     decode: Annotated[
-        int, typer.Option(min=0, metavar="TOKENS", help="Also decode so many on every road: stock generate, eager, graph; 0 does not.")
+        int,
+        typer.Option(min=0, metavar="TOKENS", help="Also decode that many tokens with every backend: stock generate, eager, CUDA graph."),
     ] = 0,
     as_json: JsonFlag = False,
     output: OutputFlag = None,
 ) -> None:
-    """Measure prefill, decoding and memory of pruning methods against no pruning, in one run.
+    """Measure prefill, decoding and memory of pruning methods against no pruning.
 
-    The floor is the FLOPs over the matrix products per second measured here; choosing is what the method's decisions cost. With
-    --model random:7b (or random:3b, random:7b@4layers) no weights are needed: time and memory do not depend on them.
+    "floor" is the time over that of the prefill's FLOPs at the rate of matrix products measured here.
+    With --model random:7b (or random:3b, random:7b@4layers) no weights are needed: time and memory do not depend on them.
     """
     from omnidrop_cli.evaluate import method_specs
 
     check_target(output)
-    choices = [arm.choice for arm in method_specs.parse(methods or [DEFAULT_ARMS])]
-    job = None if media is None else Request(media, QUESTION, media_options=media_flags.record(), model=model.record())
+    choices = [method.choice for method in method_specs.parse(methods or [DEFAULT_METHODS])]
+    request = None if media is None else Request(media, QUESTION, media_options=media_flags.record(), model=model.record())
     with Screen(console) as screen:
         from omnidrop_cli.bench.run import BenchPlan, bench_clip, bench_synthetic
-        from omnidrop_cli.bench.table import render
         from omnidrop_cli.engine.session import Session
         from omnidrop_cli.prune.methods import create
 
@@ -67,9 +68,49 @@ def bench(
             create(choice)  # a wrong name or option fails before gigabytes load
         screen.stage("load", model.model)
         session = Session.load(model.record(), screen)
-        plan = BenchPlan(choices, repeats, towers, decode)
-        result = bench_synthetic(session, seconds, plan, screen) if job is None else bench_clip(session, job, plan, screen)
+        plan = BenchPlan(choices, repeats, encoders, decode)
+        report = bench_synthetic(session, seconds, plan, screen) if request is None else bench_clip(session, request, plan, screen)
+    _finish(report, console, as_json, output)
+
+
+def media(
+    clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Media files; each is a table of its own.", show_default=False)],
+    media_flags: MediaFlags,
+    console: ConsoleFlags,
+    repeats: Repeats = 3,
+    as_json: JsonFlag = False,
+    output: OutputFlag = None,
+) -> None:
+    """Measure time and memory of decoding clips. Every measurement is a process of its own, so that its memory is its own."""
+    check_target(output)
+    options = media_flags.record()
+    with Screen(console) as screen:
+        from omnidrop_cli.bench.media import bench_media
+
+        report = bench_media(clips, options, repeats=repeats, observer=screen)
+    _finish(report, console, as_json, output)
+
+
+COMMANDS = (
+    (
+        "prefill",
+        bench,
+        (
+            "omnidrop bench --model random:7b --quant nf4",
+            "omnidrop bench --model random:7b@4layers --seconds 20 --encoders 4 -o bench.json",
+            "omnidrop bench --model random:7b --quant nf4 --decode 128",
+            "omnidrop bench talk.mp4 --model nano -m none,omnidrop@0.3,random@0.3",
+        ),
+    ),
+    ("media", media, ("omnidrop bench media talk.mp4", "omnidrop bench media a.mp4 b.webm --no-audio --fps 1 -o media.json")),
+)
+"""Names, functions and examples of what `bench` measures; without a name, the first."""
+
+
+def _finish(report: BenchReport, console: ConsoleFlags, as_json: bool, output: Path | None) -> None:
     if as_json or output is not None:
-        emit(dump(result.to_dict()), output)
+        emit(dump({**report.to_dict(), "command": shlex.join(["omnidrop", *sys.argv[1:]])}), output)
     if not as_json:
-        stdout_console(console).print(render(result))
+        from omnidrop_cli.bench.table import render
+
+        stdout_console(console).print(render(report))

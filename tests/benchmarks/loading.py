@@ -1,8 +1,4 @@
-"""Loading a saved quantised copy against quantising again.
-
-Knows: how to make a checkpoint of random weights where none is given, and the copy. Does not know: how either is loaded (`model/`).
-Both arms must end with the same numbers, to the bit: a copy that loads fast and differs would be no copy.
-"""
+"""Loading a saved quantised copy against quantising the checkpoint again. Both must give the same weights to the bit."""
 
 from __future__ import annotations
 
@@ -13,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omnidrop_cli.bench.device_name import device_name
-from omnidrop_cli.bench.measurement import Group, Sheet, alternate
+from omnidrop_cli.bench.device import device_name
+from omnidrop_cli.bench.measurement import BenchReport, Group, alternate
 from omnidrop_cli.bench.subprocess_run import Tell, Work, in_child
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import UsageError
@@ -24,8 +20,8 @@ if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
 
 
-def bench_load(choice: ModelConfig, *, repeats: int = 3, folder: Path | None = None, observer: Observer = SILENT) -> Sheet:
-    """`choice` names a checkpoint, or random weights, which are written to one first. `folder` takes the files while they are needed.
+def bench_load(choice: ModelConfig, *, repeats: int = 3, folder: Path | None = None, observer: Observer = SILENT) -> BenchReport:
+    """`choice` names a checkpoint, or random weights, which are saved as one first. `folder` holds the files while they are needed.
 
     Raises `UsageError` where `choice` quantises nothing, `ModelError`.
     """
@@ -50,17 +46,17 @@ def bench_load(choice: ModelConfig, *, repeats: int = 3, folder: Path | None = N
         save_quantized(thinker, copy)
         del thinker
         observer.stage("load")
-        arms = {"saved copy": replace(choice, name=str(copy)), "quantised again": choice}
-        runs = {name: partial(in_child, _loading, arm) for name, arm in arms.items()}
+        choices = {"saved copy": replace(choice, name=str(copy)), "quantised again": choice}
+        runs = {name: partial(in_child, _loading, one) for name, one in choices.items()}
         sizes = {"original_bytes": _size(resolve(choice).source), "copy_bytes": _size(str(copy))}
         group = Group(
             f"{loaded.num_layers} decoder layers, {quant}, {sizes['original_bytes'] / 1e9:.1f} GB", alternate(runs, repeats, observer)
         )
-    return Sheet("load", device, repeats, [group], ("torch", "transformers", "bitsandbytes"), sizes)
+    return BenchReport("load", device, repeats, [group], ("torch", "transformers", "bitsandbytes"), sizes)
 
 
 def _loading(choice: ModelConfig) -> Work:
-    import bitsandbytes  # noqa: F401  # imports are no part of loading, and the same for both arms
+    import bitsandbytes  # noqa: F401  # imports are no part of loading, and the same for both
     import transformers  # noqa: F401
 
     from omnidrop_cli.model.load import load

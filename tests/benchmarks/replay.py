@@ -1,7 +1,4 @@
-"""A method that repeats a recorded selection and thinks nothing: what is left of a prefill when choosing costs nothing.
-
-Knows: a trace. Does not know: scores. The difference to the method that was recorded is the price of its decisions.
-"""
+"""A method that repeats a recorded selection without computing any score, to measure what the recorded method's decisions cost."""
 
 from __future__ import annotations
 

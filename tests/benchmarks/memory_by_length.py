@@ -1,7 +1,6 @@
-"""Peak memory of a prefill against the clip's length, and what the byte account says of checkpoints that are not here.
+"""Peak memory of a prefill against the clip's length, measured in a process of its own, and the estimate for the published checkpoints.
 
-Knows: a prefill in a process of its own; exact numbers of tokens per layer, counted on a device without data. Does not know: towers (their
-pieces are bounded, so their peak does not grow), decoding. Computed figures are not measured ones, and are kept apart.
+Encoders are left out: their inputs are bounded, so their peak does not grow. Computed figures are kept apart from measured ones.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from omnidrop_cli.bench.measurement import Group, Sample, Sheet, alternate
+from omnidrop_cli.bench.measurement import BenchReport, Group, Sample, alternate
+from omnidrop_cli.bench.prefill import label
 from omnidrop_cli.bench.subprocess_run import Tell, Work, in_child
 from omnidrop_cli.config import ModelConfig, PruningConfig
 from omnidrop_cli.events import SILENT, Observer
@@ -29,11 +29,11 @@ COMPUTED_S = (60, 600)
 
 def bench_memory(
     model: ModelConfig, lengths_s: Sequence[float], choices: Sequence[PruningConfig], *, repeats: int = 1, observer: Observer = SILENT
-) -> Sheet:
+) -> BenchReport:
     """One group per clip length, one arm per method. `peak_mb` less `before_mb` is what the prefill took beside the weights."""
     import torch
 
-    from omnidrop_cli.bench.device_name import device_name
+    from omnidrop_cli.bench.device import device_name
 
     device = torch.device("cuda" if torch.cuda.is_available() and model.device != "cpu" else "cpu")
     groups = []
@@ -44,7 +44,7 @@ def bench_memory(
         }
         groups.append(Group(f"{seconds:g} s in the papers' layout", alternate(runs, repeats, observer)))
     observer.stage("account")
-    return Sheet(
+    return BenchReport(
         kind="memory",
         device=device_name(device),
         repeats=repeats,
@@ -53,12 +53,6 @@ def bench_memory(
         facts={"model": model.name},
         computed=[row for size in ("3b", "7b") for s in COMPUTED_S for choice in choices if (row := computed(size, s, choice)) is not None],
     )
-
-
-def label(choice: PruningConfig) -> str:
-    """An arm's name, as it is written in --methods."""
-    budget = choice.preset if choice.keep is None else f"{choice.keep:g}"
-    return choice.name if budget is None else f"{choice.name}@{budget}"
 
 
 def _prefilling(model: ModelConfig, seconds: float, choice: PruningConfig) -> Work:

@@ -1,7 +1,6 @@
-"""What it saves to encode pictures seen before once, and to keep what the towers gave for the next question.
+"""Time saved by frame deduplication and by the cache of encoder outputs.
 
-Knows: a clip's prompt, both towers, the feature store. Does not know: decoders, pruning. How well one encoding serves a nearly equal
-picture is told as the least cosine to that picture's own.
+The least cosine between a token's own encoding and the one that serves it shows what deduplication with a tolerance costs.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from omnidrop_cli.bench.device_name import device_name, sample_here
-from omnidrop_cli.bench.measurement import Group, Sample, Sheet, alternate
+from omnidrop_cli.bench.device import device_name, sample_here
+from omnidrop_cli.bench.measurement import BenchReport, Group, Sample, alternate
 from omnidrop_cli.bench.subprocess_run import Tell, Work
 from omnidrop_cli.engine.encode import MediaFeatures, encode_media
 from omnidrop_cli.engine.feature_cache import FeatureStore
@@ -39,11 +38,11 @@ def bench_reuse(
     blocks: int = 0,
     repeats: int = 3,
     observer: Observer = SILENT,
-) -> Sheet:
+) -> BenchReport:
     """One group per clip: every pair of frames encoded, equal ones once, nearly equal ones once, and the second question.
 
-    `blocks` > 0 runs that many of the tower's blocks: they cost the same each, so ratios stay, and a slow device has its answer.
-    Raises `UsageError` for a clip without pictures.
+    `blocks` > 0 runs that many blocks of the vision encoder: each costs the same, so the ratios hold, and a slow device finishes.
+    Raises `UsageError` for a clip without video.
     """
     from omnidrop_cli.prompt.build import build
 
@@ -51,13 +50,13 @@ def bench_reuse(
     for clip in clips:
         name = Path(clip.source.path).name
         if clip.frames is None:
-            raise UsageError(f"{name} has no pictures", "give a video")
+            raise UsageError(f"{name} has no video", "give a video")
         observer.stage("encode", name)
         prompt = build(clip, "What is shown?", thinker.tokenizer, thinker.spec)
         with _shortened(thinker.visual, blocks), tempfile.TemporaryDirectory(prefix="omnidrop-bench-") as folder:
             groups.append(_group(thinker, prompt, name, tolerances, Path(folder), repeats, observer))
     facts = {"model": thinker.loaded.name, "dtype": thinker.loaded.dtype, "blocks": blocks or len(thinker.visual.blocks)}
-    return Sheet("reuse", device_name(thinker.device), repeats, groups, ("torch", "transformers"), facts)
+    return BenchReport("reuse", device_name(thinker.device), repeats, groups, ("torch", "transformers"), facts)
 
 
 def _group(
@@ -75,12 +74,12 @@ def _group(
         made = encode_media(thinker, prompt, store=store)
         return lambda: {"pairs": 0 if made.reused else None, "least_cosine": _least_cosine(known, made)}
 
-    arms: dict[str, Work] = {"every pair": partial(encoded, None)}
+    works: dict[str, Work] = {"every pair": partial(encoded, None)}
     for tolerance in tolerances:
-        arms["equal pairs once" if tolerance == 0 else f"within {tolerance:g} levels"] = partial(encoded, tolerance)
-    arms["second question, memory"] = lambda: again(kept)
-    arms["second question, disk"] = lambda: again(FeatureStore(folder))
-    runs: dict[str, Callable[[], Sample]] = {name: partial(sample_here, thinker.device, work) for name, work in arms.items()}
+        works["equal pairs once" if tolerance == 0 else f"within {tolerance:g} levels"] = partial(encoded, tolerance)
+    works["second question, memory"] = lambda: again(kept)
+    works["second question, disk"] = lambda: again(FeatureStore(folder))
+    runs: dict[str, Callable[[], Sample]] = {name: partial(sample_here, thinker.device, work) for name, work in works.items()}
     counts = prompt.token_map.counts()
     return Group(
         f"{name}: {prompt.grid_thw[0] if prompt.grid_thw else 0} pairs, {counts.video} video tokens", alternate(runs, repeats, observer)
@@ -88,7 +87,7 @@ def _group(
 
 
 def _pairs(thinker: Thinker, prompt: Prompt, same_within: float | None) -> int:
-    """How many pairs of frames pass the tower."""
+    """How many pairs of frames are encoded."""
     if prompt.frames is None or prompt.grid_thw is None:
         return 0
     if same_within is None:
@@ -107,7 +106,7 @@ def _least_cosine(plain: MediaFeatures, made: MediaFeatures) -> float:
 
 @contextmanager
 def _shortened(tower: Any, blocks: int) -> Iterator[None]:
-    """Inside the block, the vision tower has its first `blocks` blocks only; 0 leaves it alone."""
+    """Inside the context, the vision encoder has its first `blocks` blocks only; 0 changes nothing."""
     whole = tower.blocks
     tower.blocks = whole[:blocks] if blocks else whole
     try:

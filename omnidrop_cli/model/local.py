@@ -16,6 +16,7 @@ from omnidrop_cli.model.checkpoint import open_checkpoint
 from omnidrop_cli.model.memory_estimate import guess
 from omnidrop_cli.model.names import HUB_NAMES, NANO_DIRECTORY, copies_folder
 from omnidrop_cli.model.sizes import ThinkerSizes
+from omnidrop_cli.model.stored_config import read_json, thinker_section
 
 TOKENS_PER_MINUTE = 30 * (50 + 288)
 """Audio and video tokens of a minute at two frames per second and 144 tokens a frame pair, as in the papers' tables."""
@@ -115,10 +116,8 @@ def _entry(name: str, kind: Literal["builtin", "hub", "copy"], path: Path, revis
 
 def _sizes(path: Path) -> ThinkerSizes | None:
     """None where the directory holds another kind of model, or no model at all."""
-    from omnidrop_cli.model.names import read_json, thinker_section
-
     try:
         config = read_json(path / "config.json")
         return None if config is None else ThinkerSizes.from_dict(thinker_section(config, str(path)))
-    except (ModelError, KeyError, TypeError, ValueError):
+    except (ModelError, ValueError):
         return None

@@ -19,7 +19,8 @@ from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B
 @pytest.fixture
 def nano(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stand-in for the built-in model's directory."""
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_5_omni_thinker", "text_config": {"num_hidden_layers": 12}}))
+    sections = {"text_config": {"num_hidden_layers": 12}, "vision_config": {}, "audio_config": {}}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_5_omni_thinker", **sections}))
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"min_pixels": 4704, "max_pixels": 7056}))
     monkeypatch.setattr(names, "NANO_DIRECTORY", tmp_path)
     return tmp_path
@@ -96,6 +97,7 @@ def test_gpu_size_never_raises() -> None:
         ("7B", UsageError, r"did you mean 7b"),
         ("random:9b", UsageError, r"random:9b"),
         ("random:7b@0layers", UsageError, r"random:7b@0layers"),
+        ("random:7b@99999999999999999999layers", UsageError, r"random:7b@9"),
         ("./missing", ModelError, r"no directory ./missing"),
         ("/missing/deep/path", ModelError, r"no directory"),
         ("", UsageError, r"unknown model"),

@@ -1,7 +1,7 @@
 """The models on this disk: the built-in one, those in the hub's cache, and quantised copies.
 
 Knows: where they lie, how large they are, whether they are complete, and how to remove them. Does not know how they load, and does
-not import torch. Copies live in `copies_folder()`, by names that `--model` takes.
+not import torch. Copies live in `paths.models()`, by names that `--model` takes.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from omnidrop_cli import paths
 from omnidrop_cli.errors import ModelError, OmnidropError, UsageError
 from omnidrop_cli.model.checkpoint import open_checkpoint
 from omnidrop_cli.model.memory_estimate import guess
-from omnidrop_cli.model.names import HUB_NAMES, NANO_DIRECTORY, copies_folder
+from omnidrop_cli.model.names import HUB_NAMES, NANO_DIRECTORY
 from omnidrop_cli.model.sizes import ThinkerSizes
 from omnidrop_cli.model.stored_config import read_json, thinker_section
 
@@ -81,7 +82,7 @@ def _builtin() -> list[Entry]:
 
 
 def _copies() -> list[Entry]:
-    folder = copies_folder()
+    folder = paths.models()
     if not folder.is_dir():
         return []
     return [_entry(path.name, "copy", path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()]

@@ -7,17 +7,17 @@ not import torch: resolving a name costs little, so the clip can decode while th
 from __future__ import annotations
 
 import ctypes
-import os
 import re
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from omnidrop_cli import paths
 from omnidrop_cli.errors import ModelError, UsageError
 from omnidrop_cli.model.sizes import MAX_LAYERS, QWEN_3B, QWEN_7B, ThinkerSizes
 from omnidrop_cli.model.stored_config import read_config, read_json, sizes_of, thinker_section
+from omnidrop_cli.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from omnidrop_cli.config import ModelConfig
@@ -70,12 +70,6 @@ AUTO_BYTES = {"7b": 11.5e9, "3b": 7.5e9}
 """Device memory from which `auto` takes a checkpoint in NF4: its weights and a minute of video, with room to spare."""
 
 
-def copies_folder() -> Path:
-    """Where `omnidrop models quantize` keeps its copies: `omnidrop/models` under XDG_DATA_HOME, LOCALAPPDATA or ~/.local/share."""
-    base = os.environ.get("XDG_DATA_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
-    return (Path(base) if base else Path.home() / ".local" / "share") / "omnidrop" / "models"
-
-
 def resolve(choice: ModelConfig) -> ModelSpec:
     """What `choice.name` stands for. Looks at the disk and, for `auto`, at the GPU's size; never at the network.
 
@@ -94,7 +88,7 @@ def resolve(choice: ModelConfig) -> ModelSpec:
     path = Path(name).expanduser()
     if name and path.is_dir():
         return _directory(name, path)
-    if re.fullmatch(r"[\w-][\w.-]*", name) and (copy := copies_folder() / name).is_dir():
+    if re.fullmatch(r"[\w-][\w.-]*", name) and (copy := paths.models() / name).is_dir():
         return _directory(name, copy)
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not name.endswith((".safetensors", ".gguf")):
         known = {source.lower(): sizes for source, sizes in _HUB.values()}
@@ -103,11 +97,8 @@ def resolve(choice: ModelConfig) -> ModelSpec:
         raise ModelError(f"{name} is a file, not a model directory", "give the directory that holds config.json and the weights")
     if "/" in name or name.startswith((".", "~")):
         raise ModelError(f"there is no directory {name}", "give a directory with config.json, or a hub repository as owner/name")
-    close = get_close_matches(name.lower(), NAMES, n=1)
-    raise UsageError(
-        f"unknown model {name!r}" + (f"; did you mean {close[0]}?" if close else ""),
-        f"one of {', '.join(NAMES)}, a hub repository (owner/name), a directory, or a quantised copy",
-    )
+    hint = f"one of {', '.join(NAMES)}, a hub repository (owner/name), a directory, or a quantised copy"
+    raise UsageError(f"unknown model {name!r}", did_you_mean(name.lower(), NAMES, hint))
 
 
 def _nano() -> ModelSpec:

@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME_OF = {
-    "run": "engine.road",
-    "run_comparison": "engine.road",
+    "run": "engine.pipeline",
+    "run_comparison": "engine.pipeline",
     "Session": "engine.session",
     "OmnidropError": "errors",
-    "Observer": "observer",
-    "Method": "prune.contract",
-    "pruning": "prune.hooks",
+    "Observer": "events",
+    "Method": "prune.base",
+    "pruning": "prune.generate_hook",
     "create": "prune.methods",
-    "GenerationConfig": "records",
-    "Request": "records",
-    "MediaConfig": "records",
-    "PruningConfig": "records",
-    "ModelConfig": "records",
+    "GenerationConfig": "config",
+    "Request": "config",
+    "MediaConfig": "config",
+    "PruningConfig": "config",
+    "ModelConfig": "config",
 }
 
 

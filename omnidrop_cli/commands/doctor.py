@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omnidrop_cli import paths
 from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, Screen, dump, emit, stdout_console
 
 if TYPE_CHECKING:
@@ -126,7 +125,9 @@ def _codecs() -> dict[str, Any]:
 def _caches() -> list[dict[str, Any]]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    folders = {"models": Path(HF_HUB_CACHE), **{holds: place() for holds, place in paths.PLACES.items()}}
+    from omnidrop_cli.media.source import default_cache_dir
+
+    folders = {"models": Path(HF_HUB_CACHE), "clips": default_cache_dir()}
     return [{"holds": holds, "path": str(folder), **_size(folder)} for holds, folder in folders.items()]
 
 

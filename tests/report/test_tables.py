@@ -21,7 +21,6 @@ from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.outputs import Answer, Comparison, Counts, Report, Timings
 from omnidrop_cli.report.compare_table import ComparisonTable
 from omnidrop_cli.report.json import comparison_from_dict, comparison_to_dict, from_dict, to_dict
-from omnidrop_cli.report.svg import to_svg
 from omnidrop_cli.report.tables import MAX_ROWS, ReportTable, SummaryLine, layer_runs, layer_table
 from tests.report import samples
 
@@ -181,13 +180,6 @@ def test_only_text_and_no_time_still_render() -> None:
     drawn = render(ReportTable(bare))
     assert "no video" in drawn
     assert "retention" not in drawn
-
-
-def test_svg_is_the_same_each_time() -> None:
-    first, second = (to_svg(ReportTable(samples.report()), title="omnidrop ask", width=80) for _ in range(2))
-    assert first == second
-    assert first.startswith("<svg")
-    assert "omnidrop&#160;ask" in first or "omnidrop ask" in first
 
 
 if __name__ == "__main__":

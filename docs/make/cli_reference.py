@@ -1,26 +1,33 @@
-"""docs/user/cli.md, made from the program itself: `python -m tests.reference > docs/user/cli.md`.
-
-Knows: how to read commands and options out of the Typer app. A test holds the page against it, so the page cannot grow old.
-"""
+"""docs/user/cli.md: every command with its arguments, options, defaults and variables, read from the Typer app."""
 
 from __future__ import annotations
 
 import inspect
 import re
-import sys
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import typer
 
 INTRO = """# Commands
 
-Made from the program (`python -m tests.reference > docs/user/cli.md`); a test keeps it true. Every option with a variable can also stand in
-`omnidrop.toml` under its long name: flag > `OMNIDROP_*` > `./omnidrop.toml` > the user's config file > default.
+This page is generated from the program by `python -m docs.make`. An option with a variable can also be set in `omnidrop.toml` under its
+long name. The order is flag, `OMNIDROP_*`, `./omnidrop.toml`, the user's configuration file, default
+([where things live](where-things-live.md)).
 
-stdout carries the answer alone, or one JSON document; everything else goes to stderr. Exit codes: 0 success, 1 the run failed, 2 the
-command was wrong, 3 a batch finished and some items failed, 130 interrupted.
+stdout carries the answer, or one JSON document. Everything else goes to stderr. Exit codes: 0 success, 1 the run failed, 2 the command was
+wrong, 3 a batch finished and some items failed, 130 interrupted.
 """
+
+_REASONS = (
+    (r"https?://", "needs the network"),
+    (r"--devices 0|\b7b --quant|random:7b", "needs a GPU"),
+    (r"\b[37](b|B)\b(?!@)|worldsense", "needs the model hub"),
+    (r"^omnidrop (bench|evaluate nano)", "takes minutes"),
+    (r"^omnidrop chat [^<]*$", "interactive"),
+)
+"""Patterns of examples that no test runs, and why."""
 
 
 def page() -> str:
@@ -48,12 +55,19 @@ def _command(command: Any, path: str) -> Iterator[str]:
     yield _plain(inspect.cleandoc(command.help or "")) + "\n"
     if command.epilog:
         examples = [line for line in _plain(command.epilog).splitlines() if line.startswith("omnidrop")]
-        yield "```console\n" + "\n".join(examples) + "\n```\n"
+        for title, group in groupby(examples, _title):
+            yield f"```console{title}\n" + "\n".join(group) + "\n```\n"
     if arguments or options:
         yield "| | default | |\n|---|---|---|"
         for parameter in [*arguments, *options]:
             yield _row(parameter)
         yield ""
+
+
+def _title(example: str) -> str:
+    """The title of a block whose commands no test runs (docs/develop/contributing.md)."""
+    reason = next((reason for pattern, reason in _REASONS if re.search(pattern, example)), None)
+    return f' title="{reason}"' if reason else ""
 
 
 def _row(parameter: Any) -> str:
@@ -76,7 +90,3 @@ def _plain(text: str) -> str:
     """Rich markup and wrapping taken away; blank lines stay."""
     text = re.sub(r"\[/?(?:bold|italic|dim)?\]", "", text)
     return "\n\n".join(" ".join(block.split()) if not block.startswith("omnidrop") else block for block in text.split("\n\n"))
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())

@@ -1,0 +1,18 @@
+"""The pages that are written by a program, and what writes each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from docs.make import cli_reference, demo, tables
+
+DOCS = Path(__file__).parents[1]
+
+PAGES: Mapping[Path, Callable[[], str]] = {
+    DOCS / "user" / "cli.md": cli_reference.page,
+    demo.PAGE: demo.page,
+    **{path: partial(tables.page, path) for path in tables.PAGES},
+}
+"""Page to the function that returns its text. A test compares each with what is committed."""

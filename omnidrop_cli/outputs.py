@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from omnidrop_cli.config import Request
+from omnidrop_cli.tokens import FRAMES_PER_GRID as FRAMES_PER_GRID
+from omnidrop_cli.tokens import AttentionTrace as AttentionTrace
+from omnidrop_cli.tokens import Counts as Counts
+from omnidrop_cli.tokens import KeptTokens as KeptTokens
+from omnidrop_cli.tokens import Modality as Modality
+from omnidrop_cli.tokens import TokenMap as TokenMap
+from omnidrop_cli.tokens import Trace as Trace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,17 +28,6 @@ SECONDS_PER_CHUNK = 2.0
 
 SAMPLE_RATE_HZ = 16_000
 """Rate of every waveform after decoding (Whisper feature extractor)."""
-
-
-class Modality(IntEnum):
-    """What a prompt token stands for. The values are stored in `TokenMap.modality`."""
-
-    TEXT = 0
-    AUDIO = 1
-    VIDEO = 2
-
-
-# ---------------------------------------------------------------- what was asked
 
 
 # ---------------------------------------------------------------- the clip
@@ -110,39 +105,6 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TokenMap:
-    """What every prompt token is. All arrays are (n,); `chunk`, `row`, `col` are -1 and `time_s` is NaN for text.
-
-    `modality` int8 (`Modality`), `chunk` int32 (two-second window, fixed at construction), `time_s` float32 (seconds from the
-    clip's start), `grid` int32 (temporal grid of a video token, else -1), `row`/`col` int16 (cell after the 2x2 merge),
-    `is_query` bool (tokens of the user's question, without markers).
-    """
-
-    modality: NDArray[np.int8]
-    chunk: NDArray[np.int32]
-    time_s: NDArray[np.float32]
-    grid: NDArray[np.int32]
-    row: NDArray[np.int16]
-    col: NDArray[np.int16]
-    is_query: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.modality)
-
-    def rows(self, modality: Modality) -> NDArray[np.int64]:
-        """Prompt indices of one modality, ascending."""
-        found: NDArray[np.int64] = (self.modality == modality).nonzero()[0]
-        return found
-
-    def counts(self) -> Counts:
-        return Counts(
-            text=int((self.modality == Modality.TEXT).sum()),
-            audio=int((self.modality == Modality.AUDIO).sum()),
-            video=int((self.modality == Modality.VIDEO).sum()),
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
     """A model input of batch one: token ids, the media behind the placeholder ids, and where each token sits.
 
@@ -164,61 +126,6 @@ class Prompt:
 
     def __len__(self) -> int:
         return len(self.input_ids)
-
-
-# ---------------------------------------------------------------- what pruning did
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Tokens alive, by modality."""
-
-    text: int
-    audio: int
-    video: int
-
-    @property
-    def media(self) -> int:
-        return self.audio + self.video
-
-    @property
-    def total(self) -> int:
-        return self.text + self.audio + self.video
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trace:
-    """Which tokens each layer saw. `kept[0]` are the prompt indices entering layer 0, `kept[l + 1]` those leaving layer l."""
-
-    method: str
-    prompt: Counts
-    entering: tuple[Counts, ...]
-    leaving: tuple[Counts, ...]
-    kept: tuple[NDArray[np.int64], ...]
-
-    @property
-    def num_layers(self) -> int:
-        return len(self.entering)
-
-    @property
-    def kv_lengths(self) -> tuple[int, ...]:
-        """Cache length of each layer after the prefill: a layer keeps the keys and values of what it saw."""
-        return tuple(c.total for c in self.entering)
-
-    @property
-    def retention_entering(self) -> float:
-        """Mean over layers of the share of audio and video tokens a layer receives."""
-        return self._mean(self.entering)
-
-    @property
-    def retention_after(self) -> float:
-        """The same, counted after each layer's own cut: the convention of the paper's 30 % and 20 % rows (docs/concepts/pruning.md)."""
-        return self._mean(self.leaving)
-
-    def _mean(self, counts: tuple[Counts, ...]) -> float:
-        if not self.prompt.media or not counts:
-            return 1.0
-        return sum(c.media for c in counts) / (len(counts) * self.prompt.media)
 
 
 # ---------------------------------------------------------------- what came out
@@ -291,7 +198,8 @@ class LoadedModel:
 class Report:
     """Everything one question produced; `report/json.py` gives it its versioned shape.
 
-    `features_reused`: the towers did not run, what they make of the clip was there from an earlier question.
+    `features_reused`: the encoders did not run, their output for this clip was cached. `token_map` describes the prompt's tokens; it is
+    None in a report that was saved without its kept tokens.
     """
 
     job: Request
@@ -313,6 +221,17 @@ class Report:
     flops: Flops
     warnings: tuple[str, ...] = ()
     features_reused: bool = False
+    token_map: TokenMap | None = None
+
+    @property
+    def kept(self) -> tuple[KeptTokens, ...]:
+        """The surviving audio and video tokens, one entry per run of layers that see the same ones; empty without `token_map`."""
+        return () if self.token_map is None else self.trace.kept_tokens(self.token_map)
+
+    def __repr__(self) -> str:
+        kept = f"kept {self.trace.retention_after:.3g}" if self.prompt.media else "no media"
+        answer = self.answer.text if len(self.answer.text) <= 60 else f"{self.answer.text[:57]}..."
+        return f"<Report {self.model.name} {self.method} {kept} first_token {self.timings.first_token_s:.3g} s answer {answer!r}>"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,6 @@ commands hand `defaults` to Typer, which lets flags and variables win) or what a
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Mapping
@@ -16,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omnidrop_cli import paths
 from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig
 from omnidrop_cli.errors import UsageError
+from omnidrop_cli.suggest import did_you_mean
 
 Value = str | int | float | bool | None
 
@@ -118,13 +119,7 @@ def check(name: str, value: Any, origin: str) -> Value:
 
 def files() -> tuple[Path, ...]:
     """The settings files that exist, the strongest first: `./omnidrop.toml`, then the user's."""
-    return tuple(path for path in (Path(PROJECT_FILE), user_file()) if path.is_file())
-
-
-def user_file() -> Path:
-    """`omnidrop/config.toml` under XDG_CONFIG_HOME, else the platform's own place (APPDATA on Windows, ~/.config elsewhere)."""
-    base = os.environ.get("XDG_CONFIG_HOME") or (os.environ.get("APPDATA") if os.name == "nt" else None)
-    return (Path(base) if base else Path.home() / ".config") / "omnidrop" / "config.toml"
+    return tuple(path for path in (Path(PROJECT_FILE), paths.config_file()) if path.is_file())
 
 
 def from_files() -> dict[str, Setting]:
@@ -169,8 +164,7 @@ def _read(path: Path) -> dict[str, Value]:
     for written, value in table.items():
         name = written.replace("_", "-")
         if name not in KEYS:
-            close = difflib.get_close_matches(name, KEYS, n=1)
-            raise UsageError(f"{path}: unknown key '{written}'", f"did you mean {close[0]}?" if close else f"the keys: {', '.join(KEYS)}")
+            raise UsageError(f"{path}: unknown key '{written}'", did_you_mean(name, KEYS, f"the keys: {', '.join(KEYS)}"))
         values[name] = check(name, value, f"{path}: {written}")
     return values
 
@@ -181,6 +175,5 @@ def _hint(name: str, value: Any) -> str | None:
     if name == "keep":
         return "it is the share kept, for example 0.3; the whole clip is --method none"
     key = KEYS[name]
-    close = difflib.get_close_matches(str(value), key.words, n=1)
     default = str(key.default).lower() if isinstance(key.default, bool) else key.default
-    return f"did you mean {close[0]}?" if close else f"the default is {default}" if default is not None else f"it is {key.allowed}"
+    return did_you_mean(str(value), key.words, f"the default is {default}" if default is not None else f"it is {key.allowed}")

@@ -17,22 +17,25 @@ import omnidrop_cli
 ROOT = Path(omnidrop_cli.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-BASE = {"config", "outputs", "errors", "events"}
+BASE = {"config", "outputs", "tokens", "errors", "events", "paths", "suggest", "fileio"}
 STEPS = BASE | {"media", "prompt", "model", "prune"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": BASE | {"engine", "prune"},
     "__main__": {"cli"},
     "config": set(),
-    "outputs": {"config"},
+    "outputs": {"config", "tokens"},
+    "tokens": set(),
     "errors": set(),
     "events": set(),
-    "settings": {"config", "errors"},
+    "paths": set(),
+    "suggest": set(),
+    "settings": {"config", "errors", "paths", "suggest", "fileio"},
     "media": BASE,
     "prompt": BASE,
     "model": BASE | {"prompt"},
     "prune": BASE | {"model"},
     "engine": STEPS,
-    "report": {"config", "outputs"},
+    "report": {"config", "outputs", "tokens"},
     "fileio": {"errors", "report"},
     "nano": set(),
     "nano.world": BASE,
@@ -49,7 +52,21 @@ BEYOND_A_METHOD = {"generate_hook"}
 """What a method never sees of its own room: how layers are hooked, and what a model is made of."""
 
 HEAVY = {"torch", "transformers", "bitsandbytes", "accelerate", "av", "soundfile", "yt_dlp", "huggingface_hub", "safetensors"}
-LIGHT_ROOMS = {"config", "outputs", "errors", "events", "settings", "cli", "commands", "report", "media"}
+LIGHT_ROOMS = {
+    "config",
+    "outputs",
+    "tokens",
+    "errors",
+    "events",
+    "paths",
+    "suggest",
+    "fileio",
+    "settings",
+    "cli",
+    "commands",
+    "report",
+    "media",
+}
 """Rooms whose modules import nothing heavy at the top."""
 
 

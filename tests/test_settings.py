@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnidrop_cli import settings
+from omnidrop_cli import paths, settings
 from omnidrop_cli.commands._options import GenerationFlags, MethodFlags, ModelFlags
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.settings import KEYS, Setting
@@ -22,7 +22,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_user(text: str) -> Path:
-    path = settings.user_file()
+    path = paths.config_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path

@@ -6,7 +6,6 @@ Knows: the prompt, its history, the slash commands; a script on stdin instead of
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from omnidrop_cli import paths
 from omnidrop_cli.commands._console import ConsoleFlags, Screen, StreamFlag, check_target, dump, emit, stderr_console, write_file
 from omnidrop_cli.commands._options import GenerationFlags, Media, MediaFlags, MethodFlags, ModelFlags, make_job, method_words
 from omnidrop_cli.errors import EXIT_PARTIAL, OmnidropError, UsageError
@@ -232,7 +232,7 @@ def _history(talk: Chat) -> Iterator[None]:
     except ImportError:
         yield
         return
-    path = _history_file()
+    path = paths.chat_history()
     readline.set_completer_delims(" ")
     readline.set_completer(talk.complete)
     readline.parse_and_bind("tab: complete")
@@ -245,11 +245,6 @@ def _history(talk: Chat) -> Iterator[None]:
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             readline.write_history_file(path)
-
-
-def _history_file() -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
-    return (Path(base) if base else Path.home() / ".local" / "state") / "omnidrop" / "chat_history"
 
 
 @contextmanager

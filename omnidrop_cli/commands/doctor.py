@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omnidrop_cli import paths
 from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, Screen, dump, emit, stdout_console
 
 if TYPE_CHECKING:
@@ -125,9 +126,7 @@ def _codecs() -> dict[str, Any]:
 def _caches() -> list[dict[str, Any]]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from omnidrop_cli.media.source import default_cache_dir
-
-    folders = {"models": Path(HF_HUB_CACHE), "clips": default_cache_dir()}
+    folders = {"models": Path(HF_HUB_CACHE), **{holds: place() for holds, place in paths.PLACES.items()}}
     return [{"holds": holds, "path": str(folder), **_size(folder)} for holds, folder in folders.items()]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from omnidrop_cli import paths
 from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, Screen, dump, emit
 from omnidrop_cli.commands._options import MODEL, ModelFlags, flag
 from omnidrop_cli.config import ModelConfig
@@ -28,9 +29,9 @@ QUANTS = ("nf4", "int8", "none")
 
 def _names(incomplete: str) -> list[str]:
     """What a shell offers: short names, and the copies there are."""
-    from omnidrop_cli.model.names import HUB_NAMES, copies_folder
+    from omnidrop_cli.model.names import HUB_NAMES
 
-    folder = copies_folder()
+    folder = paths.models()
     copies = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     return [name for name in (*HUB_NAMES, *HUB_NAMES.values(), *copies) if name.startswith(incomplete)]
 
@@ -103,14 +104,12 @@ def quantize(
     """
     from dataclasses import replace
 
-    from omnidrop_cli.model.names import copies_folder
-
     choice = loading.record()
     choice = replace(choice, name=name or choice.name, quant="nf4" if choice.quant == "auto" else choice.quant)
     if choice.quant == "none":
         raise UsageError("--quant none leaves nothing to do", "give nf4 or int8")
     spec = _resolve(choice.name, choice)
-    target = output or copies_folder() / f"{_short(spec)}-{choice.quant}"
+    target = output or paths.models() / f"{_short(spec)}-{choice.quant}"
     if target.exists():
         raise ModelError(
             f"{target} exists already", f"omnidrop models rm {target.name} removes it" if output is None else "choose another DIR"

@@ -41,6 +41,7 @@ def report_of(thinker: Thinker, read: Read, prefilled: Prefilled, answer: Answer
         flops=flops_of(thinker.sizes, len(prompt), trace.kv_lengths),
         warnings=(*clip.warnings, *prompt.warnings, *read.warnings),
         features_reused=read.features.reused,
+        token_map=prompt.token_map,
     )
 
 

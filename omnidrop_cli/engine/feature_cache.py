@@ -24,8 +24,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from omnidrop_cli.media.source import default_cache_dir
-
 FORMAT = 1
 """Part of every key: raised when the towers are run in another way."""
 
@@ -161,8 +159,3 @@ def fingerprint(module: nn.Module) -> bytes:
     digest = hashlib.sha256(str([(name, tuple(p.shape), p.dtype) for name, p in named]).encode())
     digest.update(torch.cat(sample).cpu().numpy().tobytes())
     return digest.digest()
-
-
-def default_folder() -> Path:
-    """`omnidrop/features` in the user's cache folder."""
-    return default_cache_dir().parent / "features"

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from omnidrop_cli import paths
 from omnidrop_cli.config import ModelConfig, PruningConfig, Request
 from omnidrop_cli.engine import metrics
 from omnidrop_cli.engine.agreement import agreement, first_token_kl
 from omnidrop_cli.engine.build_report import report_of
 from omnidrop_cli.engine.cuda_graph import Graphs
 from omnidrop_cli.engine.encode import MediaFeatures, embed, encode_media
-from omnidrop_cli.engine.feature_cache import FeatureStore, default_folder
+from omnidrop_cli.engine.feature_cache import FeatureStore
 from omnidrop_cli.engine.generate import generate
 from omnidrop_cli.engine.oom import Limits, less_detail, out_of_memory, until_it_fits
 from omnidrop_cli.engine.pipeline import open_clip
@@ -87,7 +88,7 @@ class Session:
         """Load a checkpoint once. Raises `ModelError` with what to do."""
         choice = choice or ModelConfig()
         thinker = load(choice, observer)
-        return cls(thinker, FeatureStore(default_folder() if choice.feature_cache else None), Graphs.of(thinker, choice.graph))
+        return cls(thinker, FeatureStore(paths.features() if choice.feature_cache else None), Graphs.of(thinker, choice.graph))
 
     @property
     def loaded(self) -> LoadedModel:

@@ -6,11 +6,11 @@ unless it was asked for: these sets are tens of gigabytes.
 
 from __future__ import annotations
 
-import os
 import tarfile
 import zipfile
 from pathlib import Path
 
+from omnidrop_cli import paths
 from omnidrop_cli.errors import DatasetError, UsageError
 from omnidrop_cli.evaluate.items import Benchmark
 from omnidrop_cli.events import SILENT, Observer
@@ -18,8 +18,7 @@ from omnidrop_cli.events import SILENT, Observer
 
 def directory(benchmark: Benchmark) -> Path:
     """Where a fetched benchmark lies, or will."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "omnidrop" / "benchmarks" / benchmark.name
+    return paths.benchmarks() / benchmark.name
 
 
 def fetch(benchmark: Benchmark, observer: Observer = SILENT) -> Path:

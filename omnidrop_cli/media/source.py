@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from omnidrop_cli import paths
 from omnidrop_cli.errors import FetchError, MediaError
 from omnidrop_cli.events import SILENT, Observer
 
@@ -70,13 +71,6 @@ def irregular(path: str | Path) -> str | None:
     return kinds.get(stat.S_IFMT(mode))
 
 
-def default_cache_dir() -> Path:
-    """`omnidrop/media` in the user's cache folder: XDG_CACHE_HOME, else the platform's own."""
-    if base := os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None):
-        return Path(base) / "omnidrop" / "media"
-    return Path.home() / ".cache" / "omnidrop" / "media"
-
-
 def fetch(
     media: str, *, cache_dir: Path | None = None, offline: bool = False, max_bytes: int = 2 * 10**9, observer: Observer = SILENT
 ) -> Path:
@@ -90,7 +84,7 @@ def fetch(
         if (kind := irregular(media)) is not None:
             raise MediaError(f"{media} is {kind}, not a file", "save the clip to a file first: it is read more than once and out of order")
         return bundled(media) or Path(media)
-    folder = cache_dir or default_cache_dir()
+    folder = cache_dir or paths.downloads()
     key = hashlib.sha256(media.encode()).hexdigest()[:24]
     if cached := next(folder.glob(f"{key}.*"), None):
         return cached

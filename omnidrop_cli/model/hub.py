@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.errors import ModelError
 from omnidrop_cli.model.checkpoint import INDEX, SINGLE, thinker_shards
-from omnidrop_cli.model.names import read_json
+from omnidrop_cli.model.stored_config import read_json
 
 if TYPE_CHECKING:
     from omnidrop_cli.events import Observer

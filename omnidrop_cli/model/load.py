@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from omnidrop_cli.config import ModelConfig
-from omnidrop_cli.errors import ModelError, OmnidropError, OutOfMemory, UsageError
+from omnidrop_cli.errors import ModelError, OmnidropError, OutOfMemory, UsageError, summarize
 from omnidrop_cli.events import SILENT, Observer
-from omnidrop_cli.model.checkpoint import Checkpoint, open_checkpoint, thinker_slices
+from omnidrop_cli.model.checkpoint import Checkpoint, check_parameter_count, open_checkpoint, thinker_slices
 from omnidrop_cli.model.encoder_attention import install_windowed_attention
 from omnidrop_cli.model.hub import pull
-from omnidrop_cli.model.names import ModelSpec, resolve, sizes_of
+from omnidrop_cli.model.names import ModelSpec, resolve
 from omnidrop_cli.model.quantize import QUANTS, check_quantizable, quantization_config
 from omnidrop_cli.model.quiet import quiet
+from omnidrop_cli.model.stored_config import sizes_of
 from omnidrop_cli.model.thinker import Thinker
+from omnidrop_cli.model.tokenizer import load_tokenizer
 from omnidrop_cli.outputs import LoadedModel
 
 if TYPE_CHECKING:
@@ -63,11 +65,11 @@ def load(choice: ModelConfig, observer: Observer = SILENT) -> Thinker:
     if attention == "flash_attention_2" and dtype == torch.float32:
         raise UsageError("flash_attention_2 does not compute in float32", "leave --dtype out, or use --attention sdpa")
     config = _config(checkpoint, attention)
-    tokenizer = _tokenizer(directory)
+    tokenizer = load_tokenizer(directory)
     if getattr(config, "vision_start_token_id", None) is None:  # transformers' position code reads it, its configuration lacks it
         config.vision_start_token_id = tokenizer.convert_tokens_to_ids("<|vision_bos|>")
     with quiet(), _memory_explained(device, quant):
-        model = _model(checkpoint, config, quant, dtype, device)
+        model = _model(checkpoint, sizes, config, quant, dtype, device)
     loaded = LoadedModel(
         name=spec.name,
         source="built in" if spec.kind == "builtin" else spec.source,
@@ -80,7 +82,8 @@ def load(choice: ModelConfig, observer: Observer = SILENT) -> Thinker:
         reasons=(*spec.reasons, *filter(None, (why_quant, why_dtype))),
         notice=spec.notice,
     )
-    return Thinker.assemble(model, tokenizer, loaded, spec.frame_bounds, directory)
+    with _loading(directory):
+        return Thinker.assemble(model, tokenizer, loaded, spec.frame_bounds, directory)
 
 
 def check_choice(choice: ModelConfig) -> None:
@@ -128,6 +131,10 @@ def _attention(name: str, device: torch.device) -> str:
 
 
 def _quant(asked: str, stored: str, sizes: ThinkerSizes) -> tuple[str, str | None]:
+    if stored not in QUANTS:
+        raise ModelError(
+            f"the checkpoint is stored in {stored[:60]}, which omnidrop does not read", "use the unquantised checkpoint with --quant nf4"
+        )
     if stored != "none":
         if asked not in ("auto", stored):
             raise ModelError(
@@ -173,21 +180,23 @@ def _config(checkpoint: Checkpoint, attention: str) -> Any:
     from transformers import Qwen2_5OmniThinkerConfig
 
     quantised = {} if checkpoint.quantization is None else {"quantization_config": checkpoint.quantization}
-    with _loading(checkpoint.directory):
+    with quiet(), _loading(checkpoint.directory):
         config = Qwen2_5OmniThinkerConfig.from_dict({**checkpoint.thinker, **quantised})
     config._attn_implementation = attention
     return config
 
 
-def _model(checkpoint: Checkpoint, config: Any, quant: str, dtype: torch.dtype, device: torch.device) -> Any:
+def _model(checkpoint: Checkpoint, sizes: ThinkerSizes, config: Any, quant: str, dtype: torch.dtype, device: torch.device) -> Any:
     """The thinker with its weights on `device`. Tensors go there one by one as they are read and quantised."""
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
+    slices = thinker_slices(checkpoint)
+    check_parameter_count(slices, checkpoint.quant, sizes, checkpoint.directory)
     with _loading(checkpoint.directory):
         model, info = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
             None,
             config=config,
-            state_dict=thinker_slices(checkpoint),
+            state_dict=slices,
             dtype=dtype,
             device_map={"": device},
             quantization_config=quantization_config(quant) if checkpoint.quantization is None else None,
@@ -210,23 +219,7 @@ def _loading(directory: Path) -> Iterator[None]:
     except (OmnidropError, torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:
-        raise ModelError(f"the checkpoint in {directory} cannot be loaded: {_one_line(error)}", "--debug shows the whole error") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _tokenizer(directory: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        with quiet():
-            return AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    except Exception as error:  # the tokenizers library raises bare exceptions
-        raise ModelError(
-            f"{directory} holds no usable tokenizer: {_one_line(error)}", "copy tokenizer.json and tokenizer_config.json there"
-        ) from error
+        raise ModelError(f"the checkpoint in {directory} cannot be loaded: {summarize(error)}", "--debug shows the whole error") from error
 
 
 @contextmanager

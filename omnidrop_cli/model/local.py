@@ -1,7 +1,7 @@
 """The models on this disk: the built-in one, those in the hub's cache, and quantised copies.
 
 Knows: where they lie, how large they are, whether they are complete, and how to remove them. Does not know how they load, and does
-not import torch. Copies live in `copies_folder()`, by names that `--model` takes.
+not import torch. Copies live in `paths.models()`, by names that `--model` takes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from omnidrop_cli import paths
 from omnidrop_cli.errors import ModelError, OmnidropError, UsageError
 from omnidrop_cli.model.checkpoint import open_checkpoint
 from omnidrop_cli.model.memory_estimate import guess
-from omnidrop_cli.model.names import HUB_NAMES, NANO_DIRECTORY, copies_folder
+from omnidrop_cli.model.names import HUB_NAMES, NANO_DIRECTORY
 from omnidrop_cli.model.sizes import ThinkerSizes
+from omnidrop_cli.model.stored_config import read_json, thinker_section
 
 TOKENS_PER_MINUTE = 30 * (50 + 288)
 """Audio and video tokens of a minute at two frames per second and 144 tokens a frame pair, as in the papers' tables."""
@@ -80,7 +82,7 @@ def _builtin() -> list[Entry]:
 
 
 def _copies() -> list[Entry]:
-    folder = copies_folder()
+    folder = paths.models()
     if not folder.is_dir():
         return []
     return [_entry(path.name, "copy", path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()]
@@ -115,10 +117,8 @@ def _entry(name: str, kind: Literal["builtin", "hub", "copy"], path: Path, revis
 
 def _sizes(path: Path) -> ThinkerSizes | None:
     """None where the directory holds another kind of model, or no model at all."""
-    from omnidrop_cli.model.names import read_json, thinker_section
-
     try:
         config = read_json(path / "config.json")
         return None if config is None else ThinkerSizes.from_dict(thinker_section(config, str(path)))
-    except (ModelError, KeyError, TypeError, ValueError):
+    except (ModelError, ValueError):
         return None

@@ -7,18 +7,17 @@ not import torch: resolving a name costs little, so the clip can decode while th
 from __future__ import annotations
 
 import ctypes
-import json
-import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from omnidrop_cli import paths
 from omnidrop_cli.errors import ModelError, UsageError
-from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B, ThinkerSizes
+from omnidrop_cli.model.sizes import MAX_LAYERS, QWEN_3B, QWEN_7B, ThinkerSizes
+from omnidrop_cli.model.stored_config import read_config, read_json, sizes_of, thinker_section
+from omnidrop_cli.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from omnidrop_cli.config import ModelConfig
@@ -71,12 +70,6 @@ AUTO_BYTES = {"7b": 11.5e9, "3b": 7.5e9}
 """Device memory from which `auto` takes a checkpoint in NF4: its weights and a minute of video, with room to spare."""
 
 
-def copies_folder() -> Path:
-    """Where `omnidrop models quantize` keeps its copies: `omnidrop/models` under XDG_DATA_HOME, LOCALAPPDATA or ~/.local/share."""
-    base = os.environ.get("XDG_DATA_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
-    return (Path(base) if base else Path.home() / ".local" / "share") / "omnidrop" / "models"
-
-
 def resolve(choice: ModelConfig) -> ModelSpec:
     """What `choice.name` stands for. Looks at the disk and, for `auto`, at the GPU's size; never at the network.
 
@@ -95,7 +88,7 @@ def resolve(choice: ModelConfig) -> ModelSpec:
     path = Path(name).expanduser()
     if name and path.is_dir():
         return _directory(name, path)
-    if re.fullmatch(r"[\w-][\w.-]*", name) and (copy := copies_folder() / name).is_dir():
+    if re.fullmatch(r"[\w-][\w.-]*", name) and (copy := paths.models() / name).is_dir():
         return _directory(name, copy)
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not name.endswith((".safetensors", ".gguf")):
         known = {source.lower(): sizes for source, sizes in _HUB.values()}
@@ -104,11 +97,8 @@ def resolve(choice: ModelConfig) -> ModelSpec:
         raise ModelError(f"{name} is a file, not a model directory", "give the directory that holds config.json and the weights")
     if "/" in name or name.startswith((".", "~")):
         raise ModelError(f"there is no directory {name}", "give a directory with config.json, or a hub repository as owner/name")
-    close = get_close_matches(name.lower(), NAMES, n=1)
-    raise UsageError(
-        f"unknown model {name!r}" + (f"; did you mean {close[0]}?" if close else ""),
-        f"one of {', '.join(NAMES)}, a hub repository (owner/name), a directory, or a quantised copy",
-    )
+    hint = f"one of {', '.join(NAMES)}, a hub repository (owner/name), a directory, or a quantised copy"
+    raise UsageError(f"unknown model {name!r}", did_you_mean(name.lower(), NAMES, hint))
 
 
 def _nano() -> ModelSpec:
@@ -118,31 +108,8 @@ def _nano() -> ModelSpec:
 
 
 def _directory(name: str, path: Path) -> ModelSpec:
-    config = read_json(path / "config.json")
-    if config is None:
-        raise ModelError(f"{path} holds no config.json", "give the directory of a Qwen2.5-Omni checkpoint")
-    thinker = thinker_section(config, str(path))
+    thinker = thinker_section(read_config(path), str(path))
     return ModelSpec(name, "directory", str(path), _bounds(path), sizes_of(thinker, str(path)))
-
-
-def thinker_section(config: Mapping[str, Any], source: str) -> Mapping[str, Any]:
-    """The thinker's part of a checkpoint's configuration. Raises `ModelError` for another kind of model."""
-    thinker: Mapping[str, Any] = config.get("thinker_config") or config
-    if thinker.get("model_type") != "qwen2_5_omni_thinker":
-        kind = config.get("model_type") or "unknown"
-        raise ModelError(f"{source} holds a model of type {kind}, not Qwen2.5-Omni", "omnidrop runs Qwen2.5-Omni checkpoints only")
-    return thinker
-
-
-def sizes_of(thinker: Mapping[str, Any], source: str) -> ThinkerSizes:
-    """Sizes in a thinker's configuration. Raises `ModelError` where they are no sizes."""
-    try:
-        sizes = ThinkerSizes.from_dict(thinker)
-        if sizes.parameters <= 0:
-            raise ValueError("no parameters")
-    except (TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
-        raise ModelError(f"the configuration of {source} makes no sense: {error}", "download the checkpoint again") from error
-    return sizes
 
 
 def _bounds(path: Path) -> FrameBounds:
@@ -153,26 +120,14 @@ def _bounds(path: Path) -> FrameBounds:
     return QWEN_BOUNDS
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file, None where there is no such file. Raises `ModelError` for anything else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}", "the checkpoint is damaged or incomplete; download it again") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} holds no JSON object", "the checkpoint is damaged; download it again")
-    return value
-
-
 def _random(name: str) -> ModelSpec:
     match = re.fullmatch(r"random:(\w+)(?:@(\d+)layers?)?", name)
-    if match is None or match[1] not in _RANDOM or match[2] == "0":
+    layers = int(match[2][:9]) if match and match[2] else None
+    if match is None or match[1] not in _RANDOM or (layers is not None and not 1 <= layers <= MAX_LAYERS):
         raise UsageError(f"unknown model {name!r}", "random weights are random:7b or random:3b, shortened as in random:7b@4layers")
     sizes = _RANDOM[match[1]]
-    if match[2] is not None:
-        sizes = replace(sizes, decoder=replace(sizes.decoder, num_layers=int(match[2])))
+    if layers is not None:
+        sizes = replace(sizes, decoder=replace(sizes.decoder, num_layers=layers))
     return ModelSpec(name, "random", "random weights", QWEN_BOUNDS, sizes, notice=RANDOM_NOTICE)
 
 

@@ -6,9 +6,14 @@ transformers, checkpoints, or what fits where (`memory_estimate.py`). So memory 
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+MAX_LAYERS = 1_000
+MAX_SIZE = 10_000_000
+"""Largest depth and any other size accepted from a configuration; Qwen2.5-Omni-7B has 32 layers and 152,064 words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,38 +106,44 @@ class ThinkerSizes:
 
     @classmethod
     def from_dict(cls, thinker: Mapping[str, Any]) -> ThinkerSizes:
-        """Read a thinker's configuration as stored; a key it leaves out has Qwen2.5-Omni-7B's value, as in transformers."""
-        text, vision, audio = (thinker.get(part) or {} for part in ("text_config", "vision_config", "audio_config"))
-        hidden, heads = text.get("hidden_size", 3584), text.get("num_attention_heads", 28)
+        """Read the sizes in a thinker's configuration as stored.
+
+        A key that a section leaves out has Qwen2.5-Omni-7B's value, as in transformers; a whole section may not be left out.
+
+        Raises:
+            ValueError: A section is missing or no object, or a size is no positive whole number.
+        """
+        text, vision, audio = (_Section.of(thinker, name) for name in ("text_config", "vision_config", "audio_config"))
+        hidden, heads = text.size("hidden_size", 3584), text.size("num_attention_heads", 28)
         return cls(
             DecoderSizes(
-                num_layers=text.get("num_hidden_layers", 28),
+                num_layers=text.size("num_hidden_layers", 28, MAX_LAYERS),
                 hidden=hidden,
                 heads=heads,
-                kv_heads=text.get("num_key_value_heads", 4) or heads,
-                head_dim=text.get("head_dim") or hidden // heads,
-                mlp=text.get("intermediate_size", 18944),
-                vocab=text.get("vocab_size", 152064),
-                tied=bool(thinker.get("tie_word_embeddings", False)),
+                kv_heads=heads if text.is_null("num_key_value_heads") else text.size("num_key_value_heads", 4),
+                head_dim=hidden // heads if text.values.get("head_dim") is None else text.size("head_dim", 128),
+                mlp=text.size("intermediate_size", 18944),
+                vocab=text.size("vocab_size", 152064),
+                tied=_flag(thinker.get("tie_word_embeddings", False)),
             ),
             VisionSizes(
-                layers=vision.get("depth", 32),
-                hidden=vision.get("hidden_size", 3584),
-                heads=vision.get("num_heads", 16),
-                mlp=vision.get("intermediate_size", 3420),
-                patch=vision.get("patch_size", 14),
-                merge=vision.get("spatial_merge_size", 2),
-                temporal_patch=vision.get("temporal_patch_size", 2),
-                window=vision.get("window_size", 112),
-                full_blocks=tuple(vision.get("fullatt_block_indexes", (7, 15, 23, 31))),
+                layers=vision.size("depth", 32, MAX_LAYERS),
+                hidden=vision.size("hidden_size", 3584),
+                heads=vision.size("num_heads", 16),
+                mlp=vision.size("intermediate_size", 3420),
+                patch=vision.size("patch_size", 14),
+                merge=vision.size("spatial_merge_size", 2),
+                temporal_patch=vision.size("temporal_patch_size", 2),
+                window=vision.size("window_size", 112),
+                full_blocks=vision.indices("fullatt_block_indexes", (7, 15, 23, 31)),
             ),
             AudioSizes(
-                layers=audio.get("encoder_layers", 32),
-                hidden=audio.get("d_model", 1280),
-                heads=audio.get("encoder_attention_heads", 20),
-                mlp=audio.get("encoder_ffn_dim", 5120),
-                mels=audio.get("num_mel_bins", 128),
-                window=2 * audio.get("n_window", 100),
+                layers=audio.size("encoder_layers", 32, MAX_LAYERS),
+                hidden=audio.size("d_model", 1280),
+                heads=audio.size("encoder_attention_heads", 20),
+                mlp=audio.size("encoder_ffn_dim", 5120),
+                mels=audio.size("num_mel_bins", 128),
+                window=2 * audio.size("n_window", 100),
             ),
         )
 
@@ -150,3 +161,39 @@ QWEN_7B = ThinkerSizes(DecoderSizes(num_layers=28, hidden=3584, heads=28, kv_hea
 
 QWEN_3B = ThinkerSizes(DecoderSizes(num_layers=36, hidden=2048, heads=16, kv_heads=2, head_dim=128, mlp=11008, vocab=151936))
 """Qwen/Qwen2.5-Omni-3B: the hub's `thinker_config`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """One section of a configuration, not trusted."""
+
+    name: str
+    values: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, thinker: Mapping[str, Any], name: str) -> _Section:
+        values = thinker.get(name)
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{name} is {'null' if values is None else reprlib.repr(values)}, not an object")
+        return cls(name, values)
+
+    def size(self, key: str, default: int, largest: int = MAX_SIZE) -> int:
+        value = self.values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= largest:
+            raise ValueError(f"{self.name}.{key} is {reprlib.repr(value)}, not a whole number from 1 to {largest}")
+        return value
+
+    def is_null(self, key: str) -> bool:
+        return key in self.values and self.values[key] is None
+
+    def indices(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        found = self.values.get(key, default)
+        if not isinstance(found, list | tuple) or not all(type(index) is int and 0 <= index < MAX_LAYERS for index in found):
+            raise ValueError(f"{self.name}.{key} is {reprlib.repr(found)}, not a list of layer numbers")
+        return tuple(found)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"tie_word_embeddings is {reprlib.repr(value)}, not true or false")
+    return value

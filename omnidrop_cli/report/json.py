@@ -27,6 +27,7 @@ from omnidrop_cli.outputs import (
     VideoStream,
 )
 from omnidrop_cli.report.alignment import align
+from omnidrop_cli.report.kept import attention_from_dict, attention_to_dict, kept_to_dict, token_map_from_dict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +39,7 @@ R = TypeVar("R")
 
 
 def to_dict(report: Report, *, kept: bool = False) -> dict[str, Any]:
-    """A report as plain values. `kept` adds which tokens each layer saw (`tokens.layers_survived`)."""
+    """A report as plain values. `kept` adds which tokens each layer saw, where they are in the clip, and attention, as far as known."""
     return {"schema": SCHEMA, "kind": "report", **_report(report, kept)}
 
 
@@ -80,29 +81,10 @@ def error_to_dict(media: str, question: str, error: BaseException) -> dict[str, 
 
 
 def _report(report: Report, kept: bool) -> dict[str, Any]:
-    job, trace = report.job, report.trace
-    tokens: dict[str, Any] = {
-        "prompt": {**asdict(report.prompt), "total": report.prompt.total},
-        "generated": len(report.answer.token_ids),
-        "entering": [list(_row(counts)) for counts in trace.entering],
-        "leaving": [list(_row(counts)) for counts in trace.leaving],
-    }
-    if kept and trace.kept:
-        tokens["layers_survived"] = _runs(trace)
+    trace = report.trace
     return {
-        "media": {
-            "asked": job.media,
-            **asdict(report.source),
-            "has_video": report.frames > 0,
-            "has_audio": report.audio_s > 0,
-            "start_s": report.clip_start_s,
-            "used_s": report.clip_duration_s,
-            "frames": report.frames,
-            "frame_size": list(report.frame_size) if report.frame_size else None,
-            "fps_effective": report.fps,
-            "audio_s": report.audio_s,
-        },
-        "question": job.question,
+        "media": _media(report),
+        "question": report.job.question,
         "answer": report.answer.text,
         "finish_reason": report.answer.finish_reason,
         "answer_token_ids": list(report.answer.token_ids),
@@ -115,19 +97,61 @@ def _report(report: Report, kept: bool) -> dict[str, Any]:
             "flops_full": report.flops.full,
             "flops_pruned": report.flops.pruned,
         },
-        "tokens": tokens,
+        "tokens": _tokens(report, kept),
         "timing_s": _seconds(report.timings),
         "features_reused": report.features_reused,
         "memory_mb": {field.name.removesuffix("_mb"): getattr(report.memory, field.name) for field in fields(Memory)},
         "warnings": list(report.warnings),
-        "request": {
-            "system": job.system,
-            "media": asdict(job.media_options),
-            "model": asdict(job.model),
-            "method": {**_plain(job.method), "options": dict(job.method.options)},
-            "generation": {**asdict(job.generation), "stop": list(job.generation.stop)},
-        },
+        "request": _request(report.job),
+        **(_kept_blocks(report) if kept else {}),
     }
+
+
+def _media(report: Report) -> dict[str, Any]:
+    return {
+        "asked": report.job.media,
+        **asdict(report.source),
+        "has_video": report.frames > 0,
+        "has_audio": report.audio_s > 0,
+        "start_s": report.clip_start_s,
+        "used_s": report.clip_duration_s,
+        "frames": report.frames,
+        "frame_size": list(report.frame_size) if report.frame_size else None,
+        "fps_effective": report.fps,
+        "audio_s": report.audio_s,
+    }
+
+
+def _tokens(report: Report, kept: bool) -> dict[str, Any]:
+    trace = report.trace
+    tokens: dict[str, Any] = {
+        "prompt": {**asdict(report.prompt), "total": report.prompt.total},
+        "generated": len(report.answer.token_ids),
+        "entering": [list(_row(counts)) for counts in trace.entering],
+        "leaving": [list(_row(counts)) for counts in trace.leaving],
+    }
+    if kept and trace.kept:
+        tokens["layers_survived"] = _runs(trace)
+    return tokens
+
+
+def _request(job: Request) -> dict[str, Any]:
+    return {
+        "system": job.system,
+        "media": asdict(job.media_options),
+        "model": asdict(job.model),
+        "method": {**_plain(job.method), "options": dict(job.method.options)},
+        "generation": {**asdict(job.generation), "stop": list(job.generation.stop)},
+    }
+
+
+def _kept_blocks(report: Report) -> dict[str, Any]:
+    trace, blocks = report.trace, dict[str, Any]()
+    if trace.kept and report.token_map is not None:
+        blocks["kept"] = kept_to_dict(trace, report.token_map)
+    if trace.attention is not None:
+        blocks["attention"] = attention_to_dict(trace.attention)
+    return blocks
 
 
 def _seconds(timings: Timings) -> dict[str, float]:
@@ -201,13 +225,14 @@ def _to_report(value: Mapping[str, Any]) -> Report:
         prompt=_record(Counts, value["tokens"]["prompt"]),
         method=pruning["method"],
         method_options=pruning["options"],
-        trace=_trace(pruning["method"], value["tokens"]),
+        trace=_trace(pruning["method"], value["tokens"], value.get("attention")),
         answer=Answer(value["answer"], tuple(value["answer_token_ids"]), value["finish_reason"]),
         timings=_to_timings(value["timing_s"]),
         memory=Memory(**{name if name == "kind" else f"{name}_mb": size for name, size in value["memory_mb"].items()}),
         flops=Flops(pruning["flops_full"], pruning["flops_pruned"]),
         warnings=tuple(value["warnings"]),
         features_reused=value["features_reused"],
+        token_map=token_map_from_dict(value["kept"]) if "kept" in value else None,
     )
 
 
@@ -227,10 +252,11 @@ def _job(media: str, question: str, request: Mapping[str, Any]) -> Request:
     )
 
 
-def _trace(method: str, tokens: Mapping[str, Any]) -> Trace:
+def _trace(method: str, tokens: Mapping[str, Any], attention: Mapping[str, Any] | None) -> Trace:
     entering, leaving = (tuple(Counts(*row) for row in tokens[name]) for name in ("entering", "leaving"))
     kept = _kept(tokens["layers_survived"], len(entering) + 1) if "layers_survived" in tokens else ()
-    return Trace(method, _record(Counts, tokens["prompt"]), entering, leaving, kept)
+    received = None if attention is None else attention_from_dict(attention)
+    return Trace(method, _record(Counts, tokens["prompt"]), entering, leaving, kept, received)
 
 
 def _kept(runs: Sequence[Sequence[int]], sets: int) -> tuple[NDArray[np.int64], ...]:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from omnidrop_cli import paths
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError, UsageError
-from omnidrop_cli.model.names import copies_folder, resolve
+from omnidrop_cli.model.names import resolve
 from omnidrop_cli.model.random_weights import tiny_thinker
 from tests.model.checkpoints import write_omni
 from tests.model.hub_server import COMMIT, Hub, serving
@@ -78,7 +79,7 @@ def test_a_quantised_copy_answers_by_its_name(omnidrop: Run, omni: Path) -> None
     assert made.exit_code == 0, made.exception
     name = made.stdout.strip()
     assert name == f"{omni.name}-nf4"
-    assert resolve(ModelConfig(name)).source == str(copies_folder() / name)
+    assert resolve(ModelConfig(name)).source == str(paths.models() / name)
     copy = listed(omnidrop)[name]
     assert (copy["kind"], copy["quant"], list(copy["needed_mb"])) == ("copy", "nf4", ["nf4"])
     from omnidrop_cli.model.load import load
@@ -86,7 +87,7 @@ def test_a_quantised_copy_answers_by_its_name(omnidrop: Run, omni: Path) -> None
     assert load(ModelConfig(name)).loaded.quant == "nf4"
     assert isinstance(omnidrop("models", "quantize", omni).exception, ModelError)
     assert omnidrop("models", "rm", name, "--yes").exit_code == 0
-    assert not (copies_folder() / name).exists()
+    assert not (paths.models() / name).exists()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from omnidrop_cli import paths
 from omnidrop_cli.commands import doctor
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import FetchError, MediaError, UsageError
@@ -95,7 +96,7 @@ def test_doctor_tells_all_and_where_settings_came_from(omnidrop: Run, monkeypatc
     assert value["settings"]["keep"] == {"value": 0.5, "origin": "omnidrop.toml"}
     assert value["settings"]["fps"]["origin"] == "default"
     assert value["packages"]["torch"]["version"]
-    assert {cache["holds"] for cache in value["caches"]} == {"models", "clips"}
+    assert {cache["holds"] for cache in value["caches"]} == {"models", *paths.PLACES}
 
 
 def test_doctor_never_fails(omnidrop: Run, monkeypatch: pytest.MonkeyPatch) -> None:

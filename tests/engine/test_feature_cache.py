@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from omnidrop_cli import paths
 from omnidrop_cli.config import GenerationConfig, MediaConfig, PruningConfig, Request
 from omnidrop_cli.engine.encode import MediaFeatures, encode_media
-from omnidrop_cli.engine.feature_cache import FeatureStore, TowerOutput, default_folder
+from omnidrop_cli.engine.feature_cache import FeatureStore, TowerOutput
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
@@ -167,13 +168,13 @@ def test_disk_is_bounded_and_the_least_used_goes(tmp_path: Path) -> None:
 
 def test_session_reuses_across_questions_options_and_sessions(clips: Mapping[str, Path], thinker: Thinker) -> None:
     job = Request(str(clips["speech_video"]), "what is said?", generation=GenerationConfig(max_new_tokens=3))
-    first = Session(thinker, FeatureStore(default_folder()))
+    first = Session(thinker, FeatureStore(paths.features()))
     with tower_runs(thinker) as runs:
         report = first.ask(job)
         assert not report.features_reused
         assert len(runs) == 2
         again = first.ask(replace(job, question="what is shown?", method=PruningConfig("omnidrop", 0.2)))
-        another = Session(thinker, FeatureStore(default_folder())).ask(job)
+        another = Session(thinker, FeatureStore(paths.features())).ask(job)
         silent = first.ask(replace(job, media_options=MediaConfig(use_audio=False)))
         assert len(runs) == 2
         assert first.ask(replace(job, media_options=MediaConfig(end_s=1.5))).features_reused is False

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from omnidrop_cli import paths
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import FetchError, MediaError
 from omnidrop_cli.events import Observer
 from omnidrop_cli.media.clip import decode
-from omnidrop_cli.media.source import default_cache_dir, fetch, is_url
+from omnidrop_cli.media.source import fetch, is_url
 from tests.clips import Clips
 
 
@@ -121,8 +122,8 @@ def test_the_second_time_it_is_there(server: Server, tmp_path: Path) -> None:
 
 def test_the_cache_is_the_users(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert default_cache_dir() == tmp_path / "cache" / "omnidrop" / "media"
-    assert fetch(server.url("/sound.mp3")).parent == default_cache_dir()
+    assert paths.downloads() == tmp_path / "cache" / "omnidrop" / "media"
+    assert fetch(server.url("/sound.mp3")).parent == paths.downloads()
 
 
 def test_offline(server: Server, tmp_path: Path) -> None:

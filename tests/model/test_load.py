@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError, UsageError
@@ -152,6 +153,12 @@ def test_auto_with_a_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) 
         load(ModelConfig("auto"))
 
 
+def change_text_config(directory: Path, **values: object) -> None:
+    config = json.loads((directory / "config.json").read_text())
+    config["thinker_config"]["text_config"] |= values
+    (directory / "config.json").write_text(json.dumps(config))
+
+
 def broken(checkpoint: Path, directory: Path, what: str) -> str:
     """Copies `checkpoint` and breaks the copy; returns a word the message must hold."""
     shutil.copytree(checkpoint, directory)
@@ -180,29 +187,32 @@ def broken(checkpoint: Path, directory: Path, what: str) -> str:
             shard.write_bytes(shard.read_bytes()[:1000])
             return shard.name
         case "missing tensor":
+            state = load_file(shard)
+            del state[min(state, key=lambda name: state[name].numel())]
+            save_file(state, shard)
+            return "lacks"
+        case "missing shards":
             index = json.loads((directory / INDEX).read_text())
             index["weight_map"] = {key: name for key, name in index["weight_map"].items() if name == shard.name}
             (directory / INDEX).write_text(json.dumps(index))
-            return "lacks"
-        case "other sizes":
-            config = json.loads((directory / "config.json").read_text())
-            config["thinker_config"]["text_config"]["intermediate_size"] = 256
-            (directory / "config.json").write_text(json.dumps(config))
+            return "describes"
+        case "slightly other sizes":
+            change_text_config(directory, intermediate_size=136)
             return "cannot be loaded"
+        case "other sizes":
+            change_text_config(directory, intermediate_size=1024)
+            return "describes"
+        case "fewer layers":
+            change_text_config(directory, num_hidden_layers=2, layer_types=["full_attention"] * 2)
+            return "describes"
         case "sizes that are none":
-            config = json.loads((directory / "config.json").read_text())
-            config["thinker_config"]["text_config"]["hidden_size"] = "wide"
-            (directory / "config.json").write_text(json.dumps(config))
+            change_text_config(directory, hidden_size="wide")
             return "makes no sense"
         case "depth that is none":
-            config = json.loads((directory / "config.json").read_text())
-            config["thinker_config"]["text_config"]["num_hidden_layers"] = "deep"
-            (directory / "config.json").write_text(json.dumps(config))
+            change_text_config(directory, num_hidden_layers="deep")
             return "makes no sense"
         case "a setting transformers refuses":
-            config = json.loads((directory / "config.json").read_text())
-            config["thinker_config"]["text_config"]["rms_norm_eps"] = "small"
-            (directory / "config.json").write_text(json.dumps(config))
+            change_text_config(directory, rms_norm_eps="small")
             return "cannot be loaded"
         case "no tokenizer":
             for file in directory.glob("token*"):
@@ -223,7 +233,10 @@ def broken(checkpoint: Path, directory: Path, what: str) -> str:
         "index leads out",
         "cut shard",
         "missing tensor",
+        "missing shards",
+        "slightly other sizes",
         "other sizes",
+        "fewer layers",
         "sizes that are none",
         "depth that is none",
         "a setting transformers refuses",

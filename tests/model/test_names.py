@@ -19,7 +19,8 @@ from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B
 @pytest.fixture
 def nano(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stand-in for the built-in model's directory."""
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_5_omni_thinker", "text_config": {"num_hidden_layers": 12}}))
+    sections = {"text_config": {"num_hidden_layers": 12}, "vision_config": {}, "audio_config": {}}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2_5_omni_thinker", **sections}))
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"min_pixels": 4704, "max_pixels": 7056}))
     monkeypatch.setattr(names, "NANO_DIRECTORY", tmp_path)
     return tmp_path
@@ -92,10 +93,10 @@ def test_gpu_size_never_raises() -> None:
     ("name", "error", "words"),
     [
         ("9b", UsageError, r"unknown model '9b'"),
-        ("nan", UsageError, r"did you mean nano"),
-        ("7B", UsageError, r"did you mean 7b"),
+        ("nan", UsageError, r"unknown model 'nan'"),
         ("random:9b", UsageError, r"random:9b"),
         ("random:7b@0layers", UsageError, r"random:7b@0layers"),
+        ("random:7b@99999999999999999999layers", UsageError, r"random:7b@9"),
         ("./missing", ModelError, r"no directory ./missing"),
         ("/missing/deep/path", ModelError, r"no directory"),
         ("", UsageError, r"unknown model"),
@@ -105,6 +106,13 @@ def test_names_that_mean_nothing(name: str, error: type[Exception], words: str) 
     with pytest.raises(error, match=words) as caught:
         resolve(ModelConfig(name))
     assert getattr(caught.value, "hint", None)
+
+
+@pytest.mark.parametrize(("name", "hint"), [("nan", "did you mean nano?"), ("7B", "did you mean 7b?"), ("gpt", "one of auto, nano")])
+def test_near_names_are_hinted_at(name: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve(ModelConfig(name))
+    assert hint in (caught.value.hint or "")
 
 
 def test_a_file_is_no_model(tmp_path: Path) -> None:

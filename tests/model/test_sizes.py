@@ -46,7 +46,8 @@ def test_sizes_survive_its_configuration(sizes: ThinkerSizes) -> None:
 def test_a_bare_configuration_has_the_defaults_of_transformers() -> None:
     from transformers import Qwen2_5OmniThinkerConfig
 
-    assert ThinkerSizes.from_dict({}) == ThinkerSizes.from_dict(Qwen2_5OmniThinkerConfig().to_dict())
+    bare: dict[str, object] = {"text_config": {}, "vision_config": {}, "audio_config": {}}
+    assert ThinkerSizes.from_dict(bare) == ThinkerSizes.from_dict(Qwen2_5OmniThinkerConfig().to_dict())
 
 
 @pytest.mark.parametrize("quant", ["none", "nf4", "int8"])

@@ -9,18 +9,25 @@ import numpy as np
 from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.outputs import (
     Answer,
+    AttentionTrace,
     AudioStream,
     Comparison,
     Counts,
     Flops,
     LoadedModel,
     Memory,
+    Modality,
     Report,
     SourceFacts,
     Timings,
+    TokenMap,
     Trace,
     VideoStream,
 )
+from omnidrop_cli.prompt.layout import assemble, lay_out
+from omnidrop_cli.prompt.spec import PromptSpec
+
+SPEC = PromptSpec(*range(9))
 
 PROMPT = Counts(text=42, audio=150, video=864)
 
@@ -101,3 +108,40 @@ def full_report() -> Report:
 
 def comparison() -> Comparison:
     return Comparison(full_report(), report(), agreement=0.625, first_difference=5, first_token_kl=0.0312)
+
+
+def token_map(grids: int = 6, rows: int = 9, columns: int = 16, audio: int = 150, seconds_per_grid: float = 1.0) -> TokenMap:
+    """Tokens of a prompt as `prompt.layout` places them: 14 of text, a clip, 20 of which the last 8 are the question."""
+    block = lay_out(
+        SPEC,
+        grid_thw=(grids, 2 * rows, 2 * columns) if grids else None,
+        seconds_per_grid=seconds_per_grid if grids else None,
+        audio_tokens=audio,
+    )
+    return assemble(np.zeros(34, np.int64), np.arange(34) >= 26, 14, block).tokens
+
+
+def nested_trace(tokens: TokenMap, share: list[float], seed: int = 0, method: str = "omnidrop") -> Trace:
+    """`share[l]` of the audio and video tokens enter layer l, the last value leaves the last layer; random but nested sets."""
+    media = (tokens.modality != Modality.TEXT).nonzero()[0]
+    order = np.random.default_rng(seed).permutation(media)
+    text = tokens.rows(Modality.TEXT)
+    sets = [np.sort(np.concatenate([text, order[: round(part * len(media))]])) for part in share]
+    counts = [Counts(*(int((tokens.modality[one] == modality).sum()) for modality in Modality)) for one in sets]
+    return Trace(method, tokens.counts(), tuple(counts[:-1]), tuple(counts[1:]), tuple(sets))
+
+
+SHARE = [0.5] * 4 + [0.4, 0.4, 0.3, 0.2, 0.1, 0.1, 0.05, 0.02, 0.0]
+
+
+def placed_report(tokens: TokenMap | None = None, *, attention: bool = True, seed: int = 0, method: str = "omnidrop") -> Report:
+    """A pruned report of 12 layers with the places of its tokens and attention in the layers that drop."""
+    tokens = token_map() if tokens is None else tokens
+    made = nested_trace(tokens, SHARE, seed, method)
+    received = None
+    if attention:
+        chunks, layers = int(tokens.chunk.max()) + 1, (3, 5, 6, 7)
+        mass = np.random.default_rng(seed).random((len(layers), 2, chunks)).astype(np.float32) / (4 * chunks)
+        received = AttentionTrace(layers, ("query",) * len(layers), mass, tuple(int(made.kept[layer][20]) for layer in layers))
+    made = replace(made, attention=received)
+    return report(prompt=tokens.counts(), trace=made, token_map=tokens, method=method)

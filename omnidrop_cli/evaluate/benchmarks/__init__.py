@@ -5,7 +5,6 @@ Knows: which benchmarks there are, where their files lie, and how a part of one 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from omnidrop_cli.errors import DatasetError, UsageError
 from omnidrop_cli.evaluate.benchmarks import avut, dailyomni, nano, videomme, worldsense
 from omnidrop_cli.evaluate.download import directory
 from omnidrop_cli.evaluate.items import Benchmark, Question
+from omnidrop_cli.suggest import did_you_mean
 
 _ALL = (videomme.BENCHMARK, worldsense.BENCHMARK, avut.BENCHMARK, dailyomni.BENCHMARK, nano.BENCHMARK)
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
@@ -22,8 +22,7 @@ def find(name: str) -> Benchmark:
     """A benchmark by name; case, hyphens and underscores do not count. Raises `UsageError`."""
     plain = name.lower().replace("-", "").replace("_", "")
     if plain not in BENCHMARKS:
-        near = difflib.get_close_matches(plain, BENCHMARKS, n=1)
-        raise UsageError(f"unknown benchmark '{name}'", f"did you mean {near[0]}?" if near else f"known: {', '.join(BENCHMARKS)}")
+        raise UsageError(f"unknown benchmark '{name}'", did_you_mean(plain, BENCHMARKS, f"known: {', '.join(BENCHMARKS)}"))
     return BENCHMARKS[plain]
 
 

@@ -6,7 +6,6 @@ does; a method's module, and torch with it, is imported when the method is made.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune import method_options
 from omnidrop_cli.prune.base import Method
+from omnidrop_cli.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from omnidrop_cli.config import PruningConfig
@@ -67,7 +67,7 @@ def parts(name: str) -> tuple[str, ...]:
         raise UsageError(f"'{name}' is not two methods", "for example: seats+omnidrop")
     for part in found:
         if part not in names():
-            raise UsageError(f"unknown method '{part}'", _near(part, names(), "omnidrop methods lists them"))
+            raise UsageError(f"unknown method '{part}'", did_you_mean(part, names(), "omnidrop methods lists them", most=2))
     return found
 
 
@@ -75,7 +75,7 @@ def find(name: str) -> type[Method]:
     """The class of a method. Raises `UsageError` with near names, or with why a plugin cannot be loaded."""
     target = {**_offered(), **_BUILT_IN}.get(name)
     if target is None:
-        raise UsageError(f"unknown method '{name}'", _near(name, names(), "omnidrop methods lists them"))
+        raise UsageError(f"unknown method '{name}'", did_you_mean(name, names(), "omnidrop methods lists them", most=2))
     module, _, attribute = target.partition(":")
     try:
         cls = getattr(import_module(module), attribute)
@@ -137,7 +137,7 @@ def _arguments(cls: type[Method], choice: PruningConfig) -> dict[str, object]:
         if choice.keep is not None:
             raise UsageError("--keep and --preset both set the budget", "give one of them")
         if choice.preset not in cls.presets:
-            hint = _near(choice.preset, tuple(cls.presets), f"its presets: {', '.join(cls.presets) or 'none'}")
+            hint = did_you_mean(choice.preset, cls.presets, f"its presets: {', '.join(cls.presets) or 'none'}", most=2)
             raise UsageError(f"method {choice.name} has no preset '{choice.preset}'", hint)
         values.update(cls.presets[choice.preset])
     if choice.keep is not None:
@@ -176,11 +176,6 @@ def _part(cls: type[Method], choice: PruningConfig, part: str) -> Method:
 
 def _has(cls: type[Method], option: str) -> bool:
     return method_options.canonical_name(cls, option) in getattr(cls, "__dataclass_fields__", {})
-
-
-def _near(name: str, known: tuple[str, ...], otherwise: str) -> str:
-    close = difflib.get_close_matches(name, known, n=2)
-    return f"did you mean {' or '.join(close)}?" if close else otherwise
 
 
 @cache

@@ -14,9 +14,10 @@ from omnidrop_cli.bench.measurement import Group, Measurement, Sample, alternate
 from omnidrop_cli.bench.subprocess_run import Tell
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.engine.build_report import flops_of
+from omnidrop_cli.engine.decode_step import step
 from omnidrop_cli.engine.encode import MediaFeatures, embed
 from omnidrop_cli.engine.metrics import synchronise
-from omnidrop_cli.engine.prefill import Prefilled, prefill, step
+from omnidrop_cli.engine.prefill import Prefilled, prefill
 from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.prune.methods import create
 

@@ -1,7 +1,7 @@
 """Decoding by a captured graph: the host launches a whole step at once instead of its thousand kernels one by one.
 
 Knows: when a graph is worth its capture, how it is captured on CUDA, how its first replay is held against the eager steps, and what
-happens where it fails: the eager road goes on and one line says so. Does not know: what a step does (`static_step.py`), text.
+happens where it fails: the eager road goes on and one line says so. Does not know: what a step does (`decode_step.py`), text.
 
 A captured step has fixed lengths, and every question leaves its own in the cache, so a graph lives for one answer. A capture costs
 about three eager steps; short answers end before it.
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from omnidrop_cli.engine.decode_step import StaticDecode, step
 from omnidrop_cli.engine.oom import out_of_memory
-from omnidrop_cli.engine.prefill import Prefilled, step
-from omnidrop_cli.engine.static_step import StaticDecode
+from omnidrop_cli.engine.prefill import Prefilled
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.generate import Sampler

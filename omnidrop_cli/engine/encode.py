@@ -19,7 +19,6 @@ from omnidrop_cli.engine.feature_cache import FeatureStore, TowerOutput
 from omnidrop_cli.engine.frame_dedup import grid_digests, grid_sources
 from omnidrop_cli.engine.oom import Limits
 from omnidrop_cli.events import SILENT, Observer
-from omnidrop_cli.model.encoder_attention import capture_audio_attention, capture_video_attention
 from omnidrop_cli.outputs import Modality
 from omnidrop_cli.prompt.layout import count_audio_tokens
 from omnidrop_cli.prompt.patches import patchify
@@ -83,7 +82,7 @@ def encode_media(
     ran = False
     if prompt.mel is not None:
         attention = "audio_attention" in needs
-        key = store.key(thinker.audio_tower, [prompt.mel.tobytes()])
+        key = store.key(thinker.adapter.audio_encoder, [prompt.mel.tobytes()])
         audio = store.get(key, counts.audio, attention, thinker.device)
         if audio is None:
             audio, ran = _encode_audio(thinker, prompt.mel, attention, limits), True
@@ -91,7 +90,7 @@ def encode_media(
     if prompt.frames is not None and prompt.grid_thw is not None:
         attention = "video_attention" in needs
         digests = grid_digests(prompt.frames, depth)
-        key = store.key(thinker.visual, [f"{thinker.spec} {prompt.frames.shape} {same_within}".encode(), *digests])
+        key = store.key(thinker.adapter.vision_encoder, [f"{thinker.spec} {prompt.frames.shape} {same_within}".encode(), *digests])
         video = store.get(key, counts.video, attention, thinker.device)
         if video is None:
             # Attention received is read chunk by chunk, so chunks repeat, and pass the tower, as a whole.
@@ -115,7 +114,7 @@ def encode_media(
 def embed(thinker: Thinker, prompt: Prompt, features: MediaFeatures) -> Tensor:
     """(1, n, d) input embeddings: text rows from the table, media rows from the towers."""
     ids = torch.from_numpy(prompt.input_ids).to(thinker.device)
-    embeds: Tensor = thinker.embed_tokens(ids)
+    embeds = thinker.adapter.embed(ids)
     for modality, rows in ((Modality.AUDIO, features.audio), (Modality.VIDEO, features.video)):
         if rows is not None:
             places = torch.from_numpy(prompt.token_map.rows(modality)).to(thinker.device)
@@ -138,14 +137,14 @@ def _encode_video(
     fresh = np.flatnonzero(sources == np.arange(grids))
     step = max(unit, limits.patches // (height * width) // unit * unit)
     parts = []
-    with capture_video_attention(thinker.visual, GRIDS_PER_CHUNK) if attention else nullcontext() as capture:
+    with thinker.adapter.capture_video_attention(GRIDS_PER_CHUNK) if attention else nullcontext() as capture:
         for start in range(0, len(fresh), step):
             piece = fresh[start : start + step]
             # An incomplete last grid repeats the last frame, as `patchify` does.
             of_piece = (piece[:, None] * depth + np.arange(depth)).clip(max=len(frames) - 1).ravel()
             patches = patchify(torch.from_numpy(frames[of_piece]).to(thinker.device), spec).to(thinker.dtype)
             grid = torch.tensor([[len(piece), height, width]], device=thinker.device)
-            parts.append(thinker.visual(patches, grid_thw=grid).pooler_output)
+            parts.append(thinker.adapter.encode_video(patches, grid))
             observer.advance(int(piece[-1]) + 1, grids)
     rows, received = torch.cat(parts), None if capture is None else capture.received()
     if len(fresh) < grids:
@@ -156,13 +155,11 @@ def _encode_video(
 
 
 def _encode_audio(thinker: Thinker, mel: NDArray[np.float32], attention: bool, limits: Limits) -> TowerOutput:
-    window = thinker.audio_tower.n_window * 2
+    window = thinker.adapter.audio_window
     parts = []
-    with capture_audio_attention(thinker.audio_tower) if attention else nullcontext() as capture:
+    with thinker.adapter.capture_audio_attention() if attention else nullcontext() as capture:
         for piece in torch.from_numpy(mel).to(thinker.device, thinker.dtype).split(window * limits.windows, dim=1):
             if count_audio_tokens(piece.shape[1]) == 0:
                 break  # a last window too short for a token; the whole clip in one pass gives none for it either
-            length = torch.tensor([piece.shape[1]], device=thinker.device)
-            encoded = thinker.audio_tower(piece, feature_lens=length, aftercnn_lens=(length - 1) // 2 + 1)
-            parts.append(encoded.last_hidden_state)
+            parts.append(thinker.adapter.encode_audio(piece))
     return TowerOutput(torch.cat(parts), None if capture is None else capture.received())

@@ -1,7 +1,7 @@
-"""Embeddings → a filled cache, the logits of the last row, and the trace.
+"""The prefill: input embeddings pass the decoder layers, tokens are dropped between layers, and the last row gives the first logits.
 
-Knows: how to run the decoder once over a prompt under a pruning method. Does not know: the towers, sampling, text.
-Only the last row passes the last layer and meets the vocabulary: stock forward would make logits of every row (152,000 columns each).
+A plain loop over the layers. Only the last row passes the last layer and the output matrix: the first answer token comes from that
+row, and later ones read the last layer's keys and values. Stock forward would compute logits of every row, 152,000 columns each.
 """
 
 from __future__ import annotations
@@ -15,70 +15,74 @@ from torch import Tensor
 
 from omnidrop_cli.engine.kv_cache import RaggedCache
 from omnidrop_cli.engine.oom import Limits
-from omnidrop_cli.engine.row_chunks import last_row_only, row_blocks
-from omnidrop_cli.model.adapter import cache_argument
-from omnidrop_cli.prune.generate_hook import NO_MASK, pruning
+from omnidrop_cli.prune.base import PromptInfo
+from omnidrop_cli.prune.state import PruningState
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.encode import MediaFeatures
+    from omnidrop_cli.model.adapter import Angles, QwenOmniAdapter
     from omnidrop_cli.model.thinker import Thinker
     from omnidrop_cli.outputs import Prompt, Trace
     from omnidrop_cli.prune.base import Method
-    from omnidrop_cli.prune.generate_hook import PruningRun
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prefilled:
-    """A prompt the decoder has read. `cache` grows during decoding; `logits` is (vocab,) float32 of the first answer token."""
+    """A prompt that has passed the decoder. `cache` grows during decoding; `logits` (vocab,) float32 choose the first answer token."""
 
     cache: RaggedCache
     logits: Tensor
     next_position: int
-    run: PruningRun
+    state: PruningState
 
     @property
     def trace(self) -> Trace:
-        return self.run.trace()
+        return self.state.trace()
 
     @property
     def notes(self) -> Mapping[str, float | int | str]:
-        return self.run.notes
+        """Facts that the method wants reported, such as solved schedule parameters."""
+        return self.state.plan.metadata or {}
 
 
 @torch.inference_mode()
 def prefill(
     thinker: Thinker, prompt: Prompt, embeds: Tensor, features: MediaFeatures, method: Method, *, limits: Limits | None = None
 ) -> Prefilled:
-    """Read `embeds` (1, n, d), the prompt's input embeddings, under `method`, at most `limits.rows` at a time where rows are independent.
+    """Run the decoder over a prompt under a pruning method.
 
-    Raises `ValueError` where the method cannot work with this prompt, and torch's out-of-memory error.
+    Args:
+        embeds: (1, n, d) input embeddings of the prompt.
+        features: the encoders' outputs, for the attention that some methods read.
+        limits: `rows` bounds how many rows pass a norm or an MLP at once.
+
+    Raises:
+        ValueError: the method cannot work with this prompt.
+        RuntimeError: out of memory, as torch reports it.
     """
-    cache = RaggedCache(thinker.sizes.num_layers)
+    adapter, chunk = thinker.adapter, (limits or Limits()).rows
+    adapter.check_prunable()
+    plan = method.plan(PromptInfo(tokens=prompt.token_map, num_layers=adapter.num_layers, checkpoint=thinker.directory))
+    state = PruningState(adapter, method.name, plan, prompt.token_map, (features.audio_attention, features.video_attention))
+    cache = RaggedCache(adapter.num_layers)
     positions = torch.from_numpy(prompt.positions).to(thinker.device)[:, None]  # (3, 1, n)
-    with (
-        pruning(
-            thinker.model,
-            method,
-            prompt.token_map,
-            audio_attention=features.audio_attention,
-            video_attention=features.video_attention,
-            checkpoint=thinker.directory,
-        ) as run,
-        last_row_only(thinker.layers[-1]),
-        row_blocks(thinker.layers, (limits or Limits()).rows),
-    ):
-        cached = cache_argument(thinker.text_model, cache)
-        output = thinker.text_model(inputs_embeds=embeds, position_ids=positions, attention_mask=NO_MASK, use_cache=True, **cached)
-    logits = thinker.lm_head(output.last_hidden_state[0, -1]).float()
-    return Prefilled(cache=cache, logits=logits, next_position=prompt.next_position, run=run)
+
+    hidden, angles = state.start(embeds, adapter.rotary(embeds, positions))
+    last = adapter.num_layers - 1
+    for number in range(last):
+        entering = hidden
+        hidden = adapter.attention_block(number, entering, angles, cache=cache, chunk=chunk)
+        hidden = adapter.mlp_block(number, hidden, chunk=chunk)
+        hidden, angles = state.after_layer(number, entering, hidden, angles, cache)
+    hidden = _last_row(adapter, last, hidden, angles, cache, chunk)
+    return Prefilled(cache=cache, logits=adapter.logits(hidden), next_position=prompt.next_position, state=state)
 
 
-@torch.inference_mode()
-def step(thinker: Thinker, cache: RaggedCache, token: int, position: int) -> Tensor:
-    """Read one token at TMRoPE position `position` (all three axes); (vocab,) float32 logits of the next."""
-    ids = torch.tensor([[token]], device=thinker.device)
-    positions = torch.full((3, 1, 1), position, device=thinker.device)
-    cached = cache_argument(thinker.text_model, cache)
-    output = thinker.text_model(input_ids=ids, position_ids=positions, attention_mask=NO_MASK, use_cache=True, **cached)
-    logits: Tensor = thinker.lm_head(output.last_hidden_state[0, -1]).float()
-    return logits
+def _last_row(adapter: QwenOmniAdapter, number: int, hidden: Tensor, angles: Angles, cache: RaggedCache, chunk: int) -> Tensor:
+    """Layer `number` for the last row of `hidden` alone: (1, 1, d). The other rows only add their keys and values to the cache."""
+    cos, sin = angles
+    if hidden.shape[1] > 1:
+        keys, values = adapter.project(number, hidden[:, :-1], (cos[:, :-1], sin[:, :-1]), "kv", chunk=chunk)
+        cache.update(keys, values, number)
+    hidden = adapter.attention_block(number, hidden[:, -1:], (cos[:, -1:], sin[:, -1:]), cache=cache)
+    return adapter.mlp_block(number, hidden)

@@ -1,87 +1,509 @@
-"""Where the parts of a decoder are, and how a layer's own queries and keys are made again.
+"""The only file that spells transformers' innards: where a Qwen2.5-Omni thinker keeps its parts, and how they are called.
 
-Knows: the attribute names every transformers decoder of the Qwen family shares (`layers`, `self_attn.q_proj`, `input_layernorm`)
-and its rotary embedding. Does not know: transformers' classes, token maps, methods.
+Attribute paths, argument names, tuple shapes and the registration of attention functions differ between transformers versions.
+Everything else in the package works through `QwenOmniAdapter` and the call helpers below. docs/develop/versions.md lists what changed when.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
+from omnidrop_cli.errors import ModelError
+from omnidrop_cli.model.encoder_attention import ReceivedAttention, attend_windows, received_attention
 
-def text_model_of(model: nn.Module) -> nn.Module:
-    """The decoder stack inside a thinker, or the stack itself.
-
-    Raises `TypeError` for a model without decoder layers of the expected shape.
-    """
-    for path in ("model.language_model", "language_model", ""):
-        found: Any = model
-        for name in path.split(".") if path else ():
-            found = getattr(found, name, None)
-        if isinstance(found, nn.Module) and isinstance(getattr(found, "layers", None), nn.ModuleList):
-            _check(found)
-            return found
-    raise TypeError(f"{type(model).__name__} has no decoder layers that pruning knows")
-
-
-def _check(text_model: nn.Module) -> None:
-    config: Any = text_model.config
-    if getattr(config, "_attn_implementation", "sdpa") == "eager":
-        raise TypeError("eager attention sizes its mask from layer 0 and cannot run on layers of different lengths; load with sdpa")
-    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
-        raise TypeError("sliding-window layers cannot be pruned: the window counts positions that are gone")
-
+Angles = tuple[Tensor, Tensor]
+"""Cosines and sines of the rotary embedding, (1, n, head_dim) each, height, width and time already interleaved."""
 
 CACHE_NAMES = ("cache", "past_key_values")
-"""What transformers calls the argument in which a decoder and its layers receive their cache: from 5.24, and before."""
+"""The argument in which a decoder and its layers receive their cache: from transformers 5.24, and before."""
+
+DECODER_PATHS = ("model.language_model", "model", "language_model", "")
+"""Where the decoder stack is: in a thinker from 5.22, in a thinker before, in a thinker without its head, itself."""
+
+ENCODER_PATHS = ("model.", "")
+"""Where the encoders are: from 5.22, and before."""
+
+PACKED = "omnidrop_packed_flash"
+"""Name in transformers' attention interface. Qwen's encoders hand over a whole packed sequence with its window lengths when the
+name contains "flash", and split it themselves otherwise."""
 
 
-def cache_argument(module: nn.Module, cache: Any) -> dict[str, Any]:
-    """`cache` as the keyword argument that `module` takes, a decoder or one of its layers."""
-    takes = inspect.signature(module.forward).parameters
-    return {next((name for name in CACHE_NAMES if name in takes), CACHE_NAMES[0]): cache}
+@dataclass(frozen=True, slots=True)
+class LayerParts:
+    """The modules of one decoder layer. `q_norm` and `k_norm` norm single heads; Qwen2.5 has none, Qwen3 has."""
+
+    attention_norm: Any
+    q: Any
+    k: Any
+    v: Any
+    o: Any
+    mlp_norm: Any
+    gate: Any
+    up: Any
+    down: Any
+    mlp: Any
+    q_norm: Any
+    k_norm: Any
+    head_dim: int
+
+
+class QwenOmniAdapter:
+    """A thinker (or its bare decoder stack) by the parts the package uses.
+
+    Attributes: `text_model` the decoder stack, `layers` its decoder layers, `norm` its last norm, `lm_head` the output matrix,
+    `audio_encoder` and `vision_encoder`; the last three are None for a bare decoder stack.
+    """
+
+    def __init__(self, model: Any) -> None:
+        """Raises `ModelError` for a model without decoder layers of the expected shape."""
+        self.model = model
+        self.text_model = _find_decoder(model)
+        self.layers: nn.ModuleList = self.text_model.layers
+        self.norm = _part(self.text_model, "norm")
+        self.lm_head = getattr(model, "lm_head", None)
+        self.audio_encoder = _encoder(model, "audio_tower")
+        self.vision_encoder = _encoder(model, "visual")
+        self._embedding = _part(self.text_model, "embed_tokens")
+        self._rotary = _part(self.text_model, "rotary_emb")
+        self._layer_cache = _cache_parameter(self.layers[0])
+        self._attention_cache = _cache_parameter(_part(self.layers[0], "self_attn"))
+
+    # ------------------------------------------------------------ the decoder
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def embedding_weight(self) -> Tensor:
+        """(vocab, hidden) token embeddings; their device and dtype are those of the activations."""
+        weight: Tensor = self._embedding.weight
+        return weight
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token embeddings (…, hidden) of `ids` (…)."""
+        embedded: Tensor = self._embedding(ids)
+        return embedded
+
+    def rotary(self, hidden: Tensor, positions: Tensor) -> Angles:
+        """Rotary angles, in the dtype of `hidden`, of TMRoPE `positions` (3, 1, n)."""
+        cos, sin = self._rotary(hidden, positions)
+        return cos, sin
+
+    def run_layer(self, number: int, hidden: Tensor, angles: Angles, *, mask: Tensor | None = None, cache: Any = None) -> Tensor:
+        """Hidden states (1, n, hidden) after transformers' own layer `number`.
+
+        Args:
+            mask: additive (1, 1, n, keys); None means causal, counted from the first row.
+            cache: takes the layer's keys and values; anything with transformers' `Cache.update`.
+        """
+        output = self.layers[number](
+            hidden, attention_mask=mask, position_embeddings=angles, use_cache=cache is not None, **{self._layer_cache: cache}
+        )
+        return first_tensor(output)
+
+    def attention_block(self, number: int, hidden: Tensor, angles: Angles, *, cache: Any = None, chunk: int | None = None) -> Tensor:
+        """The first half of layer `number`: `hidden` (1, n, hidden) plus the attention of its normed rows, causal.
+
+        `chunk` bounds the rows that pass the norm at once.
+        """
+        layer = self.layers[number]
+        output = _part(layer, "self_attn")(
+            hidden_states=_in_chunks(_part(layer, "input_layernorm"), hidden, chunk),
+            attention_mask=None,
+            position_embeddings=angles,
+            **{self._attention_cache: cache},
+        )
+        return hidden + first_tensor(output)
+
+    def mlp_block(self, number: int, hidden: Tensor, *, chunk: int | None = None) -> Tensor:
+        """The second half of layer `number`: `hidden` (1, n, hidden) plus the MLP of its normed rows, written into `hidden`.
+
+        A 7B layer's MLP needs 114 kB of activations per row in bfloat16: at most `chunk` rows pass at once.
+        """
+        parts = self.layer_parts(number)
+        for rows in hidden.split(chunk or hidden.shape[-2], dim=-2):
+            rows.add_(parts.mlp(parts.mlp_norm(rows)))
+        return hidden
+
+    @overload
+    def project(self, number: int, hidden: Tensor, angles: Angles, which: Literal["q", "k"], *, chunk: int | None = None) -> Tensor: ...
+    @overload
+    def project(
+        self, number: int, hidden: Tensor, angles: Angles, which: Literal["kv"], *, chunk: int | None = None
+    ) -> tuple[Tensor, Tensor]: ...
+    def project(
+        self, number: int, hidden: Tensor, angles: Angles, which: str, *, chunk: int | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Layer `number`'s rotated queries or keys, or keys and values, of its input `hidden` (1, n, hidden): (1, heads, n, head_dim)."""
+        parts = self.layer_parts(number)
+        normed = _in_chunks(parts.attention_norm, hidden, chunk)
+        projection, norm = (parts.q, parts.q_norm) if which == "q" else (parts.k, parts.k_norm)
+        first = _heads(projection, normed, parts.head_dim, norm)
+        rotated = rotate(first, angles)
+        return (rotated, _heads(parts.v, normed, parts.head_dim)) if which == "kv" else rotated
+
+    def attention_scale(self, number: int) -> float:
+        """The factor of the attention logits of layer `number`."""
+        return float(_part(self.layers[number], "self_attn").scaling)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Float32 logits (vocab,) of the last row of `hidden` (1, n, hidden), which leaves the last layer."""
+        if self.lm_head is None:
+            raise ModelError("this model has no output matrix", "load a thinker for generation")
+        logits: Tensor = self.lm_head(self.norm(hidden[:, -1:])[0, -1]).float()
+        return logits
+
+    def layer_parts(self, number: int) -> LayerParts:
+        """The modules of layer `number`."""
+        layer = self.layers[number]
+        attention, mlp = _part(layer, "self_attn"), _part(layer, "mlp")
+        return LayerParts(
+            attention_norm=_part(layer, "input_layernorm"),
+            q=_part(attention, "q_proj"),
+            k=_part(attention, "k_proj"),
+            v=_part(attention, "v_proj"),
+            o=_part(attention, "o_proj"),
+            mlp_norm=_part(layer, "post_attention_layernorm"),
+            gate=_part(mlp, "gate_proj"),
+            up=_part(mlp, "up_proj"),
+            down=_part(mlp, "down_proj"),
+            mlp=mlp,
+            q_norm=getattr(attention, "q_norm", None),
+            k_norm=getattr(attention, "k_norm", None),
+            head_dim=attention.head_dim,
+        )
+
+    def run_stock(self, embeds: Tensor, positions: Tensor, cache: Any = None) -> Tensor:
+        """transformers' own forward over `embeds` (1, n, d), unpruned unless hooks do: normed states (1, n, d) that leave the last layer.
+
+        The slow reference that the layer loop is held against.
+        """
+        output = self.text_model(
+            inputs_embeds=embeds,
+            position_ids=positions,
+            attention_mask={"full_attention": None},
+            use_cache=cache is not None,
+            **{_cache_parameter(self.text_model): cache},
+        )
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def check_prunable(self) -> None:
+        """Raises `ModelError` for a decoder whose layers cannot have different lengths."""
+        config = self.text_model.config
+        if getattr(config, "_attn_implementation", "sdpa") == "eager":
+            raise ModelError("eager attention sizes its mask from layer 0 and cannot run on layers of different lengths", "load with sdpa")
+        if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+            raise ModelError("sliding-window layers cannot be pruned: the window counts positions that are gone")
+
+    # ------------------------------------------------------------ the encoders
+
+    def encode_audio(self, mel: Tensor) -> Tensor:
+        """Embeddings (n, hidden) of `mel` (mel bins, frames), one clip."""
+        length = torch.tensor([mel.shape[1]], device=mel.device)
+        encoded: Tensor = self.audio_encoder(mel, feature_lens=length, aftercnn_lens=(length - 1) // 2 + 1).last_hidden_state
+        return encoded
+
+    def encode_video(self, patches: Tensor, grid_thw: Tensor) -> Tensor:
+        """Embeddings (n, hidden) of `patches` (patches, values); `grid_thw` (1, 3) counts grids and patches per column and row."""
+        encoded: Tensor = self.vision_encoder(patches, grid_thw=grid_thw).pooler_output
+        return encoded
+
+    @property
+    def audio_window(self) -> int:
+        """Mel frames that attend to each other in the audio encoder: 200 are two seconds."""
+        return int(self.audio_encoder.n_window) * 2
+
+    def batch_encoder_windows(self) -> None:
+        """Let both encoders batch their attention windows, where they would run SDPA window by window. No weight or module changes."""
+        from transformers import AttentionInterface
+
+        AttentionInterface.register(PACKED, _packed_attention)
+        for encoder in (self.vision_encoder, self.audio_encoder):
+            if encoder.config._attn_implementation == "sdpa":
+                encoder.config._attn_implementation = PACKED
+
+    @contextmanager
+    def stock_encoder_attention(self) -> Iterator[None]:
+        """Inside the block both encoders run transformers' own SDPA, window by window."""
+        encoders = (self.vision_encoder, self.audio_encoder)
+        before = [encoder.config._attn_implementation for encoder in encoders]
+        for encoder in encoders:
+            encoder.config._attn_implementation = "sdpa"
+        try:
+            yield
+        finally:
+            for encoder, name in zip(encoders, before, strict=True):
+                encoder.config._attn_implementation = name
+
+    @contextmanager
+    def capture_audio_attention(self, scope: Literal["window", "clip"] = "window") -> Iterator[ReceivedAttention]:
+        """Attention received by every audio token (25 a second) in the audio encoder's last layer, while it runs inside the block.
+
+        Softmax over keys, mean over heads, sum over queries, mean over the two frames of a token (OmniZip, arXiv 2511.14582 Eq. 2).
+        `scope` "window" lets frames attend inside the encoder's own two-second windows: what the encoder computed, and what SEATS reads
+        (arXiv 2605.20035). "clip" lets every frame attend to all frames of the call, as OmniZip's published code does: quadratic time,
+        linear memory, and it compares positions that the encoder numbers again in each window. One clip per call of the encoder.
+        """
+        capture = ReceivedAttention()
+        attention = self.audio_encoder.layers[-1].self_attn
+
+        def finish(q: Tensor, k: Tensor, kwargs: dict[str, Any]) -> None:
+            ends = [0, len(q)] if scope == "clip" else _required(kwargs, "cu_seqlens").tolist()
+            frames = received_attention(q, k, ends, attention.scaling)
+            pairs = len(frames) // 2  # the encoder's pooling drops an odd last frame too
+            capture.parts.append(frames[: 2 * pairs].view(pairs, 2).mean(1))
+
+        with _after_attention(attention, attention.q_proj, attention.k_proj, attention.num_heads, finish):
+            yield capture
+
+    @contextmanager
+    def capture_video_attention(self, grids_per_window: int = 2) -> Iterator[ReceivedAttention]:
+        """Attention received by every video token in the vision encoder's last block, in prompt order, while it runs inside the block.
+
+        Softmax over the patches of `grids_per_window` temporal grids (two: one chunk of the prompt, as SEATS, arXiv 2605.20035; the
+        encoder itself attends inside one), mean over heads, sum over queries, mean over the patches merged into a token.
+        """
+        from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import apply_rotary_pos_emb_vision
+        from transformers.vision_utils import get_vision_window_index
+
+        capture = ReceivedAttention()
+        encoder = self.vision_encoder
+        attention, merge = encoder.blocks[-1].attn, encoder.spatial_merge_size
+        grids: list[Tensor] = []
+
+        def begin(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            grids[:] = [kwargs["grid_thw"] if "grid_thw" in kwargs else args[1]]
+
+        def finish(q: Tensor, k: Tensor, kwargs: dict[str, Any]) -> None:
+            ends = [0]
+            for count, height, width in grids[0].tolist():
+                for first in range(0, count, grids_per_window):
+                    ends.append(ends[-1] + min(grids_per_window, count - first) * height * width)
+            q, k = apply_rotary_pos_emb_vision(q, k, *_required(kwargs, "position_embeddings"))
+            patches = received_attention(q, k, ends, attention.scaling)
+            tokens = patches.view(-1, merge * merge).mean(1)
+            # Blocks see tokens in window order; the encoder restores the prompt's order after its last block, and so does this.
+            order, _ = get_vision_window_index(grids[0], merge, encoder.window_size, encoder.patch_size)
+            capture.parts.append(tokens[torch.argsort(order).to(tokens.device)])
+
+        handle = encoder.register_forward_pre_hook(begin, with_kwargs=True)
+        try:
+            with _after_attention(attention, attention.q, attention.k, attention.num_heads, finish):
+                yield capture
+        finally:
+            handle.remove()
+
+
+# ---------------------------------------------------------------- loading
+
+
+def set_attention(config: Any, name: str) -> None:
+    """Choose the attention implementation of a thinker that is built from `config`."""
+    config._attn_implementation = name
+
+
+def unquantized_names(config: Any) -> list[str]:
+    """Full names of the modules that stay in 16 or 32 bit: both encoders and the output matrix of the thinker that `config` describes.
+
+    bitsandbytes takes names. They are found by identity in a model without storage, since a name that matches nothing protects nothing
+    and is not reported: before transformers 5.22 the encoders had other names.
+    """
+    from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+
+    with torch.device("meta"):
+        adapter = QwenOmniAdapter(Qwen2_5OmniThinkerForConditionalGeneration(config))
+    kept = {id(part) for part in (adapter.audio_encoder, adapter.vision_encoder, adapter.lm_head)}
+    return [name for name, module in adapter.model.named_modules() if id(module) in kept]
+
+
+# ---------------------------------------------------------------- calls as hooks see them
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderCall:
+    """What a forward pre-hook on the decoder stack needs of its call: prompts, rows, and rows that the cache holds already."""
+
+    batch: int
+    rows: int
+    cached: int
+
+
+def decoder_call(kwargs: Mapping[str, Any]) -> DecoderCall:
+    """Read a call of the decoder stack."""
+    embeds = kwargs.get("inputs_embeds")
+    shape = embeds.shape if embeds is not None else _required(kwargs, "input_ids").shape
+    cache = cache_in(kwargs)
+    return DecoderCall(batch=shape[0], rows=shape[1], cached=0 if cache is None else cache.get_seq_length())
+
+
+def causal_call(kwargs: Mapping[str, Any], maskless: bool) -> dict[str, Any]:
+    """Arguments of a call of the decoder stack for one unpadded prompt; `maskless` where causality is all there is to mask."""
+    changed = dict(kwargs)
+    if maskless and not isinstance(kwargs.get("attention_mask"), dict):
+        changed["attention_mask"] = {"full_attention": None}
+    positions = kwargs.get("position_ids")
+    if positions is not None and positions.ndim == 3 and positions.shape[0] == 4:
+        changed["position_ids"] = positions[1:]  # row 0 serves packed sequences only, and gaps in it would look like packing
+    return changed
+
+
+def layer_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Angles]:
+    """Hidden states and rotary angles of a call of a decoder layer."""
+    hidden = args[0] if args else _required(kwargs, "hidden_states")
+    return hidden, _required(kwargs, "position_embeddings")
+
+
+def with_layer_call(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], hidden: Tensor, angles: Angles
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same call with other hidden states and angles."""
+    changed = {**kwargs, "position_embeddings": angles}
+    if args:
+        return (hidden, *args[1:]), changed
+    return args, {**changed, "hidden_states": hidden}
 
 
 def cache_in(kwargs: Mapping[str, Any]) -> Any:
-    """The cache among the keyword arguments of a decoder or a decoder layer, or None where it was called without one.
-
-    Callers may use either name with transformers 5.24 to 5.39, hooks see `cache` only.
-    """
-    for name in CACHE_NAMES:
-        if name in kwargs:
-            return kwargs[name]
-    return None
+    """The cache among the arguments of a call, found by what it can do, not by its name; None where there is none."""
+    return next((value for value in kwargs.values() if hasattr(value, "get_seq_length")), None)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of (heads, r, dh) with angles (r, dh), halves rotated as in transformers' `apply_rotary_pos_emb`."""
+def cached_keys(cache: Any, number: int) -> Tensor:
+    """(kv heads, n, head_dim) keys that layer `number` has cached."""
+    keys: Tensor = cache.layers[number].keys[0]
+    return keys
+
+
+def first_tensor(output: Any) -> Tensor:
+    """Hidden states in the output of a layer or an attention module, which is a tensor or a tuple that begins with it."""
+    hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    return hidden
+
+
+def with_first_tensor(output: Any, hidden: Tensor) -> Any:
+    """`output` with its hidden states replaced."""
+    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+# ---------------------------------------------------------------- pieces
+
+
+def rotate(x: Tensor, angles: Angles) -> Tensor:
+    """Rotary embedding of `x` (1, heads, n, head_dim), halves rotated as in transformers' `apply_rotary_pos_emb`."""
+    cos, sin = (angle.unsqueeze(1) for angle in angles)
     left, right = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-right, left), dim=-1) * sin
 
 
-def queries_of(layer: nn.Module, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """(heads, r, dh) rotated queries of the rows `hidden` (r, d), the layer's own input."""
-    return rotate(_heads(layer, "q_proj", hidden), cos, sin)
+def _heads(projection: Any, rows: Tensor, head_dim: int, norm: Any = None) -> Tensor:
+    """(1, heads, n, head_dim) of `rows` (1, n, hidden)."""
+    projected: Tensor = projection(rows).unflatten(-1, (-1, head_dim))
+    return (projected if norm is None else norm(projected)).transpose(1, 2)
 
 
-def keys_of(layer: nn.Module, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """(kv heads, n, dh) rotated keys of `hidden` (n, d). Only for runs without a cache, which holds the same tensor."""
-    return rotate(_heads(layer, "k_proj", hidden), cos, sin)
+def _in_chunks(module: Callable[[Tensor], Tensor], hidden: Tensor, chunk: int | None) -> Tensor:
+    """`module`, which treats rows alike, of `hidden` (1, n, hidden), at most `chunk` rows at once."""
+    if chunk is None or hidden.shape[-2] <= chunk:
+        return module(hidden)
+    output = torch.empty_like(hidden)
+    for target, rows in zip(output.split(chunk, dim=-2), hidden.split(chunk, dim=-2), strict=True):
+        target.copy_(module(rows))
+    return output
 
 
-def _heads(layer: nn.Module, projection: str, hidden: Tensor) -> Tensor:
-    attention: Any = layer.self_attn
-    normed: Tensor = layer.input_layernorm(hidden)  # type: ignore[operator]  # nn.Module attributes are untyped
-    projected: Tensor = getattr(attention, projection)(normed)
-    return projected.view(hidden.shape[0], -1, attention.head_dim).transpose(0, 1)
+def _find_decoder(model: Any) -> Any:
+    for path in DECODER_PATHS:
+        found = _follow(model, path)
+        if isinstance(found, nn.Module) and isinstance(getattr(found, "layers", None), nn.ModuleList) and hasattr(found, "embed_tokens"):
+            return found
+    raise ModelError(f"{type(model).__name__} has no decoder layers that omnidrop knows", _versions_hint())
 
 
-def scale_of(layer: nn.Module) -> float:
-    """The factor of the attention logits."""
-    attention: Any = layer.self_attn
-    return float(attention.scaling)
+def _encoder(model: Any, name: str) -> Any:
+    return next((found for path in ENCODER_PATHS if (found := _follow(model, path + name)) is not None), None)
+
+
+def _follow(model: Any, path: str) -> Any:
+    for name in path.split(".") if path else ():
+        model = getattr(model, name, None)
+    return model
+
+
+def _part(module: Any, name: str) -> Any:
+    """A submodule. Raises `ModelError` where this transformers calls it otherwise."""
+    found = getattr(module, name, None)
+    if found is None:
+        raise ModelError(f"{type(module).__name__} of this transformers has no `{name}`", _versions_hint())
+    return found
+
+
+def _required(kwargs: Mapping[str, Any], name: str) -> Any:
+    """An argument of a call. Raises `ModelError` where this transformers calls it otherwise."""
+    if name not in kwargs:
+        raise ModelError(f"this transformers passes no `{name}`", _versions_hint())
+    return kwargs[name]
+
+
+def _cache_parameter(module: nn.Module) -> str:
+    """Name of the parameter in which `module` takes its cache."""
+    parameters = inspect.signature(module.forward).parameters
+    for name in CACHE_NAMES:
+        if name in parameters:
+            return name
+    raise ModelError(f"{type(module).__name__} of this transformers takes no cache under a known name", _versions_hint())
+
+
+def _versions_hint() -> str:
+    return "docs/develop/versions.md lists the transformers versions that work"
+
+
+def _packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    cu_seq_lens_q: Tensor,
+    max_length_q: int,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface: (1, heads, n, head_dim) each → (1, n, heads, head_dim), inside the windows of one sequence."""
+    q, k, v = (packed[0].transpose(0, 1) for packed in (query, key, value))
+    return attend_windows(q, k, v, cu_seq_lens_q, max_length_q, scaling)[None], None
+
+
+@contextmanager
+def _after_attention(
+    attention: nn.Module, query: nn.Module, key: nn.Module, heads: int, finish: Callable[[Tensor, Tensor, dict[str, Any]], None]
+) -> Iterator[None]:
+    """Call `finish(q, k, kwargs)` after each run of `attention`, with its projections (n, heads, head_dim) in float32."""
+    projected: dict[nn.Module, Tensor] = {}
+
+    def keep(module: nn.Module, _: Any, output: Tensor) -> None:
+        projected[module] = output
+
+    def done(_: nn.Module, __: Any, kwargs: dict[str, Any], ___: Any) -> None:
+        q, k = (projected.pop(part).detach().unflatten(-1, (heads, -1)).float() for part in (query, key))
+        finish(q, k, kwargs)
+
+    handles = [
+        query.register_forward_hook(keep),
+        key.register_forward_hook(keep),
+        attention.register_forward_hook(done, with_kwargs=True),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

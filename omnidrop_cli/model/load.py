@@ -17,8 +17,8 @@ import torch
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError, OmnidropError, OutOfMemory, UsageError, summarize
 from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.model.adapter import QwenOmniAdapter, set_attention, unquantized_names
 from omnidrop_cli.model.checkpoint import Checkpoint, check_parameter_count, open_checkpoint, thinker_slices
-from omnidrop_cli.model.encoder_attention import install_windowed_attention
 from omnidrop_cli.model.hub import pull
 from omnidrop_cli.model.names import ModelSpec, resolve
 from omnidrop_cli.model.quantize import QUANTS, check_quantizable, quantization_config
@@ -182,7 +182,7 @@ def _config(checkpoint: Checkpoint, attention: str) -> Any:
     quantised = {} if checkpoint.quantization is None else {"quantization_config": checkpoint.quantization}
     with quiet(), _loading(checkpoint.directory):
         config = Qwen2_5OmniThinkerConfig.from_dict({**checkpoint.thinker, **quantised})
-    config._attn_implementation = attention
+    set_attention(config, attention)
     return config
 
 
@@ -199,7 +199,7 @@ def _model(checkpoint: Checkpoint, sizes: ThinkerSizes, config: Any, quant: str,
             state_dict=slices,
             dtype=dtype,
             device_map={"": device},
-            quantization_config=quantization_config(quant) if checkpoint.quantization is None else None,
+            quantization_config=quantization_config(quant, unquantized_names(config)) if checkpoint.quantization is None else None,
             output_loading_info=True,
         )
     missing = sorted(info["missing_keys"])
@@ -207,7 +207,7 @@ def _model(checkpoint: Checkpoint, sizes: ThinkerSizes, config: Any, quant: str,
         where, first = checkpoint.directory, missing[0]
         raise ModelError(f"the checkpoint in {where} lacks {len(missing)} tensors, the first is {first}", "download it again")
     model.eval().requires_grad_(False)
-    install_windowed_attention(model)
+    QwenOmniAdapter(model).batch_encoder_windows()
     return model
 
 

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 QUANTS = ("nf4", "int8", "none")
 
-NOT_QUANTIZED = ("model.visual", "model.audio_tower", "lm_head")
-"""Towers and output matrix. Full names: shorter ones match nothing, and any list replaces the default one, which names `lm_head`."""
-
 NF4_BLOCK = 64
 """Weights that share one scale (bitsandbytes' default)."""
 
@@ -38,7 +35,7 @@ OUTLIER_THRESHOLD = 6.0
 """Activations beyond it are multiplied in 16 bits (LLM.int8, arXiv 2208.07339)."""
 
 
-def quantization_config(quant: str) -> Any:
+def quantization_config(quant: str, unquantized: list[str]) -> Any:
     """What transformers is told for `quant`; None for "none". Raises `UsageError` for an unknown name."""
     from transformers import BitsAndBytesConfig
 
@@ -50,10 +47,10 @@ def quantization_config(quant: str) -> Any:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
-            llm_int8_skip_modules=list(NOT_QUANTIZED),
+            llm_int8_skip_modules=unquantized,
         )
     if quant == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=OUTLIER_THRESHOLD, llm_int8_skip_modules=list(NOT_QUANTIZED))
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=OUTLIER_THRESHOLD, llm_int8_skip_modules=unquantized)
     raise UsageError(f"unknown quantisation {quant!r}", f"one of {', '.join(QUANTS)}, auto")
 
 

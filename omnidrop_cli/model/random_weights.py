@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration, Qwen2Tokenizer
 from transformers.initialization import no_init_weights
 
-from omnidrop_cli.model.encoder_attention import install_windowed_attention
+from omnidrop_cli.model.adapter import QwenOmniAdapter, set_attention, unquantized_names
 from omnidrop_cli.model.names import QWEN_BOUNDS, RANDOM_NOTICE, FrameBounds
 from omnidrop_cli.model.quantize import quantization_config, quantize_in_place
 from omnidrop_cli.model.sizes import AudioSizes, DecoderSizes, ThinkerSizes, VisionSizes
@@ -125,20 +125,21 @@ def random_thinker(
         sizes = replace(sizes, decoder=replace(sizes.decoder, num_layers=layers))
     tokenizer = tiny_tokenizer()
     config = thinker_config(sizes, tokenizer)
-    config._attn_implementation = attention
+    set_attention(config, attention)
     with init_empty_weights(include_buffers=False), no_init_weights():
         model = Qwen2_5OmniThinkerForConditionalGeneration(config)
     filler = _Filler(torch.device(device), dtype, seed)
-    for layer in model.model.language_model.layers:
+    adapter = QwenOmniAdapter(model)
+    for layer in adapter.layers:
         filler.fill(layer)
         quantize_in_place(layer, quant, device)
     filler.fill(model)
     if sizes.decoder.tied:
         model.tie_weights()
     if quant != "none":  # so that a saved copy says what it is
-        model.config.quantization_config = quantization_config(quant)
+        model.config.quantization_config = quantization_config(quant, unquantized_names(config))
     model.to(device).eval().requires_grad_(False)
-    install_windowed_attention(model)
+    adapter.batch_encoder_windows()
     loaded = LoadedModel(
         name=name,
         source="random weights",

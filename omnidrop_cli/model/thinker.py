@@ -1,8 +1,4 @@
-"""The loaded model every later step works with.
-
-Knows: where a thinker keeps its decoder, its towers and its output matrix, and which tokens end an answer. Does not know how it
-was loaded (`load.py`, `random_weights.py`), prompts, or pruning.
-"""
+"""The loaded model that every later step works with: the thinker, its tokenizer, its sizes, and the tokens that end an answer."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from omnidrop_cli.model.adapter import QwenOmniAdapter
 from omnidrop_cli.model.sizes import DecoderSizes, ThinkerSizes
 from omnidrop_cli.prompt.spec import PromptSpec
 
@@ -18,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
-    from torch import nn
 
     from omnidrop_cli.model.names import FrameBounds
     from omnidrop_cli.outputs import LoadedModel
@@ -66,42 +62,16 @@ class Thinker:
         total: int = sum(p.numel() * p.element_size() for p in self.model.parameters())
         return total / 1e6
 
-    @property
-    def text_model(self) -> Any:
-        """The decoder stack with its embedding table and last norm, without the output matrix."""
-        return self.model.model.language_model
-
-    @property
-    def layers(self) -> nn.ModuleList:
-        layers: nn.ModuleList = self.text_model.layers
-        return layers
-
-    @property
-    def lm_head(self) -> nn.Module:
-        head: nn.Module = self.model.lm_head
-        return head
-
-    @property
-    def embed_tokens(self) -> nn.Module:
-        table: nn.Module = self.text_model.embed_tokens
-        return table
-
-    @property
-    def visual(self) -> Any:
-        """The vision tower."""
-        return self.model.model.visual
-
-    @property
-    def audio_tower(self) -> Any:
-        return self.model.model.audio_tower
+    @cached_property
+    def adapter(self) -> QwenOmniAdapter:
+        """The model by its parts; the only way to them."""
+        return QwenOmniAdapter(self.model)
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = self.embed_tokens.weight.device  # type: ignore[assignment]  # nn.Module attributes are untyped
-        return device
+        return self.adapter.embedding_weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of activations: quantised layers compute in the dtype of the embedding table."""
-        dtype: torch.dtype = self.embed_tokens.weight.dtype  # type: ignore[assignment]  # nn.Module attributes are untyped
-        return dtype
+        return self.adapter.embedding_weight.dtype

@@ -28,17 +28,17 @@ def bench_encoders(thinker: Thinker, seconds: float, *, repeats: int = 3, observ
     patches = patchify(frames, thinker.spec).to(thinker.device, thinker.dtype)
     grid = torch.tensor([grid_of(len(frames), FRAME_HEIGHT, FRAME_WIDTH, thinker.spec)], device=thinker.device)
     mel = torch.randn(thinker.spec.n_mels, round(seconds * MEL_FRAMES_PER_SECOND)).to(thinker.device, thinker.dtype)
-    length = torch.tensor([mel.shape[1]], device=thinker.device)
+    adapter = thinker.adapter
     passes = {
-        "vision": (thinker.visual, lambda: thinker.visual(patches, grid_thw=grid)),
-        "audio": (thinker.audio_tower, lambda: thinker.audio_tower(mel, feature_lens=length, aftercnn_lens=(length - 1) // 2 + 1)),
+        "vision": (adapter.vision_encoder, lambda: adapter.encode_video(patches, grid)),
+        "audio": (adapter.audio_encoder, lambda: adapter.encode_audio(mel)),
     }
-    groups = [_group(thinker.device, f"{name} encoder, {seconds:g} s", *found, repeats, observer) for name, found in passes.items()]
+    groups = [_group(thinker, f"{name} encoder, {seconds:g} s", *found, repeats, observer) for name, found in passes.items()]
     facts = {"model": thinker.loaded.name, "dtype": thinker.loaded.dtype}
     return BenchReport("encoders", device_name(thinker.device), repeats, groups, ("torch", "transformers"), facts)
 
 
-def _group(device: torch.device, subject: str, encoder: Any, run: Any, repeats: int, observer: Observer) -> Group:
+def _group(thinker: Thinker, subject: str, encoder: Any, run: Any, repeats: int, observer: Observer) -> Group:
     with _products(encoder) as products:
         run()
 
@@ -47,7 +47,7 @@ def _group(device: torch.device, subject: str, encoder: Any, run: Any, repeats: 
         return dict
 
     def stock() -> Tell:
-        with _stock_attention(encoder):
+        with thinker.adapter.stock_encoder_attention():
             run()
         return dict
 
@@ -57,7 +57,7 @@ def _group(device: torch.device, subject: str, encoder: Any, run: Any, repeats: 
         return dict
 
     works = {"ours": ours, "stock attention": stock, "products alone": products_alone}
-    return Group(subject, alternate({name: partial(sample_here, device, work) for name, work in works.items()}, repeats, observer))
+    return Group(subject, alternate({name: partial(sample_here, thinker.device, work) for name, work in works.items()}, repeats, observer))
 
 
 @contextmanager
@@ -74,13 +74,3 @@ def _products(encoder: nn.Module) -> Iterator[list[tuple[nn.Module, Tensor]]]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _stock_attention(encoder: Any) -> Iterator[None]:
-    packed = encoder.config._attn_implementation
-    encoder.config._attn_implementation = "sdpa"
-    try:
-        yield
-    finally:
-        encoder.config._attn_implementation = packed

@@ -53,9 +53,9 @@ def bench_reuse(
             raise UsageError(f"{name} has no video", "give a video")
         observer.stage("encode", name)
         prompt = build(clip, "What is shown?", thinker.tokenizer, thinker.spec)
-        with _shortened(thinker.visual, blocks), tempfile.TemporaryDirectory(prefix="omnidrop-bench-") as folder:
+        with _shortened(thinker.adapter.vision_encoder, blocks), tempfile.TemporaryDirectory(prefix="omnidrop-bench-") as folder:
             groups.append(_group(thinker, prompt, name, tolerances, Path(folder), repeats, observer))
-    facts = {"model": thinker.loaded.name, "dtype": thinker.loaded.dtype, "blocks": blocks or len(thinker.visual.blocks)}
+    facts = {"model": thinker.loaded.name, "dtype": thinker.loaded.dtype, "blocks": blocks or len(thinker.adapter.vision_encoder.blocks)}
     return BenchReport("reuse", device_name(thinker.device), repeats, groups, ("torch", "transformers"), facts)
 
 

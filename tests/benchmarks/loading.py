@@ -72,7 +72,7 @@ def _facts(thinker: Thinker) -> dict[str, Any]:
     import torch
 
     digest = hashlib.sha256()
-    for name, tensor in sorted(thinker.layers.state_dict().items()):
+    for name, tensor in sorted(thinker.adapter.layers.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     facts: dict[str, Any] = {"digest": digest.hexdigest()[:16]}

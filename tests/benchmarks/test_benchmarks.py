@@ -66,7 +66,7 @@ def test_reuse_counts_what_is_encoded(clips: Clips) -> None:
     session = Session(tiny_thinker())
     still, moving = (decode(clips[name], MediaConfig(max_pixels=112 * 112)) for name in ("one_image_gif", "silent_video"))
     body = body_of(bench_reuse(session, [still, moving], (0.0, 255.0), blocks=1, repeats=1))
-    assert len(session.thinker.visual.blocks) == 2, "the encoder is whole again"
+    assert len(session.thinker.adapter.vision_encoder.blocks) == 2, "the encoder is whole again"
     of_moving = {run["name"]: run["facts"] for run in body["groups"][1]["runs"]}
     assert [facts["pairs"] for facts in of_moving.values()] == [4, 4, 1, 0, 0]
     cosines = [facts["least_cosine"] for facts in of_moving.values()]

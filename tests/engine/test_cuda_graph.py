@@ -24,7 +24,7 @@ from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.outputs import Answer
 from tests.engine.tape import capture_on_tape
-from tests.engine.test_static_step import SHAPES, assert_same, lengths_for, ragged
+from tests.engine.test_decode_step import SHAPES, assert_same, lengths_for, ragged
 
 IDS = torch.arange(10, 60)
 
@@ -38,7 +38,7 @@ def _early(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def prefilled(thinker: Thinker, longest: int = 90) -> Prefilled:
     logits = torch.randn(thinker.sizes.vocab, generator=torch.Generator().manual_seed(3))
-    return Prefilled(ragged(thinker, lengths_for(thinker, longest)), logits, longest + 30, run=None)  # type: ignore[arg-type]
+    return Prefilled(ragged(thinker, lengths_for(thinker, longest)), logits, longest + 30, state=None)  # type: ignore[arg-type]
 
 
 def answer(

@@ -61,6 +61,6 @@ def test_embeddings_follow_the_token_map() -> None:
     assert torch.equal(embeds[tokens.rows(Modality.VIDEO)], features.video)
     text = tokens.rows(Modality.TEXT)
     with torch.inference_mode():
-        assert torch.equal(embeds[text], thinker.embed_tokens(torch.from_numpy(prompt.input_ids[text])))
+        assert torch.equal(embeds[text], thinker.adapter.embed(torch.from_numpy(prompt.input_ids[text])))
     assert features.audio_attention is None
     assert features.video_attention is None

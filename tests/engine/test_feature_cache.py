@@ -28,8 +28,8 @@ BOTH = frozenset({"audio_attention", "video_attention"})
 def tower_runs(thinker: Thinker) -> Iterator[list[str]]:
     runs: list[str] = []
     handles = [
-        thinker.visual.register_forward_pre_hook(lambda *_: runs.append("video")),
-        thinker.audio_tower.register_forward_pre_hook(lambda *_: runs.append("audio")),
+        thinker.adapter.vision_encoder.register_forward_pre_hook(lambda *_: runs.append("video")),
+        thinker.adapter.audio_encoder.register_forward_pre_hook(lambda *_: runs.append("audio")),
     ]
     yield runs
     for handle in handles:
@@ -87,7 +87,7 @@ def test_another_input_or_another_tower_is_another_key(thinker: Thinker, prompt:
     frames[5, 2, 50, 80] ^= 1
     mel[100, 499] += 1e-3
     retrained = tiny_thinker(2)
-    for tower in (retrained.visual, retrained.audio_tower):
+    for tower in (retrained.adapter.vision_encoder, retrained.adapter.audio_encoder):
         with torch.no_grad():
             next(tower.parameters()).mul_(1.001)
     for model, other, expected in (

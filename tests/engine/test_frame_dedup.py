@@ -70,7 +70,7 @@ def test_slow_change_does_not_add_up() -> None:
 @contextmanager
 def counted_grids(thinker: Thinker) -> Iterator[list[int]]:
     counts: list[int] = []
-    handle = thinker.visual.register_forward_pre_hook(
+    handle = thinker.adapter.vision_encoder.register_forward_pre_hook(
         lambda _, __, kwargs: counts.append(int(kwargs["grid_thw"][:, 0].sum())), with_kwargs=True
     )
     yield counts

@@ -69,7 +69,7 @@ def short_of_memory(module: torch.nn.Module, fails: Callable[[tuple[Any, ...], d
 def test_towers_take_smaller_pieces(session: Session, job: Request) -> None:
     plain = Session(session.thinker).ask(job)
     told = Told()
-    with short_of_memory(session.thinker.visual, lambda args, _: len(args[0]) > 100):
+    with short_of_memory(session.thinker.adapter.vision_encoder, lambda args, _: len(args[0]) > 100):
         report = session.ask(job, told)
     assert report.answer == plain.answer
     assert report.prompt == plain.prompt
@@ -80,7 +80,7 @@ def test_towers_take_smaller_pieces(session: Session, job: Request) -> None:
 
 def test_decoder_takes_fewer_rows(session: Session, job: Request) -> None:
     plain = Session(session.thinker).ask(job)
-    with short_of_memory(session.thinker.layers[1].mlp.gate_proj, lambda args, _: args[0].shape[-2] > 20):
+    with short_of_memory(session.thinker.adapter.layer_parts(1).gate, lambda args, _: args[0].shape[-2] > 20):
         report = session.ask(job)
         again = session.ask(job)
     assert report.answer.token_ids == plain.answer.token_ids
@@ -91,14 +91,15 @@ def test_decoder_takes_fewer_rows(session: Session, job: Request) -> None:
 
 
 def tokens_over(limit: int) -> Callable[[tuple[Any, ...], dict[str, Any]], bool]:
-    return lambda _, kwargs: kwargs.get("inputs_embeds") is not None and kwargs["inputs_embeds"].shape[1] > limit
+    return lambda args, _: args[0].shape[-2] > limit
 
 
 def test_prefill_reads_the_clip_with_less_detail(session: Session, job: Request) -> None:
+    job = replace(job, method=PruningConfig("none"))
     plain = Session(session.thinker).ask(job)
     wanted = plain.prompt.total - plain.prompt.video // 2
     told = Told()
-    with short_of_memory(session.thinker.text_model, tokens_over(wanted)):
+    with short_of_memory(session.thinker.adapter.layer_parts(0).q, tokens_over(wanted)):
         report = session.ask(job, told)
     assert report.prompt.total <= wanted
     assert report.prompt.audio == plain.prompt.audio
@@ -111,7 +112,7 @@ def test_prefill_reads_the_clip_with_less_detail(session: Session, job: Request)
 def test_towers_read_the_clip_with_less_detail(session: Session, job: Request) -> None:
     plain = Session(session.thinker).ask(job)
     grid = plain.frame_size[0] * plain.frame_size[1] // 14**2 if plain.frame_size else 0
-    with short_of_memory(session.thinker.visual, lambda args, _: len(args[0]) > grid // 2):
+    with short_of_memory(session.thinker.adapter.vision_encoder, lambda args, _: len(args[0]) > grid // 2):
         report = session.ask(job)
     assert report.frame_size is not None
     assert plain.frame_size is not None
@@ -120,7 +121,7 @@ def test_towers_read_the_clip_with_less_detail(session: Session, job: Request) -
 
 def test_both_arms_of_a_comparison_read_the_same(session: Session, job: Request) -> None:
     plain = Session(session.thinker).ask(job)
-    with short_of_memory(session.thinker.text_model, tokens_over(plain.prompt.total - 1)):
+    with short_of_memory(session.thinker.adapter.layer_parts(0).q, tokens_over(plain.prompt.total - 1)):
         comparison = session.compare(replace(job, method=PruningConfig("omnidrop", 1.0)))
     assert comparison.full.prompt == comparison.pruned.prompt
     assert comparison.full.prompt.video < plain.prompt.video
@@ -129,9 +130,12 @@ def test_both_arms_of_a_comparison_read_the_same(session: Session, job: Request)
     assert comparison.full.warnings
 
 
-@pytest.mark.parametrize("where", ["visual", "text_model", "audio_tower"])
+@pytest.mark.parametrize("where", ["vision_encoder", "norm", "audio_encoder"])
 def test_giving_up_says_how_much_it_was(session: Session, job: Request, where: str) -> None:
-    with short_of_memory(getattr(session.thinker, where), lambda *_: True), pytest.raises(OutOfMemory, match=r"\d+ video") as caught:
+    with (
+        short_of_memory(getattr(session.thinker.adapter, where), lambda *_: True),
+        pytest.raises(OutOfMemory, match=r"\d+ video") as caught,
+    ):
         session.ask(job)
     assert "--max-frames" in (caught.value.hint or "")
 
@@ -139,7 +143,7 @@ def test_giving_up_says_how_much_it_was(session: Session, job: Request, where: s
 def test_a_decoding_step_is_not_repeated(session: Session, job: Request) -> None:
     """Text may be on the screen already."""
     told = Told()
-    with short_of_memory(session.thinker.text_model, lambda _, kwargs: "input_ids" in kwargs), pytest.raises(OutOfMemory):
+    with short_of_memory(session.thinker.adapter.layer_parts(0).q, lambda args, _: args[0].shape[-2] == 1), pytest.raises(OutOfMemory):
         session.ask(job, told)
     assert told.warnings == []
 
@@ -148,7 +152,7 @@ def test_other_errors_pass(session: Session, job: Request) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    handle = session.thinker.text_model.register_forward_pre_hook(broken)
+    handle = session.thinker.adapter.layer_parts(0).q.register_forward_pre_hook(broken)
     with pytest.raises(RuntimeError, match="illegal"):
         session.ask(job)
     handle.remove()

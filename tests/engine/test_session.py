@@ -81,8 +81,8 @@ def test_every_method_answers_with_any_tracks(session: Session, clips: Clips, me
 def test_compare_runs_the_towers_once(session: Session, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
     session = Session(session.thinker)  # one that has seen no clip
-    stock = type(session.thinker.visual).forward
-    monkeypatch.setattr(type(session.thinker.visual), "forward", lambda *a, **k: runs.append(1) or stock(*a, **k))
+    stock = type(session.thinker.adapter.vision_encoder).forward
+    monkeypatch.setattr(type(session.thinker.adapter.vision_encoder), "forward", lambda *a, **k: runs.append(1) or stock(*a, **k))
     comparison = session.compare(job_of(clips["speech_video"]))
     assert len(runs) == 1
     assert comparison.full.method == "none"

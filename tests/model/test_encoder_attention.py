@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers.vision_utils import get_vision_window_index
 
 from omnidrop_cli.model import encoder_attention
-from omnidrop_cli.model.encoder_attention import PACKED, capture_audio_attention, capture_video_attention, group_windows, packed_sdpa
+from omnidrop_cli.model.adapter import PACKED
+from omnidrop_cli.model.encoder_attention import attend_windows, group_windows
 from omnidrop_cli.model.random_weights import random_thinker, tiny_sizes, tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 
@@ -27,7 +28,7 @@ MELS = [3, 4, 199, 200, 201, 400, 503, 1402]
 def see(thinker: Thinker, grid: Sequence[int], seed: int = 0) -> Tensor:
     patches = torch.randn(grid[0] * grid[1] * grid[2], 1176, generator=torch.Generator().manual_seed(seed)).to(thinker.dtype)
     with torch.inference_mode():
-        output: Tensor = thinker.visual(patches, grid_thw=torch.tensor([grid])).pooler_output
+        output: Tensor = thinker.adapter.encode_video(patches, torch.tensor([grid]))
     return output
 
 
@@ -35,7 +36,7 @@ def hear(thinker: Thinker, frames: int, seed: int = 0) -> Tensor:
     mel = torch.randn(128, frames, generator=torch.Generator().manual_seed(seed)).to(thinker.dtype)
     length = torch.tensor([frames])
     with torch.inference_mode():
-        output: Tensor = thinker.audio_tower(mel, feature_lens=length, aftercnn_lens=(length - 1) // 2 + 1).last_hidden_state
+        output: Tensor = thinker.adapter.audio_encoder(mel, feature_lens=length, aftercnn_lens=(length - 1) // 2 + 1).last_hidden_state
     return output
 
 
@@ -43,7 +44,7 @@ def hear(thinker: Thinker, frames: int, seed: int = 0) -> Tensor:
 def stock() -> Thinker:
     """The same weights, with transformers' own SDPA in the towers."""
     made = tiny_thinker()
-    for tower in (made.visual, made.audio_tower):
+    for tower in (made.adapter.vision_encoder, made.adapter.audio_encoder):
         tower.config._attn_implementation = "sdpa"
     return made
 
@@ -62,7 +63,7 @@ def test_several_pictures_of_different_sizes_equal_stock(thinker: Thinker, stock
     grids = torch.tensor([[2, 18, 32], [1, 10, 6]])
     patches = torch.randn(2 * 18 * 32 + 60, 1176)
     with torch.inference_mode():
-        ours, theirs = (each.visual(patches, grid_thw=grids).pooler_output for each in (thinker, stock))
+        ours, theirs = (each.adapter.encode_video(patches, grids) for each in (thinker, stock))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
@@ -74,7 +75,7 @@ def test_one_call_per_window_length(thinker: Thinker, monkeypatch: pytest.Monkey
         return nn.functional.scaled_dot_product_attention(query, *rest, **options)
 
     monkeypatch.setattr(encoder_attention, "scaled_dot_product_attention", counted)
-    assert thinker.visual.config._attn_implementation == PACKED
+    assert thinker.adapter.vision_encoder.config._attn_implementation == PACKED
     see(thinker, (5, 18, 32))  # a windowed block (8x8 and 2x8 patches) and a full one
     assert [(shape[0], shape[2]) for shape in calls] == [(5 * 8, 64), (5 * 4, 16), (5, 576)]
     calls.clear()
@@ -83,18 +84,18 @@ def test_one_call_per_window_length(thinker: Thinker, monkeypatch: pytest.Monkey
 
 
 def test_decoder_keeps_its_own_attention(thinker: Thinker) -> None:
-    assert thinker.text_model.config._attn_implementation == "sdpa"
+    assert thinker.adapter.text_model.config._attn_implementation == "sdpa"
 
 
 @settings(max_examples=60, deadline=None)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12), seed=st.integers(0, 2**16))
 def test_any_windows(lengths: list[int], seed: int) -> None:
     ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
-    q, k, v = torch.randn(3, 1, 2, int(ends[-1]), 4, generator=torch.Generator().manual_seed(seed))
-    ours, _ = packed_sdpa(nn.Module(), q, k, v, None, scaling=0.5, cu_seq_lens_q=ends, max_length_q=max(lengths))
-    windows = zip(*(t.split(lengths, dim=2) for t in (q, k, v)), strict=True)
-    slow = torch.cat([torch.softmax(a @ b.transpose(2, 3) * 0.5, -1) @ c for a, b, c in windows], dim=2)
-    torch.testing.assert_close(ours, slow.transpose(1, 2), rtol=1e-5, atol=1e-6)
+    q, k, v = torch.randn(3, int(ends[-1]), 2, 4, generator=torch.Generator().manual_seed(seed))
+    ours = attend_windows(q, k, v, ends, max(lengths), 0.5)
+    windows = zip(*(t.transpose(0, 1).split(lengths, dim=1) for t in (q, k, v)), strict=True)
+    slow = torch.cat([torch.softmax(a @ b.transpose(1, 2) * 0.5, -1) @ c for a, b, c in windows], dim=1)
+    torch.testing.assert_close(ours, slow.transpose(0, 1), rtol=1e-5, atol=1e-6)
 
 
 @given(lengths=st.lists(st.integers(0, 5), min_size=1, max_size=10))
@@ -134,9 +135,9 @@ class Spy:
 @pytest.mark.parametrize("scope", ["window", "clip"])
 @pytest.mark.parametrize("frames", [*MELS, 402, 405])
 def test_sound_received(scope: Any, frames: int, thinker: Thinker) -> None:
-    module = thinker.audio_tower.layers[-1].self_attn
+    module = thinker.adapter.audio_encoder.layers[-1].self_attn
     spy = Spy(module)
-    with capture_audio_attention(thinker.audio_tower, scope) as capture:
+    with thinker.adapter.capture_audio_attention(scope) as capture:
         tokens = hear(thinker, frames)
     spy.handle.remove()
     assert spy.hidden is not None
@@ -155,9 +156,9 @@ def test_sound_received(scope: Any, frames: int, thinker: Thinker) -> None:
 @pytest.mark.parametrize("grids_per_window", [1, 2])
 @pytest.mark.parametrize("grid", GRIDS)
 def test_pictures_received(grid: tuple[int, int, int], grids_per_window: int, thinker: Thinker) -> None:
-    module = thinker.visual.blocks[-1].attn
+    module = thinker.adapter.vision_encoder.blocks[-1].attn
     spy = Spy(module)
-    with capture_video_attention(thinker.visual, grids_per_window) as capture:
+    with thinker.adapter.capture_video_attention(grids_per_window) as capture:
         tokens = see(thinker, grid)
     spy.handle.remove()
     assert spy.hidden is not None
@@ -184,8 +185,8 @@ def test_received_tokens_sit_where_their_embeddings_sit(thinker: Thinker) -> Non
     changed = patches.clone()
     changed[4 * loud : 4 * loud + 4] *= 30
     for each in (patches, changed):
-        with capture_video_attention(thinker.visual, 1) as capture, torch.inference_mode():
-            embeds = thinker.visual(each, grid_thw=torch.tensor([[2, 18, 32]])).pooler_output
+        with thinker.adapter.capture_video_attention(1) as capture, torch.inference_mode():
+            embeds = thinker.adapter.encode_video(each, torch.tensor([[2, 18, 32]]))
         runs.append((embeds, capture.received()))
     assert int((runs[0][0] - runs[1][0]).norm(dim=1).argmax()) == loud
     assert int((runs[0][1] - runs[1][1]).abs().argmax()) == loud
@@ -195,7 +196,7 @@ def test_bounded_memory_gives_the_same(thinker: Thinker, monkeypatch: pytest.Mon
     found = []
     for limit in (2**23, 700, 3):
         monkeypatch.setattr(encoder_attention, "MAX_SCORES", limit)
-        with capture_video_attention(thinker.visual) as pictures, capture_audio_attention(thinker.audio_tower, "clip") as sound:
+        with thinker.adapter.capture_video_attention() as pictures, thinker.adapter.capture_audio_attention("clip") as sound:
             see(thinker, (3, 4, 6))
             hear(thinker, 250)
         found.append(torch.cat((pictures.received(), sound.received())))
@@ -204,16 +205,16 @@ def test_bounded_memory_gives_the_same(thinker: Thinker, monkeypatch: pytest.Mon
 
 
 def test_even_attention_is_one(thinker: Thinker) -> None:
-    with capture_audio_attention(thinker.audio_tower) as capture:
+    with thinker.adapter.capture_audio_attention() as capture:
         hear(thinker, 1000)
     assert float(capture.received().mean()) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_pieces_follow_each_other(thinker: Thinker) -> None:
-    with capture_audio_attention(thinker.audio_tower) as both:
+    with thinker.adapter.capture_audio_attention() as both:
         hear(thinker, 400, seed=1)
         hear(thinker, 300, seed=2)
-    with capture_audio_attention(thinker.audio_tower) as second:
+    with thinker.adapter.capture_audio_attention() as second:
         hear(thinker, 300, seed=2)
     assert both.received().shape == (100 + 75,)
     torch.testing.assert_close(both.received()[100:], second.received())
@@ -224,7 +225,7 @@ def test_watching_changes_nothing_and_leaves_no_hooks(thinker: Thinker) -> None:
         return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in thinker.model.modules())
 
     before, quiet = hooks(), (see(thinker, (2, 8, 8)), hear(thinker, 300))
-    with capture_video_attention(thinker.visual), capture_audio_attention(thinker.audio_tower):
+    with thinker.adapter.capture_video_attention(), thinker.adapter.capture_audio_attention():
         assert hooks() > before
         assert torch.equal(see(thinker, (2, 8, 8)), quiet[0])
         assert torch.equal(hear(thinker, 300), quiet[1])
@@ -232,19 +233,19 @@ def test_watching_changes_nothing_and_leaves_no_hooks(thinker: Thinker) -> None:
 
 
 def test_an_exception_leaves_no_hooks(thinker: Thinker) -> None:
-    with pytest.raises(ValueError, match="stop"), capture_video_attention(thinker.visual):
+    with pytest.raises(ValueError, match="stop"), thinker.adapter.capture_video_attention():
         raise ValueError("stop")
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in thinker.visual.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in thinker.adapter.vision_encoder.modules())
 
 
 def test_asking_before_the_tower_ran(thinker: Thinker) -> None:
-    with capture_audio_attention(thinker.audio_tower) as capture, pytest.raises(RuntimeError, match="has not run"):
+    with thinker.adapter.capture_audio_attention() as capture, pytest.raises(RuntimeError, match="has not run"):
         capture.received()
 
 
 def test_bfloat16_towers_are_scored_in_float32() -> None:
     made = random_thinker(tiny_sizes(layers=1), dtype=torch.bfloat16)
-    with capture_audio_attention(made.audio_tower) as sound, capture_video_attention(made.visual) as pictures:
+    with made.adapter.capture_audio_attention() as sound, made.adapter.capture_video_attention() as pictures:
         hear(made, 300)
         see(made, (2, 8, 8))
     assert sound.received().dtype == pictures.received().dtype == torch.float32

@@ -53,7 +53,7 @@ def test_everything_a_prompt_needs_is_there(omni_checkpoint: Path, thinker: Thin
     assert [loaded.tokenizer.decode([number]) for number in loaded.eos_ids] == ["<|im_end|>", "<|endoftext|>"]
     assert loaded.tokenizer.decode([loaded.pad_id]) == "<|endoftext|>"
     assert (loaded.loaded.quant, loaded.loaded.device, loaded.loaded.dtype) == ("none", "cpu", "float32")
-    assert loaded.loaded.num_layers == len(loaded.layers) == 4
+    assert loaded.loaded.num_layers == len(loaded.adapter.layers) == 4
     assert any("float32" in reason for reason in loaded.loaded.reasons)
     assert not loaded.model.training
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
@@ -76,7 +76,7 @@ def test_dtype_is_taken(plain_checkpoint: Path) -> None:
 def test_tied_embeddings_stay_one_tensor(tmp_path: Path) -> None:
     loaded = load(ModelConfig(str(write_plain(tiny_thinker(tied=True), tmp_path)), device="cpu"))
     assert loaded.sizes.tied
-    assert loaded.lm_head.weight is loaded.embed_tokens.weight
+    assert loaded.adapter.lm_head.weight is loaded.adapter.embedding_weight
 
 
 def test_loading_is_silent_and_leaves_logging_alone(plain_checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +107,7 @@ def test_random_weights_load_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(names._RANDOM, "7b", tiny_sizes())
     loaded = load(ModelConfig("random:7b@2layers", device="cpu"))
-    assert len(loaded.layers) == 2
+    assert len(loaded.adapter.layers) == 2
     assert loaded.loaded.name == "random:7b@2layers"
     assert "noise" in (loaded.loaded.notice or "")
 
@@ -181,7 +181,7 @@ def broken(checkpoint: Path, directory: Path, what: str) -> str:
             (directory / INDEX).write_text("{}")
             return "weight map"
         case "index leads out":
-            (directory / INDEX).write_text(json.dumps({"weight_map": {"thinker.lm_head.weight": "../../etc/passwd"}}))
+            (directory / INDEX).write_text(json.dumps({"weight_map": {"thinker.adapter.lm_head.weight": "../../etc/passwd"}}))
             return "weight map"
         case "cut shard":
             shard.write_bytes(shard.read_bytes()[:1000])

@@ -32,7 +32,7 @@ def test_exactly_the_decoder_layers_are_quantised(quant: str, kind: str, omni_ch
     }
     assert quantized_modules(loaded.model) == expected
     assert loaded.loaded.quant == quant
-    assert type(loaded.lm_head) is torch.nn.Linear
+    assert type(loaded.adapter.lm_head) is torch.nn.Linear
 
 
 @pytest.mark.parametrize("quant", ["nf4", "int8"])

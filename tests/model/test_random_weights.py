@@ -16,8 +16,8 @@ def test_shapes(layers: int, heads: int, kv_heads: int, head_dim: int) -> None:
     thinker = tiny_thinker(layers, heads, kv_heads, head_dim)
     sizes = thinker.sizes
     assert (sizes.num_layers, sizes.heads, sizes.kv_heads, sizes.head_dim) == (layers, heads, kv_heads, head_dim)
-    assert len(thinker.layers) == layers
-    assert sum(thinker.text_model.rotary_emb.mrope_section) == head_dim // 2
+    assert len(thinker.adapter.layers) == layers
+    assert sum(thinker.adapter.text_model.rotary_emb.mrope_section) == head_dim // 2
     with torch.inference_mode():
         logits = thinker.model(torch.arange(20)[None]).logits
     assert logits.shape == (1, 20, 320)

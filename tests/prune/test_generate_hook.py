@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from omnidrop_cli.engine.decode_step import step
 from omnidrop_cli.engine.kv_cache import RaggedCache
-from omnidrop_cli.engine.prefill import step
+from omnidrop_cli.errors import ModelError
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.prompt.layout import Layout, assemble, lay_out
 from omnidrop_cli.prune.base import InputView, LayerView, Method, Plan, PromptInfo, Queries, Selection
-from omnidrop_cli.prune.generate_hook import NO_MASK, pruning
+from omnidrop_cli.prune.generate_hook import pruning
 from tests.engine.oracle import DenseRun
 
 
@@ -63,11 +64,9 @@ def run_pruned(thinker: Thinker, layout: Layout, method: Method) -> tuple[Tensor
     cache = RaggedCache(thinker.sizes.num_layers)
     positions = torch.from_numpy(layout.positions)[:, None]
     with torch.inference_mode(), pruning(thinker.model, method, layout.tokens) as run:
-        embeds = thinker.embed_tokens(torch.from_numpy(layout.input_ids))[None]
-        out = thinker.text_model(
-            inputs_embeds=embeds, position_ids=positions, attention_mask=NO_MASK, past_key_values=cache, use_cache=True
-        )
-    return out.last_hidden_state[0], cache, run.trace()
+        embeds = thinker.adapter.embed(torch.from_numpy(layout.input_ids))[None]
+        hidden = thinker.adapter.run_stock(embeds, positions, cache)
+    return hidden[0], cache, run.trace()
 
 
 @pytest.mark.parametrize(("layers", "heads", "kv_heads", "head_dim"), [(2, 4, 4, 16), (6, 4, 2, 16), (5, 6, 1, 32), (9, 2, 1, 64)])
@@ -79,16 +78,16 @@ def test_pruned_run_equals_masked_dense_run(layers: int, heads: int, kv_heads: i
     assert cache.lengths == trace.kv_lengths
     assert trace.kv_lengths[-1] < trace.kv_lengths[0] or layers == 2
 
-    dense = DenseRun(thinker.text_model, trace)
+    dense = DenseRun(thinker.adapter, trace)
     with torch.inference_mode():
-        embeds = thinker.embed_tokens(torch.from_numpy(layout.input_ids))[None]
+        embeds = thinker.adapter.embed(torch.from_numpy(layout.input_ids))[None]
     reference = dense.prefill(embeds, torch.from_numpy(layout.positions)[:, None])
     torch.testing.assert_close(hidden, reference[torch.from_numpy(trace.kept[-1])], rtol=1e-4, atol=2e-5)
 
     for offset in range(20):
         token, position = 40 + offset, layout.next_position + offset
         logits = step(thinker, cache, token, position)
-        expected = thinker.lm_head(dense.step(token, position)[-1])
+        expected = thinker.adapter.lm_head(dense.step(token, position)[-1])
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=5e-5)
 
 
@@ -112,7 +111,7 @@ def test_stock_generate_gives_the_same_tokens(before: bool, queries: Queries) ->
     stock_trace = run.trace()
 
     hidden, cache, trace = run_pruned(thinker, layout, method)
-    logits = thinker.lm_head(hidden[-1])
+    logits = thinker.adapter.lm_head(hidden[-1])
     own = []
     for offset in range(20):
         own.append(int(logits.argmax()))
@@ -137,7 +136,7 @@ def test_scores_are_the_layers_own_attention() -> None:
     run_pruned(thinker, layout, Look())
     thinker.model.set_attn_implementation("eager")
     with torch.inference_mode():
-        attentions = thinker.text_model(
+        attentions = thinker.adapter.text_model(
             input_ids=torch.from_numpy(layout.input_ids)[None],
             position_ids=torch.from_numpy(layout.positions)[:, None],
             output_attentions=True,
@@ -209,14 +208,14 @@ def test_another_prompt_is_refused() -> None:
     short, long = layout_of(thinker, text=20), layout_of(thinker, text=25)
     ids = torch.from_numpy(long.input_ids)[None]
     with pruning(thinker.model, Halving(), short.tokens), pytest.raises(ValueError, match="token map"):
-        thinker.text_model(input_ids=ids, use_cache=True)
+        thinker.adapter.text_model(input_ids=ids, use_cache=True)
     with pruning(thinker.model, Halving(), long.tokens), pytest.raises(ValueError, match="batch"):
-        thinker.text_model(input_ids=ids.expand(2, -1), use_cache=True)
+        thinker.adapter.text_model(input_ids=ids.expand(2, -1), use_cache=True)
 
 
 def test_eager_attention_is_refused() -> None:
     thinker = tiny_thinker(2, attention="eager")
-    with pytest.raises(TypeError, match="eager"), pruning(thinker.model, Halving(), layout_of(thinker).tokens):
+    with pytest.raises(ModelError, match="eager"), pruning(thinker.model, Halving(), layout_of(thinker).tokens):
         pass
 
 

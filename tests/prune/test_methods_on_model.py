@@ -13,7 +13,7 @@ from omnidrop_cli.engine.kv_cache import RaggedCache
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.prompt.layout import Layout, assemble, lay_out
 from omnidrop_cli.prune.base import PromptInfo
-from omnidrop_cli.prune.generate_hook import NO_MASK, pruning
+from omnidrop_cli.prune.generate_hook import pruning
 from omnidrop_cli.prune.methods import create, find, names
 
 LAYERS = 6
@@ -44,23 +44,17 @@ def test_layers_see_what_was_planned(thinker, name: str, grids: int, audio: int)
     }
     cache = RaggedCache(LAYERS)
     with torch.inference_mode(), pruning(thinker.model, method, layout.tokens, **saliency) as run:
-        embeds = thinker.embed_tokens(torch.from_numpy(layout.input_ids))[None]
+        embeds = thinker.adapter.embed(torch.from_numpy(layout.input_ids))[None]
         # Placeholders share one embedding; what encoders give does not.
         embeds = embeds + 0.1 * torch.randn(embeds.shape, generator=generator)
-        out = thinker.text_model(
-            inputs_embeds=embeds,
-            position_ids=torch.from_numpy(layout.positions)[:, None],
-            attention_mask=NO_MASK,
-            past_key_values=cache,
-            use_cache=True,
-        )
+        hidden = thinker.adapter.run_stock(embeds, torch.from_numpy(layout.positions)[:, None], cache)
     trace = run.trace()
     assert trace.method == name
     assert trace.retention_after == pytest.approx(0.3, abs=1 / counts.media + 1e-9)
     assert cache.lengths == trace.kv_lengths
     assert all(leaving.text == counts.text for leaving in trace.leaving)
     assert all((np.diff(kept) > 0).all() for kept in trace.kept)
-    assert out.last_hidden_state.isfinite().all()
+    assert hidden.isfinite().all()
     inside = method.plan(PromptInfo(layout.tokens, LAYERS)).in_llm_stage
     alive = trace.entering[0].media
     for layer, leaving in enumerate(trace.leaving):

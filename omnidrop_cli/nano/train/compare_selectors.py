@@ -59,7 +59,7 @@ def _compare(model: Path, voices: Path, keeps: Sequence[float], every: int) -> N
     bank = VoiceBank(voices, held_out)
     trained = load_selector(str(model))
     thinker = load(ModelConfig(str(model), device="cpu"))
-    layers = len(thinker.layers)
+    layers = thinker.adapter.num_layers
     shares = drop_schedule.full_then_none(layers, layers - layers // 4, 1)
 
     def answers(which: AudioSelector | None, keep: float) -> Answered:

@@ -1,8 +1,8 @@
-"""A decode step in which nothing moves: same tensors, same addresses, same shapes, token after token.
+"""One token through the decoder: eagerly, or as a static step that a CUDA graph can capture.
 
-Knows: how the grown cache's own storage serves as static buffers of a different length in every layer, and how masks, write rows
-and the position live on the device and advance there, so that a step never waits for the host. The layers are transformers' own.
-Does not know: graphs, sampling, text. Eagerly it runs on any device; `cuda_graph.py` captures it on CUDA.
+In the static step same tensors stay at the same addresses with the same shapes, token after token: the grown cache's own storage
+serves as buffers of a different length in every layer, and masks, write rows and the position live on the device and advance there,
+so that a step never waits for the host. `cuda_graph.py` captures it; eagerly it runs on any device.
 """
 
 from __future__ import annotations
@@ -14,10 +14,20 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.engine.kv_cache import RaggedCache
-from omnidrop_cli.model.adapter import cache_argument
 
 if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
+
+
+@torch.inference_mode()
+def step(thinker: Thinker, cache: RaggedCache, token: int, position: int) -> Tensor:
+    """Run one token at TMRoPE position `position` (all three axes); (vocab,) float32 logits of the next."""
+    adapter = thinker.adapter
+    hidden = adapter.embed(torch.tensor([[token]], device=thinker.device))
+    angles = adapter.rotary(hidden, torch.full((3, 1, 1), position, device=thinker.device))
+    for number in range(adapter.num_layers):
+        hidden = adapter.run_layer(number, hidden, angles, cache=cache)
+    return adapter.logits(hidden)
 
 
 class StaticCache:
@@ -80,13 +90,13 @@ class StaticDecode:
     @torch.inference_mode()
     def step(self) -> None:
         """Read the current token. Launches work and returns: no value comes back to the host, no shape depends on one."""
-        text_model = self._thinker.text_model
+        adapter = self._thinker.adapter
         self._cache.unmask()
-        hidden = text_model.embed_tokens(self._token)
-        angles = text_model.rotary_emb(hidden, self._position.expand(3, 1, 1))
-        for layer, mask in zip(text_model.layers, self._cache.masks, strict=True):
-            hidden = layer(hidden, attention_mask=mask, position_embeddings=angles, use_cache=True, **cache_argument(layer, self._cache))
-        self.logits.copy_(self._thinker.lm_head(text_model.norm(hidden)[0, -1]))
+        hidden = adapter.embed(self._token)
+        angles = adapter.rotary(hidden, self._position.expand(3, 1, 1))
+        for number, mask in enumerate(self._cache.masks):
+            hidden = adapter.run_layer(number, hidden, angles, mask=mask, cache=self._cache)
+        self.logits.copy_(adapter.logits(hidden))
         self._token.copy_(self.logits.argmax(keepdim=True)[None])
         self._chosen.index_copy_(0, self._count, self._token[0])
         self._advancing.add_(1)

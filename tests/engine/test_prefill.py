@@ -9,14 +9,14 @@ import torch
 
 from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
 from omnidrop_cli.config import PruningConfig
+from omnidrop_cli.engine.decode_step import step
 from omnidrop_cli.engine.encode import embed
 from omnidrop_cli.engine.kv_cache import RaggedCache
 from omnidrop_cli.engine.oom import Limits
-from omnidrop_cli.engine.prefill import prefill, step
-from omnidrop_cli.engine.row_chunks import row_blocks
+from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
-from omnidrop_cli.prune.generate_hook import NO_MASK, pruning
+from omnidrop_cli.prune.generate_hook import pruning
 from omnidrop_cli.prune.methods import create
 
 METHODS = [PruningConfig("none"), PruningConfig("omnidrop", 0.3), PruningConfig("random", 0.5)]
@@ -42,14 +42,9 @@ def test_prefill_equals_every_row_through_every_layer(
 
     cache = RaggedCache(layers)
     with torch.inference_mode(), pruning(thinker.model, method, prompt.token_map, audio_attention=features.audio_attention) as run:
-        whole = thinker.text_model(
-            inputs_embeds=embed(thinker, prompt, features),
-            position_ids=torch.from_numpy(prompt.positions)[:, None],
-            attention_mask=NO_MASK,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        logits = thinker.lm_head(whole[0, -1])
+        positions = torch.from_numpy(prompt.positions)[:, None]
+        whole = thinker.adapter.run_stock(embed(thinker, prompt, features), positions, cache)
+        logits = thinker.adapter.lm_head(whole[0, -1])
     assert prefilled.cache.lengths == cache.lengths == run.trace().kv_lengths == prefilled.trace.kv_lengths
     torch.testing.assert_close(prefilled.logits, logits, rtol=1e-4, atol=1e-5)
     for mine, theirs in zip(prefilled.cache.layers, cache.layers, strict=True):
@@ -60,32 +55,16 @@ def test_prefill_equals_every_row_through_every_layer(
         torch.testing.assert_close(ours, stock, rtol=1e-4, atol=1e-5)
 
 
-def test_blocks_bound_what_an_mlp_sees_and_leave_nothing_behind() -> None:
+def test_chunks_bound_what_an_mlp_sees() -> None:
     thinker = tiny_thinker(2)
     seen: list[int] = []
-    for layer in thinker.layers:
-        layer.mlp.gate_proj.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    for number in range(2):
+        thinker.adapter.layer_parts(number).gate.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
     prompt = papers_prompt(thinker, 2)
     features = noise_features(thinker, prompt)
     embeds = embed(thinker, prompt, features)
     prefill(thinker, prompt, embeds, features, create(METHODS[0]), limits=Limits(rows=100))
     assert seen == [100] * (len(prompt) // 100) + [len(prompt) % 100] * (len(prompt) % 100 > 0) + [1]
-    with pytest.raises(KeyError), row_blocks(thinker.layers, 8):
-        raise KeyError
-    assert not any("forward" in module.__dict__ for module in thinker.model.modules())
-
-
-def test_a_forward_of_another_library_is_put_back() -> None:
-    thinker = tiny_thinker(1)
-    mlp = thinker.layers[0].mlp
-    calls: list[int] = []
-    stock = mlp.forward
-    mlp.forward = lambda hidden: calls.append(1) or stock(hidden)
-    hooked = mlp.forward
-    with row_blocks(thinker.layers, 4), torch.inference_mode():
-        mlp(torch.randn(1, 10, thinker.sizes.hidden))
-    assert len(calls) == 3
-    assert mlp.forward is hooked
 
 
 def test_last_row_of_one_token_prompts() -> None:

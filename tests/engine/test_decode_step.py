@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from omnidrop_cli.engine.decode_step import StaticDecode, step
 from omnidrop_cli.engine.kv_cache import ALIGNED, GROWTH, LayerStore, RaggedCache
-from omnidrop_cli.engine.prefill import step
-from omnidrop_cli.engine.static_step import StaticDecode
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 

@@ -1,0 +1,235 @@
+"""One prefill under a pruning method: which prompt tokens are alive, how survivors travel, and what every layer saw.
+
+In: the method's plan, the token map, and each layer's hidden states. Out: hidden states and rotary angles of the survivors, and a `Trace`.
+Survivors keep their true TMRoPE angles. Token counts are settled on the host, so a prefill never waits for the device; kept indices
+are copied to the host once, when the trace is read. Batch of one, no padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from omnidrop_cli.model.adapter import Angles, QwenOmniAdapter, cached_keys
+from omnidrop_cli.outputs import Counts, Modality, TokenMap, Trace
+from omnidrop_cli.prune import scoring
+from omnidrop_cli.prune.base import InputView, LayerSelection, Plan, Queries, Selection
+
+Saliency = Tensor | Callable[[], "Tensor | None"] | None
+"""Attention that tokens received in their encoder: (n,), or a function that is called once the encoders have run."""
+
+
+class PruningState:
+    """State of one prefill. `start` begins a new one; `trace` describes the last one."""
+
+    def __init__(
+        self, adapter: QwenOmniAdapter, method_name: str, plan: Plan, tokens: TokenMap, saliency: tuple[Saliency, Saliency] = (None, None)
+    ) -> None:
+        """`saliency` is for audio and for video, as `InputView.audio_attention` and `InputView.video_attention`."""
+        self.plan = plan
+        self.tokens = tokens
+        self.adapter = adapter
+        self.method_name = method_name
+        self._saliency = saliency
+        self._prompt: _PromptTensors | None = None
+        self._alive: _Alive | None = None
+        self._kept: list[Tensor | None] = [None] * (adapter.num_layers + 1)
+
+    def start(self, hidden: Tensor, angles: Angles) -> tuple[Tensor, Angles]:
+        """Run the input stage.
+
+        Args:
+            hidden: (1, n, d) embeddings of the whole prompt.
+            angles: rotary angles of the whole prompt.
+
+        Returns:
+            Hidden states and angles of the tokens that enter layer 0.
+        """
+        self._kept = [None] * (self.adapter.num_layers + 1)
+        self._prompt = prompt = _PromptTensors.of(self.tokens, hidden.device)
+        self._alive = _Alive(index=prompt.everything, media=prompt.media, media_count=prompt.media.shape[0])
+        if self.plan.input_stage is None:
+            return hidden, angles
+        selection = self.plan.input_stage(self._input_view(hidden[0], prompt))
+        if selection.audio_embeds is not None or selection.video_embeds is not None:
+            hidden = _with_merged(hidden, selection, prompt)
+        media = torch.cat((prompt.audio[selection.audio], prompt.video[selection.video])).sort().values
+        return self._drop(0, media, hidden, angles)
+
+    def after_layer(self, number: int, entering: Tensor, leaving: Tensor, angles: Angles, cache: Any) -> tuple[Tensor, Angles]:
+        """Run the in-LLM stage after layer `number`. Nothing reads what leaves the last layer, so nothing is dropped there.
+
+        Args:
+            entering: (1, n, d) hidden states that entered the layer.
+            leaving: (1, n, d) hidden states that left it.
+            angles: rotary angles of these n tokens.
+            cache: holds the layer's keys; None where the model runs without a cache.
+
+        Returns:
+            Hidden states and angles of the survivors.
+
+        Raises:
+            ValueError: the method chose another number of tokens than it planned.
+        """
+        stage, alive, _ = self.plan.in_llm_stage, *self._living()
+        if stage is None or number == self.adapter.num_layers - 1:
+            return leaving, angles
+        keep = stage.keep_count(number, alive.media_count)
+        if keep >= alive.media_count:
+            return leaving, angles
+        selection = stage(_View(number, self, entering, leaving[0], angles, cache), keep)
+        chosen = selection.index if isinstance(selection, LayerSelection) else selection
+        if chosen.shape[0] != keep:
+            raise ValueError(f"{self.method_name} planned {keep} survivors after layer {number} and chose {chosen.shape[0]}")
+        if isinstance(selection, LayerSelection):
+            rows = torch.searchsorted(alive.index, alive.media[chosen])
+            leaving = leaving.index_copy(1, rows, selection.hidden[None].to(leaving.dtype))
+        return self._drop(number + 1, alive.media[chosen].sort().values, leaving, angles)
+
+    def trace(self) -> Trace:
+        """What every layer saw in the last prefill. Copies the kept indices to the host."""
+        modality = self.tokens.modality
+        latest = torch.arange(len(self.tokens)).numpy()
+        kept, counts = [], []
+        for number, tensor in enumerate(self._kept):
+            if tensor is not None or number == 0:
+                latest = latest if tensor is None else tensor.cpu().numpy()
+                of = modality[latest]
+                count = Counts(*(int((of == m).sum()) for m in (Modality.TEXT, Modality.AUDIO, Modality.VIDEO)))
+            kept.append(latest)
+            counts.append(count)
+        return Trace(
+            method=self.method_name,
+            prompt=self.tokens.counts(),
+            entering=tuple(counts[:-1]),
+            leaving=tuple(counts[1:]),
+            kept=tuple(kept),
+        )
+
+    def _living(self) -> tuple[_Alive, _PromptTensors]:
+        if self._alive is None or self._prompt is None:
+            raise RuntimeError("a decoder layer ran before the prefill began")
+        return self._alive, self._prompt
+
+    def _input_view(self, hidden: Tensor, prompt: _PromptTensors) -> InputView:
+        audio, video = (s() if callable(s) else s for s in self._saliency)
+        return InputView(
+            tokens=self.tokens,
+            audio=hidden[prompt.audio],
+            video=hidden[prompt.video],
+            query=hidden[prompt.query],
+            audio_attention=audio,
+            video_attention=video,
+        )
+
+    def _drop(self, boundary: int, media: Tensor, hidden: Tensor, angles: Angles) -> tuple[Tensor, Angles]:
+        """Reduce `hidden` and `angles` to text and the prompt indices `media`, ascending."""
+        alive, prompt = self._living()
+        index = torch.cat((prompt.text, media)).sort().values
+        rows = torch.searchsorted(alive.index, index)
+        self._alive = _Alive(index=index, media=media, media_count=media.shape[0])
+        self._kept[boundary] = index
+        cos, sin = angles
+        return hidden.index_select(1, rows), (cos.index_select(1, rows), sin.index_select(1, rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _Alive:
+    """Prompt indices still in the sequence, ascending, and which of them are audio or video."""
+
+    index: Tensor
+    media: Tensor
+    media_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class _PromptTensors:
+    """The token map on the device: prompt indices by kind, and modality and chunk of every token."""
+
+    everything: Tensor
+    text: Tensor
+    media: Tensor
+    audio: Tensor
+    video: Tensor
+    query: Tensor
+    late_text: Tensor
+    modality: Tensor
+    chunk: Tensor
+
+    @classmethod
+    def of(cls, tokens: TokenMap, device: torch.device) -> _PromptTensors:
+        def put(array: Any) -> Tensor:
+            return torch.as_tensor(array).to(device, non_blocking=True)
+
+        text, media = tokens.rows(Modality.TEXT), (tokens.modality != Modality.TEXT).nonzero()[0]
+        return cls(
+            everything=torch.arange(len(tokens), device=device),
+            text=put(text),
+            media=put(media),
+            audio=put(tokens.rows(Modality.AUDIO)),
+            video=put(tokens.rows(Modality.VIDEO)),
+            query=put(tokens.is_query.nonzero()[0]),
+            late_text=put(text[text > media[0]] if len(media) else text),
+            modality=put(tokens.modality),
+            chunk=put(tokens.chunk).long(),
+        )
+
+
+class _View:
+    """`LayerView` over one layer of a running prefill."""
+
+    def __init__(self, layer: int, state: PruningState, entering: Tensor, leaving: Tensor, angles: Angles, cache: Any) -> None:
+        self.layer = layer
+        self.num_layers = state.adapter.num_layers
+        self._adapter = state.adapter
+        self._alive, self._prompt = state._living()
+        self._entering, self._leaving, self._angles, self._cache = entering, leaving, angles, cache
+
+    @property
+    def modality(self) -> Tensor:
+        return self._prompt.modality[self._alive.media]
+
+    @property
+    def chunk(self) -> Tensor:
+        return self._prompt.chunk[self._alive.media]
+
+    @property
+    def index(self) -> Tensor:
+        return self._alive.media
+
+    @property
+    def hidden(self) -> Tensor:
+        return self._leaving[torch.searchsorted(self._alive.index, self._alive.media)]
+
+    @property
+    def text_hidden(self) -> Tensor:
+        return self._leaving[torch.searchsorted(self._alive.index, self._prompt.text)]
+
+    def attention(self, queries: Queries = "query") -> Tensor:
+        alive, prompt = self._alive, self._prompt
+        asking = {"query": prompt.query, "last": prompt.everything[-1:], "text": prompt.late_text}[queries]
+        at = torch.searchsorted(alive.index, asking)
+        cos, sin = self._angles
+        projected = self._adapter.project(self.layer, self._entering[:, at], (cos[:, at], sin[:, at]), "q")[0]
+        if self._cache is None:
+            keys = self._adapter.project(self.layer, self._entering, self._angles, "k")[0]
+        else:
+            keys = cached_keys(self._cache, self.layer)
+        targets = torch.searchsorted(alive.index, alive.media)
+        return scoring.attention_received(projected, keys, at, scale=self._adapter.attention_scale(self.layer), targets=targets)
+
+
+def _with_merged(hidden: Tensor, selection: Selection, prompt: _PromptTensors) -> Tensor:
+    """A copy of `hidden` (1, n, d) in which survivors carry the embeddings a merging stage gave them."""
+    hidden = hidden.clone()
+    for kept, embeds, places in (
+        (selection.audio, selection.audio_embeds, prompt.audio),
+        (selection.video, selection.video_embeds, prompt.video),
+    ):
+        if embeds is not None:
+            hidden[0, places[kept]] = embeds.to(hidden.dtype)
+    return hidden

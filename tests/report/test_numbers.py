@@ -31,10 +31,29 @@ from omnidrop_cli.report import numbers
         (numbers.share, 0.0, "0 %"),
         (numbers.flops, 1.234e12, "1.23 TFLOPs"),
         (numbers.flops, 12.0, "12 FLOPs"),
+        (numbers.flops_short, 1.234e12, "1.23 T"),
+        (numbers.percent, 0.2874, "29 %"),
+        (numbers.percent, 0.004, "0.4 %"),
+        (numbers.percent, 0.0, "0 %"),
+        (numbers.clock, 65.4, "1:05"),
+        (numbers.clock, 59.6, "1:00"),
+        (numbers.clock, 3725.0, "1:02:05"),
     ],
 )
 def test_examples(say: Callable[[float], str], value: float, text: str) -> None:
     assert say(value) == text
+
+
+def test_spans_have_the_unit_of_their_median() -> None:
+    assert numbers.seconds_span(0.402, 0.498, 0.412) == "402-498"
+    assert numbers.seconds_span(0.98, 1.2, 0.99) == "980-1200"
+    assert numbers.seconds_span(0.0041, 0.006, 0.005) == "4.1-6.0"
+    assert numbers.seconds_span(0.98, 1.2, 1.1) == "0.98-1.20"
+    assert numbers.seconds_span(99.0, 130.0, 120.0) == "1:40-2:10"
+
+
+def test_fine_clocks_have_tenths() -> None:
+    assert (numbers.clock(65.25, fine=True), numbers.clock(59.96, fine=True)) == ("1:05.2", "1:00.0")
 
 
 def test_ratios() -> None:

@@ -1,141 +1,190 @@
-"""A file of JSON lines that grows row by row and is whole after any crash.
+"""Files and folders that appear whole or not at all.
 
-Knows: how rows reach the disk (one write, then fsync), how a torn last line is mended, and that one process writes at a time. Does not
-know what a row says: `batch` and `evaluate` each have a journal of their own kind.
+`replacing` and `new_folder` give a temporary path to write to and put the result in place at the end. What a killed process left behind is
+recognised by its lock, which nobody holds any more, and removed.
 """
 
 from __future__ import annotations
 
-import json
+import errno
+import hashlib
 import os
+import secrets
+import shutil
 import sys
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar
 
-from omnidrop_cli.errors import OmnidropError, UsageError
-from omnidrop_cli.report.text import escape_json
+from omnidrop_cli.errors import OmnidropError
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+PART = ".part-"
+"""How the names of unfinished files and folders begin."""
 
-
-class JsonLines(ABC):
-    """A file open for appending, locked against other processes until closed. A kind of journal says which lines are its own."""
-
-    head: ClassVar[bytes]
-    """How every line begins: what tells a line cut short from the end of somebody else's file."""
-
-    def __init__(self, path: str | Path) -> None:
-        """Opens or creates `path`, reads every row and mends a torn last line.
-
-        Raises what `foreign` gives where the file is not one of this kind or is damaged, `UsageError` where another process writes to
-        it, `OmnidropError` where the disk refuses. Such files stay as they are.
-        """
-        self.path = Path(path)
-        self._fd = _open(self.path)
-        try:
-            _lock(self._fd, self.path)
-            self._end = self._mend()
-        except BaseException:
-            os.close(self._fd)
-            raise
-
-    @abstractmethod
-    def take(self, line: bytes) -> bool:
-        """Note the row in a line of the file; False where there is none of this kind."""
-
-    @abstractmethod
-    def foreign(self, number: int) -> OmnidropError:
-        """What to say of line `number`, which holds no row of this kind."""
-
-    def write(self, *rows: Mapping[str, Any]) -> None:
-        """Writes rows and waits until all are on the disk. Raises `OmnidropError`; the file then ends with the row before."""
-        block = b"".join(encode(row, self.head) for row in rows)
-        try:
-            if os.write(self._fd, block) != len(block):
-                raise OSError(28, "No space left on device")  # a short write has no errno of its own
-            os.fsync(self._fd)
-        except OSError as error:
-            os.ftruncate(self._fd, self._end)
-            raise OmnidropError(f"{self.path} cannot be written: {error.strerror}", "make room, then run the same command again") from error
-        self._end += len(block)
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def _mend(self) -> int:
-        """Read every row, cut off a torn last one; the file's length afterwards."""
-        end = 0
-        with open(self.path, "rb") as handle:
-            for number, line in enumerate(handle, 1):
-                if self.take(line):
-                    end += len(line)
-                    if not line.endswith(b"\n"):  # whole but for its end; reading on would find what is written here
-                        os.write(self._fd, b"\n")
-                        return end + 1
-                elif not line.endswith(b"\n") and is_torn(line, self.head):
-                    os.ftruncate(self._fd, end)
-                    os.fsync(self._fd)
-                else:
-                    raise self.foreign(number)
-        return end
+_LOCK = ".lock"
 
 
-def encode(row: Mapping[str, Any], head: bytes) -> bytes:
-    """A row as one line, harmless on a terminal, and UTF-8 whatever bytes a file name holds."""
-    line = escape_json(json.dumps(row, ensure_ascii=False, allow_nan=False)).encode()
-    if not line.startswith(head):
-        raise ValueError(f"a row begins with its schema: {head.decode()}")
-    return line + b"\n"
+def write_text(target: Path, text: str) -> None:
+    """Replace `target` by `text` (UTF-8) in one step, on the disk when this returns. A pipe or device is written to.
 
-
-def is_torn(line: bytes, head: bytes) -> bool:
-    """What a crash leaves of a last row: its beginning, or zeros where the length reached the disk before the text."""
-    return line[: len(head)] == head[: len(line)] or not line.strip(b"\0")
-
-
-def _open(path: Path) -> int:
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder", f"name a file in it, such as {path / 'answers.jsonl'}")
+    Raises:
+        OmnidropError: The file cannot be written.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
-        _sync_folder(path.parent)
+        if target.exists() and not target.is_file():
+            target.write_text(text, encoding="utf-8")
+            return
+        with replacing(target) as part, part.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
-        raise OmnidropError(f"{path} cannot be opened for writing: {error.strerror}", "choose another place for the output") from error
-    return descriptor
+        reason = (error.strerror or str(error)).lower()
+        raise OmnidropError(f"{target} cannot be written: {reason}", "free some disk space, or choose another place") from error
 
 
-def _sync_folder(folder: Path) -> None:
-    """A new file survives a power cut only once its folder is on the disk. Some file systems cannot; they keep their own promises."""
-    if sys.platform != "win32":
-        descriptor = os.open(folder, os.O_RDONLY)
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """An empty file for the block to write, in the folder of `target` and with its suffix; it takes the place of `target` at the end.
+
+    Where the block fails, the file is removed and `target` stays as it is. A symbolic link is followed; permissions stay.
+    """
+    target = Path(os.path.realpath(target))
+    remove_abandoned(target.parent, target)
+    part = _part_name(target)
+    descriptor = _hold(part)
+    try:
+        yield part
+        os.chmod(part, target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+        if sys.platform == "win32":  # an open file cannot be renamed there
+            os.close(descriptor or 0)
+            descriptor = None
+        os.replace(part, target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """An empty folder for the block to fill; it gets the name `target` at the end, and is removed where the block fails.
+
+    Raises:
+        FileExistsError: `target` exists.
+    """
+    if target.exists():
+        raise FileExistsError(errno.EEXIST, "it exists already", str(target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(target.parent, target)
+    part = _part_name(target)
+    with locked_folder(part):
+        try:
+            yield part
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+    os.rename(part, target)
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """A folder that is this process's own in the block, made where there is none. The lock ends with the process, however that ends.
+
+    Raises:
+        BlockingIOError: Another process has it.
+    """
+    descriptor = None
+    while descriptor is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # another process has just removed the folder
+            descriptor = _hold(folder / _LOCK)
+            if descriptor is None:
+                raise BlockingIOError(errno.EWOULDBLOCK, "another process uses it", str(folder))
+    try:
+        yield
+    finally:
+        if sys.platform == "win32":  # an open file cannot be removed there
+            os.close(descriptor)
+        (folder / _LOCK).unlink(missing_ok=True)
+        if sys.platform != "win32":
+            os.close(descriptor)
+
+
+def remove_abandoned(folder: Path, target: Path | None = None, older_than_s: float = 0.0) -> None:
+    """Remove unfinished files and folders of `folder` whose process is gone: all, or those of `target`. What cannot be removed stays."""
+    for part in folder.glob(f"{PART}*" if target is None else f"{_part_prefix(target)}*"):
         with suppress(OSError):
-            os.fsync(descriptor)
-        os.close(descriptor)
+            if time.time() - _last_change(part) < older_than_s:
+                continue
+            lock = part / _LOCK if part.is_dir() else part
+            descriptor = _hold(lock, create=part.is_dir(), surely=True)
+            if descriptor is None:
+                continue
+            if sys.platform == "win32":
+                os.close(descriptor)
+                descriptor = None
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+            if descriptor is not None:
+                os.close(descriptor)
 
 
-def _lock(descriptor: int, path: Path) -> None:
-    """Held by the open file, so the system drops it however the process ends."""
+def _part_prefix(target: Path) -> str:
+    """Unfinished files of one target, by a hash: its own name may be as long as a name can be."""
+    return f"{PART}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}-"
+
+
+def _part_name(target: Path) -> Path:
+    return target.with_name(f"{_part_prefix(target)}{secrets.token_hex(4)}{target.suffix[:16]}")
+
+
+def _last_change(path: Path) -> float:
+    entries = [path, *path.iterdir()] if path.is_dir() else [path]
+    return max(entry.stat().st_mtime for entry in entries)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+# ---------------------------------------------------------------- locks
+
+
+def _hold(path: Path, *, create: bool = True, surely: bool = False) -> int | None:
+    """A descriptor of `path` that holds its lock; None where another process does, or, with `surely`, where the file system has no locks.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
+        locked = try_lock(descriptor)
+        if locked is False or (surely and locked is None):
+            os.close(descriptor)
+            return None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        os.close(descriptor)  # it was removed before the lock was taken
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Lock an open file against other processes, until it is closed; False where one holds it, None where the file system has no locks."""
     try:
         if sys.platform == "win32":
             import msvcrt
 
-            os.lseek(descriptor, 1 << 40, os.SEEK_SET)  # a byte nobody reads: Windows locks forbid reading
+            os.lseek(descriptor, 1 << 40, os.SEEK_SET)  # a byte nobody reads: Windows' locks forbid reading
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
             import fcntl
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise UsageError(f"another process is writing to {path}", "wait for it, or give this run an output file of its own") from error
+        return None if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP) else False
+    return True

@@ -158,6 +158,8 @@ def _read(path: Path) -> dict[str, Value]:
 
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise UsageError(f"{path} cannot be read: it is nested too deeply", "it must be TOML, as in: keep = 0.3") from error
     except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise UsageError(f"{path} cannot be read: {error}", "it must be TOML, as in: keep = 0.3") from error
     values: dict[str, Value] = {}

@@ -17,7 +17,7 @@ import omnidrop_cli
 ROOT = Path(omnidrop_cli.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-BASE = {"config", "outputs", "tokens", "errors", "events", "paths", "suggest", "fileio"}
+BASE = {"config", "outputs", "tokens", "errors", "events", "paths", "suggest", "fileio", "jsonl"}
 STEPS = BASE | {"media", "prompt", "model", "prune"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": BASE | {"engine", "prune"},
@@ -29,19 +29,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": set(),
     "paths": set(),
     "suggest": set(),
-    "settings": {"config", "errors", "paths", "suggest", "fileio"},
+    "settings": {"config", "errors", "paths", "suggest", "jsonl"},
     "media": BASE,
     "prompt": BASE,
     "model": BASE | {"prompt"},
     "prune": BASE | {"model"},
     "engine": STEPS,
     "report": {"config", "outputs", "tokens"},
-    "fileio": {"errors", "report"},
+    "fileio": {"errors"},
+    "jsonl": {"errors", "fileio", "report"},
     "nano": set(),
     "nano.world": BASE,
     "nano.train": BASE | {"nano.world", "evaluate", "prompt", "model", "prune"},
-    "batch": STEPS | {"engine", "report", "fileio"},
-    "evaluate": STEPS | {"engine", "report", "fileio", "nano.world"},
+    "batch": STEPS | {"engine", "report"},
+    "evaluate": STEPS | {"engine", "report", "nano.world"},
     "bench": STEPS | {"engine", "report"},
     "commands": STEPS | {"settings", "engine", "report", "batch", "evaluate", "bench"},
     "cli": {"commands", "settings", "errors"},
@@ -61,6 +62,7 @@ LIGHT_ROOMS = {
     "paths",
     "suggest",
     "fileio",
+    "jsonl",
     "settings",
     "cli",
     "commands",

@@ -68,6 +68,7 @@ def test_a_stronger_file_replaces_keep_by_preset() -> None:
         ('quant = "nf5"', ["one of auto, nf4, int8, none", "did you mean nf4"]),
         ("offline = 1", ["true or false"]),
         ("keep = ", ["omnidrop.toml cannot be read"]),
+        ("keep = " + "[" * 5000, ["omnidrop.toml cannot be read", "nested too deeply"]),
         ("[ask]\nkeep = 0.3", ["unknown key 'ask'"]),
     ],
 )

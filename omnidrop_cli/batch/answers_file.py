@@ -1,9 +1,7 @@
 """The file of answers: which question and clip every row stands for, and which keys are done.
 
-Knows: a row's "batch" part. Does not know: how rows reach the disk (`omnidrop_cli/journal.py`), what else a row says.
-
-A row is {"schema": 1, "batch": {"key", "id", "path", "size", "mtime_ns", "content"}, ...}; with an "error" in it, it failed.
-Where a key has several rows, the last one counts.
+A row is {"schema": 1, "batch": {"key", "id", "path", "size", "mtime_ns", "content"}, "media": {"asked"}, "question", ...} with an "answer"
+or, where it failed, an "error". Where a key has several rows, the last one counts.
 """
 
 from __future__ import annotations
@@ -14,21 +12,42 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omnidrop_cli import fileio
+from omnidrop_cli import jsonl
 from omnidrop_cli.errors import OmnidropError, UsageError
+from omnidrop_cli.jsonl import JsonlStore, RowFormat
 
 Row = dict[str, Any]
 
-HEAD = b'{"schema": '
-"""How every row begins."""
+
+def _parse(row: Row) -> Row:
+    """The row itself. Raises `ValueError` where a field that is read later is missing or of the wrong type."""
+    batch = jsonl.field(row, "batch", dict)
+    for name in ("key", "path", "content"):
+        jsonl.field(batch, name, str)
+    for name in ("size", "mtime_ns"):
+        jsonl.field(batch, name, int)
+    jsonl.field(batch, "id", str, type(None))
+    jsonl.field(jsonl.field(row, "media", dict), "asked", str)
+    jsonl.field(row, "question", str)
+    if "error" in row:
+        jsonl.field(jsonl.field(row, "error", dict), "message", str)
+    else:
+        jsonl.field(row, "answer", str)
+    return row
 
 
-_FIELDS = {"key", "id", "path", "size", "mtime_ns", "content"}
+def _foreign(path: Path, number: int) -> OmnidropError:
+    if number == 1:
+        return UsageError(f"{path} exists and holds no answers of `omnidrop batch`", "choose another name for the output")
+    return UsageError(f"{path}, line {number}: not a row of `omnidrop batch`", "the file was changed elsewhere; take that line out")
+
+
+FORMAT: RowFormat[Row] = RowFormat(schema=1, mark="batch", head=b'{"schema": ', parse=_parse, foreign=_foreign)
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a file of answers tells about questions and clips."""
+    """What a file of answers says about questions and clips."""
 
     done: dict[str, bool] = field(default_factory=dict)
     """Key → whether its last row holds an answer (False: an error)."""
@@ -41,90 +60,43 @@ class Known:
         self.contents[batch["path"], batch["size"], batch["mtime_ns"]] = batch["content"]
 
 
-class Journal(fileio.JsonLines):
-    """An answers file open for appending. Raises as `JsonLines` does, `UsageError` for a file that is not ours."""
-
-    head = HEAD
+class AnswersFile(JsonlStore[Row]):
+    """An answers file open for appending, and what is `known` from its rows. Raises as `JsonlStore` does."""
 
     def __init__(self, path: str | Path) -> None:
         self.known = Known()
-        super().__init__(path)
+        super().__init__(path, FORMAT, self.known.note)
 
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Writes a row and waits until it is on the disk."""
-        self.write(row)
-        self.known.note(row)
-
-    def take(self, line: bytes) -> bool:
-        row = decode(line)
-        if row is not None:
+    def append(self, *rows: Mapping[str, Any]) -> None:
+        """Write rows and wait until they are on the disk."""
+        super().append(*rows)
+        for row in rows:
             self.known.note(row)
-        return row is not None
-
-    def foreign(self, number: int) -> OmnidropError:
-        return _foreign(self.path, number)
-
-
-def encode(row: Mapping[str, Any]) -> bytes:
-    """A row as the line that holds it."""
-    return fileio.encode(row, HEAD)
-
-
-def decode(line: bytes) -> Row | None:
-    """The row in a line, None where there is none."""
-    try:
-        row = json.loads(line)
-        return row if row["batch"].keys() >= _FIELDS else None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
 
 
 def read(path: str | Path) -> Iterator[Row]:
     """The row that counts of every key, in the order in which keys first appear. Holds one row at a time.
 
-    Raises `UsageError` for a file that is not ours, `OmnidropError` where it cannot be read.
+    Raises:
+        UsageError: The file holds other lines.
+        OmnidropError: The file cannot be read.
     """
-    last: dict[str, int] = {}
-    try:
-        with open(path, "rb") as handle:
-            at = 0
-            for number, line in enumerate(handle, 1):
-                row = decode(line)
-                if row is not None:
-                    last[row["batch"]["key"]] = at
-                elif line.endswith(b"\n") or not fileio.is_torn(line, HEAD):
-                    raise _foreign(Path(path), number)
-                at += len(line)
-            for at in last.values():
-                handle.seek(at)
-                yield json.loads(handle.readline())
-    except OSError as error:
-        raise OmnidropError(f"{path} cannot be read: {error.strerror}", "check the path and its permissions") from error
+    last = {row["batch"]["key"]: at for at, row in jsonl.read_rows(Path(path), FORMAT)}
+    with open(path, "rb") as handle:
+        for at in last.values():
+            handle.seek(at)
+            yield json.loads(handle.readline())
 
 
 def look(path: str | Path) -> Known:
-    """What a file tells, without opening it for writing; nothing where there is none. Raises as `read` does."""
+    """What a file says, without opening it for writing; nothing where there is none. Raises as `read` does."""
     known = Known()
     if Path(path).exists():
-        for row in read(path):
+        for _, row in jsonl.read_rows(Path(path), FORMAT):
             known.note(row)
     return known
 
 
 def set_aside(path: str | Path) -> Path | None:
-    """Renames an answers file to the first free PATH.old-N, so that a run can begin anew; None where there is no file."""
-    path = Path(path)
-    if not path.exists():
-        return None
-    with Journal(path):  # refuses a file in use, and a file that is not ours
-        number = 1
-        while (target := path.with_name(f"{path.name}.old-{number}")).exists():
-            number += 1
-        path.rename(target)
-    return target
-
-
-def _foreign(path: Path, number: int) -> UsageError:
-    if number == 1:
-        return UsageError(f"{path} exists and holds no answers of `omnidrop batch`", "choose another name for the output")
-    return UsageError(f"{path}, line {number}: not a row of `omnidrop batch`", "the file was changed elsewhere; take that line out")
+    """Rename an answers file to FILE.bak-N, so that a run can start over; None where there is no file."""
+    return jsonl.set_aside(path, FORMAT)

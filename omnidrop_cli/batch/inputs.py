@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import glob
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from omnidrop_cli.config import MediaConfig, Request
 from omnidrop_cli.errors import MediaError, OmnidropError, UsageError
+from omnidrop_cli.jsonl import parse_json
 from omnidrop_cli.media.source import bundled, irregular, is_url
 
 _VIDEO = (".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv")
@@ -201,7 +201,7 @@ def _from_file(path: str, questions: Sequence[str], template: Request) -> Iterat
             continue
         where = f"{path}, line {number}"
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             raise UsageError(f"{where}: not JSON ({error})", 'a line reads {"media": "clip.mp4", "question": "..."}') from error
         yield from _from_row(row, where, base, questions, template)

@@ -18,7 +18,7 @@ from omnidrop_cli.batch.scheduler import distribute
 from omnidrop_cli.events import Observer
 
 if TYPE_CHECKING:
-    from omnidrop_cli.batch.answers_file import Journal, Known, Row
+    from omnidrop_cli.batch.answers_file import AnswersFile, Known, Row
     from omnidrop_cli.batch.inputs import Group
     from omnidrop_cli.batch.interrupt import Interrupt
     from omnidrop_cli.batch.scheduler import Crew
@@ -107,7 +107,7 @@ class Plan:
 class Runner:
     """Takes rows from workers to the journal and counts them."""
 
-    def __init__(self, plan: Plan, journal: Journal, watcher: Watcher, stop: Interrupt) -> None:
+    def __init__(self, plan: Plan, journal: AnswersFile, watcher: Watcher, stop: Interrupt) -> None:
         self._plan, self._journal, self._watcher, self._stop = plan, journal, watcher, stop
         self._answered = self._failed = 0
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,8 +20,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from omnidrop_cli.commands._options import OUTPUT, flag
-from omnidrop_cli.errors import OmnidropError, UsageError
+from omnidrop_cli.errors import UsageError
 from omnidrop_cli.events import Observer
+from omnidrop_cli.fileio import write_text
 from omnidrop_cli.report.text import clean, escape_json, one_line
 
 if TYPE_CHECKING:
@@ -150,7 +149,7 @@ def emit(text: str, target: Path | None) -> None:
     if target is None:
         write_stdout(text)
     else:
-        write_file(target, text)
+        write_text(target, text)
 
 
 def dump(value: Mapping[str, Any]) -> str:
@@ -169,30 +168,3 @@ def check_target(target: Path | None) -> None:
         raise UsageError(f"--output: there is no folder {one_line(str(folder))}", "make it first")
     if not os.access(folder, os.W_OK):
         raise UsageError(f"--output: {one_line(str(folder))} cannot be written to", "choose another folder")
-
-
-def write_file(target: Path, text: str) -> None:
-    """Replace `target` by `text` (UTF-8) in one step. A pipe or a device, which cannot be replaced, is written to."""
-    if target.exists() and not target.is_file():
-        target.write_text(text, encoding="utf-8")
-        return
-    target = target.resolve()  # through a symbolic link, not over it
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(name, target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
-            os.replace(name, target)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
-    except OSError as error:
-        raise OmnidropError(f"{target} cannot be written: {(error.strerror or str(error)).lower()}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnidrop_cli.commands._console import ConsoleFlags, check_target, stderr_console, write_file, write_stdout
+from omnidrop_cli.commands._console import ConsoleFlags, check_target, stderr_console, write_stdout
 from omnidrop_cli.commands._options import OUTPUT, GenerationFlags, MediaFlags, MethodFlags, ModelFlags, read_question
 from omnidrop_cli.config import Request
 from omnidrop_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
+from omnidrop_cli.fileio import write_text
 from omnidrop_cli.report.text import clean, one_line
 
 if TYPE_CHECKING:
-    from omnidrop_cli.batch.answers_file import Journal
+    from omnidrop_cli.batch.answers_file import AnswersFile
     from omnidrop_cli.batch.inputs import Group
     from omnidrop_cli.batch.runner import Outcome, Plan, Watcher
     from omnidrop_cli.model.names import ModelSpec
@@ -82,9 +83,9 @@ class KeepingFlags:
     retry_failed: Annotated[bool, typer.Option("--retry-failed", rich_help_panel=OUTPUT, help="Ask again where an earlier run failed.")] = (
         False
     )
-    force: Annotated[
-        bool, typer.Option("--force", rich_help_panel=OUTPUT, help="Begin anew; the file there is set aside as FILE.old-1.")
-    ] = False
+    force: Annotated[bool, typer.Option("--force", rich_help_panel=OUTPUT, help="Start over; the existing file is renamed FILE.bak-1.")] = (
+        False
+    )
     dry_run: Annotated[bool, typer.Option("--dry-run", rich_help_panel=OUTPUT, help="List the open questions on stdout; run nothing.")] = (
         False
     )
@@ -134,7 +135,7 @@ def batch(
     A clip that cannot be read becomes a row with an error, and the run goes on. Exit code 0: every question has an answer; 3: some
     failed; 130: interrupted.
     """
-    from omnidrop_cli.batch.answers_file import Journal, read, set_aside
+    from omnidrop_cli.batch.answers_file import AnswersFile, read, set_aside
     from omnidrop_cli.batch.export import writer_for
     from omnidrop_cli.batch.inputs import gather
     from omnidrop_cli.batch.runner import Plan
@@ -161,19 +162,21 @@ def batch(
         _dry_run(groups, spec, keeping, what.limit)
         return
     old = set_aside(keeping.output) if keeping.force else None
-    with Journal(keeping.output) as journal, BatchScreen(console, groups) as watcher:
+    with AnswersFile(keeping.output) as journal, BatchScreen(console, groups) as watcher:
         if old is not None:
             notes.append(f"the earlier answers are in {old}")
+        if journal.others:
+            notes.append(f"{journal.others} rows of {keeping.output} are of another version of omnidrop and count for nothing")
         for note in (*notes, *([spec.notice] if spec.notice is not None else [])):
             watcher.warn(note)
         plan = Plan(groups, spec, journal.known, retry_failed=keeping.retry_failed)
         outcome = _run(plan, journal, watcher, template, scale, what.limit)
     for path, pieces in exports:
-        write_file(path, "".join(pieces(read(keeping.output))))
+        write_text(path, "".join(pieces(read(keeping.output))))
     _finish(outcome, keeping, console)
 
 
-def _run(plan: Plan, journal: Journal, watcher: Watcher, template: Request, scale: ScaleFlags, limit: int | None) -> Outcome:
+def _run(plan: Plan, journal: AnswersFile, watcher: Watcher, template: Request, scale: ScaleFlags, limit: int | None) -> Outcome:
     from omnidrop_cli.batch.interrupt import Interrupt
     from omnidrop_cli.batch.runner import Runner
     from omnidrop_cli.batch.worker import Worker

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from omnidrop_cli import paths
-from omnidrop_cli.commands._console import ConsoleFlags, Screen, StreamFlag, check_target, dump, emit, stderr_console, write_file
+from omnidrop_cli.commands._console import ConsoleFlags, Screen, StreamFlag, check_target, dump, emit, stderr_console
 from omnidrop_cli.commands._options import GenerationFlags, Media, MediaFlags, MethodFlags, ModelFlags, make_job, method_words
 from omnidrop_cli.errors import EXIT_PARTIAL, OmnidropError, UsageError
+from omnidrop_cli.fileio import write_text
 from omnidrop_cli.report.text import clean, one_line
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ class Chat:
             from omnidrop_cli.batch.export import writer_for
 
             text = "".join(writer_for(path)(rows))
-        write_file(path, text)
+        write_text(path, text)
         self.say(f"{len(rows)} answers are in {path}")
 
     def _rows(self) -> Iterator[dict[str, Any]]:

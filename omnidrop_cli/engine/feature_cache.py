@@ -13,8 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
-import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +21,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from omnidrop_cli import fileio
 
 FORMAT = 1
 """Part of every key: raised when the towers are run in another way."""
@@ -34,8 +34,6 @@ DISK_BYTES = 4 * 10**9
 
 _SAMPLES = 64
 """Numbers of every parameter that go into a tower's print: training or quantising changes all of them."""
-
-_ABANDONED_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,20 +130,13 @@ class FeatureStore:
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             self._make_room(folder, output.nbytes)
-            handle, temporary = tempfile.mkstemp(suffix=".part", dir=folder)
-            os.close(handle)
-            try:
-                save_file({name: tensor.contiguous() for name, tensor in output._tensors().items()}, temporary)
-                os.replace(temporary, self._path(folder, key))
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            with fileio.replacing(self._path(folder, key)) as part:
+                save_file({name: tensor.contiguous() for name, tensor in output._tensors().items()}, part)
 
     def _make_room(self, folder: Path, needed: int) -> None:
-        for part in folder.glob("*.part"):
-            if time.time() - part.stat().st_mtime > _ABANDONED_S:
-                part.unlink(missing_ok=True)
-        kept = sorted(((s.st_mtime, s.st_size, path) for path in folder.glob("*.safetensors") if (s := path.stat())), reverse=True)
+        fileio.remove_abandoned(folder)
+        finished = (path for path in folder.glob("*.safetensors") if not path.name.startswith(fileio.PART))
+        kept = sorted(((s.st_mtime, s.st_size, path) for path in finished if (s := path.stat())), reverse=True)
         for _, size, path in kept:
             needed += size
             if needed > self._disk_bytes:

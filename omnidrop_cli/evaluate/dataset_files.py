@@ -6,7 +6,6 @@ Knows: files and the defects met in published copies. Does not know: which bench
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from omnidrop_cli.errors import DatasetError
+from omnidrop_cli.jsonl import parse_json
 
 _MARKED = re.compile(r"^[A-Z][.):]\s")
 
@@ -46,8 +46,8 @@ def load_json(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        return json.loads(text)
+            return [parse_json(line) for line in text.splitlines() if line.strip()]
+        return parse_json(text)
     except (OSError, ValueError) as problem:
         raise DatasetError(f"{path}: cannot be read as JSON ({problem})", "download the file again") from problem
 

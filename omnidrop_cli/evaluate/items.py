@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from omnidrop_cli import jsonl
 from omnidrop_cli.config import MediaConfig, PruningConfig
 from omnidrop_cli.evaluate.parse_answer import letter
 
@@ -101,6 +102,19 @@ class Measured:
     flops_pruned: int
 
 
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "labels": (dict,),
+    "answer": (str, type(None)),
+    "prediction": (str, type(None)),
+    "correct": (bool,),
+    "measured": (dict, type(None)),
+    "error": (dict, type(None)),
+    "model": (dict,),
+    "warnings": (list,),
+}
+"""What the fields of a row that are not plain text may hold."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One question under one arm: a line of the results file.
@@ -133,9 +147,20 @@ class Row:
         """The inverse of `to_json`. Raises `ValueError` for anything else."""
         if data.get("schema") != SCHEMA:
             raise ValueError(f"schema {data.get('schema')!r}, expected {SCHEMA}")
+        for name in ("key", "benchmark", "question", "media", "arm", "gold"):
+            jsonl.field(data, name, str)
+        for name, kinds in _TYPES.items():
+            if name in data:
+                jsonl.field(data, name, *kinds)
         values = {name: value for name, value in data.items() if name != "schema"}
         measured, warnings = values.pop("measured", None), values.pop("warnings", ())
         try:
-            return cls(measured=None if measured is None else Measured(**measured), warnings=tuple(warnings), **values)
+            return cls(measured=None if measured is None else Measured(**_numbers(measured)), warnings=tuple(warnings), **values)
         except TypeError as problem:
             raise ValueError(str(problem)) from problem
+
+
+def _numbers(measured: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in measured:
+        jsonl.field(measured, name, int, float)
+    return measured

@@ -104,7 +104,7 @@ def execute(
 
 def keep(rows: Sequence[Row], journal: Journal, progress: Progress) -> None:
     """Write the rows of one question, then tell of them."""
-    journal.append(*rows)
+    journal.add(*rows)
     for row in rows:
         progress(row)
 

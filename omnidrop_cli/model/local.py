@@ -85,7 +85,11 @@ def _copies() -> list[Entry]:
     folder = paths.models()
     if not folder.is_dir():
         return []
-    return [_entry(path.name, "copy", path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()]
+    return [
+        _entry(path.name, "copy", path)
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".") and (path / "config.json").is_file()
+    ]
 
 
 def _cached() -> list[Entry]:

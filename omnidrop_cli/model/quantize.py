@@ -9,11 +9,11 @@ NF4 is that of QLoRA (arXiv 2305.14314): blocks of 64, double quantisation, prod
 from __future__ import annotations
 
 import json
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from omnidrop_cli import fileio
 from omnidrop_cli.errors import ModelError, UsageError
 from omnidrop_cli.model.checkpoint import copy_trained_parts
 from omnidrop_cli.model.quiet import quiet
@@ -113,19 +113,14 @@ def save_quantized(thinker: Thinker, directory: Path) -> None:
         raise ModelError("the CPU has repacked the weights of this model while it ran; a copy would be less exact", "load it again first")
     if directory.exists():
         raise ModelError(f"{directory} exists already", "choose a new directory, or remove it first")
-    work = directory.with_name(f".{directory.name}.part")
     least, most = thinker.frame_bounds
     try:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        with quiet():
-            thinker.model.save_pretrained(work, max_shard_size="4GB")
-        thinker.tokenizer.save_pretrained(work)
-        if thinker.directory is not None:
-            copy_trained_parts(thinker.directory, work)
-        (work / "preprocessor_config.json").write_text(json.dumps({"min_pixels": least, "max_pixels": most}, indent=2) + "\n")
-        work.rename(directory)
+        with fileio.new_folder(directory) as work:
+            with quiet():
+                thinker.model.save_pretrained(work, max_shard_size="4GB")
+            thinker.tokenizer.save_pretrained(work)
+            if thinker.directory is not None:
+                copy_trained_parts(thinker.directory, work)
+            (work / "preprocessor_config.json").write_text(json.dumps({"min_pixels": least, "max_pixels": most}, indent=2) + "\n")
     except OSError as error:
         raise ModelError(f"{directory} cannot be written: {error}", "check the free space and the permissions") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)

@@ -5,7 +5,6 @@ Knows: the layout of `thinker.compressor.*`, 4,856,321 parameters for embeddings
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from omnidrop_cli.errors import ModelError
+from omnidrop_cli.jsonl import parse_json
 
 WIDTH = 512
 HEAD_WIDTH = 64
@@ -125,7 +125,7 @@ def _shards(directory: Path) -> list[Path]:
     index = directory / INDEX
     if not index.is_file():
         return sorted(directory.glob("*.safetensors"))
-    listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    listed = parse_json(index.read_text(encoding="utf-8"))["weight_map"]
     beside = directory / FILE
     return [*sorted({directory / str(file) for name, file in listed.items() if MARK in name}), *([beside] if beside.is_file() else [])]
 

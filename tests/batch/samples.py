@@ -11,7 +11,7 @@ from omnidrop_cli.config import Request
 
 def row(number: int, **fields: Any) -> dict[str, Any]:
     batch = {"key": f"k{number}", "id": None, "path": f"{number}.mp4", "size": number, "mtime_ns": 1, "content": f"c{number}"}
-    return {"schema": 1, "batch": batch, "question": "who?", "answer": "ü\u2028\n", **fields}
+    return {"schema": 1, "batch": batch, "media": {"asked": f"{number}.mp4"}, "question": "who?", "answer": "ü\u2028\n", **fields}
 
 
 def work(number: int, questions: int = 1) -> Work:

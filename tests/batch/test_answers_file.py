@@ -15,18 +15,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from omnidrop_cli.batch import answers_file
-from omnidrop_cli.batch.answers_file import Journal, encode, read, set_aside
+from omnidrop_cli.batch.answers_file import FORMAT, AnswersFile, read, set_aside
 from omnidrop_cli.errors import OmnidropError, UsageError
 from tests.batch.samples import row
 
 
 def test_rows_come_back(tmp_path: Path) -> None:
     path = tmp_path / "new" / "answers.jsonl"
-    with Journal(path) as book:
+    with AnswersFile(path) as book:
         book.append(row(1))
-        book.append(row(2, error={"type": "MediaError"}))
-    with Journal(path) as book:
+        book.append(row(2, error={"type": "MediaError", "message": "not media"}))
+    with AnswersFile(path) as book:
         assert book.known.done == {"k1": True, "k2": False}
         assert book.known.contents["1.mp4", 1, 1] == "c1"
         book.append(row(3))
@@ -39,7 +38,7 @@ def test_rows_come_back(tmp_path: Path) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.integers(0, 4), data=st.data())
 def test_a_file_cut_anywhere_keeps_every_whole_row(rows: int, data: st.DataObject, tmp_path: Path) -> None:
-    lines = [encode(row(number)) for number in range(rows + 1)]
+    lines = [FORMAT.encode(row(number)) for number in range(rows + 1)]
     whole = b"".join(lines)
     cut = data.draw(st.integers(0, len(whole)))
     tail = data.draw(st.sampled_from([b"", b"\0" * 7]))
@@ -48,10 +47,10 @@ def test_a_file_cut_anywhere_keeps_every_whole_row(rows: int, data: st.DataObjec
     # A row whose text is whole but for its newline counts as well.
     expected = sum(1 for n in range(rows + 1) if sum(map(len, lines[: n + 1])) - 1 <= cut)
     assert len([*read(path)]) == expected
-    with Journal(path) as book:
+    with AnswersFile(path) as book:
         assert len(book.known.done) == expected
         book.append(row(99))
-    assert path.read_bytes() == b"".join(lines[:expected]) + encode(row(99))
+    assert path.read_bytes() == b"".join(lines[:expected]) + FORMAT.encode(row(99))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +60,7 @@ def test_a_foreign_file_is_refused_and_left_alone(content: bytes, tmp_path: Path
     path = tmp_path / "precious"
     path.write_bytes(content)
     with pytest.raises(UsageError, match="holds no answers"):
-        Journal(path)
+        AnswersFile(path)
     with pytest.raises(UsageError):
         [*read(path)]
     with pytest.raises(UsageError):
@@ -71,57 +70,57 @@ def test_a_foreign_file_is_refused_and_left_alone(content: bytes, tmp_path: Path
 
 def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_bytes(encode(row(1)) + b'{"schema": 1, "ba\n' + encode(row(2)))
+    path.write_bytes(FORMAT.encode(row(1)) + b'{"schema": 1, "ba\n' + FORMAT.encode(row(2)))
     with pytest.raises(UsageError, match="line 2"):
-        Journal(path)
+        AnswersFile(path)
 
 
 def test_second_writer_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    with Journal(path) as book:
+    with AnswersFile(path) as book:
         book.append(row(1))
-        other = "from omnidrop_cli.batch.answers_file import Journal; import sys; Journal(sys.argv[1])"
+        other = "from omnidrop_cli.batch.answers_file import AnswersFile; import sys; AnswersFile(sys.argv[1])"
         refused = subprocess.run([sys.executable, "-c", other, str(path)], capture_output=True, text=True)
         assert "another process is writing" in refused.stderr
         assert len([*read(path)]) == 1  # readers are welcome meanwhile
         with pytest.raises(UsageError, match="another process"):
             set_aside(path)
-    Journal(path).close()
+    AnswersFile(path).close()
 
 
 def test_set_aside_takes_the_first_free_name(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     assert set_aside(path) is None
     for number in (1, 2):
-        with Journal(path) as book:
+        with AnswersFile(path) as book:
             book.append(row(number))
-        assert set_aside(path) == tmp_path / f"a.jsonl.old-{number}"
+        assert set_aside(path) == tmp_path / f"a.jsonl.bak-{number}"
     assert not path.exists()
 
 
 def test_folder_and_unwritable_place(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a folder"):
-        Journal(tmp_path)
+        AnswersFile(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(OmnidropError, match="cannot be opened"):
-        Journal(tmp_path / "file" / "a.jsonl")
+        AnswersFile(tmp_path / "file" / "a.jsonl")
 
 
 def test_file_names_of_any_bytes_make_valid_json(tmp_path: Path) -> None:
     name = os.fsdecode(b"clip\xff.mp4")
     path = tmp_path / "a.jsonl"
-    with Journal(path) as book:
-        book.append(row(1, media=name))
-    assert json.loads(path.read_bytes().decode("utf-8"))["media"] == name
+    with AnswersFile(path) as book:
+        book.append(row(1, media={"asked": name}))
+    assert json.loads(path.read_bytes().decode("utf-8"))["media"]["asked"] == name
 
 
 FULL = """
 import resource, sys
-from omnidrop_cli.batch.answers_file import Journal
+from omnidrop_cli.batch.answers_file import AnswersFile
 from omnidrop_cli.errors import OmnidropError
 from tests.batch.samples import row
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-book = Journal(sys.argv[1])
+book = AnswersFile(sys.argv[1])
 try:
     for number in range(100):
         book.append(row(number))
@@ -136,14 +135,14 @@ def test_full_disk_leaves_whole_rows(tmp_path: Path) -> None:
     out = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True).stdout
     written = int(out.split()[0])
     assert "cannot be written" in out
-    assert path.read_bytes() == b"".join(encode(row(number)) for number in range(written))
+    assert path.read_bytes() == b"".join(FORMAT.encode(row(number)) for number in range(written))
 
 
 WRITER = """
 import sys
-from omnidrop_cli.batch.answers_file import Journal
+from omnidrop_cli.batch.answers_file import AnswersFile
 from tests.batch.samples import row
-with Journal(sys.argv[1]) as book:
+with AnswersFile(sys.argv[1]) as book:
     print(flush=True)
     for number in range(100_000):
         if f"k{number}" not in book.known.done:
@@ -160,7 +159,7 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
             process.stdout.readline()
             time.sleep(seed.uniform(0, 0.03))
             process.send_signal(signal.SIGKILL)
-    with Journal(path) as book:
+    with AnswersFile(path) as book:
         count = len(book.known.done)
     rows = path.read_bytes().splitlines()
     assert [json.loads(one)["batch"]["key"] for one in rows] == [f"k{number}" for number in range(count)]
@@ -169,5 +168,5 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
 
 def test_row_without_schema_first_is_a_mistake_of_ours() -> None:
     with pytest.raises(ValueError, match="schema"):
-        encode({"batch": {}, "schema": 1})
-    assert answers_file.decode(b'{"schema": 1, "batch": {"key": "k"}}') is None
+        FORMAT.encode({"batch": {}, "schema": 1})
+    assert FORMAT.decode(b'{"schema": 1, "batch": {"key": "k"}}') is None

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from omnidrop_cli.batch.answers_file import Journal
+from omnidrop_cli.batch.answers_file import AnswersFile
 from omnidrop_cli.commands.batch import resume_command
 from omnidrop_cli.errors import UsageError
 
@@ -61,7 +61,7 @@ def test_dry_run_tells_and_touches_nothing(omnidrop: Run, checkpoint: Path, fold
     assert omnidrop(*words).stdout.splitlines() == [f"{folder / name}\twho?" for name in ("a.mp4", "b.mp4", "c.wav")]
     assert not output.exists()
     omnidrop(*words[:-1], "--limit", "1", *SHORT)
-    with Journal(output):  # also beside a run that is writing
+    with AnswersFile(output):  # also beside a run that is writing
         assert len(omnidrop(*words, *SHORT).stdout.splitlines()) == 2
 
 
@@ -70,9 +70,9 @@ def test_force_keeps_the_old_answers_beside(omnidrop: Run, checkpoint: Path, fol
     omnidrop(*words)
     before = output.read_text()
     result = omnidrop(*words, "--force")
-    assert "answers.jsonl.old-1" in result.stderr
+    assert "answers.jsonl.bak-1" in result.stderr
     assert len(rows(output)) == 1
-    assert output.with_name("answers.jsonl.old-1").read_text() == before
+    assert output.with_name("answers.jsonl.bak-1").read_text() == before
 
 
 @pytest.mark.parametrize(

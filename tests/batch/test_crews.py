@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from omnidrop_cli.batch.answers_file import Journal, Row, read
+from omnidrop_cli.batch.answers_file import AnswersFile, Row, read
 from omnidrop_cli.batch.inputs import gather
 from omnidrop_cli.batch.interrupt import Interrupt
 from omnidrop_cli.batch.pool import Processes, devices
@@ -58,7 +58,7 @@ class OnFirstRow(Watcher):
 
 
 def run(crew: object, size: int, template: Request, folder: Path, output: Path, watcher: Watcher | None = None) -> Outcome:
-    with Journal(output) as journal, Interrupt() as stop:
+    with AnswersFile(output) as journal, Interrupt() as stop:
         plan = Plan(gather([str(folder)], ["who?", "what?"], template), resolve(template.model), journal.known)
         return Runner(plan, journal, watcher or Watcher(), stop).apart(crew, size)  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from omnidrop_cli.batch import worker as worker_module
-from omnidrop_cli.batch.answers_file import Journal, Row, read
+from omnidrop_cli.batch.answers_file import AnswersFile, Row, read
 from omnidrop_cli.batch.inputs import gather
 from omnidrop_cli.batch.interrupt import Interrupt
 from omnidrop_cli.batch.runner import Outcome, Plan, Runner, Watcher
@@ -37,7 +37,7 @@ class Setup:
     ) -> Outcome:
         template = replace(self.template, **changes)
         groups = gather([str(self.folder)], questions or ("who?",), template)
-        with Journal(self.output) as journal, Interrupt() as stop:
+        with AnswersFile(self.output) as journal, Interrupt() as stop:
             plan = Plan(groups, resolve(template.model), journal.known, retry_failed=retry_failed)
             return Runner(plan, journal, watcher or Watcher(), stop).here(lambda: Worker(template.model), limit)
 

@@ -13,15 +13,16 @@ import pytest
 from rich.console import Console
 
 from omnidrop_cli.commands import _console
-from omnidrop_cli.commands._console import ConsoleFlags, Screen, check_target, dump, write_file, write_stdout
+from omnidrop_cli.commands._console import ConsoleFlags, Screen, check_target, dump, write_stdout
 from omnidrop_cli.errors import OmnidropError, UsageError
+from omnidrop_cli.fileio import write_text
 
 
 def test_a_file_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:
     target = tmp_path / "answer.txt"
     target.write_text("old")
     target.chmod(0o640)
-    write_file(target, "new ż\n")
+    write_text(target, "new ż\n")
     assert target.read_text(encoding="utf-8") == "new ż\n"
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
     assert os.listdir(tmp_path) == ["answer.txt"]
@@ -30,7 +31,7 @@ def test_a_file_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:
 def test_a_new_file_has_the_usual_mode(tmp_path: Path) -> None:
     mask = os.umask(0o027)
     try:
-        write_file(tmp_path / "new.txt", "x")
+        write_text(tmp_path / "new.txt", "x")
     finally:
         os.umask(mask)
     assert stat.S_IMODE((tmp_path / "new.txt").stat().st_mode) == 0o640
@@ -39,7 +40,7 @@ def test_a_new_file_has_the_usual_mode(tmp_path: Path) -> None:
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "real.txt").write_text("old")
     (tmp_path / "link.txt").symlink_to("real.txt")
-    write_file(tmp_path / "link.txt", "new")
+    write_text(tmp_path / "link.txt", "new")
     assert (tmp_path / "link.txt").is_symlink()
     assert (tmp_path / "real.txt").read_text() == "new"
 
@@ -53,13 +54,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OmnidropError, match="cannot be written: no space left"):
-        write_file(target, "new")
+        write_text(target, "new")
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["answer.txt"]
 
 
 def test_devices_are_written_to_not_replaced() -> None:
-    write_file(Path(os.devnull), "x")
+    write_text(Path(os.devnull), "x")
     assert not Path(os.devnull).is_file()
 
 

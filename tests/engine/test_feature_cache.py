@@ -156,7 +156,7 @@ def test_disk_is_bounded_and_the_least_used_goes(tmp_path: Path) -> None:
     for age, key in enumerate("abc"):
         put(store(), key)
         os.utime(tmp_path / f"{key}.safetensors", (1000 + age, 1000 + age))
-    abandoned = tmp_path / "x.part"
+    abandoned = tmp_path / ".part-x.safetensors"
     abandoned.write_bytes(b"1")
     os.utime(abandoned, (1000, 1000))
     assert store().get("a", 250, False, torch.device("cpu")) is not None  # used: now the youngest

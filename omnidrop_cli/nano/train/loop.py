@@ -6,9 +6,7 @@ run draws what an unbroken one would have drawn.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from omnidrop_cli import fileio
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.nano.train.answer_loss import Score
 from omnidrop_cli.nano.train.optim import Optimiser, rate_at
@@ -106,13 +105,10 @@ def settle(stage: Stage, work: Path) -> bool:
 
 def _save(stage: Stage, file: Path, step: int, seconds: float) -> None:
     """Whole or not at all: a kill or a full disk leaves the last state as it was."""
-    part = file.with_suffix(".part")
     try:
-        torch.save({"optimiser": stage.optimiser.state(), "step": step, "seconds": seconds}, part)
-        os.replace(part, file)
+        with fileio.replacing(file) as part:
+            torch.save({"optimiser": stage.optimiser.state(), "step": step, "seconds": seconds}, part)
     except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise OmnidropError(
             f"{file}: cannot save the state ({error})", "free some space; the same command goes on from the last state"
         ) from error

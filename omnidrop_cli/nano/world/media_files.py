@@ -5,8 +5,6 @@ Knows: containers, codecs, muxing with PyAV. Does not know how pictures and soun
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from omnidrop_cli import fileio
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.nano.world import draw, mix
 from omnidrop_cli.nano.world.timeline import CELL_PX, Timeline
@@ -45,10 +44,9 @@ def write(timeline: Timeline, path: Path, bank: VoiceBank) -> Path:
         )
     import av
 
-    part = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with av.open(str(part), "w") as out:
+        with fileio.replacing(path) as part, av.open(str(part), "w") as out:
             picture = _video_stream(out, codecs[0], timeline) if timeline.has_video else None
             speech = out.add_stream(codecs[1], rate=48_000 if codecs[1] == "libopus" else SAMPLE_RATE_HZ) if timeline.has_audio else None
             if speech is not None:
@@ -58,10 +56,7 @@ def write(timeline: Timeline, path: Path, bank: VoiceBank) -> Path:
             if picture is not None:
                 for packet in _video_packets(picture, timeline):
                     out.mux(packet)
-        os.replace(part, path)
     except (OSError, ValueError, av.error.FFmpegError) as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise OmnidropError(f"{path}: cannot write the clip ({error})", "check the directory, the free space and PyAV's codecs") from error
     return path
 

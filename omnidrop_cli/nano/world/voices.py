@@ -7,9 +7,7 @@ Programs and voices: espeak-ng (GPL-3; its output is free), Flite and Festival w
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import shutil
 import subprocess
 import tempfile
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from omnidrop_cli import fileio
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.nano.world.resample import to_length
 from omnidrop_cli.nano.world.vocabulary import WORDS
@@ -123,15 +122,11 @@ def synthesise(directory: Path, numbers: Sequence[int] | None = None, say: Calla
 
 
 def _write(file: Path, spoken: dict[str, Wave]) -> None:
-    part = file.with_suffix(".part")
     stored: dict[str, Any] = {word: (sound * 32767).clip(-32767, 32767).astype(np.int16) for word, sound in spoken.items()}
     try:
-        with part.open("wb") as out:
-            np.savez(out, **stored)
-        os.replace(part, file)
+        with fileio.replacing(file) as part:
+            np.savez(part, **stored)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise OmnidropError(f"{file}: cannot write the voice cache ({error})", "free some space; finished voices are kept") from error
 
 

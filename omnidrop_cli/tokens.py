@@ -98,15 +98,15 @@ class KeptTokens:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AttentionTrace:
-    """Attention from rows of the prompt to its audio and video, in the k layers in which the method computed it.
+    """Attention from text tokens of the prompt to its audio and video, in the k layers in which the method computed it.
 
-    `rows` names the rows of each layer: "query", "last" or "text" (`LayerView.attention`). `mass` float32 (k, 2, chunks) is the softmax
-    mass on the audio [:, 0] and on the video [:, 1] of each two-second chunk, mean over heads and rows; the rest up to 1 is on text.
+    `queries` names the asking tokens of each layer: "query", "last" or "text" (`LayerView.attention`). `mass` float32 (k, 2, chunks) is the
+    softmax mass on the audio [:, 0] and on the video [:, 1] of each two-second chunk, mean over heads and queries; text has the rest.
     `peak` (k,) are the prompt indices of the tokens that received most.
     """
 
     layers: tuple[int, ...]
-    rows: tuple[str, ...]
+    queries: tuple[str, ...]
     mass: NDArray[np.float32]
     peak: tuple[int, ...]
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from omnidrop_cli.model.adapter import Angles, QwenOmniAdapter, cached_keys
 from omnidrop_cli.outputs import Counts, Modality, TokenMap, Trace
 from omnidrop_cli.prune import scoring
+from omnidrop_cli.prune.attention_trace import summarise
 from omnidrop_cli.prune.base import InputView, LayerSelection, Plan, Queries, Selection
 
 Saliency = Tensor | Callable[[], "Tensor | None"] | None
@@ -38,6 +39,8 @@ class PruningState:
         self._prompt: _PromptTensors | None = None
         self._alive: _Alive | None = None
         self._kept: list[Tensor | None] = [None] * (adapter.num_layers + 1)
+        self.scores: dict[int, tuple[str, Tensor]] = {}
+        """Layer -> which queries, and the attention received by the audio and video tokens entering it, as the method last asked for it."""
 
     def start(self, hidden: Tensor, angles: Angles) -> tuple[Tensor, Angles]:
         """Run the input stage.
@@ -50,6 +53,7 @@ class PruningState:
             Hidden states and angles of the tokens that enter layer 0.
         """
         self._kept = [None] * (self.adapter.num_layers + 1)
+        self.scores = {}
         self._prompt = prompt = _PromptTensors.of(self.tokens, hidden.device)
         self._alive = _Alive(index=prompt.everything, media=prompt.media, media_count=prompt.media.shape[0])
         if self.plan.input_stage is None:
@@ -91,7 +95,7 @@ class PruningState:
         return self._drop(number + 1, alive.media[chosen].sort().values, leaving, angles)
 
     def trace(self) -> Trace:
-        """What every layer saw in the last prefill. Copies the kept indices to the host."""
+        """What every layer saw in the last prefill. Copies the kept indices and the attention to the host."""
         modality = self.tokens.modality
         latest = torch.arange(len(self.tokens)).numpy()
         kept, counts = [], []
@@ -108,6 +112,7 @@ class PruningState:
             entering=tuple(counts[:-1]),
             leaving=tuple(counts[1:]),
             kept=tuple(kept),
+            attention=summarise(self.scores, kept, self.tokens),
         )
 
     def _living(self) -> tuple[_Alive, _PromptTensors]:
@@ -188,6 +193,7 @@ class _View:
         self._adapter = state.adapter
         self._alive, self._prompt = state._living()
         self._entering, self._leaving, self._angles, self._cache = entering, leaving, angles, cache
+        self._scores = state.scores
 
     @property
     def modality(self) -> Tensor:
@@ -220,7 +226,9 @@ class _View:
         else:
             keys = cached_keys(self._cache, self.layer)
         targets = torch.searchsorted(alive.index, alive.media)
-        return scoring.attention_received(projected, keys, at, scale=self._adapter.attention_scale(self.layer), targets=targets)
+        received = scoring.attention_received(projected, keys, at, scale=self._adapter.attention_scale(self.layer), targets=targets)
+        self._scores[self.layer] = (queries, received)
+        return received
 
 
 def _with_merged(hidden: Tensor, selection: Selection, prompt: _PromptTensors) -> Tensor:

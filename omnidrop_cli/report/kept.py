@@ -75,7 +75,7 @@ def attention_to_dict(attention: AttentionTrace) -> dict[str, Any]:
     audio, video = ([[float(f"{mass:.5g}") for mass in row] for row in attention.mass[:, index].tolist()] for index in (0, 1))
     return {
         "layers": list(attention.layers),
-        "rows": list(attention.rows),
+        "queries": list(attention.queries),
         "audio": audio,
         "video": video,
         "peak": list(attention.peak),
@@ -87,7 +87,7 @@ def attention_from_dict(value: Mapping[str, Any]) -> AttentionTrace:
     import numpy as np
 
     mass = np.stack([np.array(value[name], np.float32).reshape(len(value["layers"]), -1) for name in ("audio", "video")], axis=1)
-    return AttentionTrace(tuple(value["layers"]), tuple(value["rows"]), mass, tuple(value["peak"]))
+    return AttentionTrace(tuple(value["layers"]), tuple(value["queries"]), mass, tuple(value["peak"]))
 
 
 def _order(tokens: TokenMap) -> list[list[Any]]:

@@ -105,7 +105,7 @@ def test_attention_round_trips_to_five_digits() -> None:
     assert report.trace.attention is not None
     back = from_dict(through_text(to_dict(report, kept=True))).trace.attention
     assert back is not None
-    assert (back.layers, back.rows, back.peak) == (report.trace.attention.layers, ("query",) * 4, report.trace.attention.peak)
+    assert (back.layers, back.queries, back.peak) == (report.trace.attention.layers, ("query",) * 4, report.trace.attention.peak)
     np.testing.assert_allclose(back.mass, report.trace.attention.mass, rtol=1e-4)
 
 

@@ -37,16 +37,16 @@ class Budget:
     input: InputBudget
     keep_counts: tuple[int, ...]
     schedule: Schedule
-    audio_rate: float
-    video_rate: float
+    audio_ratio: float
+    video_ratio: float
 
     def metadata(self, layout: MediaLayout) -> dict[str, float | int | str]:
         """Solved parameters and the mean retention in both conventions, for the report."""
         entering = (self.input.total, *self.keep_counts[:-1])
         scale = len(self.keep_counts) * layout.total
         return {
-            "audio_keep": round(self.audio_rate, 4),
-            "video_keep": round(self.video_rate, 4),
+            "audio_keep": round(self.audio_ratio, 4),
+            "video_keep": round(self.video_ratio, 4),
             "p_init": round(self.schedule.p_init, 4),
             "p_final": round(self.schedule.p_final, 4),
             "retention_after": round(sum(self.keep_counts) / scale, 4),
@@ -78,7 +78,7 @@ def solve(
     opening = 1.0 if held else _opening(layout, keep, bases)
 
     def budget(scale: float) -> InputBudget:
-        return InputBudget.of_rates(layout, *_scaled(bases, scale))
+        return InputBudget.of_ratios(layout, *_scaled(bases, scale))
 
     def least(scale: float) -> int:
         return sum(replace(schedule, p_final=MAX_RATE if p_final is None else p_final).keep_counts(budget(scale).total))
@@ -107,7 +107,7 @@ def solve(
 def from_schedule(layout: MediaLayout, schedule: Schedule, audio_keep: float | None = None, video_keep: float | None = None) -> Budget:
     """The schedule as it stands, nothing solved: how the paper runs its presets."""
     rates = (AUDIO_KEEP if audio_keep is None else audio_keep, VIDEO_KEEP if video_keep is None else video_keep)
-    entering = InputBudget.of_rates(layout, *rates)
+    entering = InputBudget.of_ratios(layout, *rates)
     return Budget(entering, schedule.keep_counts(entering.total), schedule, *rates)
 
 
@@ -115,9 +115,9 @@ def input_only(layout: MediaLayout, layers: int, keep: float, audio_keep: float 
     """No drop inside: `round(keep * n)` tokens enter layer 0 and stay, split between the modalities as `solve` would."""
     bases = (AUDIO_KEEP if audio_keep is None else audio_keep, VIDEO_KEEP if video_keep is None else video_keep)
     target = max(1, round(keep * layout.total))
-    scale, _ = _around(lambda s: InputBudget.of_rates(layout, *_scaled(bases, s)).total, target, 2.0)
+    scale, _ = _around(lambda s: InputBudget.of_ratios(layout, *_scaled(bases, s)).total, target, 2.0)
     rates = _scaled(bases, scale)
-    entering = InputBudget.of_total(layout, target, InputBudget.of_rates(layout, *rates).audio)
+    entering = InputBudget.of_total(layout, target, InputBudget.of_ratios(layout, *rates).audio)
     return Budget(entering, (target,) * layers, Schedule(layers), *rates)
 
 

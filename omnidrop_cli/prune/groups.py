@@ -1,19 +1,20 @@
-"""Sizes: how many tokens of which kind a prompt has, in which groups, and how a total is spread over groups.
-
-Knows: frames, chunks, the group of four of temporal merging. Does not know: which share is target, scores, torch.
-"""
+"""Host-side sizes of a prompt's media: frames, windows, groups, and how a total token budget is spread over them."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from omnidrop_cli.outputs import Modality, TokenMap
+from omnidrop_cli.outputs import SECONDS_PER_CHUNK, Modality, TokenMap
 
 GROUP = 4
-"""Frames per group of temporal merging (DyCoke TTM): the first is the anchor."""
+"""Frames per group of temporal merging (DyCoke TTM): the first is the reference frame."""
+
+AUDIO_WINDOW = 50
+"""Audio tokens of a window: two seconds at 25 tokens a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,15 @@ class MediaLayout:
 
     @classmethod
     def of(cls, tokens: TokenMap, *, halves: bool = False) -> MediaLayout:
-        """Raises `ValueError` if the temporal grids differ in size. `halves` takes half a grid, a raw frame, as the unit."""
+        """The layout of `tokens`.
+
+        Args:
+            tokens: what every prompt token is.
+            halves: count each half of a temporal grid as a frame, as OmniZip's first code and DASH's code do.
+
+        Raises:
+            ValueError: the temporal grids differ in size.
+        """
         counts = tokens.counts()
         if not counts.video:
             return cls(counts.audio, 0, 0)
@@ -47,13 +56,14 @@ class MediaLayout:
         return self.audio + self.video
 
     @property
-    def anchors(self) -> int:
+    def reference_frames(self) -> int:
+        """Frames that temporal merging keeps whole: the first of every group of four."""
         return -(-self.frames // GROUP)
 
 
 @dataclass(frozen=True, slots=True)
 class InputBudget:
-    """What enters layer 0: so many audio tokens, and so many of each video frame."""
+    """What enters layer 0: `audio` tokens, and `video[f]` tokens of video frame f."""
 
     audio: int
     video: tuple[int, ...]
@@ -63,35 +73,35 @@ class InputBudget:
         return self.audio + sum(self.video)
 
     @classmethod
-    def of_rates(cls, layout: MediaLayout, audio_rate: float, video_rate: float) -> InputBudget:
-        """Shares of whole groups of four frames; a shorter last group keeps its anchor too, as the merging rule does.
+    def of_ratios(cls, layout: MediaLayout, audio_ratio: float, video_ratio: float) -> InputBudget:
+        """Keep counts for two retention ratios; a present modality keeps at least one token.
 
-        A present modality keeps at least one token.
+        `video_ratio` is that of a whole group of four frames. A shorter last group keeps its reference frame too, as the merging rule does.
         """
-        audio = _at_least_one(audio_rate * layout.audio, layout.audio)
-        anchors = layout.anchors * layout.frame_size
-        followers = layout.video - anchors
-        if video_rate >= 1 / GROUP:
-            video = anchors + followers * (GROUP * video_rate - 1) / (GROUP - 1)
+        audio = _at_least_one(audio_ratio * layout.audio, layout.audio)
+        references = layout.reference_frames * layout.frame_size
+        others = layout.video - references
+        if video_ratio >= 1 / GROUP:
+            video = references + others * (GROUP * video_ratio - 1) / (GROUP - 1)
         else:
-            video = anchors * GROUP * video_rate
+            video = references * GROUP * video_ratio
         return cls.of_counts(layout, audio, _at_least_one(video, layout.video))
 
     @classmethod
     def of_counts(cls, layout: MediaLayout, audio: int, video: int) -> InputBudget:
-        """`video` tokens spread over frames as merging does it."""
+        """`video` tokens spread over frames as temporal merging does."""
         return cls(audio, temporal_merge_counts((layout.frame_size,) * layout.frames, video))
 
     @classmethod
     def of_total(cls, layout: MediaLayout, total: int, audio: int) -> InputBudget:
-        """Exactly `total` tokens, with `audio` of them sound as far as the sizes allow."""
+        """Exactly `total` tokens, `audio` of them audio as far as the sizes allow."""
         audio = min(layout.audio, max(audio, total - layout.video), total)
         return cls.of_counts(layout, audio, total - audio)
 
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Tokens of one modality in numbered groups: `number` of each token's group, from 0, and the `sizes` of the groups."""
+    """Tokens in numbered groups: `number[i]` is the group of token i, from 0, and `sizes[g]` the number of tokens of group g."""
 
     number: tuple[int, ...]
     sizes: tuple[int, ...]
@@ -106,26 +116,74 @@ class Segments:
 
     @classmethod
     def of_chunks(cls, tokens: TokenMap, modality: Modality) -> Segments:
+        """Tokens of `modality` by the prompt's two-second chunks."""
         return cls.of(tokens.chunk[tokens.modality == modality].tolist())
+
+    @classmethod
+    def windows(cls, count: int, size: int) -> Segments:
+        """`count` tokens in windows of `size` consecutive ones; the last may be shorter."""
+        return cls.of([token // size for token in range(count)])
 
     def keep_counts(self, total: int) -> tuple[int, ...]:
         """`total` split over the groups by size, to within one token of the exact share."""
         return proportional(self.sizes, total)
 
 
-def frame_chunks(tokens: TokenMap, frame_size: int) -> tuple[int, ...]:
-    """The chunk of each video frame."""
-    return tuple(tokens.chunk[tokens.modality == Modality.VIDEO][::frame_size].tolist()) if frame_size else ()
+@dataclass(frozen=True, slots=True)
+class GridPairs:
+    """Windows of two consecutive temporal grids, and the audio heard meanwhile.
+
+    OmniZip, OmniSIFT and SEATS define their windows so. In the published layout (one second a grid) a pair is a two-second chunk of the
+    prompt; at other frame rates it is not, and a chunk may hold one grid or none.
+
+    Attributes:
+        count: number of pairs; an odd last grid is a pair of its own.
+        grid: the pair of each temporal grid.
+        audio: the pair of each audio token, -1 for audio outside every pair.
+    """
+
+    count: int
+    grid: tuple[int, ...]
+    audio: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tokens: TokenMap, *, trailing: bool = False) -> GridPairs:
+        """The pairs of a prompt.
+
+        Args:
+            tokens: what every prompt token is.
+            trailing: audio after the last grid belongs to the last pair (OmniSIFT's code) instead of to none.
+        """
+        is_video, is_audio = tokens.modality == Modality.VIDEO, tokens.modality == Modality.AUDIO
+        starts: list[float] = []
+        for grid, time in zip(tokens.grid[is_video].tolist(), tokens.time_s[is_video].tolist(), strict=True):
+            if grid == len(starts):
+                starts.append(time)
+        grids = len(starts)
+        count = -(-grids // 2)
+        end = float("inf")
+        if starts and not trailing:
+            seconds = (starts[-1] - starts[0]) / (grids - 1) if grids > 1 else SECONDS_PER_CHUNK / 2
+            end = starts[-1] + seconds * (2 * count - grids + 1)
+        pair_starts = starts[::2]
+        audio = tuple(
+            max(0, bisect_right(pair_starts, time) - 1) if count and time < end else -1 for time in tokens.time_s[is_audio].tolist()
+        )
+        return cls(count, tuple(grid // 2 for grid in range(grids)), audio)
+
+    def frames(self, frames_per_grid: int = 1) -> tuple[int, ...]:
+        """The pair of each video frame, for grids cut into `frames_per_grid` frames."""
+        return tuple(pair for pair in self.grid for _ in range(frames_per_grid))
 
 
 def temporal_merge_counts(sizes: Sequence[int], total: int) -> tuple[int, ...]:
-    """`total` tokens over frames of `sizes`: anchors whole and the rest in proportion, or, where that is too much, anchors alone."""
-    anchors = [0 if frame % GROUP else size for frame, size in enumerate(sizes)]
-    if total < sum(anchors):
-        return proportional(anchors, total)
-    followers = [size if frame % GROUP else 0 for frame, size in enumerate(sizes)]
-    more = proportional(followers, total - sum(anchors))
-    return tuple(anchor + follower for anchor, follower in zip(anchors, more, strict=True))
+    """`total` tokens over frames of `sizes`: reference frames whole and the rest in proportion, or only references where total is less."""
+    references = [0 if frame % GROUP else size for frame, size in enumerate(sizes)]
+    if total < sum(references):
+        return proportional(references, total)
+    others = [size if frame % GROUP else 0 for frame, size in enumerate(sizes)]
+    more = proportional(others, total - sum(references))
+    return tuple(reference + other for reference, other in zip(references, more, strict=True))
 
 
 def proportional(sizes: Sequence[int], total: int) -> tuple[int, ...]:

@@ -105,7 +105,7 @@ def overhead(
     from omnidrop_cli.prune.methods import names
     from tests.benchmarks.method_overhead import bench_overhead
 
-    choices = choices_of(methods) if methods else [PruningConfig(name, keep=0.3) for name in names() if name != "none"]
+    choices = choices_of(methods) if methods else [_default(name) for name in names() if name != "none"]
     finish(bench_overhead(session(ModelConfig(model, dtype=dtype)), seconds, choices, depth=depth, repeats=repeats), output)
 
 
@@ -123,6 +123,11 @@ def session(choice: ModelConfig) -> Session:
     from omnidrop_cli.engine.session import Session
 
     return Session.load(choice)
+
+
+def _default(name: str) -> PruningConfig:
+    """`name` at 0.3; a model with random weights has no trained selector for OmniSIFT."""
+    return PruningConfig(name, keep=0.3, options={"selector": "untrained"} if name == "omnisift" else {})
 
 
 def choices_of(methods: str) -> list[PruningConfig]:

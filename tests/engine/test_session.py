@@ -28,7 +28,7 @@ def job_of(path: Path, method: str = "omnidrop", keep: float | None = 0.3, **med
     return Request(
         str(path),
         "what is said?",
-        method=PruningConfig(method, keep),
+        method=PruningConfig(method, keep, options={"selector": "untrained"} if method == "omnisift" else {}),
         media_options=MediaConfig(**media),  # type: ignore[arg-type]
         generation=GenerationConfig(max_new_tokens=6),
     )

@@ -73,7 +73,7 @@ def test_sifting_keeps_what_the_method_keeps(spec: PromptSpec, profile: dict[str
 
     labels, media = clip(spec, **profile)
     stays, scores = sift(labels, media, None, 0.3)
-    plan = OmniSift(keep=0.3).plan(PromptInfo(labels.block.tokens, 4))
+    plan = OmniSift(keep=0.3, selector="untrained").plan(PromptInfo(labels.block.tokens, 4))
     assert plan.input_stage is not None
     audio = torch.from_numpy(labels.audio)
     chosen = plan.input_stage(InputView(labels.block.tokens, media[audio], media[~audio], media[:0]))

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.outputs import Modality, TokenMap
 from omnidrop_cli.prune.base import InputView, Method, Plan, PromptInfo
+from omnidrop_cli.prune.methods import create
 
 TEXT_BEFORE, TEXT_AFTER = 4, 3
+
+
+def choice(name: str, **settings: Any) -> PruningConfig:
+    """A pruning choice that works without trained weights: OmniSIFT takes its untrained selector."""
+    return PruningConfig(name, options={"selector": "untrained"} if "omnisift" in name else {}, **settings)
+
+
+def made(name: str, **settings: Any) -> Method:
+    """The method of `choice`."""
+    return create(choice(name, **settings))
 
 
 def token_map(audio: tuple[int, ...], grids: tuple[int, ...], cells: tuple[int, int] = (3, 4), query: int = 5) -> TokenMap:

@@ -46,7 +46,7 @@ def test_the_rule_for_the_input_share(layers: int, keep: float) -> None:
 
 def test_the_papers_settings_are_near_what_is_solved() -> None:
     at_20 = budget.solve(PAPER, Schedule(28), 0.2)
-    assert (at_20.audio_rate, at_20.video_rate, at_20.schedule.p_init) == (0.7, 0.4, pytest.approx(0.02))
+    assert (at_20.audio_ratio, at_20.video_ratio, at_20.schedule.p_init) == (0.7, 0.4, pytest.approx(0.02))
     assert at_20.schedule.p_final == pytest.approx(0.5, abs=0.03)
     at_30 = budget.solve(PAPER, Schedule(28), 0.2835, p_init=0.0)
     assert at_30.schedule.p_final == pytest.approx(0.2, abs=2e-3)
@@ -57,7 +57,7 @@ def test_held_options_are_held() -> None:
     assert settled.schedule.p_final == 0.3
     assert sum(settled.keep_counts) / (28 * PAPER.total) == pytest.approx(0.3, abs=1 / PAPER.total)
     settled = budget.solve(PAPER, Schedule(28), 0.3, audio_keep=0.9, video_keep=0.5)
-    assert (settled.audio_rate, settled.video_rate) == (0.9, 0.5)
+    assert (settled.audio_ratio, settled.video_ratio) == (0.9, 0.5)
     assert sum(settled.keep_counts) / (28 * PAPER.total) == pytest.approx(0.3, abs=1 / PAPER.total)
 
 
@@ -77,8 +77,8 @@ def test_the_input_alone_meets_keep_to_half_a_token(layout: MediaLayout, keep: f
 
 
 def test_merging_budgets_are_the_papers() -> None:
-    assert InputBudget.of_rates(MediaLayout(50, 8, 100), 0.7, 0.4) == InputBudget(35, (100, 20, 20, 20) * 2)
-    assert InputBudget.of_rates(PAPER, 0.7, 0.4).total / PAPER.total == pytest.approx(0.444, abs=1e-3)
+    assert InputBudget.of_ratios(MediaLayout(50, 8, 100), 0.7, 0.4) == InputBudget(35, (100, 20, 20, 20) * 2)
+    assert InputBudget.of_ratios(PAPER, 0.7, 0.4).total / PAPER.total == pytest.approx(0.444, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_merging_budgets_are_the_papers() -> None:
     ],
 )
 def test_merging_budgets_of_odd_lengths(frames: int, rate: float, expected: tuple[int, ...]) -> None:
-    assert InputBudget.of_rates(MediaLayout(0, frames, 10), 1.0, rate).video == expected
+    assert InputBudget.of_ratios(MediaLayout(0, frames, 10), 1.0, rate).video == expected
 
 
 @given(layout=LAYOUTS, total=st.integers(1, 2000), audio=st.integers(0, 300))

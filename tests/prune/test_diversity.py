@@ -12,6 +12,7 @@ from torch import Tensor
 
 from omnidrop_cli.prune import diversity
 from omnidrop_cli.prune.groups import Segments
+from tests.prune.published import spatial_scores
 
 
 def cosines(x: Tensor) -> list[list[float]]:
@@ -103,23 +104,6 @@ def test_what_lasts_is_kept_again_where_likeness_fades_but_not_the_background() 
     assert sum(24 <= i < 30 for i in faded) >= 3
 
 
-def peak_scores(frame: Tensor, peaks: str) -> list[float]:
-    """DPC-KNN of one frame, token by token, k = 5."""
-    n, cos = len(frame), cosines(frame)
-    k = min(5, n - 1)
-    others = [[j for j in range(n) if j != i] for i in range(n)]
-    if peaks == "v1":
-        return [-sum(sorted((cos[i][j] for j in others[i]), reverse=True)[:k]) / k for i in range(n)]
-    distance = [[math.sqrt(max(0.0, 2 - 2 * c)) if peaks == "paper" else 1 - c for c in row] for row in cos]
-    power = 2 if peaks == "paper" else 1
-    density = [math.exp(-sum(sorted(distance[i][j] ** power for j in others[i])[:k]) / k) for i in range(n)]
-    scores = []
-    for i in range(n):
-        denser = [distance[i][j] for j in others[i] if density[j] > density[i]]
-        scores.append(density[i] * (min(denser) if denser else max(distance[i][j] for j in others[i])))
-    return scores
-
-
 @pytest.mark.parametrize("peaks", ["paper", "v2", "v1"])
 @settings(deadline=None, max_examples=30)
 @given(size=st.integers(2, 12), frames=st.integers(1, 4), seed=st.integers(0, 999))
@@ -128,7 +112,7 @@ def test_density_peaks_follow_the_formula(peaks: str, size: int, frames: int, se
     got = diversity.density_peaks(video, peaks)  # type: ignore[arg-type]
     # Two tokens that are each other's whole neighbourhood have equal densities up to rounding: no order to compare.
     if size > 2:
-        expected = torch.tensor([peak_scores(frame, peaks) for frame in video])
+        expected = torch.tensor([spatial_scores(frame, peaks) for frame in video])
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
 
 

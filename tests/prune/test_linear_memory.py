@@ -8,11 +8,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.prune.base import PromptInfo
 from omnidrop_cli.prune.merging import MAX_COSINES
-from omnidrop_cli.prune.methods import create
-from tests.prune.fakes import input_view, token_map
+from tests.prune.fakes import input_view, made, token_map
 
 SECONDS = 300
 CELLS = 9 * 16
@@ -37,7 +35,7 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("name", ["omnizip", "dash", "omnisift", "seats", "dycoke", "omnidrop"])
 def test_memory_is_linear(name: str) -> None:
     tokens = token_map((50,) * (SECONDS // 2), (2,) * (SECONDS // 2), cells=(9, 16))
-    plan = create(PruningConfig(name, keep=0.3)).plan(PromptInfo(tokens, 28))
+    plan = made(name, keep=0.3).plan(PromptInfo(tokens, 28))
     assert plan.input_stage is not None
     with torch.inference_mode(), Largest() as largest:
         plan.input_stage(input_view(tokens))

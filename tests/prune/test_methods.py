@@ -10,13 +10,13 @@ from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune.base import Plan, PromptInfo
 from omnidrop_cli.prune.composition import HasInLLMStage, HasInputStage
 from omnidrop_cli.prune.methods import create, find, names
-from tests.prune.fakes import SHAPES, run
+from tests.prune.fakes import SHAPES, made, run
 
 KEEPS = [0.01, 0.05, 0.2, 0.3, 0.45, 0.7, 0.95]
 REMOVES_ALL = {"seats", "omniblend"}  # SEATS' third stage leaves text alone, by design
 SINGLE = [name for name in names() if "keep" in find(name).__dataclass_fields__]  # type: ignore[attr-defined]
-FIRST = [name for name in SINGLE if isinstance(create(PruningConfig(name)), HasInputStage)]
-SECOND = [name for name in SINGLE if isinstance(create(PruningConfig(name)), HasInLLMStage)]
+FIRST = [name for name in SINGLE if isinstance(made(name), HasInputStage)]
+SECOND = [name for name in SINGLE if isinstance(made(name), HasInLLMStage)]
 COMPOSED = [f"{first}+{second}" for first in FIRST for second in SECOND]
 MEDIA = [shape for shape in SHAPES if shape != "text_only"]
 
@@ -26,7 +26,7 @@ def meets_every_keep(name: str, shape: str, depths: tuple[int, ...], keeps: list
     total = tokens.counts().media
     for layers in depths:
         for keep in keeps:
-            done = run(create(PruningConfig(name, keep=keep)), tokens, layers)
+            done = run(made(name, keep=keep), tokens, layers)
             reached = done.mean_after(total)
             assert abs(reached - max(keep, 1 / total)) <= 1 / total + 1e-9, (layers, keep, reached)
             assert len(done.entering) >= 1
@@ -38,7 +38,7 @@ def test_defaults_run_on_every_clip(name: str, shape: str) -> None:
     tokens = SHAPES[shape]
     media = (tokens.modality != 0).nonzero()[0]
     for layers in (1, 2, 6, 28):
-        done = run(create(PruningConfig(name)), tokens, layers)
+        done = run(made(name), tokens, layers)
         assert set(done.entering.tolist()) <= set(media.tolist())
         assert len(done.entering) >= min(1, len(media))
         if name not in REMOVES_ALL:
@@ -60,7 +60,7 @@ def test_every_composition_meets_keep(name: str, shape: str) -> None:
 @pytest.mark.parametrize("name", [*SINGLE, *COMPOSED])
 def test_keep_1_is_no_stage_at_all(name: str) -> None:
     for tokens in SHAPES.values():
-        plan = create(PruningConfig(name, keep=1.0)).plan(PromptInfo(tokens, 28))
+        plan = made(name, keep=1.0).plan(PromptInfo(tokens, 28))
         assert plan == Plan(metadata=plan.metadata)
 
 
@@ -68,27 +68,27 @@ def test_keep_1_is_no_stage_at_all(name: str) -> None:
 def test_presets_run_on_both_depths(name: str) -> None:
     for preset in find(name).presets:
         for layers in (8, 28, 36):
-            done = run(create(PruningConfig(name, preset=preset)), SHAPES["long"], layers)
+            done = run(made(name, preset=preset), SHAPES["long"], layers)
             assert len(done.entering) >= 1
 
 
 @pytest.mark.parametrize("name", [*names(), "seats+omnidrop"])
 def test_two_runs_agree(name: str) -> None:
-    one, two = (run(create(PruningConfig(name)), SHAPES["both"], 8) for _ in range(2))
+    one, two = (run(made(name), SHAPES["both"], 8) for _ in range(2))
     assert torch.equal(one.entering, two.entering)
     assert all(torch.equal(a, b) for a, b in zip(one.leaving, two.leaving, strict=True))
 
 
 def test_a_seed_is_another_draw() -> None:
     for name in ("random", "random-input"):
-        one, two = (run(create(PruningConfig(name, seed=seed)), SHAPES["long"], 8) for seed in (0, 1))
+        one, two = (run(made(name, seed=seed), SHAPES["long"], 8) for seed in (0, 1))
         assert len(one.entering) == len(two.entering)
         assert not torch.equal(one.entering, two.entering)
 
 
 def test_notes_tell_the_mean_that_was_run() -> None:
     for name in ("omnidrop", "random", "seats"):
-        done = run(create(PruningConfig(name, keep=0.3)), SHAPES["long"], 28)
+        done = run(made(name, keep=0.3), SHAPES["long"], 28)
         assert done.plan.metadata is not None
         assert done.plan.metadata["retention_after"] == pytest.approx(done.mean_after(SHAPES["long"].counts().media), abs=1e-4)
 
@@ -103,6 +103,20 @@ def test_a_composition_takes_each_half_from_its_part(second: str) -> None:
     assert len(done.leaving[-1]) < len(done.entering)
 
 
+def test_options_of_omnidrop_reach_its_half_of_a_composition() -> None:
+    gentle, harsh = (
+        run(create(PruningConfig("divprune+omnidrop", keep=0.3, options={"p_init": value})), SHAPES["long"], 28) for value in ("0", "0.05")
+    )
+    assert len(gentle.leaving[0]) == len(gentle.entering)
+    assert len(harsh.leaving[0]) == len(harsh.entering) - int(0.05 * len(harsh.entering))
+
+
+def test_no_time_decay_is_divprune_as_published() -> None:
+    zero, plain = (create(PruningConfig("divprune", keep=0.3, options=options)) for options in ({"fade": "0"}, {}))
+    assert zero == plain
+    assert torch.equal(run(zero, SHAPES["long"], 4).entering, run(plain, SHAPES["long"], 4).entering)
+
+
 def test_omniblend_is_its_two_parts() -> None:
     spelling = PruningConfig("divprune+seats", keep=0.2, options={"fade": "4"})
     named, spelt = (run(create(choice), SHAPES["long"], 28) for choice in (PruningConfig("omniblend", keep=0.2), spelling))
@@ -111,7 +125,7 @@ def test_omniblend_is_its_two_parts() -> None:
 
 
 def test_omnidrop_with_itself_is_nearly_itself() -> None:
-    alone, twice = (run(create(PruningConfig(name, keep=0.3)), SHAPES["long"], 28) for name in ("omnidrop", "omnidrop+omnidrop"))
+    alone, twice = (run(made(name, keep=0.3), SHAPES["long"], 28) for name in ("omnidrop", "omnidrop+omnidrop"))
     assert [len(kept) for kept in alone.leaving] == [len(kept) for kept in twice.leaving]
     assert len(set(alone.entering.tolist()) ^ set(twice.entering.tolist())) <= 4  # the split of one total may round another way
 

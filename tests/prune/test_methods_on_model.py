@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.engine.kv_cache import RaggedCache
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.prompt.layout import Layout, assemble, lay_out
 from omnidrop_cli.prune.base import PromptInfo
 from omnidrop_cli.prune.generate_hook import pruning
-from omnidrop_cli.prune.methods import create, find, names
+from omnidrop_cli.prune.methods import find, names
+from tests.prune.fakes import made
 
 LAYERS = 6
 METHODS = [name for name in names() if "keep" in find(name).__dataclass_fields__]  # type: ignore[attr-defined]
@@ -35,7 +35,7 @@ def layout_of(thinker, grids: int, audio: int) -> Layout:  # type: ignore[no-unt
 @pytest.mark.parametrize(("grids", "audio"), [(5, 130), (0, 60), (5, 0)])
 def test_layers_see_what_was_planned(thinker, name: str, grids: int, audio: int) -> None:  # type: ignore[no-untyped-def]
     layout = layout_of(thinker, grids, audio)
-    method = create(PruningConfig(name, keep=0.3))
+    method = made(name, keep=0.3)
     counts = layout.tokens.counts()
     generator = torch.Generator().manual_seed(0)
     saliency: dict[str, Any] = {

@@ -10,12 +10,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.prune import scoring
 from omnidrop_cli.prune.audio_selector import untrained_selector
 from omnidrop_cli.prune.base import PromptInfo
-from omnidrop_cli.prune.methods import create, names
-from tests.prune.fakes import SHAPES, FakeView, input_view
+from omnidrop_cli.prune.methods import names
+from tests.prune.fakes import SHAPES, FakeView, input_view, made
 
 ASKS_ONCE = {"dash"}  # finds its boundaries on the host, before the language model
 LONG = SHAPES["long"]
@@ -30,7 +29,7 @@ class MetaView(FakeView):
 @pytest.mark.parametrize("shape", ["long", "sound", "picture"])
 def test_stages_do_not_wait(name: str, shape: str) -> None:
     tokens = SHAPES[shape]
-    plan = create(PruningConfig(name)).plan(PromptInfo(tokens, 28))
+    plan = made(name).plan(PromptInfo(tokens, 28))
     if plan.input_stage is not None:
         view = input_view(tokens)
         tensors = ("audio", "video", "query", "audio_attention", "video_attention")

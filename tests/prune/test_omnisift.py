@@ -14,6 +14,7 @@ from omnidrop_cli.prune.base import PromptInfo
 from omnidrop_cli.prune.methods import omnisift
 from omnidrop_cli.prune.methods.omnisift import OmniSift, saliency_references
 from tests.prune.fakes import SHAPES, input_view, token_map
+from tests.prune.published import timed_map
 
 DIM = 16
 
@@ -28,7 +29,7 @@ def test_first_grid_against_its_mean_second_against_the_first() -> None:
     assert saliency_references([0, 0, 1, 1, 2]) == [0, 0, 2, 2, 4]
     tokens = token_map((), (2, 2, 1))
     view = input_view(tokens)
-    plan = OmniSift(audio_keep=0.0, video_keep=0.5).plan(PromptInfo(tokens, 28))
+    plan = OmniSift(audio_keep=0.0, video_keep=0.5, selector="untrained").plan(PromptInfo(tokens, 28))
     assert plan.input_stage is not None
     chosen = plan.input_stage(view).video
     grids = view.video.view(5, 12, DIM)
@@ -41,28 +42,33 @@ def test_first_grid_against_its_mean_second_against_the_first() -> None:
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 64])
-def test_audio_is_ranked_chunk_by_chunk_beside_its_kept_video(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr(omnisift, "CHUNKS_AT_ONCE", at_once)
-    tokens = token_map((10, 10, 10, 6), (2, 1, 0, 2))
+def test_audio_is_ranked_window_by_window_given_its_kept_video(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(omnisift, "WINDOWS_AT_ONCE", at_once)
+    tokens = timed_map(1.0, 5, 220, (3, 4))  # pairs of 2, 2 and 1 grids; 50, 50 and 120 audio tokens, since audio goes on
     view = input_view(tokens)
-    plan = OmniSift(audio_keep=0.5, video_keep=0.4).plan(PromptInfo(tokens, 28))
+    plan = OmniSift(audio_keep=0.5, video_keep=0.4, selector="untrained").plan(PromptInfo(tokens, 28))
     assert plan.input_stage is not None
     chosen = plan.input_stage(view)
     selector = untrained_selector(DIM)
-    video_chunk = torch.as_tensor(tokens.chunk[tokens.modality == 2])[chosen.video]
     start = 0
-    for chunk, (size, keep_count) in enumerate(zip((10, 10, 10, 6), (5, 5, 5, 3), strict=True)):
-        beside = view.video[chosen.video[video_chunk == chunk]]
+    for pair, (size, keep) in enumerate(zip((50, 50, 120), (25, 25, 60), strict=True)):
+        with_it = view.video[chosen.video[chosen.video // 24 == pair]]
         with torch.no_grad():
-            heard = selector.a_norm(selector.a_proj(view.audio[start : start + size]))[None]
-            mixed = heard
-            if len(beside):
-                seen = selector.v_norm(selector.v_proj(beside))[None]
-                mixed = heard + selector.cross_attn(heard, seen, seen)[0]
+            sound = selector.a_norm(selector.a_proj(view.audio[start : start + size]))[None]
+            shown = selector.v_norm(selector.v_proj(with_it))[None]
+            mixed = sound + selector.cross_attn(sound, shown, shown)[0]
             scores = selector.score_head(selector.post_attn_norm(mixed)).sigmoid().flatten()
         kept = chosen.audio[(chosen.audio >= start) & (chosen.audio < start + size)] - start
-        assert set(kept.tolist()) == set(scores.topk(keep_count).indices.tolist())
+        assert set(kept.tolist()) == set(scores.topk(keep).indices.tolist())
         start += size
+
+
+def test_without_trained_weights_planning_fails_unless_untrained_is_asked_for() -> None:
+    for shape in ("both", "sound"):
+        with pytest.raises(ValueError, match="selector=untrained"):
+            OmniSift(keep=0.3).plan(PromptInfo(SHAPES[shape], 28))
+    OmniSift(keep=0.3).plan(PromptInfo(SHAPES["picture"], 28))  # nothing to score
+    OmniSift(keep=1.0).plan(PromptInfo(SHAPES["both"], 28))
 
 
 def checkpoint(folder: Path, prefix: str = "thinker.compressor.") -> AudioSelector:
@@ -86,7 +92,7 @@ def test_a_published_checkpoint_is_read(tmp_path: Path, kind: str) -> None:
     for name, tensor in load_selector(path).state_dict().items():
         assert torch.equal(tensor, selector.state_dict()[name])
     tokens, view = SHAPES["long"], input_view(SHAPES["long"])
-    trained, untrained = (OmniSift(keep=0.3, selector=which).plan(PromptInfo(tokens, 28)) for which in (path, None))
+    trained, untrained = (OmniSift(keep=0.3, selector=which).plan(PromptInfo(tokens, 28)) for which in (path, "untrained"))
     assert trained.input_stage is not None
     assert untrained.input_stage is not None
     assert not torch.equal(trained.input_stage(view).audio, untrained.input_stage(view).audio)

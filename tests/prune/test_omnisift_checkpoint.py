@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from omnidrop_cli.cli import build
 from omnidrop_cli.config import GenerationConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.engine.session import Session
-from omnidrop_cli.errors import ModelError
+from omnidrop_cli.errors import ModelError, UsageError
 from omnidrop_cli.model.checkpoint import open_checkpoint, thinker_slices
 from omnidrop_cli.model.load import load
 from omnidrop_cli.model.quantize import save_quantized
@@ -86,7 +86,10 @@ def test_ask_takes_thinker_and_selector_from_one_directory(published: Path, clip
 
 
 def test_other_weights_select_other_tokens(published: Path, clip: Path, tmp_path: Path) -> None:
-    first, second, none = ask(published, clip), ask(write(tmp_path / "other", 2), clip), ask(write(tmp_path / "plain", None), clip)
+    plain = write(tmp_path / "plain", None)
+    with pytest.raises(UsageError, match="no trained audio selector"):
+        ask(plain, clip)
+    first, second, none = ask(published, clip), ask(write(tmp_path / "other", 2), clip), ask(plain, clip, selector="untrained")
     assert kept(first) == kept(ask(published, clip, selector=str(published)))
     assert len({tuple(kept(report)) for report in (first, second, none)}) == 3
     assert len({len(kept(report)) for report in (first, second, none)}) == 1

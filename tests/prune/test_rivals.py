@@ -21,7 +21,7 @@ from omnidrop_cli.prune.methods.fastv import FastV, OneCut
 from omnidrop_cli.prune.methods.omnizip import OmniZip, guided_rates, interleaved_scores
 from omnidrop_cli.prune.methods.seats import Seats, WindowBudgets, drop_counts, window_shares
 from tests.prune.fakes import SHAPES, FakeView, input_view, run, token_map
-from tests.prune.test_diversity import peak_scores
+from tests.prune.published import interleaved, omnizip_rates, spatial_scores
 
 PAPER = MediaLayout(audio=64 * 50, frames=128, frame_size=144)
 LONG = SHAPES["long"]
@@ -116,25 +116,53 @@ def test_dycoke_can_leave_sound_whole() -> None:
     assert (LONG.modality[done.entering] == 1).sum() == LONG.counts().audio
 
 
+def test_dycoke_prunes_audio_under_keep_unless_it_is_kept() -> None:
+    audio = (LONG.modality == 1).sum()
+    merged, kept = (run(DyCoke(keep=0.3, audio=choice), LONG, 4) for choice in ("merge", "keep"))  # type: ignore[arg-type]
+    assert (LONG.modality[merged.entering] == 1).sum() == round(0.3 * audio)
+    assert (LONG.modality[kept.entering] == 1).sum() == min(audio, round(0.3 * LONG.counts().media) - 1)
+
+
+@pytest.mark.parametrize(("grids", "expected"), [(1, 10), (2, 13), (3, 16), (4, 19), (5, 29), (9, 48)])
+def test_dycoke_keeps_the_first_grid_of_short_groups(grids: int, expected: int) -> None:
+    """k = 0.7: ten tokens of every first grid, three of each other."""
+    tokens = token_map((50,) * 5, (2,) * (grids // 2) + (1,) * (grids % 2), cells=(2, 5))
+    kept = run(create(PruningConfig("dycoke", preset="paper")), tokens, 4).entering
+    of_video = tokens.grid[kept][tokens.modality[kept] == 2].tolist()
+    assert len(of_video) == expected
+    assert [of_video.count(grid) for grid in range(grids)] == [3 if grid % 4 else 10 for grid in range(grids)]
+
+
 # ---------------------------------------------------------------- omnizip
 
 
-def rates_by_the_code(retained: list[float], sizes: list[int], guided: list[bool], mean: float) -> list[float]:
-    """Budget normalisation as in the second published code, with its constant bounds."""
-    low, high = 0.35, 0.75
-    rate = {i: max(low, min(high, high + (low - high) * retained[i])) for i in range(len(sizes)) if guided[i]}
-    if len(rate) > 2:
-        least = min(rate, key=lambda i: (rate[i], i))
-        most = max(rate, key=lambda i: (rate[i], -i))
-        others = [i for i in rate if i not in (least, most)]
-        target = mean * sum(sizes[i] for i in rate)
-        scale = (target - sum(rate[i] * sizes[i] for i in {least, most})) / sum(rate[i] * sizes[i] for i in others)
-        for i in others:
-            rate[i] = max(low, min(high, rate[i] * scale))
-        left = (target - sum(rate[i] * sizes[i] for i in rate)) / sum(sizes[i] for i in others)
-        for i in others:
-            rate[i] = max(low, min(high, rate[i] + left))
-    return [rate.get(i, mean) for i in range(len(sizes))]
+@pytest.mark.parametrize(("preset", "audio", "video"), [("paper-45", 0.75, 0.55), ("paper-35", 0.65, 0.51), ("v2-35", 0.65, 0.51)])
+@pytest.mark.parametrize("windows", [1, 2])
+def test_omnizip_leaves_short_clips_unnormalised(preset: str, audio: float, video: float, windows: int) -> None:
+    """Up to two windows the rate is .75 - .4 S, S the retained audio: 55 and 51 % of the video stay, not 40 and 30."""
+    tokens = token_map((100,) * windows, (2,) * windows, cells=(10, 10))
+    done = run(create(PruningConfig("omnizip", preset=preset)), tokens, 4)
+    kept = tokens.modality[done.entering]
+    assert (kept == 1).sum() == round(audio * 100 * windows)
+    assert (kept == 2).sum() == pytest.approx(video * 200 * windows, abs=1)
+    by_keep = run(create(PruningConfig("omnizip", keep=0.3)), tokens, 4)
+    assert len(by_keep.entering) == round(0.3 * tokens.counts().media)
+
+
+def test_omnizip_frames_are_what_is_said() -> None:
+    """A frame is a grid or its half: spatial selection in frames 0, 2 of a window, temporal in 1, 3."""
+    tokens = token_map((50,) * 4, (2,) * 4, cells=(4, 5))
+    view = input_view(tokens)
+    cut = view.video.view(8, 20, -1)
+    for frames, size in (("grids", 20), ("halves", 10)):
+        plan = OmniZip(audio_keep=1.0, video_keep=0.4, spatial="v1", frames=frames).plan(PromptInfo(tokens, 28))  # type: ignore[arg-type]
+        assert plan.input_stage is not None
+        chosen = set(plan.input_stage(view).video.tolist())
+        of_frames = cut.reshape(-1, size, cut.shape[-1])
+        keep = [sum(i // size == frame for i in chosen) for frame in range(160 // size)]
+        in_pairs = [list(range(p * 40 // size, (p + 1) * 40 // size)) for p in range(4)]
+        expected = set().union(*(interleaved(of_frames, some, [keep[f] for f in some], "v1") for some in in_pairs))
+        assert chosen == expected
 
 
 @settings(deadline=None)
@@ -144,7 +172,7 @@ def test_guided_rates_are_normalised_as_published(groups: int, mean: float, data
     sizes = [data.draw(st.integers(1, 300)) for _ in range(groups)]
     guided = [data.draw(st.booleans()) for _ in range(groups)]
     got = guided_rates(torch.tensor(retained), sizes, guided, mean)
-    expected = rates_by_the_code(retained, sizes, guided, mean)
+    expected = omnizip_rates(retained, sizes, guided, mean)
     torch.testing.assert_close(got, torch.tensor(expected), atol=2e-3, rtol=1e-3)
 
 
@@ -159,7 +187,7 @@ def test_frames_alternate_between_space_and_time(spatial: str) -> None:
     video = torch.randn(5, 6, 8, generator=torch.Generator().manual_seed(0))
     got = interleaved_scores(video, [0, 0, 1, 1, 1], spatial)  # type: ignore[arg-type]
     for frame in (0, 2, 4):
-        torch.testing.assert_close(got[frame], torch.tensor(peak_scores(video[frame], spatial)), atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(got[frame], torch.tensor(spatial_scores(video[frame], spatial)), atol=1e-4, rtol=1e-3)
     for frame in (1, 3):
         torch.testing.assert_close(got[frame], -torch.cosine_similarity(video[frame], video[frame - 1], dim=-1))
 
@@ -274,9 +302,9 @@ def test_window_shares_follow_the_two_steps() -> None:
 
 
 def test_window_budgets_keep_the_best_of_every_window() -> None:
-    stage = WindowBudgets((8,) * 28, (12, 12), 4, 0.1)
     modality = torch.tensor([1, 1, 1, 2, 2, 2] * 4)
     chunk = torch.arange(4).repeat_interleave(6)
+    stage = WindowBudgets((8,) * 28, (12, 12), tuple(chunk.tolist()), 4, 0.1)
     view = FakeView(15, 28, modality, chunk, torch.arange(24), 24, 4)
     chosen = stage(view, 8)
     scores = view.attention("last")

@@ -1,7 +1,4 @@
-"""DyCoke: temporal merging of video tokens before the language model (arXiv 2411.15024; methods.md 5).
-
-Knows: the merging budgets of video, and of sound where it is merged too. The rule itself is `topk.temporally_merged`.
-"""
+"""DyCoke: temporal merging of video tokens before the language model (arXiv 2411.15024)."""
 
 from __future__ import annotations
 
@@ -19,15 +16,17 @@ from omnidrop_cli.prune.groups import InputBudget, MediaLayout, temporal_merge_c
 from omnidrop_cli.prune.method_options import option
 
 AUDIO_FRAME = 25
-"""Audio tokens per second; a second of sound stands for a frame where sound is merged."""
+"""Audio tokens per second. A second of audio is a frame where audio is merged."""
 
 
 @dataclass(frozen=True)
 class DyCoke(InputMethod):
-    """Groups of four temporal grids: the first whole, of the others what changed.
+    """Groups of four temporal grids: the first is kept whole, of the others the tokens that changed (Sec. 3.2).
 
-    The paper knows no sound. Comparisons give sound the same share by the same rule, second by second ("V&A" in OmniZip's tables), or
-    leave it whole (SEATS'), here as long as the budget allows. Below 25 % the anchors are thinned as well.
+    The paper has no audio. Comparisons give audio the same ratio by the same rule, second by second ("V&A" in OmniZip's tables), or
+    keep it whole (SEATS' tables), here as far as the budget allows. `video_keep` is the ratio of a whole group: 0.475 keeps the first
+    grid and 30 % of the others, also where the last group is shorter. Below 25 % the first grids are thinned as well. The code drops an
+    odd last frame and keeps frame 2 of the last group whole; neither follows from the paper, and neither is done here.
     """
 
     name: ClassVar[str] = "dycoke"
@@ -41,7 +40,14 @@ class DyCoke(InputMethod):
         "seats-35": {"audio_keep": 1.0, "video_keep": 0.24},
     }
 
-    audio: Literal["merge", "keep"] = option("merge", "sound merged like video, or left whole while the budget allows")
+    audio: Literal["merge", "keep"] = option("merge", "audio merged like video, or kept whole as far as the budget allows")
+
+    def counts(self, layout: MediaLayout) -> tuple[int, int]:
+        """See `InputMethod.counts`. Explicit ratios are those of whole groups, so short clips keep their first grid."""
+        audio, video = super().counts(layout)
+        if self.video_keep is not None and self.video_keep > 0 and video:
+            video = sum(InputBudget.of_ratios(layout, 1.0, self.video_keep).video)
+        return audio, video
 
     def split_budget(self, layout: MediaLayout, total: int) -> tuple[int, int]:
         if self.audio == "merge" or not layout.video:
@@ -55,7 +61,7 @@ class DyCoke(InputMethod):
 
 @dataclass(frozen=True)
 class Merging:
-    """Keeps what differs from the reference frame, in both modalities."""
+    """Keeps the tokens least similar to their reference frame, in both modalities."""
 
     counts: InputBudget
     layout: MediaLayout
@@ -67,13 +73,13 @@ class Merging:
         return Selection(audio=self._audio(view.audio), video=video)
 
     def _audio(self, audio: Tensor) -> Tensor:
-        """As for video, with seconds as frames; the last second may be short."""
+        """(audio,) ascending indices, by the rule for video with seconds as frames; the last second may be short."""
         present = audio.shape[0]
         if self.counts.audio == present:
             return torch.arange(present, device=audio.device)
         seconds = -(-present // AUDIO_FRAME)
         padded = torch.cat((audio, audio.new_zeros(seconds * AUDIO_FRAME - present, audio.shape[1])))
-        # Zeros are like nothing, so the padding would be kept first: it never competes, as each second has its own keep count.
+        # Padding never competes with tokens: it is cut off before the seconds, each with its own keep count, are ranked.
         similarity = topk.similarity_to(padded, AUDIO_FRAME, topk.merge_references(seconds)).flatten()[:present]
         sizes = [min(AUDIO_FRAME, present - second * AUDIO_FRAME) for second in range(seconds)]
         second = torch.arange(present, device=audio.device) // AUDIO_FRAME

@@ -1,8 +1,6 @@
 """OmniBlend: the most diverse tokens enter, SEATS' drops follow inside the decoder (ours).
 
 The evidence, all of it from the nano model, is in docs/concepts/methods.md.
-
-Knows: which two methods. How they share a budget is `compose.py`'s, what each does is its own file's.
 """
 
 from __future__ import annotations
@@ -19,11 +17,10 @@ from omnidrop_cli.prune.methods.seats import Seats
 
 @dataclass(frozen=True)
 class OmniBlend(Method):
-    """`divprune+seats:time_decay=4` under a name of its own: the composition that answered best on the nano benchmark.
+    """`divprune+seats:time_decay=4` under a name of its own: the composition with the highest accuracy on the nano benchmark.
 
-    Diversity that knows time keeps a lasting thing every few seconds, so that it is there for what happens meanwhile. It needs no question
-    and no attention, so it does not depend on a model whose first layers do not yet know what is asked; inside, the last token's
-    attention is read where it has come to mean something, and late layers hold text alone.
+    Similarity that decays with time keeps a lasting object every few seconds, so that it is present for what happens meanwhile. The
+    input stage uses neither the question nor attention, so it does not depend on early layers that have not processed the question yet.
     """
 
     name: ClassVar[str] = "omniblend"
@@ -31,7 +28,7 @@ class OmniBlend(Method):
     paper: ClassVar[str] = ""
 
     keep: float | None = keep_option()
-    window: Literal["clip", "chunk"] = option("clip", "seek diversity over the clip, or in each two-second chunk")
+    window: Literal["clip", "chunk"] = option("clip", "diversity over the clip, or in each window of two grids or two seconds of audio")
     time_decay: float = option(
         4.0, "seconds over which similarity decays by e, so that what lasts is kept again; 0: never", low=0, alias="fade"
     )

@@ -1,7 +1,4 @@
-"""OmniSIFT: video by what stands out, audio by what the kept video shows (arXiv 2602.04804; methods.md 3).
-
-Knows: the saliency of a chunk's two grids, and which tokens the trained selector is asked about. The network is `audio_selector.py`.
-"""
+"""OmniSIFT: salient video, then audio ranked by a trained network that attends to the kept video (arXiv 2602.04804)."""
 
 from __future__ import annotations
 
@@ -14,28 +11,29 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.outputs import Modality
+from omnidrop_cli.outputs import Modality, TokenMap
 from omnidrop_cli.prune import topk
 from omnidrop_cli.prune.audio_selector import AudioSelector, has_selector, load_selector, untrained_selector
 from omnidrop_cli.prune.base import InputView, Plan, PromptInfo, Selection
 from omnidrop_cli.prune.composition import InputMethod
-from omnidrop_cli.prune.groups import MediaLayout, Segments, frame_chunks, proportional
+from omnidrop_cli.prune.groups import GridPairs, MediaLayout, Segments, proportional
 from omnidrop_cli.prune.method_options import option
 
-CHUNKS_AT_ONCE = 64
-"""Two minutes of sound go through the selector together; memory does not grow beyond that."""
+WINDOWS_AT_ONCE = 64
+"""Windows that pass the selector together (two minutes in the published layout); memory does not grow beyond that."""
 
 UNTRAINED = "untrained"
 
 
 @dataclass(frozen=True)
 class OmniSift(InputMethod):
-    """Per two-second chunk: the first grid keeps what is unlike its mean, the second what is unlike the whole first (STVP); audio is
-    ranked by a small network that attends to the chunk's kept video (VGAS).
+    """Windows of two temporal grids. STVP (Sec. 3.2): the first grid keeps the tokens least similar to its mean, the second those least
+    similar to the same place of the unpruned first. VGAS (Sec. 3.3): audio is ranked by a small network that attends to the window's
+    kept video.
 
-    Without `selector` that network is the one in the model's own checkpoint, and untrained where there is none. The published decoder
-    was trained along with it; on another decoder its scores have no published value. Sound in chunks without pictures is scored by
-    itself, where the published code leaves it whole.
+    The network is the one in the model's own checkpoint unless `selector` names another; without one, planning fails. The published
+    decoder was trained together with it; on another decoder its scores have no published value. Audio after the last grid belongs to the
+    last window, as in the published code. Audio of a clip without video is ranked by itself, where the published code keeps all of it.
     """
 
     name: ClassVar[str] = "omnisift"
@@ -48,31 +46,37 @@ class OmniSift(InputMethod):
     }
 
     selector: str | None = option(
-        None, "checkpoint file or directory with thinker.compressor.* weights, or `untrained`; without, the model's own, if it has one"
+        None, "checkpoint file or directory with thinker.compressor.* weights, or `untrained`; without, the model's own"
     )
 
     def plan(self, prompt: PromptInfo) -> Plan:
         plan = super().plan(prompt)
         if plan.input_stage is None:
             return plan
-        told = self.selector or (UNTRAINED if self._weights(prompt) is None else "the model's own")
-        return Plan(plan.input_stage, None, {**(plan.metadata or {}), "selector": told})
+        return Plan(plan.input_stage, None, {**(plan.metadata or {}), "selector": self.selector or "the model's own"})
 
     def make_input_stage(self, prompt: PromptInfo, layout: MediaLayout, audio: int, video: int) -> Sift:
-        weights = self._weights(prompt)
-        return Sift(audio, video, layout, None if weights is None else load_selector(weights))
+        """See `InputMethod`.
 
-    def _weights(self, prompt: PromptInfo) -> str | None:
-        """Where trained weights are, None for none."""
+        Raises:
+            ValueError: audio is to be pruned, no trained selector is found, and `untrained` was not given.
+        """
+        return Sift(audio, video, layout, self._selector(prompt) if audio < layout.audio else None)
+
+    def _selector(self, prompt: PromptInfo) -> AudioSelector | None:
+        """The trained selector; None for `untrained`, whose width depends on the embeddings."""
+        if self.selector == UNTRAINED:
+            return None
         if self.selector is not None:
-            return None if self.selector == UNTRAINED else self.selector
-        own = prompt.checkpoint
-        return str(own) if own is not None and has_selector(own) else None
+            return load_selector(self.selector)
+        if prompt.checkpoint is None or not has_selector(prompt.checkpoint):
+            raise ValueError("this model's checkpoint has no trained audio selector; give selector=PATH, or selector=untrained")
+        return load_selector(str(prompt.checkpoint))
 
 
 @dataclass(frozen=True)
 class Sift:
-    """Keeps `audio` and `video` tokens, the same share of every chunk. The steps are open to training, which needs the scores."""
+    """Keeps `audio` and `video` tokens, the same share of every window. Its three steps are separate for training, which needs scores."""
 
     audio: int
     video: int
@@ -88,62 +92,71 @@ class Sift:
         return Selection(self.best(view, self.scores(view, video)), video)
 
     def salient(self, view: InputView) -> Tensor:
-        """(video,) ascending indices of the video tokens that stand out (STVP)."""
+        """(video,) ascending indices of the salient video tokens (STVP)."""
         present, size = view.video.shape[0], self.layout.frame_size
         if self.video == present:
             return torch.arange(present, device=view.video.device)
-        similarity = topk.similarity_to(view.video, size, saliency_references(frame_chunks(view.tokens, size)))
+        similarity = topk.similarity_to(view.video, size, saliency_references(GridPairs.of(view.tokens).grid))
         return topk.least_similar(similarity, self._keep_counts())
 
     def scores(self, view: InputView, video: Tensor) -> Tensor:
-        """(n_a,) the selector's score of every audio token beside the kept `video` (VGAS); gradients reach the selector."""
+        """(n_a,) score of every audio token given the kept `video` (VGAS); gradients reach the selector.
+
+        Raises:
+            UsageError: the selector was made for embeddings of another width.
+        """
         dim = view.audio.shape[1]
         selector = (self.selector or untrained_selector(dim)).to(view.audio.device)
         if selector.dim != dim:
             raise UsageError(f"the selector reads embeddings of {selector.dim}, and this model has {dim}", "give the model's own selector")
-        frames = zip(frame_chunks(view.tokens, self.layout.frame_size), self._keep_counts(), strict=True)
-        of_video = [chunk for chunk, count in frames for _ in range(count)]
-        return torch.cat(list(_scores(selector, view.audio, _audio_chunks(view), view.video[video], of_video)))
+        pairs = GridPairs.of(view.tokens)
+        of_video = [pair for pair, count in zip(pairs.grid, self._keep_counts(), strict=True) for _ in range(count)]
+        return torch.cat(list(_scores(selector, view.audio, audio_windows(view.tokens), view.video[video], of_video)))
 
     def best(self, view: InputView, scores: Tensor) -> Tensor:
-        """(audio,) ascending indices of the best-scored audio tokens of every chunk."""
-        groups = Segments.of(_audio_chunks(view))
+        """(audio,) ascending indices of the audio tokens with the highest `scores` (n_a,) of every window."""
+        groups = Segments.of(audio_windows(view.tokens))
         return topk.top_within(scores, topk.on_device(groups.number, scores), groups.keep_counts(self.audio))
 
     def _keep_counts(self) -> tuple[int, ...]:
+        """Tokens kept of each grid."""
         return proportional((self.layout.frame_size,) * self.layout.frames, self.video)
 
 
-def _audio_chunks(view: InputView) -> list[int]:
-    chunks: list[int] = view.tokens.chunk[view.tokens.modality == Modality.AUDIO].tolist()
+def audio_windows(tokens: TokenMap) -> Sequence[int]:
+    """The window of each audio token: its grid pair, or, without video, its two-second chunk."""
+    pairs = GridPairs.of(tokens, trailing=True)
+    if pairs.count:
+        return pairs.audio
+    chunks: list[int] = tokens.chunk[tokens.modality == Modality.AUDIO].tolist()
     return chunks
 
 
-def saliency_references(chunks: Sequence[int]) -> list[int]:
-    """The frame each frame is compared with: a chunk's first with itself (its mean), the others with that first."""
+def saliency_references(windows: Sequence[int]) -> list[int]:
+    """The grid each grid is compared with: a window's first with itself (that is, its mean), the others with that first."""
     first: dict[int, int] = {}
-    return [first.setdefault(chunk, frame) for frame, chunk in enumerate(chunks)]
+    return [first.setdefault(window, grid) for grid, window in enumerate(windows)]
 
 
 def _scores(selector: AudioSelector, audio: Tensor, of_audio: Sequence[int], video: Tensor, of_video: Sequence[int]) -> Iterator[Tensor]:
-    """Scores of all audio tokens in order, a block of chunks at a time. `of_audio` and `of_video` are ascending chunks."""
-    chunks = sorted(set(of_audio))
-    for start in range(0, len(chunks), CHUNKS_AT_ONCE):
-        block = chunks[start : start + CHUNKS_AT_ONCE]
-        heard, is_heard = _padded(audio, of_audio, block)
-        seen, shown = _padded(video, of_video, block)
-        flat = selector(heard, seen, shown).flatten()
-        yield flat[topk.true_indices(is_heard.flatten(), sum(bisect_right(of_audio, c) - bisect_left(of_audio, c) for c in block))]
+    """Scores of all audio tokens in order, a block of windows at a time. `of_audio` and `of_video` are ascending windows."""
+    windows = sorted(set(of_audio))
+    for start in range(0, len(windows), WINDOWS_AT_ONCE):
+        block = windows[start : start + WINDOWS_AT_ONCE]
+        audio_block, is_audio = _padded(audio, of_audio, block)
+        video_block, is_video = _padded(video, of_video, block)
+        flat = selector(audio_block, video_block, is_video).flatten()
+        yield flat[topk.true_indices(is_audio.flatten(), sum(bisect_right(of_audio, w) - bisect_left(of_audio, w) for w in block))]
 
 
-def _padded(features: Tensor, chunks: Sequence[int], block: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """(c, longest, d) float32 tokens of each chunk of `block`, zeros after the last, and (c, longest) where there is one."""
-    spans = [(bisect_left(chunks, chunk), bisect_right(chunks, chunk)) for chunk in block]
+def _padded(features: Tensor, windows: Sequence[int], block: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """(w, longest, d) float32 tokens of each window of `block`, zero-padded, and (w, longest) where there is a token."""
+    spans = [(bisect_left(windows, window), bisect_right(windows, window)) for window in block]
     longest = max(1, *(end - start for start, end in spans))
     token = [start + i for start, end in spans for i in range(end - start)]
     place = [row * longest + i for row, (start, end) in enumerate(spans) for i in range(end - start)]
     at = topk.on_device(place, features)
     flat = features.new_zeros(len(block) * longest, features.shape[1], dtype=torch.float32)
-    there = torch.zeros(len(block) * longest, dtype=torch.bool, device=features.device)
+    present = torch.zeros(len(block) * longest, dtype=torch.bool, device=features.device)
     flat.index_copy_(0, at, features[topk.on_device(token, features)].float())
-    return flat.view(len(block), longest, -1), there.index_fill_(0, at, True).view(len(block), longest)
+    return flat.view(len(block), longest, -1), present.index_fill_(0, at, True).view(len(block), longest)

@@ -1,7 +1,4 @@
-"""SEATS: diverse before, few by few in the middle, nothing late (arXiv 2605.20035; methods.md 4).
-
-Knows: the three stages, their layers, and the window budgets of the middle one. Diversity is `diversity.max_min`.
-"""
+"""SEATS: diverse tokens enter, three drops follow in the middle layers, the last layers see text alone (arXiv 2605.20035)."""
 
 from __future__ import annotations
 
@@ -9,17 +6,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from omnidrop_cli.outputs import Modality
+from omnidrop_cli.outputs import Modality, TokenMap
 from omnidrop_cli.prune import topk
 from omnidrop_cli.prune.base import LayerView, Plan, PromptInfo
 from omnidrop_cli.prune.budget import DEFAULT_KEEP
 from omnidrop_cli.prune.composition import InputMethod, split_along
-from omnidrop_cli.prune.groups import MediaLayout
+from omnidrop_cli.prune.groups import GridPairs, MediaLayout
 from omnidrop_cli.prune.method_options import option
 from omnidrop_cli.prune.methods.divprune import MostDiverse
 from omnidrop_cli.prune.schedule import blend
@@ -27,20 +26,27 @@ from omnidrop_cli.prune.schedule import blend
 PAPER_LAYERS = 28
 DROPS_AFTER = (16, 18, 20)
 LATE_AFTER = 23
-"""Layers run before each drop, and before everything goes, of the 28 of the 7B; other depths take the same shares."""
+"""Layers that run before each drop, and before all audio and video is removed, of the 28 of the 7B; other depths take the same shares."""
 
 STEPS = (1.0, 1.0 + math.e, 1.0 + math.e + math.e**2)
-"""Tokens gone after each drop, as multiples of the first: the drops grow by e ("exp")."""
+"""Tokens dropped after each step, as multiples of the first: the drops grow by e (the code's "exp" schedule)."""
 
 
 @dataclass(frozen=True)
 class Seats(InputMethod):
-    """Stage I keeps `scale` times the target by attention-weighted diversity per chunk; stage II drops thrice by the last token's
-    attention, budgets shared over chunks and modalities; stage III removes every audio and video token.
+    """Stage I keeps `scale` times the target by attention-weighted diversity, in windows of two temporal grids and of 50 audio tokens
+    (Sec. 3.2). Stage II drops three times by the last token's attention, with budgets per window and modality (Sec. 3.3). Stage III
+    removes every audio and video token (Sec. 3.4).
 
-    Scores come from the layer's own queries and keys (the published code projects the layer's output with the same weights). Window
-    budgets are rounded to an exact total by `topk.top_by_share`. The mean of a preset counts tokens entering layers, as the paper does;
-    `keep` counts them after the cut, as everywhere here. Where keep is so high that late removal cannot reach it, nothing is removed.
+    Departures from the published code:
+
+    - Scores come from the layer's own queries and keys; the code projects the layer's output with the same weights.
+    - Window budgets are rounded to an exact total by `topk.top_by_share`.
+    - The code also cuts the caches of all earlier layers to the survivors of each drop, so after stage III decoding attends to text
+      alone. Here every layer's cache keeps what that layer saw, as for all methods. The first token is the same; later ones may differ.
+
+    The mean of a preset counts tokens entering layers, as the paper does; `keep` counts them after the cut, as everywhere here. Where
+    `keep` is so high that late removal cannot reach it, nothing is removed.
     """
 
     name: ClassVar[str] = "seats"
@@ -55,7 +61,7 @@ class Seats(InputMethod):
         "paper-10": {"audio_keep": 0.35, "video_keep": 0.06},
     }
 
-    scale: float = option(1.4, "what enters layer 0, over the target", low=1, high=3)
+    scale: float = option(1.4, "tokens that enter layer 0, as a multiple of the target", low=1, high=3)
     late: bool = option(True, "remove all audio and video for the last fifth of the layers")
     temperature: float = option(0.1, "softmax temperature of the budgets over windows", above=0)
 
@@ -76,7 +82,7 @@ class Seats(InputMethod):
             counts = drop_counts(layers, audio + video, round(keep * layers * layout.total), late=self.late)
         return Plan(
             input_stage=None if audio + video == layout.total else self.make_input_stage(prompt, layout, audio, video),
-            in_llm_stage=WindowBudgets(counts, (audio, video), _chunks(prompt), self.temperature),
+            in_llm_stage=WindowBudgets(counts, (audio, video), *drop_windows(prompt.tokens), self.temperature),
             metadata={
                 "audio_entering": audio,
                 "video_entering": video,
@@ -87,7 +93,7 @@ class Seats(InputMethod):
         )
 
     def split_budget(self, layout: MediaLayout, total: int) -> tuple[int, int]:
-        """Along the published pairs, which are targets: what enters is `scale` times as much of both."""
+        """Along the published ratios, which are targets: `scale` times as much of both modalities enters."""
         scaled = [(min(1.0, self.scale * video), min(1.0, self.scale * audio)) for video, audio in self.ratios]
         return split_along(scaled, layout, total)
 
@@ -105,15 +111,15 @@ class Seats(InputMethod):
 
     def make_in_llm_stage(self, prompt: PromptInfo, layout: MediaLayout, entering: tuple[int, int], target: int) -> WindowBudgets:
         counts = drop_counts(prompt.num_layers, sum(entering), target, late=self.late)
-        return WindowBudgets(counts, entering, _chunks(prompt), self.temperature)
+        return WindowBudgets(counts, entering, *drop_windows(prompt.tokens), self.temperature)
 
 
 @lru_cache(maxsize=256)
 def drop_counts(layers: int, total: int, target: int, *, late: bool, entering: bool = False) -> tuple[int, ...]:
-    """Tokens leaving each layer: level, three drops growing by e, and nothing after the late removal.
+    """Tokens leaving each layer: constant, three drops that grow by e, and none after the late removal.
 
-    The first drop is solved so that the counts, leaving or `entering` the layers, sum to `target`. Leaving counts meet it to within
-    one; entering ones, the paper's convention, to within what one token of the first drop moves.
+    The first drop is solved by bisection so that the counts leaving the layers (`entering`: entering them, the paper's convention) sum
+    to `target`. Leaving counts meet it to within one token; entering counts to within what one token of the first drop moves.
     """
     late = late and sum(_counts(layers, total, 0.0, True)) >= target - (total if entering else 0)
 
@@ -151,11 +157,20 @@ def _counts(layers: int, total: int, first: float, late: bool) -> tuple[int, ...
 
 @dataclass(frozen=True)
 class WindowBudgets:
-    """Stage II and III: what the last token attends to, window by window (Sec. 3.3; inner_llm_units.py)."""
+    """Stages II and III: the tokens that the last prompt token attends to most, window by window (Sec. 3.3).
+
+    Attributes:
+        counts: tokens leaving each layer.
+        entering: (audio, video) tokens that enter layer 0.
+        window: the window of every prompt token, as `drop_windows` gives it.
+        windows: number of windows.
+        temperature: of the softmax over windows.
+    """
 
     counts: tuple[int, ...]
     entering: tuple[int, int]
-    chunks: int
+    window: tuple[int, ...]
+    windows: int
     temperature: float
 
     def keep_count(self, layer: int, alive: int) -> int:
@@ -166,29 +181,44 @@ class WindowBudgets:
             return torch.empty(0, dtype=torch.int64, device=view.index.device)
         scores = view.attention("last")
         is_video = view.modality == Modality.VIDEO
-        if not all(self.entering) or self.chunks == 1:
+        if not all(self.entering) or self.windows == 1:
             segment = is_video.long()
             return topk.top_by_share(scores, segment, topk.on_device(self.entering, segment).float(), keep)
-        segment = view.chunk * 2 + is_video
+        segment = topk.on_device(self.window, view.index)[view.index] * 2 + is_video
         audio, video = (keep * part / sum(self.entering) for part in self.entering)
-        return topk.top_by_share(scores, segment, window_shares(scores, segment, self.chunks, audio, video, self.temperature), keep)
+        return topk.top_by_share(scores, segment, window_shares(scores, segment, self.windows, audio, video, self.temperature), keep)
 
 
-def window_shares(scores: Tensor, segment: Tensor, chunks: int, audio: float, video: float, temperature: float) -> Tensor:
-    """(2 * chunks,) tokens due to the audio and the video of every window, interleaved.
+def drop_windows(tokens: TokenMap) -> tuple[tuple[int, ...], int]:
+    """The window of every prompt token (0 for text, which is never asked for), and the number of windows.
 
-    Between windows by the mean of both modalities' softmax weights; inside a window by its weight times the modality's total.
+    The published code pairs the runs of consecutive video tokens with the runs of consecutive audio tokens. Where every pair of grids has
+    its audio, a window is a pair. Audio that goes on after the last grid extends the last audio run, and video without audio extends the
+    next video run, or forms one last window without audio.
     """
-    member = segment == torch.arange(2 * chunks, device=segment.device)[:, None]
-    mean = (member.float() @ scores) / member.sum(dim=1).clamp(min=1)  # a product, as scattered float sums differ from run to run
-    weight = (mean.view(chunks, 2) / temperature).softmax(dim=0)
-    due = weight * torch.tensor([audio, video]).to(weight.device, non_blocking=True)
+    pairs = GridPairs.of(tokens, trailing=True)
+    heard = set(pairs.audio)
+    of_pair = list(accumulate((pair in heard for pair in range(pairs.count)), initial=0))[:-1]
+    window = np.zeros(len(tokens), dtype=np.int64)
+    if pairs.count:
+        window[tokens.modality == Modality.VIDEO] = [of_pair[pairs.grid[grid]] for grid in tokens.grid[tokens.modality == Modality.VIDEO]]
+        window[tokens.modality == Modality.AUDIO] = [of_pair[pair] for pair in pairs.audio]
+    return tuple(window.tolist()), int(window.max(initial=0)) + 1
+
+
+def window_shares(scores: Tensor, segment: Tensor, windows: int, audio: float, video: float, temperature: float) -> Tensor:
+    """(2 * windows,) tokens due to the audio and the video of every window, interleaved.
+
+    A window's budget is the mean of both modalities' softmax weights, times `audio + video`. Inside a window it is split by each
+    modality's weight times its total; a window with one modality gives it the whole budget.
+    """
+    member = segment == torch.arange(2 * windows, device=segment.device)[:, None]
+    size = member.sum(dim=1)
+    mean = (member.float() @ scores) / size.clamp(min=1)  # a product: scattered float sums differ from run to run
+    weight = (mean.view(windows, 2) / temperature).softmax(dim=0)
+    due = weight * torch.tensor([audio, video]).to(weight.device, non_blocking=True) * (size.view(windows, 2) > 0)
     budget = weight.mean(dim=1, keepdim=True) * (audio + video)
     return (budget * due / due.sum(dim=1, keepdim=True).clamp(min=1e-12)).flatten()
-
-
-def _chunks(prompt: PromptInfo) -> int:
-    return int(prompt.tokens.chunk.max()) + 1
 
 
 def _share(share: float, present: int) -> int:

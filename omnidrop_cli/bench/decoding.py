@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,10 +16,11 @@ import torch
 from omnidrop_cli.bench.measurement import Group, Sample, alternate
 from omnidrop_cli.bench.prefill import label
 from omnidrop_cli.config import GenerationConfig, PruningConfig
-from omnidrop_cli.engine.cuda_graph import AFTER, LEAST, Graphs, answer_tokens
+from omnidrop_cli.engine.cuda_graph import MIN_TOKENS, WARMUP_TOKENS, CudaGraphRunner
 from omnidrop_cli.engine.encode import MediaFeatures, embed
-from omnidrop_cli.engine.generate import Sampler
+from omnidrop_cli.engine.generate import Decoding
 from omnidrop_cli.engine.prefill import prefill
+from omnidrop_cli.engine.sampling import Sampler
 from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.prune.methods import create
 
@@ -29,10 +28,10 @@ if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
     from omnidrop_cli.outputs import Prompt
 
-FIRST = AFTER + 1
+FIRST = WARMUP_TOKENS + 1
 """Index of the first token whose arrival counts for the time per token: a graph is captured just before it."""
 
-FEWEST = FIRST + LEAST
+FEWEST = FIRST + MIN_TOKENS
 """Least number of tokens in a measurement."""
 
 
@@ -64,14 +63,21 @@ def _backends(
     start = prefill(thinker, prompt, embed(thinker, prompt, features), features, create(choice))
     lengths = start.cache.lengths
     sampler = Sampler(thinker, torch.from_numpy(prompt.input_ids).to(thinker.device), GenerationConfig())
-    captured = ("graph", Graphs.of(thinker)) if thinker.device.type == "cuda" else ("static", Graphs(_uncaptured))
-    for name, graphs in (("eager", Graphs()), captured):
+    cuda = thinker.device.type == "cuda"
+    captured = ("graph", CudaGraphRunner.of(thinker)) if cuda else ("static", CudaGraphRunner(_uncaptured))
+    for name, runner in (("eager", CudaGraphRunner()), captured):
         notices: list[str] = []
 
-        def decode(graphs: Graphs = graphs, tell: Callable[[str], None] = notices.append) -> list[float]:
-            start.cache.crop(lengths)
-            with closing(answer_tokens(thinker, start, sampler, tokens, graphs, tell)) as given:
-                return [time.perf_counter() for _ in islice(given, tokens)]
+        def decode(runner: CudaGraphRunner = runner, warn: Callable[[str], None] = notices.append) -> list[float]:
+            start.cache.truncate(lengths)
+            decoding = Decoding(thinker, start, sampler, tokens, runner, warn)
+            stamps: list[float] = []
+            while len(stamps) < tokens:
+                fresh = decoding.next_tokens()
+                decoding.chosen += fresh
+                stamps += [time.perf_counter()] * len(fresh)
+            decoding.close()
+            return stamps[:tokens]
 
         yield f"{label(choice)}, {name}", partial(_sample, decode, tokens, notices)
 

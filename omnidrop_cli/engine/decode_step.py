@@ -34,7 +34,7 @@ class StaticCache:
     """The storage of a `RaggedCache`, each layer with its own length and room for more rows, and one additive mask per layer.
 
     `masks[l]` is (1, 1, 1, capacity of l), minus infinity where nothing was written. It speaks the part of transformers' `Cache`
-    interface that a decoder layer uses. The ragged cache learns of new rows by its `accept`, and must not grow before that.
+    interface that a decoder layer uses. The ragged cache learns of new rows by its `commit`, and must not grow before that.
     """
 
     is_compileable = True
@@ -43,7 +43,7 @@ class StaticCache:
     def __init__(self, cache: RaggedCache, room: int, advancing: Tensor) -> None:
         """Make room for `room` rows. `advancing` (2 x layers,) int64 takes the rows to be written; whoever owns it adds 1 per step."""
         count = len(cache.layers)
-        self._buffers = [layer.reserve(room) for layer in cache.layers]
+        self._buffers = [layer.allocate(room) for layer in cache.layers]
         capacities = [keys.shape[2] for keys, _ in self._buffers]
         starts = [0, *accumulate(capacities)]
         like = self._buffers[0][0]
@@ -70,7 +70,7 @@ class StaticCache:
 class StaticDecode:
     """Reads one token per `step`. `logits` (vocab,) float32 are of the last step; the likeliest token becomes the next one by itself.
 
-    To choose otherwise, `feed` a token before the next step. At most `room` steps.
+    To choose otherwise, `set_token` a token before the next step. At most `room` steps.
     """
 
     @torch.inference_mode()
@@ -102,12 +102,12 @@ class StaticDecode:
         self._advancing.add_(1)
 
     @torch.inference_mode()
-    def feed(self, token: int) -> None:
+    def set_token(self, token: int) -> None:
         """Read `token` next instead of the likeliest."""
         self._token.fill_(token)
 
     @torch.inference_mode()
-    def rewind(self, token: int) -> None:
+    def rollback(self, token: int) -> None:
         """Take the last step back, in which `token` was read, to run it again."""
         self._advancing.sub_(1)
         self._token.fill_(token)
@@ -117,6 +117,6 @@ class StaticDecode:
         tokens: list[int] = self._chosen[start:stop].tolist()
         return tokens
 
-    def accept(self, steps: int) -> None:
+    def commit(self, steps: int) -> None:
         """Hand the rows of the first `steps` steps to the ragged cache, which may then grow as before."""
-        self._ragged.accept(steps)
+        self._ragged.commit(steps)

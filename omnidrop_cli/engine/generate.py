@@ -1,27 +1,33 @@
-"""A prefilled prompt → the answer, token by token.
+"""Generation: a prefilled prompt becomes an answer, token by token.
 
-Knows: sampling (through transformers' own processors), when to stop, and how to hand out text that is certain.
-Does not know: prompts, pruning, terminals, how a token is read (`cuda_graph.py`).
+Tokens are decoded eagerly, one step each. On CUDA a longer answer is decoded by a captured graph after the first tokens
+(`cuda_graph.py`); where that fails, eager steps go on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from omnidrop_cli.config import GenerationConfig
-from omnidrop_cli.engine.cuda_graph import Graphs, answer_tokens
+from omnidrop_cli.engine import cuda_graph
+from omnidrop_cli.engine.cuda_graph import CapturedDecode, CudaGraphRunner
+from omnidrop_cli.engine.decode_step import step
 from omnidrop_cli.engine.prefill import Prefilled
+from omnidrop_cli.engine.sampling import Sampler, TextStream
 from omnidrop_cli.outputs import Answer
 
 if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
 
-REPLACEMENT = "\ufffd"
+Say = Callable[[str], None]
+
+
+def _ignore(_: str) -> None:
+    pass
 
 
 def generate(
@@ -29,122 +35,90 @@ def generate(
     prefilled: Prefilled,
     prompt_ids: Tensor,
     options: GenerationConfig,
-    on_text: Callable[[str], None] = lambda _piece: None,
+    on_text: Say = _ignore,
     *,
-    graphs: Graphs | None = None,
-    tell: Callable[[str], None] = lambda _message: None,
+    runner: CudaGraphRunner | None = None,
+    warn: Say = _ignore,
 ) -> Answer:
-    """Continue `prefilled` until an end token, a stop string or `max_new_tokens`; `on_text` gets the text as it becomes certain.
+    """Continue a prompt until an end token, a stop string or `options.max_new_tokens`.
 
-    `prompt_ids` (n,) feed the repetition penalty, which counts the whole prompt, also what was pruned from the cache. Longer answers
-    are decoded by a captured graph where `graphs` can; `tell` gets one line where that fails. The cache is left with the rows of the
-    prompt and of every token that was read, whichever road read them.
+    Args:
+        prefilled: its cache is left with the rows of the prompt and of every token before the last one.
+        prompt_ids: (n,) ids of the whole prompt, for the repetition penalty; pruned tokens count too.
+        on_text: receives text as soon as it cannot change.
+        runner: captures CUDA graphs; without one every step is eager.
+        warn: receives one line where a graph cannot be captured.
     """
-    sampler = Sampler(thinker, prompt_ids, options)
-    most = options.max_new_tokens
+    decoding = Decoding(thinker, prefilled, Sampler(thinker, prompt_ids, options), options.max_new_tokens, runner, warn)
     stream = TextStream(thinker.tokenizer, options.stop, on_text)
     tokens: list[int] = []
-    reason = "length"
-    with closing(answer_tokens(thinker, prefilled, sampler, most, graphs or Graphs(), tell)) as given:
-        for token in given:
-            if token in thinker.eos_ids:
-                reason = "eos"
-                break
-            tokens.append(token)
-            if stream.push(token):
-                reason = "stop"
-                break
-            if len(tokens) == most:
-                break
+    reason = ""
+    try:
+        while not reason:
+            for token in decoding.next_tokens():
+                decoding.chosen.append(token)
+                if token in thinker.eos_ids:
+                    reason = "eos"
+                    break
+                tokens.append(token)
+                if stream.push(token):
+                    reason = "stop"
+                    break
+                if len(tokens) == options.max_new_tokens:
+                    reason = "length"
+                    break
+    finally:
+        decoding.close()
     return Answer(text=stream.finish(), token_ids=tuple(tokens), finish_reason=reason)
 
 
-class Sampler:
-    """Chooses tokens from logits. `greedy`: the choice is the largest of the bare logits, which the device can find by itself."""
+class Decoding:
+    """The tokens of one answer, one or a few at a time. The caller appends those it accepts to `chosen`, in order."""
 
-    def __init__(self, thinker: Thinker, prompt_ids: Tensor, options: GenerationConfig) -> None:
-        from transformers import (
-            LogitsProcessorList,
-            RepetitionPenaltyLogitsProcessor,
-            TemperatureLogitsWarper,
-            TopPLogitsWarper,
-        )
+    def __init__(
+        self,
+        thinker: Thinker,
+        prefilled: Prefilled,
+        sampler: Sampler,
+        limit: int,
+        runner: CudaGraphRunner | None = None,
+        warn: Say = _ignore,
+    ) -> None:
+        """`limit` is the most tokens that will be asked for."""
+        self.chosen: list[int] = []
+        self._thinker, self._prefilled, self._sampler, self._limit, self._warn = thinker, prefilled, sampler, limit, warn
+        self._runner = runner if runner is not None and runner.capture is not None else None
+        self._graph: CapturedDecode | None = None
+        self._graph_start = 0
 
-        self._prompt_ids = prompt_ids
-        self._processors = LogitsProcessorList()
-        if options.repetition_penalty != 1.0:
-            self._processors.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
-        sampled = options.temperature > 0
-        if sampled:
-            self._processors.append(TemperatureLogitsWarper(options.temperature))
-            if options.top_p < 1.0:
-                self._processors.append(TopPLogitsWarper(options.top_p))
-        self._generator = torch.Generator(device=thinker.device).manual_seed(options.seed) if sampled else None
-        self.greedy = not self._processors
+    @torch.inference_mode()
+    def next_tokens(self) -> list[int]:
+        """The token that follows `chosen`; several where a graph has decoded ahead."""
+        if not self.chosen:
+            return [self._sampler.choose(self._prefilled.logits, self.chosen)]
+        if self._graph is not None and (fresh := self._graph.next_tokens(self._sampler, self.chosen, self._limit - len(self.chosen))):
+            return fresh
+        self.close()
+        if self._capture() and self._graph is not None:
+            return self._graph.next_tokens(self._sampler, self.chosen, self._limit - len(self.chosen))
+        read = len(self.chosen) - 1
+        logits = step(self._thinker, self._prefilled.cache, self.chosen[-1], self._prefilled.next_position + read)
+        return [self._sampler.choose(logits, self.chosen)]
 
-    def choose(self, logits: Tensor, so_far: list[int]) -> int:
-        """The token to follow `so_far`, the answer's earlier ones, given `logits` (vocab,). Waits for the device."""
-        if self._processors:
-            seen = torch.cat((self._prompt_ids, torch.tensor(so_far, dtype=self._prompt_ids.dtype, device=self._prompt_ids.device)))
-            logits = self._processors(seen[None], logits[None])[0]
-        if self._generator is None:
-            return int(logits.argmax())
-        return int(torch.multinomial(logits.softmax(-1), 1, generator=self._generator))
+    def close(self) -> None:
+        """Leave the cache with the rows of every chosen token before the last one."""
+        if self._graph is not None:
+            self._graph.commit(len(self.chosen) - self._graph_start)
+            self._graph = None
 
-
-class TextStream:
-    """Turns tokens into text pieces that will not change: no half character, nothing that may yet become a stop string."""
-
-    def __init__(self, tokenizer: Any, stop: tuple[str, ...], on_text: Callable[[str], None]) -> None:
-        self._tokenizer = tokenizer
-        self._stop = tuple(s for s in stop if s)
-        self._on_text = on_text
-        self._tokens: list[int] = []
-        self._text = ""
-        self._sent = 0
-        # tokens[context:read] are text already and are decoded again with the new ones, since a token's leading space depends on
-        # the one before it; text older than that never changes, so a long answer is not decoded over and over.
-        self._context = 0
-        self._read = 0
-
-    def push(self, token: int) -> bool:
-        """Take one token; True where a stop string is now complete (the text ends before it)."""
-        self._tokens.append(token)
-        fresh = self._fresh()
-        if not fresh or fresh.endswith(REPLACEMENT):
+    def _capture(self) -> bool:
+        """Capture a graph where the answer is and may become long enough; whether there is one now."""
+        read, left = len(self.chosen) - 1, self._limit - len(self.chosen)
+        if self._runner is None or read < cuda_graph.WARMUP_TOKENS or left < cuda_graph.MIN_TOKENS:
             return False
-        self._settle(fresh)
-        found = [at for stop in self._stop if (at := self._text.find(stop, max(0, self._sent - len(stop)))) >= 0]
-        if found:  # one token may complete several stop strings: the text ends before the first
-            self._text = self._text[: min(found)]
-            self._tokens, self._context, self._read = [], 0, 0
-            return True
-        self._send(len(self._text) - self._held_back())
-        return False
-
-    def finish(self) -> str:
-        """The whole text; what was held back is sent."""
-        self._settle(self._fresh())
-        self._send(len(self._text))
-        return self._text
-
-    def _fresh(self) -> str:
-        decode = self._tokenizer.decode
-        known = decode(self._tokens[self._context : self._read], skip_special_tokens=True)
-        return str(decode(self._tokens[self._context :], skip_special_tokens=True))[len(known) :]
-
-    def _settle(self, fresh: str) -> None:
-        self._text += fresh
-        self._context, self._read = self._read, len(self._tokens)
-
-    def _held_back(self) -> int:
-        """Length of the longest tail that could grow into a stop string."""
-        return max(
-            (length for stop in self._stop for length in range(1, len(stop)) if self._text.endswith(stop[:length])),
-            default=0,
-        )
-
-    def _send(self, upto: int) -> None:
-        if upto > self._sent:
-            self._on_text(self._text[self._sent : upto])
-            self._sent = upto
+        position = self._prefilled.next_position + read
+        self._graph = self._runner.run(self._thinker, self._prefilled.cache, self.chosen[-1], position, left, self._warn)
+        self._graph_start = len(self.chosen)
+        if self._graph is None:
+            self._runner = None
+        return self._graph is not None

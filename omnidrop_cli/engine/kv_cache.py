@@ -1,7 +1,7 @@
-"""Keys and values of every layer, each as long as what that layer saw.
+"""Keys and values of every decoder layer, each as long as what that layer saw, for one prompt.
 
-Knows: storage for a batch of one, grown in blocks so that a decode step copies one row and not the cache. Does not know: pruning,
-models, positions. It speaks the part of transformers' `Cache` interface that a decoder layer uses.
+Storage grows in blocks, so that a decode step copies one row and not the cache. The classes have the part of transformers' `Cache`
+interface that a decoder layer uses.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class LayerStore:
         self.length = stop
         return self.keys, self.values
 
-    def reserve(self, rows: int) -> tuple[Tensor, Tensor]:
+    def allocate(self, rows: int) -> tuple[Tensor, Tensor]:
         """The storage itself (1, kv heads, length + at least `rows`, dh), to be written from row `length` on, where it is zero now.
 
-        It stays in place until the layer grows past it. What was written counts once `accept` says so.
+        It stays in place until the layer grows past it. What was written counts once `commit` says so.
         """
         if self._keys is None or self._values is None:
             raise ValueError("this layer has seen nothing yet")
@@ -66,11 +66,11 @@ class LayerStore:
             buffer[:, :, self.length :] = 0  # a masked row weighs nothing, but nothing times the NaN of fresh memory is NaN
         return keys, values
 
-    def accept(self, rows: int) -> None:
-        """Count `rows` rows that were written behind the last one, into what `reserve` gave."""
+    def commit(self, rows: int) -> None:
+        """Count `rows` rows that were written behind the last one, into what `allocate` gave."""
         self.length += rows
 
-    def crop(self, length: int) -> None:
+    def truncate(self, length: int) -> None:
         """Forget the rows from `length` on."""
         self.length = min(self.length, length)
 
@@ -116,12 +116,12 @@ class RaggedCache:
     def nbytes(self) -> int:
         return sum(layer.nbytes for layer in self.layers)
 
-    def accept(self, rows: int) -> None:
+    def commit(self, rows: int) -> None:
         """Count `rows` rows that were written into the reserved storage of every layer."""
         for layer in self.layers:
-            layer.accept(rows)
+            layer.commit(rows)
 
-    def crop(self, lengths: tuple[int, ...]) -> None:
+    def truncate(self, lengths: tuple[int, ...]) -> None:
         """Cut every layer back to its own length in `lengths`, to ask again from the same prefill."""
         for layer, length in zip(self.layers, lengths, strict=True):
-            layer.crop(length)
+            layer.truncate(length)

@@ -21,7 +21,7 @@ from omnidrop_cli.config import ModelConfig, PruningConfig, Request
 from omnidrop_cli.engine import metrics
 from omnidrop_cli.engine.agreement import agreement, first_token_kl
 from omnidrop_cli.engine.build_report import report_of
-from omnidrop_cli.engine.cuda_graph import Graphs
+from omnidrop_cli.engine.cuda_graph import CudaGraphRunner
 from omnidrop_cli.engine.encode import MediaFeatures, embed, encode_media
 from omnidrop_cli.engine.feature_cache import FeatureStore
 from omnidrop_cli.engine.generate import generate
@@ -75,12 +75,12 @@ class Session:
     `limits` stay as low as they had to become.
     """
 
-    def __init__(self, thinker: Thinker, store: FeatureStore | None = None, graphs: Graphs | None = None) -> None:
-        """`store` keeps what the towers make of clips; without one it is kept in memory, for this session. `graphs` say whether
+    def __init__(self, thinker: Thinker, store: FeatureStore | None = None, runner: CudaGraphRunner | None = None) -> None:
+        """`store` keeps what the towers make of clips; without one it is kept in memory, for this session. `runner` says whether
         answers are decoded by a captured graph; by themselves, on CUDA."""
         self.thinker = thinker
         self.store = store or FeatureStore()
-        self.graphs = graphs or Graphs.of(thinker)
+        self.runner = runner or CudaGraphRunner.of(thinker)
         self.limits = Limits()
 
     @classmethod
@@ -88,7 +88,7 @@ class Session:
         """Load a checkpoint once. Raises `ModelError` with what to do."""
         choice = choice or ModelConfig()
         thinker = load(choice, observer)
-        return cls(thinker, FeatureStore(paths.features() if choice.feature_cache else None), Graphs.of(thinker, choice.graph))
+        return cls(thinker, FeatureStore(paths.features() if choice.feature_cache else None), CudaGraphRunner.of(thinker, choice.graph))
 
     @property
     def loaded(self) -> LoadedModel:
@@ -259,7 +259,7 @@ class Session:
         with self._memory_guard(read.prompt), watch.stage("generate"):
             ids = torch.from_numpy(read.prompt.input_ids).to(self.thinker.device)
             tell = _telling(told, observer)
-            answer = generate(self.thinker, prefilled, ids, read.job.generation, observer.text, graphs=self.graphs, tell=tell)
+            answer = generate(self.thinker, prefilled, ids, read.job.generation, observer.text, runner=self.runner, warn=tell)
         read = replace(read, warnings=(*read.warnings, *told))
         return report_of(self.thinker, read, prefilled, answer, watch.seconds, kv_bytes), prefilled.logits
 

@@ -16,7 +16,8 @@ import torch
 
 from omnidrop_cli.config import GenerationConfig
 from omnidrop_cli.engine import cuda_graph
-from omnidrop_cli.engine.cuda_graph import Capture, Graphs, agree
+from omnidrop_cli.engine import generate as generation
+from omnidrop_cli.engine.cuda_graph import Capture, CudaGraphRunner, agree
 from omnidrop_cli.engine.generate import generate
 from omnidrop_cli.engine.kv_cache import RaggedCache
 from omnidrop_cli.engine.prefill import Prefilled
@@ -32,8 +33,8 @@ IDS = torch.arange(10, 60)
 @pytest.fixture(autouse=True)
 def _early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Capture after two tokens, so that short answers see graphs."""
-    monkeypatch.setattr(cuda_graph, "AFTER", 2)
-    monkeypatch.setattr(cuda_graph, "LEAST", 3)
+    monkeypatch.setattr(cuda_graph, "WARMUP_TOKENS", 2)
+    monkeypatch.setattr(cuda_graph, "MIN_TOKENS", 3)
 
 
 def prefilled(thinker: Thinker, longest: int = 90) -> Prefilled:
@@ -42,12 +43,12 @@ def prefilled(thinker: Thinker, longest: int = 90) -> Prefilled:
 
 
 def answer(
-    thinker: Thinker, start: Prefilled, capture: Capture | None = None, graphs: Graphs | None = None, **options: object
+    thinker: Thinker, start: Prefilled, capture: Capture | None = None, graphs: CudaGraphRunner | None = None, **options: object
 ) -> tuple[Answer, list[str], list[str]]:
     pieces: list[str] = []
     told: list[str] = []
     settings = GenerationConfig(**{"max_new_tokens": 30, **options})  # type: ignore[arg-type]
-    given = generate(thinker, start, IDS, settings, pieces.append, graphs=graphs or Graphs(capture), tell=told.append)
+    given = generate(thinker, start, IDS, settings, pieces.append, runner=graphs or CudaGraphRunner(capture), warn=told.append)
     return given, pieces, told
 
 
@@ -137,7 +138,7 @@ def test_a_stop_string_between_two_looks() -> None:
 
 
 def test_a_long_answer_is_captured_again_where_room_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graph, "ROOM", 7)
+    monkeypatch.setattr(cuda_graph, "MAX_CAPTURE", 7)
     thinker = without_end(tiny_thinker(4))
     plain, graphed, capture = prefilled(thinker), prefilled(thinker), Counting()
     assert answer(thinker, graphed, capture)[0] == answer(thinker, plain)[0]
@@ -152,9 +153,9 @@ def test_the_conversation_goes_on_in_the_same_cache() -> None:
     lengths = graphed.cache.lengths
     first = answer(thinker, graphed, capture_on_tape)[0]
     assert first == answer(thinker, plain)[0]
-    graphed.cache.crop(lengths)
+    graphed.cache.truncate(lengths)
     assert answer(thinker, graphed, capture_on_tape, max_new_tokens=12)[0].token_ids == first.token_ids[:12]
-    plain.cache.crop(lengths)
+    plain.cache.truncate(lengths)
     assert answer(thinker, plain, max_new_tokens=12)[0].token_ids == first.token_ids[:12]
     for capture in (None, capture_on_tape):
         ahead = [replace(p, next_position=p.next_position + 40) for p in (plain, graphed)]
@@ -182,7 +183,7 @@ def broken_on(call: int, error: Exception) -> Capture:
 def test_a_capture_that_fails_costs_speed_only_and_is_not_tried_again(error: Exception) -> None:
     thinker = without_end(tiny_thinker(4))
     plain, graphed, capture = prefilled(thinker), prefilled(thinker), Counting(broken_on(0, error))
-    graphs = Graphs(capture)
+    graphs = CudaGraphRunner(capture)
     expected = answer(thinker, plain)[0]
     found, _, told = answer(thinker, graphed, graphs=graphs)
     assert found == expected
@@ -205,7 +206,7 @@ def test_memory_that_does_not_suffice_once_may_the_next_time() -> None:
             raise failure
         return capture_on_tape(step)
 
-    graphs = Graphs(counted := Counting(capture))
+    graphs = CudaGraphRunner(counted := Counting(capture))
     found, _, told = answer(thinker, prefilled(thinker), graphs=graphs)
     assert (found, len(told), counted.captures, counted.replays) == (expected, 1, 1, 0)
     assert answer(thinker, prefilled(thinker), graphs=graphs)[0] == expected
@@ -227,13 +228,14 @@ def test_an_eager_step_that_breaks_off_leaves_no_half_row(monkeypatch: pytest.Mo
         return eager(thinker, cache, token, position)
 
     monkeypatch.setattr(cuda_graph, "step", breaking)
+    monkeypatch.setattr(generation, "step", breaking)
     found, _, told = answer(thinker, graphed, capture_on_tape)
     assert (found, len(told)) == (expected, 1)
     assert_same(graphed.cache, plain.cache)
 
 
 def test_a_second_capture_that_fails_leaves_what_the_first_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graph, "ROOM", 7)
+    monkeypatch.setattr(cuda_graph, "MAX_CAPTURE", 7)
     thinker = without_end(tiny_thinker(4))
     plain, graphed = prefilled(thinker), prefilled(thinker)
     expected = answer(thinker, plain)[0]
@@ -285,20 +287,20 @@ def test_agreement_of_logits() -> None:
 
 def test_graphs_are_for_cuda_and_told_of_where_they_cannot_be() -> None:
     thinker = without_end(tiny_thinker(4))
-    assert Graphs.of(thinker) == Graphs()
+    assert CudaGraphRunner.of(thinker) == CudaGraphRunner()
 
     class OnCuda:
         device = torch.device("cuda", 0)
         loaded = thinker.loaded
 
     on_cuda = OnCuda()
-    assert Graphs.of(on_cuda, wanted=False) == Graphs()  # type: ignore[arg-type]
-    graphs = Graphs.of(on_cuda)  # type: ignore[arg-type]
+    assert CudaGraphRunner.of(on_cuda, enabled=False) == CudaGraphRunner()  # type: ignore[arg-type]
+    graphs = CudaGraphRunner.of(on_cuda)  # type: ignore[arg-type]
     assert graphs.capture is not None
     assert graphs.refusal is None
     for change, reason in (({"quant": "int8"}, "outliers"), ({"attention": "flash_attention_2"}, "mask")):
         on_cuda.loaded = replace(thinker.loaded, **change)
-        graphs = Graphs.of(on_cuda)  # type: ignore[arg-type]
+        graphs = CudaGraphRunner.of(on_cuda)  # type: ignore[arg-type]
         assert reason in (graphs.refusal or "")
         found, _, told = answer(thinker, prefilled(thinker), graphs=graphs)
         assert found == answer(thinker, prefilled(thinker))[0]
@@ -383,12 +385,12 @@ def test_on_cuda(quant: str) -> None:
                 cache.update(layer.keys.cuda(), layer.values.cuda(), number)
         return replace(made, cache=cache, logits=made.logits.cuda())
 
-    graphs = Graphs.of(thinker)
+    graphs = CudaGraphRunner.of(thinker)
     counted = graphs.capture = Counting(graphs.capture)  # type: ignore[arg-type]
     for temperature in (0.0, 1.0):
         options = GenerationConfig(max_new_tokens=30, temperature=temperature)
         told: list[str] = []
-        found = generate(thinker, start(), IDS.cuda(), options, graphs=graphs, tell=told.append)
+        found = generate(thinker, start(), IDS.cuda(), options, runner=graphs, warn=told.append)
         assert told == []
         assert counted.replays
         if quant == "none":

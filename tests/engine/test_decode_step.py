@@ -51,7 +51,7 @@ def test_static_steps_equal_grown_steps(shape: tuple[int, int, int, int], longes
         token = int(expected.argmax())
         assert static.chosen(offset, offset + 1) == [token]
     assert kept.lengths == lengths, "the ragged cache does not know yet"
-    static.accept(20)
+    static.commit(20)
     assert_same(kept, grown)
 
 
@@ -61,13 +61,13 @@ def test_a_fed_token_is_read_and_a_step_taken_back_leaves_no_trace() -> None:
     grown, kept = ragged(thinker, lengths), ragged(thinker, lengths)
     static = StaticDecode(thinker, kept, token=7, position=60, room=6)
     for offset, token in enumerate((7, 99, 3)):
-        static.feed(200)  # the wrong one, taken back
+        static.set_token(200)  # the wrong one, taken back
         static.step()
-        static.rewind(token)
+        static.rollback(token)
         static.step()
         expected = step(thinker, grown, token, 60 + offset)
         torch.testing.assert_close(static.logits, expected, rtol=1e-4, atol=5e-5)
-    static.accept(3)
+    static.commit(3)
     assert_same(kept, grown)
 
 
@@ -79,7 +79,7 @@ def test_the_ragged_cache_grows_on_after_static_steps() -> None:
         static = StaticDecode(thinker, kept, token=start, position=80 + start, room=5)
         for _ in range(5):
             static.step()
-        static.accept(3)  # two steps were for nothing
+        static.commit(3)  # two steps were for nothing
         for offset, token in enumerate((start, *static.chosen(0, 2))):
             step(thinker, grown, token, 80 + start + offset)
         for offset in range(3, 6):
@@ -110,14 +110,14 @@ def test_reserved_storage_stays_where_it_is(length: int, room: int) -> None:
     store = LayerStore()
     rows = torch.randn(1, 2, length, 4)
     store.append(rows, -rows)
-    keys, values = store.reserve(room)
+    keys, values = store.allocate(room)
     assert keys.shape[2] >= length + room
     assert keys.shape[2] % ALIGNED == 0
     assert torch.equal(keys[:, :, :length], rows)
     assert not keys[:, :, length:].any()
     assert not values[:, :, length:].any()
     keys[:, :, length] = 5
-    store.accept(1)
+    store.commit(1)
     assert store.keys[0, 0, -1, 0] == 5
     for _ in range(room - 1):
         store.append(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 4))
@@ -126,4 +126,4 @@ def test_reserved_storage_stays_where_it_is(length: int, room: int) -> None:
 
 def test_a_layer_that_saw_nothing_has_no_storage() -> None:
     with pytest.raises(ValueError, match="nothing yet"):
-        LayerStore().reserve(1)
+        LayerStore().allocate(1)

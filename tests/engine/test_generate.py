@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from omnidrop_cli.engine.agreement import agreement
-from omnidrop_cli.engine.generate import TextStream
+from omnidrop_cli.engine.sampling import TextStream
 
 
 class ByteTokenizer:

@@ -14,7 +14,7 @@ import pytest
 from omnidrop_cli.config import GenerationConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.engine import cuda_graph
 from omnidrop_cli.engine.chat import Conversation
-from omnidrop_cli.engine.cuda_graph import Graphs
+from omnidrop_cli.engine.cuda_graph import CudaGraphRunner
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.events import Observer
 from omnidrop_cli.model.random_weights import tiny_thinker
@@ -26,8 +26,8 @@ Clips = Mapping[str, Path]
 
 @pytest.fixture(autouse=True)
 def _early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graph, "AFTER", 2)
-    monkeypatch.setattr(cuda_graph, "LEAST", 3)
+    monkeypatch.setattr(cuda_graph, "WARMUP_TOKENS", 2)
+    monkeypatch.setattr(cuda_graph, "MIN_TOKENS", 3)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_the_built_in_model(choice: PruningConfig, capture: cuda_graph.Capture, 
     session.thinker = replace(session.thinker, eos_ids=())  # its answers are a few words; what follows them is as good here
     job = Request("demo", "What is said?", method=choice, generation=GenerationConfig(max_new_tokens=20))
     expected = session.ask(job)
-    session.graphs = Graphs(capture)
+    session.runner = CudaGraphRunner(capture)
     assert session.ask(job).answer == expected.answer
     assert len(replays) == 17
 
@@ -70,7 +70,7 @@ def test_every_turn_of_a_conversation(clips: Clips, capture: cuda_graph.Capture,
 
     plain = talk(Session(thinker))
     assert not replays
-    graphed = talk(Session(thinker, graphs=Graphs(capture)))
+    graphed = talk(Session(thinker, runner=CudaGraphRunner(capture)))
     assert len(replays) == 4 * 9
     for mine, theirs in zip(graphed, plain, strict=True):
         assert mine.answer == theirs.answer
@@ -88,7 +88,7 @@ def test_a_failure_is_one_line_for_the_observer_and_in_the_report(clips: Clips) 
     def no_capture(step: Callable[[], None]) -> Callable[[], None]:
         raise RuntimeError("this kernel cannot be captured")
 
-    session = Session(replace(tiny_thinker(4), eos_ids=()), graphs=Graphs(no_capture))
+    session = Session(replace(tiny_thinker(4), eos_ids=()), runner=CudaGraphRunner(no_capture))
     job = Request(str(clips["speech_video"]), "what?", generation=GenerationConfig(max_new_tokens=9))
     listener = Listener()
     first, second = session.ask(job, listener), session.ask(job, listener)

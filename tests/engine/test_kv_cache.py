@@ -30,6 +30,6 @@ def test_cropping_goes_back_to_the_prefill() -> None:
     lengths = cache.lengths
     for layer in range(2):
         cache.update(torch.ones(1, 1, 3, 4), torch.ones(1, 1, 3, 4), layer)
-    cache.crop(lengths)
+    cache.truncate(lengths)
     assert cache.lengths == (7, 6)
     assert torch.equal(cache.layers[1].keys, first[:, :, 1:])

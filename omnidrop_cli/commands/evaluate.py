@@ -16,6 +16,7 @@ from omnidrop_cli.commands._console import dump as to_json
 from omnidrop_cli.commands._options import MEDIA, OUTPUT, PRUNING, ModelFlags
 from omnidrop_cli.config import GenerationConfig
 from omnidrop_cli.errors import EXIT_FAILED, EXIT_PARTIAL, UsageError
+from omnidrop_cli.evaluate.items import Timing
 from omnidrop_cli.report.text import one_line
 
 if TYPE_CHECKING:
@@ -56,7 +57,17 @@ def evaluate(
     fetch: Annotated[bool, typer.Option("--fetch", help="Download the benchmark from the hub first: tens of gigabytes.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many questions, evenly spaced.")] = None,
     text_first: Annotated[bool, typer.Option("--text-first", help="Words before the clip: no query can guide the pruning then.")] = False,
-    paper: Annotated[str | None, typer.Option(metavar="TABLE", help="Print what reproduces a published table: omnidrop-table2.")] = None,
+    timing: Annotated[
+        Timing,
+        typer.Option(
+            help="Time of the frames in the prompt: the clip's own, or one second per pair of frames as in all published tables.",
+            rich_help_panel=MEDIA,
+        ),
+    ] = "true",
+    paper: Annotated[
+        str | None,
+        typer.Option(metavar="TABLE", help="Print the commands that reproduce a published table: omnidrop-table2, seats-table1."),
+    ] = None,
     methods: Methods = None,
     devices: Annotated[
         str | None, typer.Option("--devices", metavar="LIST", help="A model on each: 0,1 or all (GPUs), or cpu,cpu.")
@@ -109,6 +120,7 @@ def evaluate(
         ),
         generation=GenerationConfig(max_new_tokens=protocol_max_new_tokens or benchmark.max_new_tokens),
         text_first=text_first,
+        timing=timing,
     )
     check(run)
     places = _devices(devices, choice)
@@ -139,18 +151,16 @@ def _devices(text: str | None, choice: ModelConfig) -> list[str]:
 def _work(run: Run, questions: Sequence[Question], journal: Journal, flags: ConsoleFlags, devices: Sequence[str]) -> None:
     """Load the model and answer what is pending; without anything pending, do neither."""
     from omnidrop_cli.evaluate import processes
-    from omnidrop_cli.evaluate.runner import execute, pending
+    from omnidrop_cli.evaluate.runner import execute, load_session, pending
     from omnidrop_cli.model.names import resolve
 
     work = pending(run, questions, journal)
     if not work:
         return
-    session: Session | None = None
+    session = None
     if not devices:
-        from omnidrop_cli.engine.session import Session
-
         with Screen(flags) as screen:
-            session = Session.load(run.model, screen)
+            session = load_session(run, screen)
     with _Progress(sum(len(arms) for _, arms in work), flags) as progress:
         if notice := resolve(run.model).notice:
             progress.say(notice)
@@ -169,7 +179,7 @@ def _summary(run: Run, questions: Sequence[Question], journal: Journal) -> Summa
 
     keys = {arm.label: {question.id: run.key(question, arm) for question in questions} for arm in run.arms}
     answers = {label: {name: journal.rows[key] for name, key in mine.items() if key in journal.rows} for label, mine in keys.items()}
-    return summarise(run.benchmark, questions, answers, run.media_options, run.text_first)
+    return summarise(run.benchmark, questions, answers, run.media_options, text_first=run.text_first, timing=run.timing)
 
 
 def _print(summary: Summary, as_json: bool) -> None:
@@ -179,11 +189,11 @@ def _print(summary: Summary, as_json: bool) -> None:
 
 
 def _paper(name: str) -> None:
-    from omnidrop_cli.evaluate import paper
+    from omnidrop_cli.evaluate import paper, paper_tables
     from omnidrop_cli.evaluate.results import load
     from omnidrop_cli.prune.methods import names
 
-    emit(paper.markdown(paper.find(name), names(), load), None)
+    emit(paper.markdown(paper_tables.find(name), names(), load), None)
 
 
 class _Progress:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omnidrop_cli import jsonl
 from omnidrop_cli.config import MediaConfig, PruningConfig
@@ -17,6 +17,9 @@ from omnidrop_cli.evaluate.parse_answer import letter
 
 SCHEMA = 1
 """Version of a row's shape."""
+
+Timing = Literal["true", "published"]
+"""Time of the frames in a prompt: the clip's own, or one second per pair of frames for every clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class Row:
     """One question under one arm: a line of the results file.
 
     `prediction` is what was read out of `answer` (a letter), None where nothing could be. `error` (type, message, hint) stands in for
-    both and for `measured`.
+    both and for `measured`. `settings` are those of the run that a reader of the row needs: its `timing` ("true" where absent).
     """
 
     key: str
@@ -137,6 +140,7 @@ class Row:
     error: Mapping[str, str | None] | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The row's published shape: its fields and a schema number."""

@@ -1,78 +1,15 @@
-"""A published table, the commands that reproduce it, and its numbers beside one's own.
-
-Knows: the figures of OmniDrop's Table 2 (arXiv 2605.14458, Qwen2.5-Omni-7B) and which arm stands for which row. Does not know: how an
-evaluation runs. Frame cap, system prompt and wording are not given in the paper; the benchmarks' usual protocols are used.
-"""
+"""The commands that reproduce a published table, and its figures with one's own behind them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, median
 
-from omnidrop_cli.errors import UsageError
 from omnidrop_cli.evaluate import summary as summaries
-from omnidrop_cli.evaluate.items import Row
+from omnidrop_cli.evaluate.items import Measured, Row
+from omnidrop_cli.evaluate.paper_tables import PaperRow, PaperTable
 from omnidrop_cli.evaluate.tables import percent, table
-
-
-@dataclass(frozen=True, slots=True)
-class PaperRow:
-    """A row of a published table: accuracies in per cent by benchmark, seconds of prefill, gigabytes. Absent: not published."""
-
-    title: str
-    arm: str
-    accuracy: Mapping[str, float]
-    prefill_s: float | None = None
-    memory_gb: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PaperTable:
-    """A published table and the model it used."""
-
-    name: str
-    title: str
-    model: str
-    quant: str
-    benchmarks: tuple[str, ...]
-    rows: tuple[PaperRow, ...]
-    notes: tuple[str, ...]
-
-
-def _scores(videomme: float, worldsense: float, avut: float) -> dict[str, float]:
-    return {"videomme": videomme, "worldsense": worldsense, "avut": avut}
-
-
-OMNIDROP_TABLE_2 = PaperTable(
-    name="omnidrop-table2",
-    title="OmniDrop, Table 2: Qwen2.5-Omni-7B (arXiv 2605.14458)",
-    model="7b",
-    quant="none",
-    benchmarks=("videomme", "worldsense", "avut"),
-    rows=(
-        PaperRow("full", "none", _scores(64.67, 46.85, 65.17), 1.73, 28.92),
-        PaperRow("OmniZip, 30 %", "omnizip@0.3", _scores(65.85, 45.55, 61.76), 1.06, 25.76),
-        PaperRow("DASH, 30 %", "dash@0.3", _scores(65.67, 45.87, 60.96), 1.07, 25.68),
-        PaperRow("OmniDrop, 30 %", "omnidrop@paper-30", _scores(66.52, 46.60, 64.01), 1.05, 25.65),
-        PaperRow("DASH, 20 %", "dash@0.2", {"avut": 60.09}),
-        PaperRow("OmniDrop, 20 %", "omnidrop@paper-20", _scores(66.44, 46.50, 63.67), 1.04, 25.65),
-    ),
-    notes=(
-        "The paper measured on one H100 in bf16 with FlashAttention; its prefill seconds seem to hold the towers too.",
-        "Retention is a mean over layers; OmniZip's and DASH's 30 % is the share that enters the decoder.",
-        "Sampling error at these sizes is about one point, so differences below two points mean little without the paired tests.",
-    ),
-)
-
-TABLES = {table.name: table for table in (OMNIDROP_TABLE_2,)}
-
-
-def find(name: str) -> PaperTable:
-    """A published table by name. Raises `UsageError`."""
-    if name not in TABLES:
-        raise UsageError(f"unknown table '{name}'", f"known: {', '.join(TABLES)}")
-    return TABLES[name]
 
 
 def results_file(paper: PaperTable, benchmark: str) -> Path:
@@ -81,11 +18,12 @@ def results_file(paper: PaperTable, benchmark: str) -> Path:
 
 
 def commands(paper: PaperTable, methods: Sequence[str]) -> list[str]:
-    """One command line per benchmark, with the arms whose method is among `methods`."""
-    arms = ",".join(row.arm for row in paper.rows if _method(row) in methods)
+    """One command line per benchmark, with the rows whose method is among `methods`."""
+    offered = ",".join(row.method for row in paper.rows if _method(row) in methods)
     return [
-        f"omnidrop evaluate {benchmark} --data {benchmark.upper()}_DIR --model {paper.model} --quant {paper.quant} "
-        f"--methods {arms} -o {results_file(paper, benchmark)}"
+        f"omnidrop evaluate {benchmark} --data {benchmark.upper()}_DIR --model {paper.model} --quant {paper.quant} --timing published "
+        + "".join(f"{flags} " for name, flags in paper.options.items() if name == benchmark)
+        + f"--methods {offered} -o {results_file(paper, benchmark)}"
         for benchmark in paper.benchmarks
     ]
 
@@ -95,33 +33,53 @@ def markdown(paper: PaperTable, methods: Sequence[str], load: Callable[[Path], M
 
     `load` reads a results file; a missing one is empty.
     """
-    own = {benchmark: list(load(results_file(paper, benchmark)).values()) for benchmark in paper.benchmarks}
+    found = {benchmark: list(load(results_file(paper, benchmark)).values()) for benchmark in paper.benchmarks}
+    own = {benchmark: [row for row in rows if row.settings.get("timing") == "published"] for benchmark, rows in found.items()}
+    uncounted = sum(map(len, found.values())) - sum(map(len, own.values()))
     left_out = sorted({_method(row) for row in paper.rows} - set(methods))
-    notes = [*paper.notes, *([f"Not offered here, so left out of the commands: {', '.join(left_out)}."] if left_out else [])]
-    header = ["paper / here", *(f"{name} %" for name in paper.benchmarks), "prefill s", "peak GB"]
-    return (
-        "\n\n".join(
-            [
-                f"# {paper.title}",
-                "```\n" + "\n".join(commands(paper, methods)) + "\n```",
-                table(header, (_cells(row, paper.benchmarks, own) for row in paper.rows)),
-                "\n".join(f"- {note}" for note in notes),
-            ]
-        )
-        + "\n"
-    )
+    notes = [
+        *paper.notes,
+        *([f"Not offered here, so left out of the commands: {', '.join(left_out)}."] if left_out else []),
+        *([f"{uncounted} results were made with --timing true and are not in this table."] if uncounted else []),
+    ]
+    header = ["paper / here", *(f"{name} %" for name in paper.benchmarks), *_cost_columns(paper)]
+    parts = [
+        f"# {paper.title}",
+        "```\n" + "\n".join(commands(paper, methods)) + "\n```",
+        table(header, (_cells(row, paper, own) for row in paper.rows)),
+        "\n".join(f"- {note}" for note in notes),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
-def _cells(row: PaperRow, benchmarks: Sequence[str], own: Mapping[str, Sequence[Row]]) -> list[str]:
-    mine = {name: [r for r in own[name] if r.arm == row.arm and r.error is None] for name in benchmarks}
+def _cost_columns(paper: PaperTable) -> list[str]:
+    """What of the cost the paper published."""
+    return [name for name, (published, _) in _COSTS.items() if any(published(row) is not None for row in paper.rows)]
+
+
+def _cells(row: PaperRow, paper: PaperTable, own: Mapping[str, Sequence[Row]]) -> list[str]:
+    mine = {name: [r for r in own[name] if r.arm == row.method and r.error is None] for name in paper.benchmarks}
     measured = [r.measured for rows in mine.values() for r in rows if r.measured is not None]
-    prefill = sorted(m.prefill_s + m.encode_s for m in measured if m.encode_s)
+    costs = [(published(row), here(measured) if measured else None) for published, here in (_COSTS[name] for name in _cost_columns(paper))]
     return [
         row.title,
-        *(f"{_paper(row.accuracy.get(name))} / {_score(mine[name])}" for name in benchmarks),
-        f"{_paper(row.prefill_s)} / {f'{prefill[len(prefill) // 2]:.2f}' if prefill else '-'}",
-        f"{_paper(row.memory_gb)} / {f'{max(m.peak_mb for m in measured) / 1e3:.2f}' if measured else '-'}",
+        *(f"{_figure(row.accuracy.get(name))} / {_score(mine[name])}" for name in paper.benchmarks),
+        *(f"{_figure(published)} / {_figure(here)}" for published, here in costs),
     ]
+
+
+def _prefill_s(measured: Sequence[Measured]) -> float | None:
+    """The papers' prefill seconds include the encoders, which ran for the first question of a clip only."""
+    seconds = [m.prefill_s + m.encode_s for m in measured if m.encode_s]
+    return median(seconds) if seconds else None
+
+
+_COSTS: Mapping[str, tuple[Callable[[PaperRow], float | None], Callable[[Sequence[Measured]], float | None]]] = {
+    "prefill s": (lambda row: row.prefill_s, _prefill_s),
+    "peak GB": (lambda row: row.memory_gb, lambda measured: max(m.peak_mb for m in measured) / 1e3),
+    "TFLOPs": (lambda row: row.tflops, lambda measured: fmean(m.flops_pruned for m in measured) / 1e12),
+}
+"""Column to the paper's figure and the one measured here."""
 
 
 def _score(rows: Sequence[Row]) -> str:
@@ -131,9 +89,9 @@ def _score(rows: Sequence[Row]) -> str:
     return f"{percent(score.accuracy, 2)} [{percent(score.low)}, {percent(score.high)}]"
 
 
-def _paper(value: float | None) -> str:
+def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
 def _method(row: PaperRow) -> str:
-    return row.arm.partition("@")[0]
+    return row.method.partition("@")[0].partition(":")[0]

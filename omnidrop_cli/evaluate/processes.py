@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.errors import ModelError, OmnidropError
-from omnidrop_cli.evaluate.runner import Progress, Run, Work, by_clip, check_model, clip_rows, keep, model_facts
+from omnidrop_cli.evaluate.runner import Progress, Run, Work, by_clip, check_model, clip_rows, keep, load_session, model_facts
 
 if TYPE_CHECKING:
     from omnidrop_cli.evaluate.results import Journal
@@ -98,11 +98,9 @@ def _main(run: Run, pipe: Connection, workers: int) -> None:
 def _answers(run: Run, pipe: Connection, workers: int) -> Iterator[Any]:
     import torch
 
-    from omnidrop_cli.engine.session import Session
-
     if run.model.device == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // workers))
-    session = Session.load(run.model)
+    session = load_session(run)
     model = model_facts(session)
     yield model
     while True:

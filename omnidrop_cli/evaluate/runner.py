@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import MediaError, OmnidropError, UsageError
-from omnidrop_cli.evaluate.items import Arm, Benchmark, Measured, Question, Row
+from omnidrop_cli.evaluate.items import Arm, Benchmark, Measured, Question, Row, Timing
 from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.prune.methods import create
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from omnidrop_cli.outputs import Report
 
 Progress = Callable[[Row], None]
+
+PUBLISHED_SECONDS_PER_GRID = 1.0
+"""How long a pair of frames lasts in the layouts of lmms-eval, SEATS, DASH, OmniZip, OmniSIFT and Daily-Omni: they call the processor
+without a frame rate, and its default is 2 frames per second."""
 
 Work = tuple[Question, tuple[Arm, ...]]
 """A question and the arms that have no answer to it yet."""
@@ -39,7 +43,13 @@ NO_PRUNING = PruningConfig(name="none")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Everything that settles what a row will hold. `text_first` puts the words before the clip."""
+    """Everything that settles what a row will hold.
+
+    Args:
+        text_first: Put the words before the clip.
+        timing: "true" lays a prompt out by the clip's own time; "published" takes one second per pair of frames for every clip, as the
+            pipelines behind the published tables do.
+    """
 
     benchmark: Benchmark
     arms: tuple[Arm, ...]
@@ -47,6 +57,7 @@ class Run:
     media_options: MediaConfig
     generation: GenerationConfig
     text_first: bool = False
+    timing: Timing = "true"
 
     def job(self, question: Question, arm: Arm) -> Request:
         """The job of one question under one arm."""
@@ -64,7 +75,23 @@ class Run:
         """Names a row: equal for runs that would give the same one. The directory of the data does not count, nor the arm's spelling."""
         job = asdict(replace(self.job(question, arm), media="", model=replace(self.model, offline=False, graph=True, device="auto")))
         facts = [self.benchmark.name, question.id, self.text_first, job]
+        if self.timing != "true":  # keys of files from before there was a choice stay valid
+            facts.append({"timing": self.timing})
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def load_session(run: Run, observer: Observer = SILENT) -> Session:
+    """Load the run's model, with its layout. Raises `ModelError`."""
+    from omnidrop_cli.engine.session import Session
+
+    return with_timing(Session.load(run.model, observer), run.timing)
+
+
+def with_timing(session: Session, timing: Timing) -> Session:
+    """`session`, laying out its prompts by `timing`."""
+    seconds = PUBLISHED_SECONDS_PER_GRID if timing == "published" else None
+    session.thinker = replace(session.thinker, spec=replace(session.thinker.spec, seconds_per_grid=seconds))
+    return session
 
 
 def check(run: Run) -> None:
@@ -211,4 +238,5 @@ def _row(run: Run, question: Question, arm: Arm) -> Row:
         arm=arm.label,
         labels=dict(question.labels),
         gold=question.answer,
+        settings={"timing": run.timing},
     )

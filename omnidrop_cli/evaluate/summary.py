@@ -95,6 +95,7 @@ class Summary:
     questions: int
     clips: int
     text_first: bool
+    timing: str
     headline: tuple[str, str] | None
     full: str | None
     media_options: MediaConfig
@@ -113,7 +114,7 @@ class Summary:
         """The inverse of `to_json`. Raises `ValueError` for another schema."""
         if data.get("schema") != SCHEMA:
             raise ValueError(f"schema {data.get('schema')!r}, expected {SCHEMA}")
-        values = {name: value for name, value in data.items() if name != "schema"}
+        values = {"timing": "true", **{name: value for name, value in data.items() if name != "schema"}}
         values["headline"] = tuple(values["headline"]) if values["headline"] else None
         values["media_options"] = MediaConfig(**values["media_options"])
         values["arms"] = tuple(ArmSummary(**{**arm, "score": Score(**arm["score"])}) for arm in values["arms"])
@@ -126,7 +127,13 @@ class Summary:
 
 
 def summarise(
-    benchmark: Benchmark, questions: Sequence[Question], answers: Answers, media_options: MediaConfig, text_first: bool = False
+    benchmark: Benchmark,
+    questions: Sequence[Question],
+    answers: Answers,
+    media_options: MediaConfig,
+    *,
+    text_first: bool = False,
+    timing: str = "true",
 ) -> Summary:
     """The summary of `answers` to `questions`; questions without a row yet are left out of every figure."""
     good = {arm: {name: row for name, row in rows.items() if row.error is None} for arm, rows in answers.items()}
@@ -142,6 +149,7 @@ def summarise(
         questions=len(questions),
         clips=len({question.media for question in questions}),
         text_first=text_first,
+        timing=timing,
         headline=benchmark.headline,
         full=full,
         media_options=media_options,

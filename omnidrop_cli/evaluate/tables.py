@@ -47,12 +47,13 @@ def percent(share: float | None, digits: int = 1) -> str:
 def _facts(summary: Summary) -> str:
     model = summary.model
     order = "words before the clip" if summary.text_first else "clip before the words"
+    timing = "; published timing (one second per pair of frames, whatever the clip's rate)" if summary.timing == "published" else ""
     media = summary.media_options
     pixels = "" if media.max_pixels is None else f", at most {media.max_pixels} pixels each"
     weights = f", weights {model['weights']}" if model.get("weights") else ""
     lines = [
         f"{summary.questions} questions about {summary.clips} clips; {order}; {media.fps:g} frames per second, "
-        f"at most {media.max_frames}{pixels}.",
+        f"at most {media.max_frames}{pixels}{timing}.",
         f"Protocol: {summary.protocol}.",
         f"Model: {_cell(str(model.get('name')))} ({model.get('quant')}, {model.get('dtype')}, {model.get('attention')}, "
         f"{model.get('device')}{weights}), greedy."

@@ -46,7 +46,7 @@ def build(
     _check_encodable(system or "", "system prompt")
     frames = None if clip.frames is None else _whole_cells(clip.frames, spec)
     grid = None if frames is None else grid_of(len(frames), frames.shape[-2], frames.shape[-1], spec)
-    seconds_per_grid = spec.temporal_patch_size / clip.fps if grid is not None and clip.fps else None
+    seconds_per_grid = None if grid is None or not clip.fps else spec.seconds_per_grid or spec.temporal_patch_size / clip.fps
     waveform = clip.waveform
     n_audio = 0 if waveform is None else count_audio_tokens(count_mel_frames(len(waveform)))
     if grid is None and not n_audio:

@@ -51,7 +51,8 @@ class PromptSpec:
 
     `max_positions` is the longest prompt in tokens. `reserved` are texts a tokenizer turns into one special token wherever it meets
     them; in a user's words they must stay words. `image_mean`/`image_std` are those of Qwen2VLVideoProcessor (OPENAI_CLIP), for
-    pixels in [0, 1]. A temporal position lasts 1 / `position_id_per_seconds` seconds (TMRoPE).
+    pixels in [0, 1]. A temporal position lasts 1 / `position_id_per_seconds` seconds (TMRoPE). `seconds_per_grid` fixes how long a pair of
+    frames lasts in the layout; None is the clip's own time. Published pipelines leave the frame rate out, so theirs is 1.0 for every clip.
     """
 
     im_start: int
@@ -71,6 +72,7 @@ class PromptSpec:
     n_mels: int = 128
     position_id_per_seconds: int = 25
     seconds_per_chunk: float = 2.0
+    seconds_per_grid: float | None = None
     image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 

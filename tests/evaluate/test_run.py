@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from omnidrop_cli.evaluate import method_specs, summary, tables
 from omnidrop_cli.evaluate.benchmarks import avut, dailyomni, videomme, worldsense
 from omnidrop_cli.evaluate.items import Benchmark, Question, Row
 from omnidrop_cli.evaluate.results import Journal, load
-from omnidrop_cli.evaluate.runner import Run, execute, model_facts, pending
+from omnidrop_cli.evaluate.runner import Run, execute, model_facts, pending, with_timing
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.prune.audio_selector import AudioSelector, save_selector
 from tests.clips import Clips
@@ -210,6 +211,31 @@ def test_questions_of_a_clip_stand_together_and_arms_take_turns(tmp_path: Path) 
         work = pending(make_run(videomme.BENCHMARK), questions, journal)
     assert [question.id for question, _ in work] == ["0", "3", "1", "4", "2", "5"]
     assert [order[0].label for _, order in work] == ["none", "omnidrop@0.3", "random@0.3"] * 2
+
+
+def test_published_timing_moves_the_frames_and_names_other_rows(tmp_path: Path, clips: Clips, towers: list[str]) -> None:
+    """At one frame a second a pair of frames lasts two seconds; the published layout says one."""
+    (question, *_) = videomme.read(datasets.videomme(tmp_path / "data", clips))
+    true = make_run(videomme.BENCHMARK, "none")
+    true = replace(true, media_options=replace(true.media_options, fps=1.0, max_frames=8))
+    published = replace(true, timing="published")
+    assert true.key(question, true.arms[0]) != published.key(question, published.arms[0])
+    seconds = []
+    for run in (true, published):
+        session = with_timing(Session(tiny_thinker()), run.timing)
+        read = session.read(run.job(question, run.arms[0]))
+        seconds.append(read.prompt.seconds_per_grid)
+        rows = evaluate(run, [question], session, tmp_path / f"{run.timing}.jsonl")
+        assert rows[run.key(question, run.arms[0])].answer is not None
+    assert seconds == [pytest.approx(2.0, rel=0.1), 1.0]
+
+
+def test_keys_of_rows_with_true_timing_are_those_of_older_files() -> None:
+    question = Question("q", "clip.mp4", "What?", ("A. a", "B. b"), "A")
+    run = make_run(videomme.BENCHMARK, "none")
+    job = asdict(replace(run.job(question, run.arms[0]), media="", model=replace(run.model, device="auto", graph=True)))
+    facts = ["videomme", "q", False, job]
+    assert run.key(question, run.arms[0]) == hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def test_text_first_changes_the_prompt_and_the_key(tmp_path: Path, clips: Clips, session: Session, towers: list[str]) -> None:

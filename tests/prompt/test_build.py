@@ -14,6 +14,7 @@ from omnidrop_cli.errors import PromptError
 from omnidrop_cli.outputs import Clip, Modality, SourceFacts
 from omnidrop_cli.prompt.build import build
 from omnidrop_cli.prompt.spec import PromptSpec
+from tests.prompt.test_layout import stock_order, stock_positions
 
 
 def make_clip(frames: int = 4, size: tuple[int, int] = (56, 84), samples: int = 32_000, fps: float = 2.0) -> Clip:
@@ -87,6 +88,29 @@ def test_frames_of_another_size_are_made_to_fit(tokenizer: Any, spec: PromptSpec
     assert prompt.frames is not None
     assert prompt.frames.shape[-2:] == (56, 28)
     assert prompt.grid_thw == (2, 4, 2)
+
+
+@pytest.mark.parametrize(("fps", "samples"), [(2.0, 64_000), (0.915, 350_000), (0.5, 640_000), (4.0, -1)])
+def test_published_timing_is_the_processor_s_without_a_frame_rate(tokenizer: Any, spec: PromptSpec, fps: float, samples: int) -> None:
+    """Published pipelines call the processor without `fps`: it then takes 2.0, one second a grid, whatever the clip's rate."""
+    clip = make_clip(frames=20, fps=fps, samples=samples)
+    true, published = (build(clip, "?", tokenizer, spec) for spec in (spec, replace(spec, seconds_per_grid=1.0)))
+    assert (true.seconds_per_grid, published.seconds_per_grid) == (2 / fps, 1.0)
+    assert published.grid_thw is not None
+    if counts := published.token_map.counts().audio:
+        begin = published.input_ids.tolist().index(spec.audio_bos)
+        order = stock_order(published.grid_thw, 1.0, counts)
+        assert np.array_equal(published.input_ids[begin : begin + len(order)], order)
+    mel_frames = 0 if published.mel is None else published.mel.shape[1]
+    positions, following = stock_positions(published.input_ids, published.grid_thw, 1.0, mel_frames)
+    assert np.array_equal(published.positions, positions)
+    assert published.next_position == following
+    assert np.array_equal(np.sort(published.input_ids), np.sort(true.input_ids)), "the same tokens in another order"
+    assert np.array_equal(published.positions, true.positions) == (fps == 2.0)
+
+
+def test_published_timing_needs_a_video(tokenizer: Any, spec: PromptSpec) -> None:
+    assert build(make_clip(frames=0), "?", tokenizer, replace(spec, seconds_per_grid=1.0)).seconds_per_grid is None
 
 
 def test_over_five_minutes_of_sound_is_whole(tokenizer: Any, spec: PromptSpec) -> None:

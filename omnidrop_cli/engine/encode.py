@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from omnidrop_cli.engine.feature_cache import FeatureStore, TowerOutput
+from omnidrop_cli.engine.feature_cache import EncoderOutput, FeatureShape, FeatureStore
 from omnidrop_cli.engine.frame_dedup import grid_digests, grid_sources
 from omnidrop_cli.engine.oom import Limits
 from omnidrop_cli.events import SILENT, Observer
@@ -77,13 +77,13 @@ def encode_media(
     """
     limits, store = limits or Limits(), store or FeatureStore(memory_bytes=0)
     counts, depth = prompt.token_map.counts(), thinker.spec.temporal_patch_size
-    audio: TowerOutput | None = None
-    video: TowerOutput | None = None
+    audio: EncoderOutput | None = None
+    video: EncoderOutput | None = None
     ran = False
     if prompt.mel is not None:
         attention = "audio_attention" in needs
         key = store.key(thinker.adapter.audio_encoder, [prompt.mel.tobytes()])
-        audio = store.get(key, counts.audio, attention, thinker.device)
+        audio = store.get(key, FeatureShape(counts.audio, thinker.sizes.hidden, thinker.dtype, attention), thinker.device)
         if audio is None:
             audio, ran = _encode_audio(thinker, prompt.mel, attention, limits), True
             store.put(key, audio)
@@ -91,7 +91,7 @@ def encode_media(
         attention = "video_attention" in needs
         digests = grid_digests(prompt.frames, depth)
         key = store.key(thinker.adapter.vision_encoder, [f"{thinker.spec} {prompt.frames.shape} {same_within}".encode(), *digests])
-        video = store.get(key, counts.video, attention, thinker.device)
+        video = store.get(key, FeatureShape(counts.video, thinker.sizes.hidden, thinker.dtype, attention), thinker.device)
         if video is None:
             # Attention received is read chunk by chunk, so chunks repeat, and pass the tower, as a whole.
             unit = GRIDS_PER_CHUNK if attention else 1
@@ -130,7 +130,7 @@ def _encode_video(
     attention: bool,
     limits: Limits,
     observer: Observer,
-) -> TowerOutput:
+) -> EncoderOutput:
     """Every grid that is its own source, in pieces; the others take over what their sources gave."""
     spec, (grids, height, width) = thinker.spec, grid_thw
     depth, unit = spec.temporal_patch_size, GRIDS_PER_CHUNK if attention else 1
@@ -151,10 +151,10 @@ def _encode_video(
         place = torch.from_numpy(np.searchsorted(fresh, sources)).to(thinker.device)
         rows = rows.unflatten(0, (len(fresh), -1))[place].flatten(0, 1)
         received = None if received is None else received.unflatten(0, (len(fresh), -1))[place].flatten()
-    return TowerOutput(rows, received)
+    return EncoderOutput(rows, received)
 
 
-def _encode_audio(thinker: Thinker, mel: NDArray[np.float32], attention: bool, limits: Limits) -> TowerOutput:
+def _encode_audio(thinker: Thinker, mel: NDArray[np.float32], attention: bool, limits: Limits) -> EncoderOutput:
     window = thinker.adapter.audio_window
     parts = []
     with thinker.adapter.capture_audio_attention() if attention else nullcontext() as capture:
@@ -162,4 +162,4 @@ def _encode_audio(thinker: Thinker, mel: NDArray[np.float32], attention: bool, l
             if count_audio_tokens(piece.shape[1]) == 0:
                 break  # a last window too short for a token; the whole clip in one pass gives none for it either
             parts.append(thinker.adapter.encode_audio(piece))
-    return TowerOutput(torch.cat(parts), None if capture is None else capture.received())
+    return EncoderOutput(torch.cat(parts), None if capture is None else capture.received())

@@ -1,11 +1,8 @@
-"""What the towers made of a clip, kept for the next question about it: in memory, and on disk under the content's hash.
+"""Encoder outputs of clips, kept in memory and on disk for the next question about the same input.
 
-Knows: how to recognise the same input to the same tower, how much may be kept, and how to write a file that is whole or absent.
-Does not know: clips, prompts, how a tower runs.
-
-The key is the tower's input itself (pixels, spectrogram) with a sample of the tower's weights, so neither a moved file, nor
-another way to the same frames, nor a retrained model of the same name is ever mistaken. Losing an entry costs time, never an answer:
-whatever cannot be read, written or trusted counts as absent.
+The key is the encoder's input itself (pixels, spectrogram) with a sample of its weights, so neither a moved file, nor another way to
+the same frames, nor a retrained model of the same name is mistaken for another. Losing an entry costs time, never an answer: whatever
+cannot be read or written, or is not what the encoder would give, counts as absent.
 """
 
 from __future__ import annotations
@@ -15,6 +12,7 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from torch import Tensor, nn
 from omnidrop_cli import fileio
 
 FORMAT = 1
-"""Part of every key: raised when the towers are run in another way."""
+"""Part of every key: raised when the encoders are run in another way."""
 
 MEMORY_BYTES = 10**9
 """Kept in memory: a minute in the papers' layout takes 72 MB with the 7B model in bfloat16."""
@@ -33,73 +31,112 @@ MEMORY_BYTES = 10**9
 DISK_BYTES = 4 * 10**9
 
 _SAMPLES = 64
-"""Numbers of every parameter that go into a tower's print: training or quantising changes all of them."""
+"""Numbers of every parameter that go into an encoder's fingerprint: training or quantising changes all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureShape:
+    """What an encoder's output must be: `rows` tokens of `width` values in `dtype`, and whether attention received is wanted."""
+
+    rows: int
+    width: int
+    dtype: torch.dtype
+    attention: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TowerOutput:
-    """`rows` (n, d) of one tower in prompt order, and what each received of the last layer's attention, (n,) float32, where asked."""
+class EncoderOutput:
+    """`rows` (n, d) of one encoder in prompt order, and the attention each received in the last layer, (n,) float32, where asked."""
 
     rows: Tensor
     attention: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
-        return sum(t.numel() * t.element_size() for t in self._tensors().values())
+        return sum(t.numel() * t.element_size() for t in self.tensors().values())
 
-    def to(self, device: torch.device) -> TowerOutput:
-        return TowerOutput(**{name: tensor.to(device) for name, tensor in self._tensors().items()})
+    def to(self, device: torch.device) -> EncoderOutput:
+        return EncoderOutput(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         return {"rows": self.rows} if self.attention is None else {"rows": self.rows, "attention": self.attention}
+
+    def fits(self, shape: FeatureShape) -> bool:
+        """Whether this is an output of `shape`, as far as sizes and types say."""
+        attention = self.attention
+        if tuple(self.rows.shape) != (shape.rows, shape.width) or self.rows.dtype != shape.dtype:
+            return False
+        return not shape.attention if attention is None else attention.shape == (shape.rows,) and attention.dtype == torch.float32
+
+    def is_finite(self) -> bool:
+        return all(bool(tensor.isfinite().all()) for tensor in self.tensors().values())
 
 
 class FeatureStore:
-    """Outputs of the towers by key; the least recently used go first. `folder` None keeps nothing on disk."""
+    """Outputs of the encoders by key; the least recently used go first.
+
+    Files are written behind: the answer does not wait for them, and the process ends when they are complete (`wait`).
+    """
 
     def __init__(self, folder: Path | None = None, *, memory_bytes: int = MEMORY_BYTES, disk_bytes: int = DISK_BYTES) -> None:
+        """`folder` None keeps nothing on disk."""
         self._folder = folder
         self._memory_bytes, self._disk_bytes = memory_bytes, disk_bytes
-        self._memory: OrderedDict[str, TowerOutput] = OrderedDict()
-        self._prints: dict[int, tuple[Any, bytes]] = {}
+        self._memory: OrderedDict[str, EncoderOutput] = OrderedDict()
+        self._fingerprints: dict[int, tuple[Any, bytes]] = {}
+        self._writer: ThreadPoolExecutor | None = None
+        self._writes: list[Future[None]] = []
 
-    def key(self, tower: Any, parts: Iterable[bytes]) -> str:
-        """The name of `tower`'s output for an input that `parts` tell apart from every other."""
-        digest = hashlib.sha256(self._print(tower))
+    def key(self, encoder: Any, parts: Iterable[bytes]) -> str:
+        """The name of `encoder`'s output for an input that `parts` tell apart from every other."""
+        digest = hashlib.sha256(self._fingerprint(encoder))
         for part in parts:
             digest.update(hashlib.sha256(part).digest())
         return digest.hexdigest()
 
-    def get(self, key: str, rows: int, attention: bool, device: torch.device) -> TowerOutput | None:
-        """What was put under `key`, on `device`, if it has `rows` rows and, where asked, their attention."""
-        found = self._memory.get(key) or self._read(key)
-        if found is None or len(found.rows) != rows or (attention and found.attention is None):
+    def get(self, key: str, shape: FeatureShape, device: torch.device) -> EncoderOutput | None:
+        """What was put under `key`, on `device`; None where there is nothing or it is not of `shape`."""
+        found = self._memory.get(key)
+        if found is None or not found.fits(shape):
+            found = self._read(key)
+        if found is None or not found.fits(shape):
             return None
         self._remember(key, found)
         return found.to(device)
 
-    def put(self, key: str, output: TowerOutput) -> None:
-        """Keep `output`. In memory it lies on the host: the device has better use for the room."""
+    def put(self, key: str, output: EncoderOutput) -> None:
+        """Keep `output`, in memory on the host: the device's memory is needed for the answer. Values that are not finite are not kept."""
         output = output.to(torch.device("cpu"))
+        if not output.is_finite():
+            return
         self._remember(key, output)
-        self._write(key, output)
+        if self._folder is not None and output.nbytes <= self._disk_bytes:
+            self.wait(unfinished=1)
+            self._writer = self._writer or ThreadPoolExecutor(max_workers=1, thread_name_prefix="features")
+            self._writes.append(self._writer.submit(self._write, self._folder, key, output))
+
+    def wait(self, unfinished: int = 0) -> None:
+        """Wait until at most `unfinished` files are still to be written: each holds its output in memory."""
+        self._writes = [write for write in self._writes if not write.done()]
+        while len(self._writes) > unfinished:
+            self._writes.pop(0).result()
 
     # ------------------------------------------------------------ memory
 
-    def _remember(self, key: str, output: TowerOutput) -> None:
+    def _remember(self, key: str, output: EncoderOutput) -> None:
         self._memory[key] = output
         self._memory.move_to_end(key)
         while sum(kept.nbytes for kept in self._memory.values()) > self._memory_bytes:
             self._memory.popitem(last=False)
 
-    def _print(self, tower: Any) -> bytes:
-        """A digest of a tower's configuration and of some numbers of all its parameters."""
-        known = self._prints.get(id(tower))
-        if known is None or known[0] is not tower:
-            config = {name: value for name, value in tower.config.to_dict().items() if not name.startswith("_")}
+    def _fingerprint(self, encoder: Any) -> bytes:
+        """A digest of an encoder's configuration and of some numbers of all its parameters."""
+        known = self._fingerprints.get(id(encoder))
+        if known is None or known[0] is not encoder:
+            config = {name: value for name, value in encoder.config.to_dict().items() if not name.startswith("_")}
             digest = hashlib.sha256(f"{FORMAT} {sorted(config.items(), key=lambda item: item[0])}".encode())
-            digest.update(fingerprint(tower))
-            known = self._prints[id(tower)] = (tower, digest.digest())
+            digest.update(fingerprint(encoder))
+            known = self._fingerprints[id(encoder)] = (encoder, digest.digest())
         return known[1]
 
     # ------------------------------------------------------------ disk
@@ -107,7 +144,7 @@ class FeatureStore:
     def _path(self, folder: Path, key: str) -> Path:
         return folder / f"{key}.safetensors"
 
-    def _read(self, key: str) -> TowerOutput | None:
+    def _read(self, key: str) -> EncoderOutput | None:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -115,23 +152,20 @@ class FeatureStore:
             return None
         path = self._path(self._folder, key)
         try:
-            found = TowerOutput(**load_file(path))
+            found = EncoderOutput(**load_file(path))
             os.utime(path)
         except (OSError, SafetensorError, TypeError, ValueError):
             return None
-        return found
+        return found if found.is_finite() else None
 
-    def _write(self, key: str, output: TowerOutput) -> None:
+    def _write(self, folder: Path, key: str, output: EncoderOutput) -> None:
         from safetensors.torch import save_file
 
-        folder = self._folder
-        if folder is None or output.nbytes > self._disk_bytes:
-            return
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             self._make_room(folder, output.nbytes)
             with fileio.replacing(self._path(folder, key)) as part:
-                save_file({name: tensor.contiguous() for name, tensor in output._tensors().items()}, part)
+                save_file({name: tensor.contiguous() for name, tensor in output.tensors().items()}, part)
 
     def _make_room(self, folder: Path, needed: int) -> None:
         fileio.remove_abandoned(folder)

@@ -24,6 +24,7 @@ from omnidrop_cli.engine.build_report import report_of
 from omnidrop_cli.engine.cuda_graph import CudaGraphRunner
 from omnidrop_cli.engine.encode import MediaFeatures, embed, encode_media
 from omnidrop_cli.engine.feature_cache import FeatureStore
+from omnidrop_cli.engine.finite import check_finite
 from omnidrop_cli.engine.generate import generate
 from omnidrop_cli.engine.oom import Limits, less_detail, out_of_memory, until_it_fits
 from omnidrop_cli.engine.pipeline import open_clip
@@ -253,6 +254,7 @@ class Session:
                 return watch, self._prefill(read)
 
         read, (watch, prefilled) = self._fitted(read, observer, attempt)
+        check_finite(prefilled.logits, self.thinker.model, self.thinker.dtype)
         kv_bytes = prefilled.cache.nbytes
         observer.stage("generate")
         told: list[str] = []

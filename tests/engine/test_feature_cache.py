@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from omnidrop_cli import paths
 from omnidrop_cli.config import GenerationConfig, MediaConfig, PruningConfig, Request
 from omnidrop_cli.engine.encode import MediaFeatures, encode_media
-from omnidrop_cli.engine.feature_cache import FeatureStore, TowerOutput
+from omnidrop_cli.engine.feature_cache import EncoderOutput, FeatureShape, FeatureStore
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
@@ -57,6 +61,7 @@ def test_the_second_time_no_tower_runs(thinker: Thinker, prompt: Prompt, tmp_pat
     with tower_runs(thinker) as runs:
         first = encode_media(thinker, prompt, BOTH, store=store)
         assert runs == ["audio", "video"]
+        store.wait()
         if on_disk:
             store = FeatureStore(tmp_path / "new")  # another process
         for needs in (frozenset[str](), BOTH):
@@ -75,6 +80,7 @@ def test_what_is_missing_is_made(thinker: Thinker, prompt: Prompt, tmp_path: Pat
         assert runs == ["audio", "video", "audio"], "the pictures were there, attention to the sound was not"
         assert features.audio_attention is not None
         assert not features.reused
+        store.wait()
         assert encode_media(thinker, prompt, frozenset({"audio_attention"}), store=FeatureStore(tmp_path)).reused
 
 
@@ -106,24 +112,100 @@ def test_another_input_or_another_tower_is_another_key(thinker: Thinker, prompt:
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty", "foreign", "folder"])
 def test_damaged_files_are_made_again(thinker: Thinker, prompt: Prompt, tmp_path: Path, damage: str) -> None:
-    first = encode_media(thinker, prompt, BOTH, store=FeatureStore(tmp_path))
+    store = FeatureStore(tmp_path)
+    first = encode_media(thinker, prompt, BOTH, store=store)
+    store.wait()
     for path in tmp_path.iterdir():
         content = path.read_bytes()
         path.unlink()
         if damage == "folder":
             path.mkdir()
         elif damage == "foreign":
-            from safetensors.torch import save_file
-
             save_file({"something": torch.zeros(3)}, path)
         else:
             path.write_bytes({"cut": content[:-7], "noise": os.urandom(len(content)), "empty": b""}[damage])
     with tower_runs(thinker) as runs:
-        again = encode_media(thinker, prompt, BOTH, store=FeatureStore(tmp_path))
+        store = FeatureStore(tmp_path)
+        again = encode_media(thinker, prompt, BOTH, store=store)
+        store.wait()
     assert runs == ["audio", "video"]
     assert same(first, again)
     if damage != "folder":
         assert encode_media(thinker, prompt, BOTH, store=FeatureStore(tmp_path)).reused
+
+
+def stored(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Rewrite every file of a store with changed tensors."""
+    for path in folder.iterdir():
+        tensors = load_file(path)
+        change(tensors)
+        save_file(tensors, path)
+
+
+def put_value(value: float) -> Callable[[dict[str, torch.Tensor]], None]:
+    return lambda tensors: tensors["rows"].view(-1)[7:8].fill_(value)  # type: ignore[return-value]  # in place
+
+
+WRONG: dict[str, Callable[[dict[str, torch.Tensor]], None]] = {
+    "NaN": put_value(float("nan")),
+    "infinity": put_value(float("-inf")),
+    "NaN in the attention": lambda tensors: tensors["attention"].view(-1)[:1].fill_(float("nan")),  # type: ignore[dict-item,return-value]
+    "width": lambda tensors: tensors.update(rows=tensors["rows"][:, :-1].contiguous()),
+    "rows": lambda tensors: tensors.update(rows=tensors["rows"][:-1].contiguous()),
+    "dtype": lambda tensors: tensors.update(rows=tensors["rows"].half()),
+    "dimensions": lambda tensors: tensors.update(rows=tensors["rows"][None].contiguous()),
+    "attention of other rows": lambda tensors: tensors.update(attention=tensors["attention"][1:].contiguous()),
+    "attention of another type": lambda tensors: tensors.update(attention=tensors["attention"].int()),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_features_no_encoder_would_give_are_made_again(thinker: Thinker, prompt: Prompt, tmp_path: Path, name: str) -> None:
+    store = FeatureStore(tmp_path)
+    first = encode_media(thinker, prompt, BOTH, store=store)
+    store.wait()
+    stored(tmp_path, WRONG[name])
+    store = FeatureStore(tmp_path)
+    with tower_runs(thinker) as runs:
+        again = encode_media(thinker, prompt, BOTH, store=store)
+    assert runs == ["audio", "video"]
+    assert same(first, again)
+    store.wait()
+    assert encode_media(thinker, prompt, BOTH, store=FeatureStore(tmp_path)).reused
+
+
+def test_values_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    store.put("a", EncoderOutput(torch.full((250, 1), torch.nan)))
+    store.wait()
+    assert get(store, "a") is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_answer_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    real = FeatureStore._write
+    monkeypatch.setattr(FeatureStore, "_write", lambda *arguments: (gate.wait(10), real(*arguments))[1])
+    store = FeatureStore(tmp_path)
+    for key in "ab":  # one is being written, one waits
+        store.put(key, EncoderOutput(torch.zeros(250, 1)))
+    assert not list(tmp_path.iterdir())
+    assert get(store, "b") is not None
+    gate.set()
+    store.wait()
+    assert {path.stem for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_a_process_ends_when_its_files_are_written(tmp_path: Path) -> None:
+    code = (
+        "import sys, time, torch; from pathlib import Path\n"
+        "from omnidrop_cli.engine.feature_cache import EncoderOutput, FeatureStore\n"
+        "real = FeatureStore._write\n"
+        "FeatureStore._write = lambda *arguments: (time.sleep(0.5), real(*arguments))\n"
+        "FeatureStore(Path(sys.argv[1])).put('a', EncoderOutput(torch.zeros(250, 1)))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
 def test_folder_that_cannot_be_written(thinker: Thinker, prompt: Prompt, tmp_path: Path) -> None:
@@ -134,19 +216,23 @@ def test_folder_that_cannot_be_written(thinker: Thinker, prompt: Prompt, tmp_pat
 
 
 def put(store: FeatureStore, key: str, floats: int = 250) -> None:
-    store.put(key, TowerOutput(torch.zeros(floats, 1)))
+    store.put(key, EncoderOutput(torch.zeros(floats, 1)))
+    store.wait()
+
+
+def get(store: FeatureStore, key: str, rows: int = 250) -> EncoderOutput | None:
+    return store.get(key, FeatureShape(rows, 1, torch.float32), torch.device("cpu"))
 
 
 def test_memory_is_bounded_and_the_least_used_goes() -> None:
     store = FeatureStore(memory_bytes=3000)
     for key in "abc":
         put(store, key)
-    device = torch.device("cpu")
-    assert store.get("a", 250, False, device) is not None
+    assert get(store, "a") is not None
     put(store, "d")
-    assert [store.get(key, 250, False, device) is not None for key in "abcd"] == [True, False, True, True]
+    assert [get(store, key) is not None for key in "abcd"] == [True, False, True, True]
     put(store, "big", 1000)
-    assert store.get("big", 1000, False, device) is None
+    assert get(store, "big", 1000) is None
 
 
 def test_disk_is_bounded_and_the_least_used_goes(tmp_path: Path) -> None:
@@ -159,7 +245,7 @@ def test_disk_is_bounded_and_the_least_used_goes(tmp_path: Path) -> None:
     abandoned = tmp_path / ".part-x.safetensors"
     abandoned.write_bytes(b"1")
     os.utime(abandoned, (1000, 1000))
-    assert store().get("a", 250, False, torch.device("cpu")) is not None  # used: now the youngest
+    assert get(store(), "a") is not None  # used: now the youngest
     put(store(), "d")
     assert {path.stem for path in tmp_path.iterdir()} == {"a", "c", "d"}
     put(store(), "big", 2000)
@@ -171,6 +257,7 @@ def test_session_reuses_across_questions_options_and_sessions(clips: Mapping[str
     first = Session(thinker, FeatureStore(paths.features()))
     with tower_runs(thinker) as runs:
         report = first.ask(job)
+        first.store.wait()
         assert not report.features_reused
         assert len(runs) == 2
         again = first.ask(replace(job, question="what is shown?", method=PruningConfig("omnidrop", 0.2)))

@@ -40,7 +40,7 @@ class Question:
 
 def multiple_choice(question: Question, answer: str) -> tuple[str | None, bool]:
     """The letter in an answer, and whether it is the right one."""
-    chosen = letter(answer, question.options)
+    chosen = letter(answer, question.options, question.text)
     return chosen, chosen == question.answer
 
 

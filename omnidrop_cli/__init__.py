@@ -4,7 +4,7 @@ Everything the command line does, without the terminal. Names load on first use,
 
 >>> import omnidrop_cli as omnidrop
 >>> session = omnidrop.Session.load(omnidrop.ModelConfig("nano"))
->>> report = session.ask(omnidrop.Request("clip.mp4", "what is said?"))
+>>> report = session.run(omnidrop.Request("clip.mp4", "what is said?"))
 >>> report.answer.text, report.trace.retention_after
 """
 

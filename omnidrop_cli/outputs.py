@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from omnidrop_cli.config import Request
 from omnidrop_cli.tokens import FRAMES_PER_GRID as FRAMES_PER_GRID
@@ -31,6 +31,13 @@ SAMPLE_RATE_HZ = 16_000
 
 
 # ---------------------------------------------------------------- the clip
+
+
+class FrameBounds(NamedTuple):
+    """Least and most pixels of one frame."""
+
+    min_pixels: int
+    max_pixels: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ def table() -> str:
     for item in QUESTIONS:
         cells = []
         for pruning in (PruningConfig("none"), PruningConfig()):
-            answer = session.ask(Request(item.clip, item.question, method=pruning)).answer.text
+            answer = session.run(Request(item.clip, item.question, method=pruning)).answer.text
             cells.append(answer if answer == item.answer else f"*{answer}*")
         lines.append(f"| `{item.clip}` | {item.question} | {item.answer} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines) + "\n"

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from omnidrop_cli.batch.packets import Task, Work, answered, failed
 from omnidrop_cli.engine.background import Background
 from omnidrop_cli.engine.decode_process import DecodeProcess, DecoderLost
-from omnidrop_cli.engine.pipeline import open_clip
+from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.errors import ModelError, OmnidropError
 from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.media.open import open_clip
 from omnidrop_cli.model.names import resolve
 
 if TYPE_CHECKING:
@@ -108,10 +109,10 @@ class Worker:
         if opened.clip is None:
             raise opened.error or OmnidropError(f"{task.job.media} was not decoded")
         seconds, opened.seconds = opened.seconds, {}  # the first question carries what fetching and decoding took
-        read = session.read(task.job, observer, opened.clip, seconds, features=opened.features)
-        # The clip too: where memory did not suffice, it was read again with less detail.
-        opened.clip, opened.features = read.clip, read.features
-        return answered(task, session.answer(read, observer))
+        encoded = session.encode(PromptSource(task.job, opened.clip, opened.features, seconds=seconds), observer)
+        # The clip too: where memory did not suffice, it was decoded again with less detail.
+        opened.clip, opened.features = encoded.clip, encoded.features
+        return answered(task, session.answer(encoded, observer))
 
     def _begin(self, work: Work) -> Background[Opened]:
         return Background(lambda: self._decode(work))

@@ -1,7 +1,4 @@
-"""What ran → the report: stages, memory and FLOPs beside the answer.
-
-Knows: where each figure of a report comes from. Does not know: how anything ran, or how a report looks.
-"""
+"""The report of an answer: stages, memory and FLOPs."""
 
 from __future__ import annotations
 
@@ -12,17 +9,17 @@ from omnidrop_cli.engine import metrics
 from omnidrop_cli.outputs import SAMPLE_RATE_HZ, Answer, Flops, Memory, Report, Timings
 
 if TYPE_CHECKING:
+    from omnidrop_cli.engine.encoded_prompt import EncodedPrompt
     from omnidrop_cli.engine.prefill import Prefilled
-    from omnidrop_cli.engine.session import Read
     from omnidrop_cli.model.sizes import DecoderSizes
     from omnidrop_cli.model.thinker import Thinker
 
 
-def report_of(thinker: Thinker, read: Read, prefilled: Prefilled, answer: Answer, seconds: Mapping[str, float], kv_bytes: int) -> Report:
+def build_report(thinker: Thinker, encoded: EncodedPrompt, prefilled: Prefilled, answer: Answer, kv_bytes: int) -> Report:
     """The report of one answer. `kv_bytes` is the cache right after the prefill; the device's memory peak is read here."""
-    trace, clip, prompt = prefilled.trace, read.clip, read.prompt
+    trace, clip, prompt = prefilled.trace, encoded.clip, encoded.prompt
     return Report(
-        job=read.job,
+        job=encoded.request,
         model=thinker.loaded,
         source=clip.source,
         clip_start_s=clip.start_s,
@@ -32,37 +29,37 @@ def report_of(thinker: Thinker, read: Read, prefilled: Prefilled, answer: Answer
         fps=clip.fps,
         audio_s=0.0 if clip.waveform is None else len(clip.waveform) / SAMPLE_RATE_HZ,
         prompt=prompt.token_map.counts(),
-        method=read.method.name,
-        method_options={**read.method.describe(), **prefilled.notes},
+        method=encoded.method.name,
+        method_options={**encoded.method.describe(), **prefilled.notes},
         trace=trace,
         answer=answer,
-        timings=_timings(seconds),
-        memory=_memory(thinker, read.peak_mb, kv_bytes, len(prompt), sum(trace.kv_lengths)),
+        timings=timings_of(encoded.seconds),
+        memory=_memory(thinker, encoded.peak_mb, kv_bytes, len(prompt), sum(trace.kv_lengths)),
         flops=flops_of(thinker.sizes, len(prompt), trace.kv_lengths),
-        warnings=(*clip.warnings, *prompt.warnings, *read.warnings),
-        features_reused=read.features.reused,
+        warnings=(*clip.warnings, *prompt.warnings, *encoded.warnings),
+        features_reused=encoded.features.reused,
         token_map=prompt.token_map,
     )
 
 
-def _timings(seconds: Mapping[str, float]) -> Timings:
+def timings_of(seconds: Mapping[str, float]) -> Timings:
     """Stages as clocked. Where the clip decoded while the model loaded, "open" is what both took together on the wall."""
     overlapped = {"decode", "load"} if "open" in seconds else set()
     total = sum(value for name, value in seconds.items() if name not in overlapped)
     return Timings(
         **{f"{name}_s": value for name, value in seconds.items() if name != "open"},
-        first_token_s=total - seconds["generate"],
+        first_token_s=total - seconds.get("generate", 0.0),
         total_s=total,
     )
 
 
-def _memory(thinker: Thinker, towers_peak_mb: float, kv_bytes: int, tokens: int, rows: int) -> Memory:
+def _memory(thinker: Thinker, encoders_peak_mb: float, kv_bytes: int, tokens: int, rows: int) -> Memory:
     """`rows` are the cached rows of all layers together."""
     return Memory(
         weights_mb=thinker.weights_mb,
         kv_mb=kv_bytes / 1e6,
         kv_full_mb=kv_bytes / rows * tokens * thinker.sizes.num_layers / 1e6,
-        peak_mb=max(towers_peak_mb, metrics.peak_mb(thinker.device)),
+        peak_mb=max(encoders_peak_mb, metrics.peak_mb(thinker.device)),
         kind=metrics.memory_kind(thinker.device),
     )
 

@@ -1,7 +1,6 @@
-"""Several questions about one clip: it decodes and passes the towers once, and a question sees the questions before it.
+"""Several questions about one clip, which is decoded and encoded once; a question sees the questions before it.
 
-Knows: what is kept between questions (the clip, the towers' features, the words said) and what is not: a pruned prompt belongs to
-one question, so every question is prefilled anew. Does not know terminals.
+Pruning depends on the question, so every question has a prefill of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.prune.methods import create
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from omnidrop_cli.config import PruningConfig, Request
     from omnidrop_cli.engine.encode import MediaFeatures
-    from omnidrop_cli.engine.session import Read, Session
+    from omnidrop_cli.engine.encoded_prompt import EncodedPrompt
+    from omnidrop_cli.engine.session import Session
     from omnidrop_cli.outputs import Clip, Comparison, Report
 
 
@@ -45,7 +46,7 @@ class Conversation:
 
     def ask(self, question: str, observer: Observer = SILENT) -> Report:
         """Answer, and remember both. Raises `OmnidropError`; the conversation is then as before."""
-        report = self._session.answer(self._read(question, self.turns, observer), observer)
+        report = self._session.answer(self._encode(question, self.turns, observer), observer)
         self.turns.append((question, report.answer.text))
         return report
 
@@ -57,20 +58,21 @@ class Conversation:
         if question is None and not self.turns:
             raise ValueError("nothing was asked yet")
         asked, history = (question, self.turns) if question is not None else (self.turns[-1][0], self.turns[:-1])
-        comparison = self._session.contrast(self._read(asked, history, observer), observer)
+        comparison = self._session.compare_encoded(self._encode(asked, history, observer), observer)
         if question is not None:
             self.turns.append((question, comparison.pruned.answer.text))
         return comparison
 
     def forget(self) -> None:
-        """Begin anew with the same clip."""
+        """Start a new conversation about the same clip."""
         self.turns.clear()
 
-    def _read(self, question: str, history: list[tuple[str, str]], observer: Observer) -> Read:
+    def _encode(self, question: str, history: list[tuple[str, str]], observer: Observer) -> EncodedPrompt:
         job = replace(self._template, question=question)
         needs = create(job.method).needs
         seconds, self._seconds = self._seconds, {}
-        read = self._session.read(job, observer, self.clip, seconds, features=self._features, needs=self._encoded_for, history=[*history])
-        # The clip too: where memory did not suffice, it was read again with less detail.
-        self.clip, self._features, self._encoded_for = read.clip, read.features, self._encoded_for | needs
-        return read
+        source = PromptSource(job, self.clip, self._features, self._encoded_for, [*history], seconds=seconds)
+        encoded = self._session.encode(source, observer)
+        # The clip too: where memory did not suffice, it was decoded again with less detail.
+        self.clip, self._features, self._encoded_for = encoded.clip, encoded.features, self._encoded_for | needs
+        return encoded

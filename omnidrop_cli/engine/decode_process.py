@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from omnidrop_cli.engine import child_process
-from omnidrop_cli.engine.pipeline import open_clip
 from omnidrop_cli.errors import MediaError, OmnidropError
 from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.media.open import open_clip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from omnidrop_cli.config import Request
-    from omnidrop_cli.model.names import FrameBounds
-    from omnidrop_cli.outputs import Clip
+    from omnidrop_cli.outputs import Clip, FrameBounds
 
     Decode = Callable[[Request, FrameBounds, Observer, dict[str, float]], Clip]
 

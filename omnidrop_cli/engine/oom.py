@@ -1,10 +1,7 @@
 """How much of a prompt is computed at once, and what to lower, in which order, when the device has too little memory.
 
-Knows: sizes that trade memory for nothing but a little speed, and media options that trade it for detail. Does not know: towers,
-decoders, how an error is told (`session.py`).
-
 The order, each step repeated until the memory suffices or the step has no more to give:
-1. the tower that ran out passes the clip in half as long pieces; a prefill that ran out takes a quarter of the rows at a time: same
+1. encoders that ran out take the clip in half as long pieces; a prefill that ran out takes a quarter of the rows at a time: same
    answer, a little slower;
 2. half the frames, down to one a second;
 3. half the pixels of a frame, down to `MIN_PIXELS`;
@@ -14,19 +11,14 @@ The order, each step repeated until the memory suffices or the step has no more 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
-
-from omnidrop_cli.errors import OutOfMemory
 
 if TYPE_CHECKING:
     from omnidrop_cli.config import MediaConfig
     from omnidrop_cli.outputs import Clip
-
-T = TypeVar("T")
 
 MIN_PATCHES, MIN_WINDOWS, MIN_ROWS = 1_024, 8, 256
 
@@ -36,9 +28,9 @@ MIN_PIXELS = 16 * 28 * 28
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Most patches in one pass of the vision tower, two-second windows in one of the audio tower, rows in one pass of an MLP or norm.
+    """Most patches in one pass of the vision encoder, two-second windows in one of the audio encoder, rows in one pass of an MLP or norm.
 
-    The defaults are where a GPU is busy: 28 grids of 252x448, five minutes of sound, 0.5 GB of a 7B MLP's activations in bfloat16.
+    The defaults are where a GPU is busy: 28 grids of 252x448, five minutes of audio, 0.5 GB of a 7B MLP's activations in bfloat16.
     """
 
     patches: int = 16_384
@@ -46,7 +38,7 @@ class Limits:
     rows: int = 4_096
 
     def smaller_pieces(self) -> Limits | None:
-        """Half of what a tower takes at once; None where that is the least already."""
+        """Half of what an encoder takes at once; None where that is the least already."""
         if self.patches <= MIN_PATCHES and self.windows <= MIN_WINDOWS:
             return None
         return replace(self, patches=max(MIN_PATCHES, self.patches // 2), windows=max(MIN_WINDOWS, self.windows // 2))
@@ -79,19 +71,33 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
-def until_it_fits(attempt: Callable[[], T], give_way: Callable[[], str | None], tell: Callable[[str], None]) -> T:
-    """`attempt` again and again, as long as it raises `OutOfMemory` and `give_way` finds something to lower, which it puts in words.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to lower next, and how to say so."""
 
-    The next attempt begins when everything that the failed one held is gone, so `give_way` only settles what it will do.
+    limits: Limits
+    media_options: MediaConfig
+    message: str
+
+
+def next_step(stage: str, limits: Limits, media_options: MediaConfig, clip: Clip | None) -> Step | None:
+    """What to lower after `stage` ("encode" or "prefill") ran out of memory; None where nothing is left.
+
+    Raises nothing; the caller tries again when everything that the failed attempt held is gone (`free_memory`).
     """
-    while True:
-        try:
-            return attempt()
-        except OutOfMemory:
-            given = give_way()
-            if given is None:
-                raise
-        gc.collect()  # frames of the failed attempt may hang in cycles, and their tensors with them
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
-        tell(given)
+    if stage == "encode" and (lower := limits.smaller_pieces()):
+        return Step(lower, media_options, "the memory does not suffice: the clip passes the encoders in smaller pieces")
+    if stage == "prefill" and (lower := limits.fewer_rows()):
+        return Step(lower, media_options, f"the memory does not suffice: the decoder takes {lower.rows} tokens at a time")
+    fewer = None if clip is None else less_detail(media_options, clip)
+    if fewer is None:
+        return None
+    size = f" of at most {fewer.max_pixels} pixels" if fewer.max_pixels else ""
+    return Step(limits, fewer, f"the memory does not suffice: the clip is read again with at most {fewer.max_frames} frames{size}")
+
+
+def free_memory() -> None:
+    """Return memory of a failed attempt to the device. Its frames may hang in reference cycles, and their tensors with them."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

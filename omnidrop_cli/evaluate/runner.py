@@ -15,13 +15,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
+from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.errors import MediaError, OmnidropError, UsageError
 from omnidrop_cli.evaluate.items import Arm, Benchmark, Measured, Question, Row, Timing
 from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.prune.methods import create
 
 if TYPE_CHECKING:
-    from omnidrop_cli.engine.session import Read, Session
+    from omnidrop_cli.engine.encoded_prompt import EncodedPrompt
+    from omnidrop_cli.engine.session import Session
     from omnidrop_cli.evaluate.results import Journal
     from omnidrop_cli.model.thinker import Thinker
     from omnidrop_cli.outputs import Report
@@ -175,20 +177,17 @@ def clip_rows(
     needs = frozenset[str]().union(*(create(arm.choice).needs for _, arms in group for arm in arms))
     # A clip that cannot be made ends the run: it fails for want of a program, not for what it shows.
     media = run.benchmark.prepare(group[0][0]) if run.benchmark.prepare else group[0][0].media
-    read: Read | None = None
+    read: EncodedPrompt | None = None
     broken: MediaError | None = None
     for question, arms in group:
         try:
             if broken is not None:
                 raise broken
-            read = session.read(
-                replace(run.job(question, arms[0]), media=media, method=NO_PRUNING),
-                observer,
-                clip=read.clip if read else None,
-                features=read.features if read else None,
-                needs=needs,
-                media_first=not run.text_first,
-            )
+            request = replace(run.job(question, arms[0]), media=media, method=NO_PRUNING)
+            source = PromptSource(request, needs=needs, media_first=not run.text_first)
+            if read is not None:
+                source = replace(source, clip=read.clip, features=read.features)
+            read = session.encode(source, observer)
         except OmnidropError as error:
             broken = error if isinstance(error, MediaError) else None
             rows = [_failed(run, question, arm, error) for arm in arms]
@@ -197,7 +196,7 @@ def clip_rows(
         yield tuple(replace(row, model=model) for row in rows)
 
 
-def _row_of(run: Run, question: Question, arm: Arm, read: Read, session: Session, observer: Observer) -> Row:
+def _row_of(run: Run, question: Question, arm: Arm, read: EncodedPrompt, session: Session, observer: Observer) -> Row:
     try:
         report = session.answer(session.with_method(read, arm.choice), observer)
     except OmnidropError as error:

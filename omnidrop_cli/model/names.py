@@ -11,23 +11,17 @@ import re
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from omnidrop_cli import paths
 from omnidrop_cli.errors import ModelError, UsageError
 from omnidrop_cli.model.sizes import MAX_LAYERS, QWEN_3B, QWEN_7B, ThinkerSizes
 from omnidrop_cli.model.stored_config import read_config, read_json, sizes_of, thinker_section
+from omnidrop_cli.outputs import FrameBounds
 from omnidrop_cli.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from omnidrop_cli.config import ModelConfig
-
-
-class FrameBounds(NamedTuple):
-    """Least and most pixels of one frame."""
-
-    min_pixels: int
-    max_pixels: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditio
 from transformers.initialization import no_init_weights
 
 from omnidrop_cli.model.adapter import QwenOmniAdapter, set_attention, unquantized_names
-from omnidrop_cli.model.names import QWEN_BOUNDS, RANDOM_NOTICE, FrameBounds
+from omnidrop_cli.model.names import QWEN_BOUNDS, RANDOM_NOTICE
 from omnidrop_cli.model.quantize import quantization_config, quantize_in_place
 from omnidrop_cli.model.sizes import AudioSizes, DecoderSizes, ThinkerSizes, VisionSizes
 from omnidrop_cli.model.thinker import Thinker
-from omnidrop_cli.outputs import LoadedModel
+from omnidrop_cli.outputs import FrameBounds, LoadedModel
 
 ADDED_TOKENS = {
     "image_token": "<|IMAGE|>",

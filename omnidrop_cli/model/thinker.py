@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from omnidrop_cli.model.names import FrameBounds
-    from omnidrop_cli.outputs import LoadedModel
+    from omnidrop_cli.outputs import FrameBounds, LoadedModel
 
 
 @dataclass(frozen=True, eq=False)

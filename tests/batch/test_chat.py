@@ -18,6 +18,7 @@ import pytest
 from omnidrop_cli.config import GenerationConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.engine import session as session_module
 from omnidrop_cli.engine.chat import Conversation
+from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.engine.pipeline import open_both
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.report.json import from_dict
@@ -57,9 +58,9 @@ def test_follow_up_sees_the_conversation_and_the_towers_run_once(talk: Conversat
     second = talk.ask("and then?")
     assert len(encoded) == 1
     session = talk._session
-    assert first.answer == session.ask(replace(job, question="who?")).answer
+    assert first.answer == session.run(replace(job, question="who?")).answer
     history = [("who?", first.answer.text)]
-    alone = session.answer(session.read(replace(job, question="and then?"), history=history))
+    alone = session.answer(session.encode(PromptSource(replace(job, question="and then?"), history=history)))
     assert (second.answer, second.prompt) == (alone.answer, alone.prompt)
     assert second.prompt.text > first.prompt.text
     assert second.timings.decode_s == second.timings.encode_s == 0 < first.timings.decode_s

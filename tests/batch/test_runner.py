@@ -79,7 +79,7 @@ def test_answers_equal_those_of_ask(batch: Setup) -> None:
     session = Session.load(batch.template.model)
     for row in read(batch.output):
         if "error" not in row:
-            report = session.ask(replace(batch.template, media=row["media"]["asked"], question=row["question"]))
+            report = session.run(replace(batch.template, media=row["media"]["asked"], question=row["question"]))
             assert list(report.answer.token_ids) == row["answer_token_ids"]
 
 

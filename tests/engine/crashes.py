@@ -10,13 +10,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omnidrop_cli.engine.pipeline import open_clip
+from omnidrop_cli.media.open import open_clip
 
 if TYPE_CHECKING:
     from omnidrop_cli.config import Request
     from omnidrop_cli.events import Observer
-    from omnidrop_cli.model.names import FrameBounds
-    from omnidrop_cli.outputs import Clip
+    from omnidrop_cli.outputs import Clip, FrameBounds
 
 
 def decode(request: Request, bounds: FrameBounds, observer: Observer, seconds: dict[str, float]) -> Clip:

@@ -16,10 +16,10 @@ import pytest
 
 from omnidrop_cli.config import MediaConfig, Request
 from omnidrop_cli.engine.decode_process import Cancelled, DecodeProcess, DecoderLost
-from omnidrop_cli.engine.pipeline import open_clip
 from omnidrop_cli.errors import MediaError
 from omnidrop_cli.events import SILENT, Observer
-from omnidrop_cli.model.names import FrameBounds
+from omnidrop_cli.media.open import open_clip
+from omnidrop_cli.outputs import FrameBounds
 from tests.clips import Clips
 from tests.engine import crashes
 
@@ -156,7 +156,7 @@ import contextlib, sys, os, time
 from omnidrop_cli.config import Request
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.engine.decode_process import DecodeProcess
-from omnidrop_cli.model.names import FrameBounds
+from omnidrop_cli.outputs import FrameBounds
 from tests.engine import crashes
 import threading
 if __name__ == "__main__":

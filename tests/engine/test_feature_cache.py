@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from omnidrop_cli import paths
 from omnidrop_cli.config import GenerationConfig, MediaConfig, PruningConfig, Request
 from omnidrop_cli.engine.encode import MediaFeatures, encode_media
+from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.engine.feature_cache import EncoderOutput, FeatureShape, FeatureStore
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.model.random_weights import tiny_thinker
@@ -256,15 +257,15 @@ def test_session_reuses_across_questions_options_and_sessions(clips: Mapping[str
     job = Request(str(clips["speech_video"]), "what is said?", generation=GenerationConfig(max_new_tokens=3))
     first = Session(thinker, FeatureStore(paths.features()))
     with tower_runs(thinker) as runs:
-        report = first.ask(job)
+        report = first.run(job)
         first.store.wait()
         assert not report.features_reused
         assert len(runs) == 2
-        again = first.ask(replace(job, question="what is shown?", method=PruningConfig("omnidrop", 0.2)))
-        another = Session(thinker, FeatureStore(paths.features())).ask(job)
-        silent = first.ask(replace(job, media_options=MediaConfig(use_audio=False)))
+        again = first.run(replace(job, question="what is shown?", method=PruningConfig("omnidrop", 0.2)))
+        another = Session(thinker, FeatureStore(paths.features())).run(job)
+        silent = first.run(replace(job, media_options=MediaConfig(use_audio=False)))
         assert len(runs) == 2
-        assert first.ask(replace(job, media_options=MediaConfig(end_s=1.5))).features_reused is False
+        assert first.run(replace(job, media_options=MediaConfig(end_s=1.5))).features_reused is False
     assert again.features_reused
     assert another.features_reused
     assert silent.features_reused
@@ -274,8 +275,8 @@ def test_session_reuses_across_questions_options_and_sessions(clips: Mapping[str
 def test_features_of_another_clip_are_not_taken(clips: Mapping[str, Path], thinker: Thinker) -> None:
     session = Session(thinker)
     job = Request(str(clips["speech_video"]), "what is said?", method=PruningConfig("none"))
-    short = session.read(replace(job, media_options=MediaConfig(end_s=1.0)))
-    whole = session.read(job, features=short.features)
+    short = session.encode(PromptSource(replace(job, media_options=MediaConfig(end_s=1.0))))
+    whole = session.encode(PromptSource(job, features=short.features))
     assert whole.features is not short.features
-    pruned = session.read(replace(job, method=PruningConfig("omnidrop")), features=whole.features)
+    pruned = session.encode(PromptSource(replace(job, method=PruningConfig("omnidrop")), features=whole.features))
     assert pruned.features.audio_attention is not None, "features made for another method lack what this one reads"

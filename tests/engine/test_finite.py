@@ -67,4 +67,4 @@ def test_ask_ends_in_one_line(clips: Mapping[str, Path]) -> None:
     thinker = tiny_thinker(2)
     thinker.adapter.embedding_weight.data[thinker.spec.im_start, 0] = float("nan")
     with pytest.raises(ModelError, match="not finite"):
-        Session(thinker).ask(Request(str(clips["speech_video"]), "what is said?", generation=GenerationConfig(temperature=0.7)))
+        Session(thinker).run(Request(str(clips["speech_video"]), "what is said?", generation=GenerationConfig(temperature=0.7)))

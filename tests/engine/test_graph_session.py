@@ -15,6 +15,7 @@ from omnidrop_cli.config import GenerationConfig, ModelConfig, PruningConfig, Re
 from omnidrop_cli.engine import cuda_graph
 from omnidrop_cli.engine.chat import Conversation
 from omnidrop_cli.engine.cuda_graph import CudaGraphRunner
+from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.events import Observer
 from omnidrop_cli.model.random_weights import tiny_thinker
@@ -49,9 +50,9 @@ def test_the_built_in_model(choice: PruningConfig, capture: cuda_graph.Capture, 
     session = Session.load(ModelConfig("nano"))
     session.thinker = replace(session.thinker, eos_ids=())  # its answers are a few words; what follows them is as good here
     job = Request("demo", "What is said?", method=choice, generation=GenerationConfig(max_new_tokens=20))
-    expected = session.ask(job)
+    expected = session.run(job)
     session.runner = CudaGraphRunner(capture)
-    assert session.ask(job).answer == expected.answer
+    assert session.run(job).answer == expected.answer
     assert len(replays) == 17
 
 
@@ -62,7 +63,7 @@ def test_every_turn_of_a_conversation(clips: Clips, capture: cuda_graph.Capture,
     )
 
     def talk(session: Session) -> list[Report]:
-        clip = session.read(replace(template, question="what?")).clip
+        clip = session.encode(PromptSource(replace(template, question="what?"))).clip
         conversation = Conversation(session, template, clip)
         reports = [conversation.ask("what is said?"), conversation.ask("and then?")]
         compared = conversation.compare()
@@ -91,7 +92,7 @@ def test_a_failure_is_one_line_for_the_observer_and_in_the_report(clips: Clips) 
     session = Session(replace(tiny_thinker(4), eos_ids=()), runner=CudaGraphRunner(no_capture))
     job = Request(str(clips["speech_video"]), "what?", generation=GenerationConfig(max_new_tokens=9))
     listener = Listener()
-    first, second = session.ask(job, listener), session.ask(job, listener)
+    first, second = session.run(job, listener), session.run(job, listener)
     said = [line for line in listener.warnings if "graph" in line]
     assert len(said) == 1
     assert "this kernel cannot be captured" in said[0]

@@ -67,10 +67,10 @@ def short_of_memory(module: torch.nn.Module, fails: Callable[[tuple[Any, ...], d
 
 
 def test_towers_take_smaller_pieces(session: Session, job: Request) -> None:
-    plain = Session(session.thinker).ask(job)
+    plain = Session(session.thinker).run(job)
     told = Told()
     with short_of_memory(session.thinker.adapter.vision_encoder, lambda args, _: len(args[0]) > 100):
-        report = session.ask(job, told)
+        report = session.run(job, told)
     assert report.answer == plain.answer
     assert report.prompt == plain.prompt
     assert session.limits.patches < 320
@@ -79,10 +79,10 @@ def test_towers_take_smaller_pieces(session: Session, job: Request) -> None:
 
 
 def test_decoder_takes_fewer_rows(session: Session, job: Request) -> None:
-    plain = Session(session.thinker).ask(job)
+    plain = Session(session.thinker).run(job)
     with short_of_memory(session.thinker.adapter.layer_parts(1).gate, lambda args, _: args[0].shape[-2] > 20):
-        report = session.ask(job)
-        again = session.ask(job)
+        report = session.run(job)
+        again = session.run(job)
     assert report.answer.token_ids == plain.answer.token_ids
     assert report.prompt == plain.prompt
     assert session.limits.rows == 16
@@ -96,11 +96,11 @@ def tokens_over(limit: int) -> Callable[[tuple[Any, ...], dict[str, Any]], bool]
 
 def test_prefill_reads_the_clip_with_less_detail(session: Session, job: Request) -> None:
     job = replace(job, method=PruningConfig("none"))
-    plain = Session(session.thinker).ask(job)
+    plain = Session(session.thinker).run(job)
     wanted = plain.prompt.total - plain.prompt.video // 2
     told = Told()
     with short_of_memory(session.thinker.adapter.layer_parts(0).q, tokens_over(wanted)):
-        report = session.ask(job, told)
+        report = session.run(job, told)
     assert report.prompt.total <= wanted
     assert report.prompt.audio == plain.prompt.audio
     assert report.frames < plain.frames
@@ -110,19 +110,19 @@ def test_prefill_reads_the_clip_with_less_detail(session: Session, job: Request)
 
 
 def test_towers_read_the_clip_with_less_detail(session: Session, job: Request) -> None:
-    plain = Session(session.thinker).ask(job)
+    plain = Session(session.thinker).run(job)
     grid = plain.frame_size[0] * plain.frame_size[1] // 14**2 if plain.frame_size else 0
     with short_of_memory(session.thinker.adapter.vision_encoder, lambda args, _: len(args[0]) > grid // 2):
-        report = session.ask(job)
+        report = session.run(job)
     assert report.frame_size is not None
     assert plain.frame_size is not None
     assert report.frame_size[0] * report.frame_size[1] <= plain.frame_size[0] * plain.frame_size[1] // 2
 
 
 def test_both_arms_of_a_comparison_read_the_same(session: Session, job: Request) -> None:
-    plain = Session(session.thinker).ask(job)
+    plain = Session(session.thinker).run(job)
     with short_of_memory(session.thinker.adapter.layer_parts(0).q, tokens_over(plain.prompt.total - 1)):
-        comparison = session.compare(replace(job, method=PruningConfig("omnidrop", 1.0)))
+        comparison = session.run_comparison(replace(job, method=PruningConfig("omnidrop", 1.0)))
     assert comparison.full.prompt == comparison.pruned.prompt
     assert comparison.full.prompt.video < plain.prompt.video
     assert comparison.agreement == 1
@@ -136,7 +136,7 @@ def test_giving_up_says_how_much_it_was(session: Session, job: Request, where: s
         short_of_memory(getattr(session.thinker.adapter, where), lambda *_: True),
         pytest.raises(OutOfMemory, match=r"\d+ video") as caught,
     ):
-        session.ask(job)
+        session.run(job)
     assert "--max-frames" in (caught.value.hint or "")
 
 
@@ -144,7 +144,7 @@ def test_a_decoding_step_is_not_repeated(session: Session, job: Request) -> None
     """Text may be on the screen already."""
     told = Told()
     with short_of_memory(session.thinker.adapter.layer_parts(0).q, lambda args, _: args[0].shape[-2] == 1), pytest.raises(OutOfMemory):
-        session.ask(job, told)
+        session.run(job, told)
     assert told.warnings == []
 
 
@@ -154,7 +154,7 @@ def test_other_errors_pass(session: Session, job: Request) -> None:
 
     handle = session.thinker.adapter.layer_parts(0).q.register_forward_pre_hook(broken)
     with pytest.raises(RuntimeError, match="illegal"):
-        session.ask(job)
+        session.run(job)
     handle.remove()
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from omnidrop_cli.config import GenerationConfig, MediaConfig, PruningConfig, Request
+from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import PromptError, UsageError
@@ -35,7 +36,7 @@ def job_of(path: Path, method: str = "omnidrop", keep: float | None = 0.3, **med
 
 
 def test_report_of_one_question(session: Session, clips: Clips) -> None:
-    report = session.ask(job_of(clips["speech_video"]))
+    report = session.run(job_of(clips["speech_video"]))
     assert report.prompt.video > 0
     assert report.prompt.audio > 0
     assert report.trace.prompt == report.prompt
@@ -50,7 +51,7 @@ def test_report_of_one_question(session: Session, clips: Clips) -> None:
 
 
 def test_keep_one_is_none_bit_for_bit(session: Session, clips: Clips) -> None:
-    read = session.read(job_of(clips["speech_video"], keep=1.0), needs=frozenset({"audio_attention"}))
+    read = session.encode(PromptSource(job_of(clips["speech_video"], keep=1.0), needs=frozenset({"audio_attention"})))
     arms = [read, session.with_method(read, PruningConfig("none"))]
     runs = []
     for arm in arms:
@@ -69,7 +70,8 @@ def test_keep_one_is_none_bit_for_bit(session: Session, clips: Clips) -> None:
 @pytest.mark.parametrize("method", sorted(set(names()) - {"none"}))
 @pytest.mark.parametrize("media", [{}, {"use_audio": False}, {"use_video": False}])
 def test_every_method_answers_with_any_tracks(session: Session, clips: Clips, method: str, media: dict[str, object]) -> None:
-    read = session.read(job_of(clips["speech_video"], method, keep=0.4, **media), needs=frozenset({"audio_attention", "video_attention"}))
+    needs = frozenset({"audio_attention", "video_attention"})
+    read = session.encode(PromptSource(job_of(clips["speech_video"], method, keep=0.4, **media), needs=needs))
     report = session.answer(read)
     assert (report.prompt.audio > 0) == media.get("use_audio", True)
     assert (report.prompt.video > 0) == media.get("use_video", True)
@@ -83,14 +85,14 @@ def test_compare_runs_the_towers_once(session: Session, clips: Clips, monkeypatc
     session = Session(session.thinker)  # one that has seen no clip
     stock = type(session.thinker.adapter.vision_encoder).forward
     monkeypatch.setattr(type(session.thinker.adapter.vision_encoder), "forward", lambda *a, **k: runs.append(1) or stock(*a, **k))
-    comparison = session.compare(job_of(clips["speech_video"]))
+    comparison = session.run_comparison(job_of(clips["speech_video"]))
     assert len(runs) == 1
     assert comparison.full.method == "none"
     assert comparison.full.trace.retention_after == 1.0
     assert comparison.pruned.method == "omnidrop"
     assert 0 <= comparison.agreement <= 1
     assert comparison.first_token_kl >= 0
-    assert session.compare(job_of(clips["speech_video"], keep=1.0)).first_token_kl == 0
+    assert session.run_comparison(job_of(clips["speech_video"], keep=1.0)).first_token_kl == 0
 
 
 def test_streamed_text_is_the_answer(session: Session, clips: Clips) -> None:
@@ -106,7 +108,7 @@ def test_streamed_text_is_the_answer(session: Session, clips: Clips) -> None:
             self.stages.append(name)
 
     listener = Listener()
-    report = session.ask(job_of(clips["speech_video"]), listener)
+    report = session.run(job_of(clips["speech_video"]), listener)
     assert "".join(listener.pieces) == report.answer.text
     assert listener.stages == ["fetch", "decode", "build", "encode", "prefill", "generate"]
 
@@ -117,7 +119,7 @@ def test_sampling_is_seeded_and_greedy_is_the_default(session: Session, clips: C
     def tokens(**options: float) -> tuple[int, ...]:
         from dataclasses import replace
 
-        return session.ask(replace(job, generation=GenerationConfig(max_new_tokens=12, **options))).answer.token_ids  # type: ignore[arg-type]
+        return session.run(replace(job, generation=GenerationConfig(max_new_tokens=12, **options))).answer.token_ids  # type: ignore[arg-type]
 
     assert tokens() == tokens()
     hot = tokens(temperature=3.0, seed=1)
@@ -128,8 +130,8 @@ def test_sampling_is_seeded_and_greedy_is_the_default(session: Session, clips: C
 
 def test_mistakes(session: Session, clips: Clips) -> None:
     with pytest.raises(UsageError, match="unknown method"):
-        session.ask(job_of(clips["speech_video"], "omnidorp"))
+        session.run(job_of(clips["speech_video"], "omnidorp"))
     from dataclasses import replace
 
     with pytest.raises(PromptError):
-        session.ask(replace(job_of(clips["speech_video"]), question="  "))
+        session.run(replace(job_of(clips["speech_video"]), question="  "))

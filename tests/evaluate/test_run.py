@@ -12,6 +12,7 @@ import pytest
 
 from omnidrop_cli.config import GenerationConfig, ModelConfig
 from omnidrop_cli.engine import session as engine
+from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import DatasetError, UsageError
 from omnidrop_cli.evaluate import method_specs, summary, tables
@@ -129,7 +130,7 @@ def test_the_answer_equals_that_of_a_single_ask(tmp_path: Path, clips: Clips, se
     rows = evaluate(run, questions, session, tmp_path / "rows.jsonl")
     for question in questions:
         for arm in run.arms:
-            assert rows[run.key(question, arm)].answer == session.ask(run.job(question, arm)).answer.text
+            assert rows[run.key(question, arm)].answer == session.run(run.job(question, arm)).answer.text
 
 
 def test_a_second_run_does_nothing_but_retry_failures(tmp_path: Path, clips: Clips, session: Session, towers: list[str]) -> None:
@@ -223,7 +224,7 @@ def test_published_timing_moves_the_frames_and_names_other_rows(tmp_path: Path, 
     seconds = []
     for run in (true, published):
         session = with_timing(Session(tiny_thinker()), run.timing)
-        read = session.read(run.job(question, run.arms[0]))
+        read = session.encode(PromptSource(run.job(question, run.arms[0])))
         seconds.append(read.prompt.seconds_per_grid)
         rows = evaluate(run, [question], session, tmp_path / f"{run.timing}.jsonl")
         assert rows[run.key(question, run.arms[0])].answer is not None

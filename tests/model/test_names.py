@@ -12,8 +12,9 @@ import pytest
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError, UsageError
 from omnidrop_cli.model import names
-from omnidrop_cli.model.names import QWEN_BOUNDS, FrameBounds, resolve
+from omnidrop_cli.model.names import QWEN_BOUNDS, resolve
 from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B
+from omnidrop_cli.outputs import FrameBounds
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def _answer(question: demo_clips.DemoQuestion, method: str, keep: float | None =
         method=PruningConfig(name=method, keep=keep),
         generation=GenerationConfig(max_new_tokens=24),
     )
-    text: str = _session().ask(job).answer.text.strip()
+    text: str = _session().run(job).answer.text.strip()
     return text
 
 

@@ -10,7 +10,7 @@ from omnidrop_cli.nano.world.demo_clips import QUESTIONS
 
 
 def answers(session: Session, method: PruningConfig) -> list[str]:
-    return [session.ask(Request(question.clip, question.question, method=method)).answer.text for question in QUESTIONS]
+    return [session.run(Request(question.clip, question.question, method=method)).answer.text for question in QUESTIONS]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -24,7 +24,7 @@ def session() -> Session:
 
 
 def asked(session: Session, method: str) -> Report:
-    return session.ask(Request(str(DEMO), "What is said?", model=ModelConfig("nano"), method=PruningConfig(method)))
+    return session.run(Request(str(DEMO), "What is said?", model=ModelConfig("nano"), method=PruningConfig(method)))
 
 
 def test_every_token_counts_in_its_own_chunk_and_modality() -> None:

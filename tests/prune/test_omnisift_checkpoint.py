@@ -55,7 +55,7 @@ def ask(directory: Path, clip: Path, **options: str) -> Report:
     job = Request(
         str(clip), "what?", method=PruningConfig("omnisift", keep=0.3, options=options), generation=GenerationConfig(max_new_tokens=1)
     )
-    return Session.load(ModelConfig(str(directory), device="cpu")).ask(job)
+    return Session.load(ModelConfig(str(directory), device="cpu")).run(job)
 
 
 def kept(report: Report) -> list[int]:

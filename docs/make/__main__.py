@@ -1,4 +1,8 @@
-"""`python -m docs.make` writes the generated pages. `python -m docs.make pictures` draws the pictures from real runs."""
+"""Write the documentation's generated parts.
+
+`python -m docs.make` writes the generated pages, `python -m docs.make pictures` draws the pictures from real runs, and
+`python -m docs.make notebook` runs the example notebook.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,10 @@ from docs.make import generated
 
 
 def main(what: str) -> int:
-    """Write pages or pictures.
+    """Write one kind of generated file.
+
+    Args:
+        what: pages, pictures or notebook.
 
     Returns:
         The exit code: 0, or 2 for an unknown argument.
@@ -20,8 +27,12 @@ def main(what: str) -> int:
         from docs.make import pictures
 
         pictures.draw()
+    elif what == "notebook":
+        from docs.make import notebook
+
+        notebook.run()
     else:
-        print(f"unknown argument {what!r}: pages (default) or pictures", file=sys.stderr)
+        print(f"unknown argument {what!r}: pages (default), pictures or notebook", file=sys.stderr)
         return 2
     return 0
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from docs.make import cli_reference, demo, tables
+from docs.make import cli_reference, demo, python_api, tables
 
 DOCS = Path(__file__).parents[1]
 
 PAGES: Mapping[Path, Callable[[], str]] = {
     DOCS / "user" / "cli.md": cli_reference.page,
     demo.PAGE: demo.page,
+    python_api.PAGE: python_api.page,
     **{path: partial(tables.page, path) for path in tables.PAGES},
 }
 """Page to the function that returns its text. A test compares each with what is committed."""

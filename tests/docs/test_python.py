@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ from types import ModuleType
 
 import pytest
 
+from docs.make import notebook
 from omnidrop_cli.media.source import BUNDLED
-from tests.docs.blocks import LOG, PAGES, blocks
+from tests.docs.blocks import LOG, PAGES, ROOT, blocks
 
 WITH_PYTHON = [page for page in PAGES if page != LOG and blocks(page, "python")]
 
@@ -24,3 +26,15 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pyte
     for block in blocks(page, "python"):
         if not block.title:
             exec(compile(block.text, f"{page.name}:{block.line}", "exec", dont_inherit=True), module.__dict__)
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "docs" / "examples").glob("*.py")), ids=lambda script: script.stem)
+def test_an_example_runs(script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    runpy.run_path(str(script), run_name="__main__")
+    assert len(capsys.readouterr().out.splitlines()) >= 3
+
+
+def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook.run(write=False)

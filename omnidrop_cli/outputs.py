@@ -175,14 +175,25 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Flops:
-    """Exact FLOPs of the language model's prefill (projections, attention, MLP, last-row logits; no encoders)."""
+    """Exact FLOPs of the language model's prefill (projections, attention, MLP, last-row logits), and of the encoders on the same clip.
+
+    `encoders` is what they cost where no frame repeats and nothing is cached; pruning does not change it.
+    """
 
     full: int
     pruned: int
+    encoders: int = 0
 
     @property
     def ratio(self) -> float:
+        """The pruned prefill's share of the full one."""
         return self.pruned / self.full if self.full else 1.0
+
+    @property
+    def ratio_with_encoders(self) -> float:
+        """The same with the encoders in both."""
+        total = self.full + self.encoders
+        return (self.pruned + self.encoders) / total if total else 1.0
 
 
 @dataclass(frozen=True, slots=True)

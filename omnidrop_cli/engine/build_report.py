@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from omnidrop_cli.engine import metrics
-from omnidrop_cli.outputs import SAMPLE_RATE_HZ, Answer, Flops, Memory, Report, Timings
+from omnidrop_cli.outputs import SAMPLE_RATE_HZ, Answer, Flops, Memory, Prompt, Report, Timings
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.encoded_prompt import EncodedPrompt
@@ -35,7 +36,7 @@ def build_report(thinker: Thinker, encoded: EncodedPrompt, prefilled: Prefilled,
         answer=answer,
         timings=timings_of(encoded.seconds),
         memory=_memory(thinker, encoded.peak_mb, kv_bytes, len(prompt), sum(trace.kv_lengths)),
-        flops=flops_of(thinker.sizes, len(prompt), trace.kv_lengths),
+        flops=replace(flops_of(thinker.sizes, len(prompt), trace.kv_lengths), encoders=_encoder_flops(thinker, prompt)),
         warnings=(*clip.warnings, *prompt.warnings, *encoded.warnings),
         features_reused=encoded.features.reused,
         token_map=prompt.token_map,
@@ -62,6 +63,11 @@ def _memory(thinker: Thinker, encoders_peak_mb: float, kv_bytes: int, tokens: in
         peak_mb=max(encoders_peak_mb, metrics.peak_mb(thinker.device)),
         kind=metrics.memory_kind(thinker.device),
     )
+
+
+def _encoder_flops(thinker: Thinker, prompt: Prompt) -> int:
+    mel_frames = 0 if prompt.mel is None else prompt.mel.shape[1]
+    return metrics.encoder_flops(thinker.all_sizes, grid_thw=prompt.grid_thw, mel_frames=mel_frames)
 
 
 def flops_of(g: DecoderSizes, tokens: int, entering: Sequence[int]) -> Flops:

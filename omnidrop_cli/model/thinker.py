@@ -56,6 +56,11 @@ class Thinker:
         )
 
     @cached_property
+    def all_sizes(self) -> ThinkerSizes:
+        """Sizes of the decoder and of both encoders."""
+        return ThinkerSizes.from_dict(self.model.config.to_dict())
+
+    @cached_property
     def weights_mb(self) -> float:
         """Memory of all parameters, in megabytes (1e6 bytes)."""
         total: int = sum(p.numel() * p.element_size() for p in self.model.parameters())

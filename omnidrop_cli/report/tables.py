@@ -176,7 +176,15 @@ def _facts(report: Report) -> Iterator[tuple[str, Phrases]]:
     if report.flops.full:
         saved = 1 - report.flops.ratio
         cost = f"{flops(report.flops.pruned)} of {flops(report.flops.full)}" if saved > 0 else flops(report.flops.full)
-        yield "prefill", phrases(cost, f"{share(saved)} saved" if saved > 0 else "nothing pruned")
+        with_encoders = 1 - report.flops.ratio_with_encoders
+        yield (
+            "prefill",
+            phrases(
+                cost,
+                f"{share(saved)} saved" if saved > 0 else "nothing pruned",
+                f"{share(with_encoders)} with the encoders' {flops(report.flops.encoders)}" if saved > 0 and report.flops.encoders else "",
+            ),
+        )
     yield "time", _timings(report)
     yield "answer", _answer(report)
     yield "memory", _memory(report)

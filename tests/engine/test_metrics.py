@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from omnidrop_cli.engine.metrics import Stopwatch, prefill_flops
+from omnidrop_cli.engine.metrics import Stopwatch, encoder_flops, prefill_flops
+from omnidrop_cli.model.random_weights import tiny_sizes, tiny_thinker
+from omnidrop_cli.model.sizes import QWEN_7B
+from omnidrop_cli.model.thinker import Thinker
 
 
 @pytest.mark.parametrize("last_row_only", [False, True])
@@ -34,6 +41,50 @@ def test_flops_are_those_torch_counts(
         torch.randn(1, hidden) @ torch.randn(hidden, vocab)
     shape = {"hidden": hidden, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "mlp": mlp, "vocab": vocab}
     assert prefill_flops(entering, **shape, last_row_only=last_row_only) == counter.get_total_flops()
+
+
+@pytest.fixture(scope="module")
+def thinker() -> Thinker:
+    return tiny_thinker(1)
+
+
+@pytest.mark.parametrize("grid", [(1, 4, 6), (3, 8, 8), (2, 18, 32), (2, 10, 20), (1, 2, 2)])
+def test_vision_encoder_flops_are_those_torch_counts(thinker: Thinker, grid: tuple[int, int, int]) -> None:
+    grids, height, width = grid
+    patches = torch.randn(grids * height * width, 3 * 2 * 14 * 14)
+    counted = _counted(thinker.adapter.vision_encoder, lambda: thinker.adapter.vision_encoder(patches, grid_thw=torch.tensor([grid])))
+    assert encoder_flops(tiny_sizes(1), grid_thw=grid) == counted
+
+
+@pytest.mark.parametrize("mel_frames", [200, 400, 467, 1000, 37, 201 + 3])
+def test_audio_encoder_flops_are_those_torch_counts(thinker: Thinker, mel_frames: int) -> None:
+    mel, length = torch.randn(128, mel_frames), torch.tensor([mel_frames])
+    counted = _counted(
+        thinker.adapter.audio_encoder, lambda: thinker.adapter.audio_encoder(mel, feature_lens=length, aftercnn_lens=(length - 1) // 2 + 1)
+    )
+    assert encoder_flops(tiny_sizes(1), mel_frames=mel_frames) == counted
+
+
+def _counted(encoder: Any, run: Callable[[], object]) -> int:
+    """FLOPs that torch counts in transformers' own encoder; its fused CPU attention has no counter, so attention is written out."""
+    ours = encoder.config._attn_implementation
+    encoder.config._attn_implementation = "sdpa"
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            run()
+    finally:
+        encoder.config._attn_implementation = ours
+    return counter.get_total_flops()
+
+
+def test_the_7bs_encoders_on_a_minute_cost_what_their_parameters_say() -> None:
+    """Two FLOPs per parameter and token row, plus attention: the products alone are 95 % of it."""
+    video = encoder_flops(QWEN_7B, grid_thw=(60, 18, 32))
+    rows = 60 * 18 * 32
+    d, m = 1280, 3420
+    products = 2 * rows * 32 * (4 * d * d + 3 * d * m)
+    assert 1.0 < video / products < 1.15
+    assert encoder_flops(QWEN_7B) == 0
 
 
 def test_published_ratios() -> None:

@@ -10,11 +10,12 @@ import torch
 
 from omnidrop_cli.config import GenerationConfig, MediaConfig, PruningConfig, Request
 from omnidrop_cli.engine.encoded_prompt import PromptSource
+from omnidrop_cli.engine.metrics import encoder_flops
 from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import PromptError, UsageError
 from omnidrop_cli.events import Observer
-from omnidrop_cli.model.random_weights import tiny_thinker
+from omnidrop_cli.model.random_weights import tiny_sizes, tiny_thinker
 from omnidrop_cli.prune.methods import names
 
 Clips = Mapping[str, Path]
@@ -42,6 +43,10 @@ def test_report_of_one_question(session: Session, clips: Clips) -> None:
     assert report.trace.prompt == report.prompt
     assert report.trace.retention_after == pytest.approx(0.3, abs=1 / report.prompt.media)
     assert report.flops.pruned < report.flops.full
+    prompt = session.encode(PromptSource(job_of(clips["speech_video"]))).prompt
+    assert prompt.mel is not None
+    assert report.flops.encoders == encoder_flops(tiny_sizes(6), grid_thw=prompt.grid_thw, mel_frames=prompt.mel.shape[1])
+    assert report.flops.ratio < report.flops.ratio_with_encoders < 1
     assert report.memory.kv_mb < report.memory.kv_full_mb
     assert report.timings.total_s == pytest.approx(
         sum(getattr(report.timings, f"{stage}_s") for stage in ("fetch", "decode", "build", "encode", "prefill", "generate"))

@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from omnidrop_cli.config import PruningConfig
-from omnidrop_cli.outputs import Answer, Comparison, Counts, Report, Timings
+from omnidrop_cli.outputs import Answer, Comparison, Counts, Flops, Report, Timings
 from omnidrop_cli.report.compare_table import ComparisonTable
 from omnidrop_cli.report.json import comparison_from_dict, comparison_to_dict, from_dict, to_dict
 from omnidrop_cli.report.tables import MAX_ROWS, ReportTable, SummaryLine, layer_runs, layer_table
@@ -185,3 +185,10 @@ def test_only_text_and_no_time_still_render() -> None:
 if __name__ == "__main__":
     for name, (what, width) in CASES.items():
         (EXPECTED / f"{name}.txt").write_text(render(what, width), encoding="utf-8")
+
+
+def test_the_encoders_cost_is_said() -> None:
+    """(2.3 + 1.7) / (7.7 + 1.7) = 42.6 % remain, so 57.4 % are saved."""
+    flops = Flops(7_700_000_000_000, 2_300_000_000_000, 1_700_000_000_000)
+    text = render(ReportTable(samples.report(flops=flops)), 120)
+    assert "70.1 % saved, 57.4 % with the encoders' 1.7 TFLOPs" in text

@@ -116,5 +116,12 @@ def test_nothing_is_installed_from_a_registry_that_does_not_have_it() -> None:
     assert not [str(path) for path in sources if re.search(r"pip install [^\n]*omnidrop-cli", path.read_text(encoding="utf-8"))]
 
 
+def test_sources_cite_pages_that_exist() -> None:
+    """A docstring names a page by its path, as docs/concepts/methods.md; sections have no numbers."""
+    for path in (ROOT / "omnidrop_cli").rglob("*.py"):
+        for page in re.findall(r"[\w./-]+\.md\b", path.read_text(encoding="utf-8")):
+            assert page.startswith("docs/") is (ROOT / page).exists() or page in ("answers.md", ".md"), f"{path}: {page}"
+
+
 def test_the_changelog_has_a_place_for_what_is_new() -> None:
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""OmniSIFT's trained audio selector: the network, and its weights in and out of a checkpoint (arXiv 2602.04804; methods.md 3.2).
+"""OmniSIFT's trained audio selector: the network, and its weights in and out of a checkpoint (arXiv 2602.04804).
 
 Knows: the layout of `thinker.compressor.*`, 4,856,321 parameters for embeddings of 3,584. Does not know: budgets, prompts, training.
 """

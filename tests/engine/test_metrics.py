@@ -88,7 +88,7 @@ def test_the_7bs_encoders_on_a_minute_cost_what_their_parameters_say() -> None:
 
 
 def test_published_ratios() -> None:
-    """methods.md 8.6: 7B, 64 chunks of 338 tokens and 120 of text; input-level keep 45/35/30/25/20 %."""
+    """7B, 64 chunks of 338 tokens and 120 of text; input-level keep 45/35/30/25/20 %."""
     shape = {"hidden": 3584, "heads": 28, "kv_heads": 4, "head_dim": 128, "mlp": 18944, "vocab": 0}
     media, text = 64 * 338, 120
 

@@ -249,7 +249,7 @@ def test_fused_audio_score_follows_the_formula(n: int, dim: int, seed: int) -> N
 
 @pytest.mark.parametrize("target", [0.35, 0.25, 0.15])
 def test_seats_drops_are_the_published_ones_in_its_own_convention(target: float) -> None:
-    """Levels 1.4, 1.302, 1.035, 0.309 times the target, then none; step ratios .9298, .7949, .2986 (methods.md 4.3)."""
+    """Levels 1.4, 1.302, 1.035, 0.309 times the target, then none; step ratios .9298, .7949, .2986 (SEATS, arXiv 2605.20035)."""
     total = 100_000
     counts = drop_counts(28, round(1.4 * target * total), round(28 * target * total), late=True, entering=True)
     levels = [counts[layer] / (target * total) for layer in (0, 15, 17, 19, 22)]

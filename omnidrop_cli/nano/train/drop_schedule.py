@@ -1,7 +1,7 @@
 """How many media tokens each layer sees in training.
 
 Knows: the random curves that teach the decoder to be done with audio and video tokens by its last quarter. Does not know which tokens go.
-The real 7B needs none of them from about layer 23 of 28 on (SEATS, arXiv 2605.20035, methods.md section 4); a model trained without
+The real 7B needs none of them from about layer 23 of 28 on (SEATS, arXiv 2605.20035); a model trained without
 dropping reads them up to its last layer and could not be pruned by anything.
 """
 

@@ -3,7 +3,7 @@
 Knows: how scores that decide which tokens stay get a gradient although staying is all or nothing. Does not know networks, budgets,
 losses or models: anything that ranks tokens can be trained with it. Two places to let the gradient in:
 
-- the embeddings (`gated`): the published one (arXiv 2602.04804; methods.md 3.3). Any model trains with it as it is, but a score only
+- the embeddings (`gated`): the published one (arXiv 2602.04804). Any model trains with it as it is, but a score only
   learns what a slightly longer embedding would do, of tokens that stay, and layer norms hide most of that.
 - the attention (`through_attention`): a score learns what being looked at would do, of tokens that stay and of tokens that go. It needs
   the attention weights.

@@ -1,6 +1,6 @@
 """Multiple choice in the wordings of four public benchmarks.
 
-Knows: how VideoMME, WorldSense, AVUT and Daily-Omni word a question with options (methods.md section 9, the benchmarks' own scripts).
+Knows: how VideoMME, WorldSense, AVUT and Daily-Omni word a question with options (from the benchmarks' own scripts).
 Does not know clips. The options are in random order, so a letter says nothing by itself.
 """
 

@@ -1,4 +1,4 @@
-"""DASH: chunks that follow the sound's own boundaries (arXiv 2603.15685; methods.md 6).
+"""DASH: chunks that follow the sound's own boundaries (arXiv 2603.15685).
 
 Knows: where sound changes, the fused audio score, the rate of a segment. Anchors and the interleaved compression are OmniZip's.
 """

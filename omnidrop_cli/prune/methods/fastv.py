@@ -1,4 +1,4 @@
-"""FastV: one cut after an early layer, by the last token's attention (arXiv 2403.06764; methods.md 7.7).
+"""FastV: one cut after an early layer, by the last token's attention (arXiv 2403.06764).
 
 Knows: the cut and its arithmetic. The original ranks image tokens; here audio and video are ranked together.
 """

@@ -1,4 +1,4 @@
-"""OmniDrop: tokens go layer by layer, guided by the question (arXiv 2605.14458; methods.md 1).
+"""OmniDrop: tokens go layer by layer, guided by the question (arXiv 2605.14458).
 
 Knows: the two stages (a selection per modality at the input, a progressive drop inside) and the choices the paper leaves open, each
 an option. Does not know: how counts are settled (`budget.py`), how attention is read (`LayerView`).

@@ -61,6 +61,7 @@ def noise_features(thinker: Thinker, prompt: Prompt, seed: int = 0) -> MediaFeat
         audio=noise(counts.audio, thinker.sizes.hidden).to(thinker.dtype),
         video=noise(counts.video, thinker.sizes.hidden).to(thinker.dtype),
         audio_attention=noise(counts.audio).abs(),
+        audio_attention_clip=noise(counts.audio).abs(),
         video_attention=noise(counts.video).abs(),
     )
 

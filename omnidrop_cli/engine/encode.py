@@ -7,7 +7,7 @@ methods (it hands out what the towers' last layers attended to, if asked), the d
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,15 +37,20 @@ GRIDS_PER_CHUNK = 2
 class MediaFeatures:
     """What the towers made of a clip; good for every question about it.
 
-    `audio` (n_a, d) and `video` (n_v, d) in prompt order, on the model's device; the attentions (n_a,), (n_v,) float32 where asked.
-    `reused` says that no tower ran for them.
+    `audio` (n_a, d) and `video` (n_v, d) in prompt order, on the model's device; the attentions (n_a,), (n_v,) float32 where asked:
+    `audio_attention` inside the encoder's windows, `audio_attention_clip` over the whole clip. `reused` says that no tower ran for them.
     """
 
     audio: Tensor | None
     video: Tensor | None
     audio_attention: Tensor | None = None
+    audio_attention_clip: Tensor | None = None
     video_attention: Tensor | None = None
     reused: bool = False
+
+    def attention_for(self, needs: frozenset[str]) -> tuple[Tensor | None, Tensor | None]:
+        """Attention received by audio and by video tokens, of the scope that a method with these `needs` reads."""
+        return self.audio_attention_clip if "audio_attention_clip" in needs else self.audio_attention, self.video_attention
 
     def serve(self, prompt: Prompt, needs: frozenset[str]) -> bool:
         """Whether these are features of `prompt`'s clip, as far as counts tell, with what `needs` names."""
@@ -54,6 +59,7 @@ class MediaFeatures:
             (0 if rows is None else len(rows)) == count and (not count or name not in needs or attention is not None)
             for rows, count, name, attention in (
                 (self.audio, counts.audio, "audio_attention", self.audio_attention),
+                (self.audio, counts.audio, "audio_attention_clip", self.audio_attention_clip),
                 (self.video, counts.video, "video_attention", self.video_attention),
             )
         )
@@ -70,7 +76,7 @@ def encode_media(
     same_within: float | None = 0.0,
     store: FeatureStore | None = None,
 ) -> MediaFeatures:
-    """Run both towers once. `needs` may hold "audio_attention" and "video_attention" (`Method.needs`).
+    """Run both towers once. `needs` may hold "audio_attention", "audio_attention_clip" and "video_attention" (`Method.needs`).
 
     `limits` bound what passes a tower at once; `same_within` is `MediaConfig.same_within`, None encodes equal pictures again; a tower
     does not run where `store` has its output, and fills it where not. Raises torch's out-of-memory error.
@@ -81,11 +87,13 @@ def encode_media(
     video: EncoderOutput | None = None
     ran = False
     if prompt.mel is not None:
-        attention = "audio_attention" in needs
+        clip_wide = "audio_attention_clip" in needs
+        # Attention inside windows costs little, so it is read along with the other: a second method finds it in the store.
+        attention = clip_wide or "audio_attention" in needs
         key = store.key(thinker.adapter.audio_encoder, [prompt.mel.tobytes()])
-        audio = store.get(key, FeatureShape(counts.audio, thinker.sizes.hidden, thinker.dtype, attention), thinker.device)
+        audio = store.get(key, FeatureShape(counts.audio, thinker.sizes.hidden, thinker.dtype, attention, clip_wide), thinker.device)
         if audio is None:
-            audio, ran = _encode_audio(thinker, prompt.mel, attention, limits), True
+            audio, ran = _encode_audio(thinker, prompt.mel, attention, clip_wide, limits), True
             store.put(key, audio)
     if prompt.frames is not None and prompt.grid_thw is not None:
         attention = "video_attention" in needs
@@ -105,6 +113,7 @@ def encode_media(
         audio=None if audio is None else audio.rows,
         video=None if video is None else video.rows,
         audio_attention=None if audio is None else audio.attention,
+        audio_attention_clip=None if audio is None else audio.clip_attention,
         video_attention=None if video is None else video.attention,
         reused=counts.media > 0 and not ran,
     )
@@ -154,12 +163,18 @@ def _encode_video(
     return EncoderOutput(rows, received)
 
 
-def _encode_audio(thinker: Thinker, mel: NDArray[np.float32], attention: bool, limits: Limits) -> EncoderOutput:
+def _encode_audio(thinker: Thinker, mel: NDArray[np.float32], attention: bool, clip_wide: bool, limits: Limits) -> EncoderOutput:
     window = thinker.adapter.audio_window
     parts = []
-    with thinker.adapter.capture_audio_attention() if attention else nullcontext() as capture:
+    with ExitStack() as block:
+        windowed = block.enter_context(thinker.adapter.capture_audio_attention("window")) if attention else None
+        whole = block.enter_context(thinker.adapter.capture_audio_attention("clip")) if clip_wide else None
         for piece in torch.from_numpy(mel).to(thinker.device, thinker.dtype).split(window * limits.windows, dim=1):
             if count_audio_tokens(piece.shape[1]) == 0:
                 break  # a last window too short for a token; the whole clip in one pass gives none for it either
             parts.append(thinker.adapter.encode_audio(piece))
-    return EncoderOutput(torch.cat(parts), None if capture is None else capture.received())
+    return EncoderOutput(
+        torch.cat(parts),
+        attention=None if windowed is None else windowed.received(),
+        clip_attention=None if whole is None else whole.received(),
+    )

@@ -36,20 +36,28 @@ _SAMPLES = 64
 
 @dataclass(frozen=True, slots=True)
 class FeatureShape:
-    """What an encoder's output must be: `rows` tokens of `width` values in `dtype`, and whether attention received is wanted."""
+    """What an encoder's output must be: `rows` tokens of `width` values in `dtype`, and which attention received is wanted."""
 
     rows: int
     width: int
     dtype: torch.dtype
     attention: bool = False
+    clip_attention: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncoderOutput:
-    """`rows` (n, d) of one encoder in prompt order, and the attention each received in the last layer, (n,) float32, where asked."""
+    """Output of one encoder for one clip.
+
+    Attributes:
+        rows: (n, d) embeddings in prompt order.
+        attention: (n,) float32 attention that each token received in the last layer, inside the encoder's windows, where asked for.
+        clip_attention: the same with queries and keys of the whole clip (audio only).
+    """
 
     rows: Tensor
     attention: Tensor | None = None
+    clip_attention: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
@@ -59,14 +67,17 @@ class EncoderOutput:
         return EncoderOutput(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"rows": self.rows} if self.attention is None else {"rows": self.rows, "attention": self.attention}
+        named = {"rows": self.rows, "attention": self.attention, "clip_attention": self.clip_attention}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def fits(self, shape: FeatureShape) -> bool:
         """Whether this is an output of `shape`, as far as sizes and types say."""
-        attention = self.attention
         if tuple(self.rows.shape) != (shape.rows, shape.width) or self.rows.dtype != shape.dtype:
             return False
-        return not shape.attention if attention is None else attention.shape == (shape.rows,) and attention.dtype == torch.float32
+        return all(
+            not asked if attention is None else attention.shape == (shape.rows,) and attention.dtype == torch.float32
+            for attention, asked in ((self.attention, shape.attention), (self.clip_attention, shape.clip_attention))
+        )
 
     def is_finite(self) -> bool:
         return all(bool(tensor.isfinite().all()) for tensor in self.tensors().values())

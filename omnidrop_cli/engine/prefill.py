@@ -63,7 +63,7 @@ def prefill(
     adapter, chunk = thinker.adapter, (limits or Limits()).rows
     adapter.check_prunable()
     plan = method.plan(PromptInfo(tokens=prompt.token_map, num_layers=adapter.num_layers, checkpoint=thinker.directory))
-    state = PruningState(adapter, method.name, plan, prompt.token_map, (features.audio_attention, features.video_attention))
+    state = PruningState(adapter, method.name, plan, prompt.token_map, features.attention_for(method.needs))
     cache = RaggedCache(adapter.num_layers)
     positions = torch.from_numpy(prompt.positions).to(thinker.device)[:, None]  # (3, 1, n)
 

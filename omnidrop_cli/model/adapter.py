@@ -7,7 +7,7 @@ Everything else in the package works through `QwenOmniAdapter` and the call help
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, overload
@@ -250,20 +250,31 @@ class QwenOmniAdapter:
 
         Softmax over keys, mean over heads, sum over queries, mean over the two frames of a token (OmniZip, arXiv 2511.14582 Eq. 2).
         `scope` "window" lets frames attend inside the encoder's own two-second windows: what the encoder computed, and what SEATS reads
-        (arXiv 2605.20035). "clip" lets every frame attend to all frames of the call, as OmniZip's published code does: quadratic time,
-        linear memory, and it compares positions that the encoder numbers again in each window. One clip per call of the encoder.
+        (arXiv 2605.20035). "clip" lets every frame attend to all frames that pass inside the block, as OmniZip's published code does:
+        quadratic time, linear memory, and it compares positions that the encoder numbers again in each window. One clip per block; with
+        "clip" the result is there once the block has ended.
         """
         capture = ReceivedAttention()
         attention = self.audio_encoder.layers[-1].self_attn
+        projected: list[tuple[Tensor, Tensor]] = []
+        dtype = attention.q_proj.weight.dtype
 
         def finish(q: Tensor, k: Tensor, kwargs: dict[str, Any]) -> None:
-            ends = [0, len(q)] if scope == "clip" else _required(kwargs, "cu_seqlens").tolist()
+            if scope == "clip":
+                projected.append((q.to(dtype), k.to(dtype)))  # in the type they were computed in, which takes less memory
+            else:
+                read(q, k, _required(kwargs, "cu_seqlens").tolist())
+
+        def read(q: Tensor, k: Tensor, ends: Sequence[int]) -> None:
             frames = received_attention(q, k, ends, attention.scaling)
             pairs = len(frames) // 2  # the encoder's pooling drops an odd last frame too
             capture.parts.append(frames[: 2 * pairs].view(pairs, 2).mean(1))
 
         with _after_attention(attention, attention.q_proj, attention.k_proj, attention.num_heads, finish):
             yield capture
+        if projected:
+            q, k = (torch.cat(parts).float() for parts in zip(*projected, strict=True))
+            read(q, k, [0, len(q)])
 
     @contextmanager
     def capture_video_attention(self, grids_per_window: int = 2) -> Iterator[ReceivedAttention]:

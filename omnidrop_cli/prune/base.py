@@ -50,7 +50,7 @@ class InputView:
         audio: (n_a, d) embeddings of the audio tokens in prompt order.
         video: (n_v, d) embeddings of the video tokens in prompt order.
         query: (n_q, d) embeddings of the question's tokens.
-        audio_attention: (n_a,) attention received in the audio encoder's last layer; None unless `Method.needs` names it.
+        audio_attention: (n_a,) attention received in the audio encoder's last layer, of the scope that `Method.needs` names; else None.
         video_attention: (n_v,) attention received in the vision encoder's last block; None unless `Method.needs` names it.
     """
 
@@ -124,6 +124,17 @@ class LayerView(Protocol):
         ...
 
 
+Scope = Literal["window", "clip"]
+"""Frames that the audio encoder's attention is read over: the encoder's own two-second windows, or the whole clip."""
+
+SCOPE_HELP = "audio attention inside the encoder's two-second windows, or over the whole clip"
+
+
+def audio_attention_need(scope: Scope) -> str:
+    """The name in `Method.needs` of audio attention of `scope`."""
+    return "audio_attention_clip" if scope == "clip" else "audio_attention"
+
+
 class InputStage(Protocol):
     """Chooses what enters layer 0."""
 
@@ -164,15 +175,18 @@ class Method(ABC):
         name: name on the command line.
         summary: one line for `omnidrop methods`.
         paper: arXiv id, empty for methods without a paper.
-        needs: encoder by-products the stages read: "audio_attention", "video_attention".
         presets: preset name → option values.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str] = ""
-    needs: ClassVar[frozenset[str]] = frozenset()
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Encoder by-products that the input stage reads: "audio_attention" or "audio_attention_clip", and "video_attention"."""
+        return frozenset()
 
     @abstractmethod
     def plan(self, prompt: PromptInfo) -> Plan:

@@ -154,6 +154,9 @@ def lengths_of(layers: int, seconds: float, choice: PruningConfig) -> tuple[int,
     prompt = papers_prompt(thinker, seconds)
     features = noise_features(thinker, prompt)
     thinker.model.to("meta")
-    on_meta = {name: getattr(features, name).to("meta") for name in ("audio", "video", "audio_attention", "video_attention")}
+    on_meta = {
+        name: getattr(features, name).to("meta")
+        for name in ("audio", "video", "audio_attention", "audio_attention_clip", "video_attention")
+    }
     features = replace(features, **on_meta)
     return prefill(thinker, prompt, embed(thinker, prompt, features), features, create(choice)).cache.lengths

@@ -133,6 +133,10 @@ class Clocked(Method):
     method: Method
     clock: Clock
 
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.method.needs
+
     def plan(self, prompt: PromptInfo) -> Plan:
         with self.clock.part(PLAN):
             plan = self.method.plan(prompt)

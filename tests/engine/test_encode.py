@@ -51,6 +51,20 @@ def test_pieces_equal_one_stock_pass(frames: int, mel_frames: int) -> None:
     assert (features.audio is None) == (counts.audio == 0)
 
 
+def test_attention_over_the_clip_does_not_depend_on_pieces() -> None:
+    thinker = tiny_thinker(2)
+    prompt = prompt_of(thinker, 0, 905)
+    needs = frozenset({"audio_attention_clip"})
+    pieces, whole = (encode_media(thinker, prompt, needs, limits=Limits(windows=windows)) for windows in (1, 100))
+    assert pieces.audio_attention_clip is not None
+    assert pieces.audio_attention is not None
+    assert whole.audio_attention_clip is not None
+    torch.testing.assert_close(pieces.audio_attention_clip, whole.audio_attention_clip, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(pieces.audio_attention_clip, pieces.audio_attention, rtol=1e-3)
+    assert pieces.attention_for(needs)[0] is pieces.audio_attention_clip
+    assert pieces.attention_for(frozenset({"audio_attention"}))[0] is pieces.audio_attention
+
+
 def test_embeddings_follow_the_token_map() -> None:
     thinker = tiny_thinker(2)
     prompt = prompt_of(thinker, 4, 300)

@@ -85,6 +85,21 @@ def test_what_is_missing_is_made(thinker: Thinker, prompt: Prompt, tmp_path: Pat
         assert encode_media(thinker, prompt, frozenset({"audio_attention"}), store=FeatureStore(tmp_path)).reused
 
 
+def test_attention_over_the_clip_is_stored_with_the_windowed_one(thinker: Thinker, prompt: Prompt, tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    encode_media(thinker, prompt, frozenset({"audio_attention"}), store=store)
+    made = encode_media(thinker, prompt, frozenset({"audio_attention_clip"}), store=store)
+    assert not made.reused
+    store.wait()
+    needs = frozenset({"audio_attention", "audio_attention_clip"})
+    again = encode_media(thinker, prompt, needs, store=FeatureStore(tmp_path))
+    assert again.reused
+    assert again.audio_attention_clip is not None
+    assert made.audio_attention_clip is not None
+    assert torch.equal(again.audio_attention_clip, made.audio_attention_clip)
+    assert again.serve(prompt, needs)
+
+
 def test_another_input_or_another_tower_is_another_key(thinker: Thinker, prompt: Prompt) -> None:
     assert prompt.frames is not None
     assert prompt.mel is not None

@@ -41,7 +41,8 @@ def test_prefill_equals_every_row_through_every_layer(
     assert hooks(thinker) == before
 
     cache = RaggedCache(layers)
-    with torch.inference_mode(), pruning(thinker.model, method, prompt.token_map, audio_attention=features.audio_attention) as run:
+    audio_attention, _ = features.attention_for(method.needs)
+    with torch.inference_mode(), pruning(thinker.model, method, prompt.token_map, audio_attention=audio_attention) as run:
         positions = torch.from_numpy(prompt.positions)[:, None]
         whole = thinker.adapter.run_stock(embed(thinker, prompt, features), positions, cache)
         logits = thinker.adapter.lm_head(whole[0, -1])
@@ -90,7 +91,7 @@ def test_a_prefill_never_waits_for_the_device(choice: PruningConfig) -> None:
     prompt = papers_prompt(thinker, 4)
     features = noise_features(thinker, prompt)
     thinker.model.to("meta")
-    names = ("audio", "video", "audio_attention", "video_attention")
+    names = ("audio", "video", "audio_attention", "audio_attention_clip", "video_attention")
     features = replace(features, **{name: getattr(features, name).to("meta") for name in names})
     method = create(choice)
     prefilled = prefill(thinker, prompt, embed(thinker, prompt, features), features, method, limits=Limits(rows=100))

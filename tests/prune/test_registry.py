@@ -72,6 +72,19 @@ def test_every_method_describes_itself() -> None:
         assert all(option["help"] for option in entry["options"])
 
 
+def test_methods_read_the_attention_that_their_papers_read() -> None:
+    for name, expected in (
+        ("omnidrop", {"audio_attention_clip"}),
+        ("omnizip", {"audio_attention_clip"}),
+        ("dash", {"audio_attention_clip"}),
+        ("seats", {"audio_attention", "video_attention"}),
+        ("seats+omnidrop", {"audio_attention", "video_attention"}),
+        ("divprune", set()),
+    ):
+        assert create(PruningConfig(name)).needs == expected
+    assert create(PruningConfig("omnidrop", options={"audio_scope": "window"})).needs == {"audio_attention"}
+
+
 def test_presets_can_be_made() -> None:
     for entry in describe_all():
         for preset in entry["presets"]:

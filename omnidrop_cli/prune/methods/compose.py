@@ -42,7 +42,7 @@ class Composition(Method):
         return f"{self.first.name}+{self.second.name}"
 
     @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
+    def needs(self) -> frozenset[str]:
         return self.first.needs
 
     def plan(self, prompt: PromptInfo) -> Plan:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from omnidrop_cli.prune import topk
-from omnidrop_cli.prune.base import InputView, PromptInfo, Selection
+from omnidrop_cli.prune.base import SCOPE_HELP, InputView, PromptInfo, Selection, audio_attention_need
 from omnidrop_cli.prune.composition import InputMethod
 from omnidrop_cli.prune.groups import MediaLayout
 from omnidrop_cli.prune.merging import select_and_merge
@@ -41,7 +41,6 @@ class Dash(InputMethod):
     name: ClassVar[str] = "dash"
     summary: ClassVar[str] = "segments cut where the sound changes, before the language model"
     paper: ClassVar[str] = "arXiv 2603.15685"
-    needs: ClassVar[frozenset[str]] = frozenset({"audio_attention"})
     ratios = ((0.24, 0.6),)
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"paper": {"audio_keep": 0.6, "video_keep": 0.24}}
 
@@ -50,6 +49,11 @@ class Dash(InputMethod):
     anchors: float = option(0.05, "share of audio kept as contextual anchors", low=0, high=0.5)
     merge: int = option(3, "tokens merged into each anchor", low=0, high=100)
     spatial: Literal["paper", "v2", "v1"] = option("v1", "centres of even frames: density peaks, or none as in the published code (v1)")
+    audio_scope: Literal["window", "clip"] = option("clip", SCOPE_HELP)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({audio_attention_need(self.audio_scope)})
 
     def make_input_stage(self, prompt: PromptInfo, layout: MediaLayout, audio: int, video: int) -> AudioSegmented:
         return AudioSegmented(audio, video, layout, self)

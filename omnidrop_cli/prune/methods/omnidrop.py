@@ -15,7 +15,7 @@ from torch import Tensor
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.outputs import Modality, TokenMap
 from omnidrop_cli.prune import budget, topk
-from omnidrop_cli.prune.base import InputView, LayerView, Method, Plan, PromptInfo, Queries, Selection
+from omnidrop_cli.prune.base import SCOPE_HELP, InputView, LayerView, Method, Plan, PromptInfo, Queries, Selection, audio_attention_need
 from omnidrop_cli.prune.groups import InputBudget, MediaLayout, Segments
 from omnidrop_cli.prune.method_options import check, keep_option, option
 from omnidrop_cli.prune.schedule import Schedule, diversity_layer, fit, published
@@ -32,7 +32,6 @@ class OmniDrop(Method):
     name: ClassVar[str] = "omnidrop"
     summary: ClassVar[str] = "query-guided, more with depth: the default"
     paper: ClassVar[str] = "arXiv 2605.14458"
-    needs: ClassVar[frozenset[str]] = frozenset({"audio_attention"})
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "paper-30": {"calibration": "paper-30"},
         "paper-20": {"calibration": "paper-20"},
@@ -57,6 +56,11 @@ class OmniDrop(Method):
     )
     ttm_frames: Literal["grids", "halves"] = option("grids", "unit of merging: temporal grids, or their halves as in OmniZip's code")
     audio_ranking: Literal["clip", "chunk"] = option("clip", "rank audio over the clip, or keep the same share of every chunk")
+    audio_scope: Literal["window", "clip"] = option("clip", SCOPE_HELP)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({audio_attention_need(self.audio_scope)})
 
     def __post_init__(self) -> None:
         check(self)

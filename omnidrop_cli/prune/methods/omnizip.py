@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.prune import diversity, topk
-from omnidrop_cli.prune.base import InputView, PromptInfo, Selection
+from omnidrop_cli.prune.base import SCOPE_HELP, InputView, PromptInfo, Selection, audio_attention_need
 from omnidrop_cli.prune.composition import InputMethod
 from omnidrop_cli.prune.groups import GridPairs, MediaLayout
 from omnidrop_cli.prune.merging import select_and_merge
@@ -47,7 +47,6 @@ class OmniZip(InputMethod):
     name: ClassVar[str] = "omnizip"
     summary: ClassVar[str] = "audio-guided video budgets, contextual audio tokens, before the language model"
     paper: ClassVar[str] = "arXiv 2511.14582"
-    needs: ClassVar[frozenset[str]] = frozenset({"audio_attention"})
     ratios = ((0.3, 0.65), (0.4, 0.75))
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "paper-45": {"audio_keep": 0.75, "video_keep": 0.4, **V1},
@@ -63,6 +62,11 @@ class OmniZip(InputMethod):
         "paper", "spatial selection: density peaks of the paper or of the second code, or none (v1)"
     )
     frames: Literal["grids", "halves"] = option("grids", "frames of a window: temporal grids, or their halves as in the first code")
+    audio_scope: Literal["window", "clip"] = option("clip", SCOPE_HELP)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({audio_attention_need(self.audio_scope)})
 
     def counts(self, layout: MediaLayout) -> tuple[int, int]:
         """See `InputMethod.counts`. Short clips with explicit ratios keep the video that Eq. 5 gives."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from omnidrop_cli.outputs import Modality, TokenMap
 from omnidrop_cli.prune import topk
-from omnidrop_cli.prune.base import LayerView, Plan, PromptInfo
+from omnidrop_cli.prune.base import SCOPE_HELP, LayerView, Plan, PromptInfo, audio_attention_need
 from omnidrop_cli.prune.budget import DEFAULT_KEEP
 from omnidrop_cli.prune.composition import InputMethod, split_along
 from omnidrop_cli.prune.groups import GridPairs, MediaLayout
@@ -52,7 +52,6 @@ class Seats(InputMethod):
     name: ClassVar[str] = "seats"
     summary: ClassVar[str] = "attention-weighted diversity before, three drops inside, text alone at the end"
     paper: ClassVar[str] = "arXiv 2605.20035"
-    needs: ClassVar[frozenset[str]] = frozenset({"audio_attention", "video_attention"})
     ratios = ((0.06, 0.35), (0.10, 0.45), (0.20, 0.55), (0.30, 0.65))
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "paper-35": {"audio_keep": 0.65, "video_keep": 0.30},
@@ -64,6 +63,11 @@ class Seats(InputMethod):
     scale: float = option(1.4, "tokens that enter layer 0, as a multiple of the target", low=1, high=3)
     late: bool = option(True, "remove all audio and video for the last fifth of the layers")
     temperature: float = option(0.1, "softmax temperature of the budgets over windows", above=0)
+    audio_scope: Literal["window", "clip"] = option("window", SCOPE_HELP)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({audio_attention_need(self.audio_scope), "video_attention"})
 
     def plan(self, prompt: PromptInfo) -> Plan:
         layout, layers = MediaLayout.of(prompt.tokens), prompt.num_layers

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from omnidrop_cli.config import Request as Request
     from omnidrop_cli.engine.pipeline import run as run
     from omnidrop_cli.engine.pipeline import run_comparison as run_comparison
+    from omnidrop_cli.engine.pruned import pruned as pruned
     from omnidrop_cli.engine.session import Session as Session
     from omnidrop_cli.errors import OmnidropError as OmnidropError
     from omnidrop_cli.events import Observer as Observer
@@ -37,6 +38,7 @@ _HOME_OF = {
     "OmnidropError": "errors",
     "Observer": "events",
     "Method": "prune.base",
+    "pruned": "engine.pruned",
     "pruning": "prune.generate_hook",
     "create": "prune.methods",
     "GenerationConfig": "config",

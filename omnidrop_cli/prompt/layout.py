@@ -77,15 +77,15 @@ def lay_out(
     if grid_thw is None:
         if audio_tokens < 1:
             raise ValueError("nothing to lay out: no video grid and no audio token")
-        return _enclose([spec.audio_bos], _audio(spec, audio_tokens), [spec.audio_eos])
+        return _enclose([spec.audio_bos], audio_track(spec, audio_tokens), [spec.audio_eos])
     if seconds_per_grid is None:
         raise ValueError("a video grid needs seconds_per_grid")
-    video = _video(spec, grid_thw, seconds_per_grid)
+    video = video_track(spec, grid_thw, seconds_per_grid)
     if audio_tokens < 1:
         return _enclose([spec.vision_bos], video, [spec.vision_eos])
     return _enclose(
         [spec.vision_bos, spec.audio_bos],
-        _interleave(video, _audio(spec, audio_tokens)),
+        _interleave(video, audio_track(spec, audio_tokens)),
         [spec.audio_eos, spec.vision_eos],
     )
 
@@ -115,7 +115,7 @@ class _Track:
     last_run: int
 
 
-def _video(spec: PromptSpec, grid_thw: tuple[int, int, int], seconds_per_grid: float) -> _Track:
+def video_track(spec: PromptSpec, grid_thw: tuple[int, int, int], seconds_per_grid: float) -> _Track:
     """Video tokens in raster order."""
     grids, rows, cols = grid_thw[0], grid_thw[1] // spec.spatial_merge_size, grid_thw[2] // spec.spatial_merge_size
     cells = rows * cols
@@ -137,7 +137,7 @@ def _video(spec: PromptSpec, grid_thw: tuple[int, int, int], seconds_per_grid: f
     return _Track(np.full(n, spec.video), np.stack([np.repeat(ticks.astype(np.int64), cells), row, col]), tokens, n)
 
 
-def _audio(spec: PromptSpec, n: int) -> _Track:
+def audio_track(spec: PromptSpec, n: int) -> _Track:
     """Audio tokens, one temporal position each."""
     ticks = np.arange(n)
     nowhere = np.full(n, -1, dtype=np.int16)

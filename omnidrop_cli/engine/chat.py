@@ -6,7 +6,7 @@ Pruning depends on the question, so every question has a prefill of its own.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.events import SILENT, Observer
@@ -18,14 +18,21 @@ if TYPE_CHECKING:
     from omnidrop_cli.config import PruningConfig, Request
     from omnidrop_cli.engine.encode import MediaFeatures
     from omnidrop_cli.engine.encoded_prompt import EncodedPrompt
-    from omnidrop_cli.engine.session import Session
     from omnidrop_cli.outputs import Clip, Comparison, Report
+
+
+class Answering(Protocol):
+    """The part of a session that a conversation uses."""
+
+    def encode(self, source: PromptSource, observer: Observer = ...) -> EncodedPrompt: ...
+    def answer(self, encoded: EncodedPrompt, observer: Observer = ...) -> Report: ...
+    def compare_encoded(self, encoded: EncodedPrompt, observer: Observer = ...) -> Comparison: ...
 
 
 class Conversation:
     """`turns` are the questions and answers so far; `method` is the one the next question is pruned with, and may be changed."""
 
-    def __init__(self, session: Session, template: Request, clip: Clip, seconds: Mapping[str, float] | None = None) -> None:
+    def __init__(self, session: Answering, template: Request, clip: Clip, seconds: Mapping[str, float] | None = None) -> None:
         """`template` holds the settings of every question; `seconds` are stages that ran already, for the first report."""
         self.turns: list[tuple[str, str]] = []
         self.clip = clip

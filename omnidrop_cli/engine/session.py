@@ -1,7 +1,7 @@
 """A loaded model that answers many questions: build the prompt, encode the media, prefill, generate, report.
 
 >>> session = omnidrop_cli.load("nano")
->>> session.run("clip.mp4", "what is said?", keep=0.2).answer.text
+>>> session.ask("clip.mp4", "what is said?", keep=0.2).answer.text
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -26,6 +27,7 @@ from omnidrop_cli.engine.feature_cache import FeatureStore
 from omnidrop_cli.engine.finite import check_finite
 from omnidrop_cli.engine.generate import generate
 from omnidrop_cli.engine.prefill import Prefilled, prefill
+from omnidrop_cli.engine.stream import AnswerStream
 from omnidrop_cli.errors import OutOfMemory, UsageError
 from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.media.open import open_clip
@@ -34,10 +36,12 @@ from omnidrop_cli.outputs import Clip, Comparison, LoadedModel, Prompt, Report, 
 from omnidrop_cli.prompt.build import build
 from omnidrop_cli.prune.base import PromptInfo
 from omnidrop_cli.prune.methods import create
+from omnidrop_cli.request import make_request
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from omnidrop_cli.engine.chat import Conversation
     from omnidrop_cli.model.thinker import Thinker
     from omnidrop_cli.prune.base import Method
 
@@ -53,9 +57,22 @@ class Session:
     `limits` stay as low as they had to become.
     """
 
-    def __init__(self, thinker: Thinker, store: FeatureStore | None = None, runner: CudaGraphRunner | None = None) -> None:
-        """`store` keeps encoder outputs; the default keeps them in memory. `runner` captures CUDA graphs; the default does on CUDA."""
+    def __init__(
+        self,
+        thinker: Thinker,
+        store: FeatureStore | None = None,
+        runner: CudaGraphRunner | None = None,
+        config: ModelConfig | None = None,
+    ) -> None:
+        """Wrap a loaded thinker.
+
+        Args:
+            store: keeps encoder outputs; the default keeps them in memory.
+            runner: captures CUDA graphs; the default does on CUDA.
+            config: what the thinker was loaded from. Requests then carry it, whatever model they name.
+        """
         self.thinker = thinker
+        self.config = config
         self.store = store or FeatureStore()
         self.runner = runner or CudaGraphRunner.of(thinker)
         self.limits = oom.Limits()
@@ -66,12 +83,54 @@ class Session:
         """Load a checkpoint. Raises `ModelError` with what to do."""
         config = config or ModelConfig()
         thinker = load(config, observer)
-        return cls(thinker, FeatureStore(paths.features() if config.feature_cache else None), CudaGraphRunner.of(thinker, config.graph))
+        store = FeatureStore(paths.features() if config.feature_cache else None)
+        return cls(thinker, store, CudaGraphRunner.of(thinker, config.graph), config)
 
     @property
     def loaded(self) -> LoadedModel:
         """What runs, after every `auto` was resolved."""
         return self.thinker.loaded
+
+    # ------------------------------------------------------------ for library users
+
+    def ask(self, media: str | Path, question: str, *, observer: Observer = SILENT, **options: Any) -> Report:
+        """Answer a question about a clip.
+
+        Args:
+            media: path or URL of a video or audio file; "demo" is a bundled one.
+            observer: receives progress and pieces of the answer.
+            options: fields of `MediaConfig`, `PruningConfig` (its name as `method`, its options as `method_options`) and
+                `GenerationConfig`, and `system`: for example `keep=0.2, start_s=60, max_new_tokens=64`.
+
+        Raises:
+            OmnidropError: with one line and a hint.
+        """
+        return self.run(self.request(media, question, options), observer)
+
+    def compare(self, media: str | Path, question: str, *, rounds: int = 1, observer: Observer = SILENT, **options: Any) -> Comparison:
+        """Answer unpruned and pruned from the same prompt; the prefills are timed in `rounds` alternating rounds. See `ask`."""
+        source = PromptSource(self.request(media, question, options))
+        return self.compare_encoded(self.encode(source, observer), observer, rounds=rounds)
+
+    def stream(self, media: str | Path, question: str, **options: Any) -> AnswerStream:
+        """Iterate over pieces of the answer; its `report` is set at the end. See `ask`."""
+        request = self.request(media, question, options)
+        return AnswerStream(lambda observer: self.run(request, observer))
+
+    def chat(self, media: str | Path, *, observer: Observer = SILENT, **options: Any) -> Conversation:
+        """A conversation about a clip, which is decoded and encoded once. See `ask` for `options`."""
+        from omnidrop_cli.engine.chat import Conversation
+
+        template = self.request(media, "?", options)
+        seconds: dict[str, float] = {}
+        clip = open_clip(template, self.thinker.frame_bounds, observer, seconds)
+        return Conversation(self, template, clip, seconds)
+
+    def request(self, media: str | Path, question: str, options: Mapping[str, Any]) -> Request:
+        """The request that `ask` makes of its arguments. Raises `UsageError` for an option that does not exist."""
+        return make_request(str(media), question, self.config or ModelConfig(), options)
+
+    # ------------------------------------------------------------ requests
 
     def run(
         self, request: Request, observer: Observer = SILENT, clip: Clip | None = None, seconds: Mapping[str, float] | None = None
@@ -97,6 +156,8 @@ class Session:
             UsageError: the pruning method cannot work with the prompt; found before the encoders run.
             OmnidropError: the media cannot be decoded, or the memory does not suffice.
         """
+        if self.config is not None:
+            source = replace(source, request=replace(source.request, model=self.config))
         with self._turn:
             return self._fit(source, None, lambda encoded: None, observer)[0]
 

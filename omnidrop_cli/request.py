@@ -1,0 +1,50 @@
+"""A request from keyword options, as the Python API takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
+from omnidrop_cli.errors import UsageError
+from omnidrop_cli.suggest import did_you_mean
+
+RENAMED: Mapping[type, Mapping[str, str]] = {PruningConfig: {"name": "method", "options": "method_options"}}
+"""Fields that have another name among the options of a request."""
+
+
+def request_options() -> dict[str, tuple[type, ...]]:
+    """Every option of a request by name, and the configurations it goes to: `seed` goes to two."""
+    found: dict[str, tuple[type, ...]] = {"system": (Request,)}
+    for config in (MediaConfig, PruningConfig, GenerationConfig):
+        for field in fields(config):
+            name = RENAMED.get(config, {}).get(field.name, field.name)
+            found[name] = (*found.get(name, ()), config)
+    return found
+
+
+def make_request(media: str, question: str, model: ModelConfig, options: Mapping[str, Any]) -> Request:
+    """The request that `options` describe.
+
+    Raises:
+        UsageError: an option that does not exist, or a value out of its bounds.
+    """
+    known = request_options()
+    for name in options:
+        if name not in known:
+            raise UsageError(f"unknown option '{name}'", did_you_mean(name, known, f"the options: {', '.join(sorted(known))}"))
+
+    def of(config: type) -> dict[str, Any]:
+        names = {RENAMED.get(config, {}).get(field.name, field.name): field.name for field in fields(config)}
+        return {names[name]: value for name, value in options.items() if config in known[name]}
+
+    return Request(
+        str(media),
+        question,
+        **of(Request),
+        media_options=MediaConfig(**of(MediaConfig)),
+        model=model,
+        method=PruningConfig(**of(PruningConfig)),
+        generation=GenerationConfig(**of(GenerationConfig)),
+    )

@@ -20,7 +20,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 BASE = {"config", "outputs", "tokens", "errors", "events", "paths", "suggest", "fileio", "jsonl"}
 STEPS = BASE | {"media", "prompt", "model", "prune"}
 MAY_IMPORT: dict[str, set[str]] = {
-    "__init__": BASE | {"engine", "prune"},
+    "__init__": BASE | {"engine", "prune", "suggest"},
     "__main__": {"cli"},
     "config": set(),
     "outputs": {"config", "tokens"},
@@ -34,7 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prompt": BASE,
     "model": BASE | {"prompt"},
     "prune": BASE | {"model"},
-    "engine": STEPS,
+    "request": {"config", "errors", "suggest"},
+    "engine": STEPS | {"request"},
     "report": {"config", "outputs", "tokens"},
     "fileio": {"errors"},
     "jsonl": {"errors", "fileio", "report"},

@@ -13,10 +13,9 @@ METHODS = ("none", "omnidrop", "omniblend", "divprune", "random")
 
 
 def main(clip: str = "demo", question: str = "What is said while the car is shown?", model: str = "nano") -> None:
-    session = omnidrop.Session.load(omnidrop.ModelConfig(model))
+    session = omnidrop.load(model)
     for name in METHODS:
-        pruning = omnidrop.PruningConfig(name) if name == "none" else omnidrop.PruningConfig(name, keep=0.3)
-        report = session.ask(omnidrop.Request(clip, question, method=pruning))
+        report = session.ask(clip, question, method=name, keep=None if name == "none" else 0.3)
         cost = report.flops.pruned / report.flops.full
         print(f"{name:10} {report.answer.text:20} kept {report.trace.retention_after:4.0%}   prefill FLOPs {cost:4.0%}")
 

@@ -12,8 +12,8 @@ import omnidrop_cli as omnidrop
 
 
 def main(clip: str = "demo", question: str = "What is said while the car is shown?", model: str = "nano") -> None:
-    session = omnidrop.Session.load(omnidrop.ModelConfig(model))
-    report = session.ask(omnidrop.Request(clip, question))
+    session = omnidrop.load(model)
+    report = session.ask(clip, question)
     for run in report.kept:
         if len(run):
             seconds = Counter(int(second) for second in run.second)

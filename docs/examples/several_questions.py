@@ -13,9 +13,9 @@ QUESTIONS = ("What is said?", "What is shown?", "Is the rocket shown?")
 
 
 def main(clip: str = "demo", model: str = "nano") -> None:
-    session = omnidrop.Session.load(omnidrop.ModelConfig(model))
+    session = omnidrop.load(model)
     for question in QUESTIONS:
-        report = session.ask(omnidrop.Request(clip, question))
+        report = session.ask(clip, question)
         print(f"{question:24} {report.answer.text:32} kept {report.trace.retention_after:.0%}")
 
 

@@ -25,8 +25,7 @@ def names() -> list[str]:
     """The public names, in the order of the package."""
     import omnidrop_cli
 
-    public = getattr(omnidrop_cli, "__all__", None) or list(omnidrop_cli._HOME_OF)
-    return [name for name in public if not name.startswith("_")]
+    return [name for name in omnidrop_cli.__all__ if not name.startswith("_")]
 
 
 def page() -> str:

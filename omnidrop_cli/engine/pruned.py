@@ -16,6 +16,7 @@ from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.model.adapter import QwenOmniAdapter
 from omnidrop_cli.prompt.token_map import token_map_of
+from omnidrop_cli.prune.base import Scope
 from omnidrop_cli.prune.generate_hook import pruning
 from omnidrop_cli.prune.methods import create
 
@@ -64,8 +65,9 @@ def pruned(
     counts = tokens.counts()
     with ExitStack() as stack:
         audio = video = None
-        if "audio_attention" in chosen.needs and counts.audio:
-            audio = stack.enter_context(adapter.capture_audio_attention()).received
+        if counts.audio and chosen.needs & {"audio_attention", "audio_attention_clip"}:
+            scope: Scope = "clip" if "audio_attention_clip" in chosen.needs else "window"
+            audio = stack.enter_context(adapter.capture_audio_attention(scope)).received
         if "video_attention" in chosen.needs and counts.video:
             video = stack.enter_context(adapter.capture_video_attention()).received
         try:

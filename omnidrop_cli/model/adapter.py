@@ -251,8 +251,7 @@ class QwenOmniAdapter:
         Softmax over keys, mean over heads, sum over queries, mean over the two frames of a token (OmniZip, arXiv 2511.14582 Eq. 2).
         `scope` "window" lets frames attend inside the encoder's own two-second windows: what the encoder computed, and what SEATS reads
         (arXiv 2605.20035). "clip" lets every frame attend to all frames that pass inside the block, as OmniZip's published code does:
-        quadratic time, linear memory, and it compares positions that the encoder numbers again in each window. One clip per block; with
-        "clip" the result is there once the block has ended.
+        quadratic time, linear memory, and it compares positions that the encoder numbers again in each window. One clip per block.
         """
         capture = ReceivedAttention()
         attention = self.audio_encoder.layers[-1].self_attn
@@ -270,11 +269,15 @@ class QwenOmniAdapter:
             pairs = len(frames) // 2  # the encoder's pooling drops an odd last frame too
             capture.parts.append(frames[: 2 * pairs].view(pairs, 2).mean(1))
 
+        def read_clip() -> None:
+            if projected:
+                q, k = (torch.cat(parts).float() for parts in zip(*projected, strict=True))
+                projected.clear()
+                read(q, k, [0, len(q)])
+
+        capture.pending = read_clip
         with _after_attention(attention, attention.q_proj, attention.k_proj, attention.num_heads, finish):
             yield capture
-        if projected:
-            q, k = (torch.cat(parts).float() for parts in zip(*projected, strict=True))
-            read(q, k, [0, len(q)])
 
     @contextmanager
     def capture_video_attention(self, grids_per_window: int = 2) -> Iterator[ReceivedAttention]:

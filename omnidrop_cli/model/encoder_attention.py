@@ -6,7 +6,7 @@ Both encoders attend inside windows. Stock SDPA runs them one by one in a Python
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -94,12 +94,18 @@ def group_windows(ends: Sequence[int], device: torch.device | None = None) -> tu
 
 @dataclass(eq=False)
 class ReceivedAttention:
-    """Attention received in an encoder's last layer, one tensor per run of the encoder (`QwenOmniAdapter.capture_audio_attention`)."""
+    """Attention received in an encoder's last layer, one tensor per run of the encoder (`QwenOmniAdapter.capture_audio_attention`).
+
+    `pending` adds what can only be computed once all runs are over; it is called when the attention is first read.
+    """
 
     parts: list[Tensor] = field(default_factory=list)
+    pending: Callable[[], None] | None = None
 
     def received(self) -> Tensor:
         """(n,) float32: attention that each output token of the encoder received; 1 where attention is even."""
+        if self.pending is not None:
+            self.pending()
         if not self.parts:
             raise RuntimeError("the encoder has not run inside the capture block")
         return torch.cat(self.parts)

@@ -1,22 +1,18 @@
-"""`omnidrop evaluate`: benchmarks, several methods in one run, tables with intervals.
-
-Knows: flags, files, progress and exit codes. Does not know how a question is asked or scored (`evaluate/`).
-"""
+"""`omnidrop evaluate`: benchmarks, several methods in one run, tables with intervals."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnidrop_cli.commands._console import ConsoleFlags, Screen, emit, stderr_console
+from omnidrop_cli.commands._console import ConsoleFlags, Screen, emit, stderr_console, stdout_console
 from omnidrop_cli.commands._console import dump as to_json
-from omnidrop_cli.commands._options import MEDIA, OUTPUT, PRUNING, ModelFlags
-from omnidrop_cli.config import GenerationConfig
+from omnidrop_cli.commands._evaluate_options import ProtocolFlags, ResultFlags
+from omnidrop_cli.commands._options import ModelFlags
 from omnidrop_cli.errors import EXIT_FAILED, EXIT_PARTIAL, UsageError
-from omnidrop_cli.evaluate.items import Timing
 from omnidrop_cli.report.text import one_line
 
 if TYPE_CHECKING:
@@ -26,70 +22,30 @@ if TYPE_CHECKING:
     from omnidrop_cli.evaluate.items import Question, Row
     from omnidrop_cli.evaluate.results import Journal
     from omnidrop_cli.evaluate.runner import Run
-    from omnidrop_cli.evaluate.summary import Summary
-
-DEFAULT_METHODS = "none,omnidrop@0.3"
+    from omnidrop_cli.evaluate.summary import Answers, Summary
+    from omnidrop_cli.evaluate.tables import Section
 
 EXAMPLES = (
     "omnidrop evaluate nano",
-    "omnidrop evaluate worldsense --data WorldSense/ --model 7b -m none,omnidrop@0.3,random@0.3",
+    "omnidrop evaluate worldsense --data WorldSense/ --model 7b -m none,omnidrop@0.3,random@0.3 --plot worldsense.png",
+    "omnidrop evaluate nano -m none,omnidrop@0.3 --flips none,omnidrop@0.3",
     "omnidrop evaluate --paper omnidrop-table2",
 )
 
-Methods = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--methods",
-        "-m",
-        metavar="ARMS",
-        help=f"Arms with commas between: NAME, NAME@KEEP or NAME@PRESET, then :KEY=VALUE options. Default: {DEFAULT_METHODS}.",
-        rich_help_panel=PRUNING,
-    ),
-]
 
-
-# The protocol's parameters are not named as in `settings.KEYS`: a user's defaults must not change what a benchmark asks.
 def evaluate(
     model: ModelFlags,
+    protocol: ProtocolFlags,
+    results: ResultFlags,
     console: ConsoleFlags,
     name: Annotated[str | None, typer.Argument(metavar="BENCHMARK", help="videomme, worldsense, avut, dailyomni or nano.")] = None,
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="The benchmark's files, in their published layout.")] = None,
-    fetch: Annotated[bool, typer.Option("--fetch", help="Download the benchmark from the hub first: tens of gigabytes.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many questions, evenly spaced.")] = None,
-    text_first: Annotated[bool, typer.Option("--text-first", help="Words before the clip: no query can guide the pruning then.")] = False,
-    timing: Annotated[
-        Timing,
-        typer.Option(
-            help="Time of the frames in the prompt: the clip's own, or one second per pair of frames as in all published tables.",
-            rich_help_panel=MEDIA,
-        ),
-    ] = "true",
     paper: Annotated[
         str | None,
         typer.Option(metavar="TABLE", help="Print the commands that reproduce a published table: omnidrop-table2, seats-table1."),
     ] = None,
-    methods: Methods = None,
     devices: Annotated[
         str | None, typer.Option("--devices", metavar="LIST", help="A model on each: 0,1 or all (GPUs), or cpu,cpu.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of random methods.", rich_help_panel=PRUNING)] = 0,
-    protocol_fps: Annotated[
-        float | None, typer.Option("--fps", min=0.01, max=120, help="Frames per second.", rich_help_panel=MEDIA)
-    ] = None,
-    protocol_max_frames: Annotated[
-        int | None, typer.Option("--max-frames", min=4, help="Most frames of a clip.", rich_help_panel=MEDIA)
-    ] = None,
-    protocol_max_pixels: Annotated[
-        int | None, typer.Option("--max-pixels", min=784, help="Most pixels of a frame.", rich_help_panel=MEDIA)
-    ] = None,
-    protocol_max_new_tokens: Annotated[
-        int | None, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens; the benchmark's own if unset.")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Rows, a JSON line each. Default: BENCHMARK.jsonl.", rich_help_panel=OUTPUT),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The tables as one JSON object.", rich_help_panel=OUTPUT)] = False,
 ) -> None:
     """Score pruning methods on a benchmark: accuracy with intervals, paired tests, retention, prefill time, memory.
 
@@ -99,39 +55,28 @@ def evaluate(
     """
     if paper is not None:
         return _paper(paper)
-    if fetch and data is not None:
+    if protocol.fetch and protocol.data is not None:
         raise UsageError("--fetch and --data both say where the files are", "give one of them")
     if name is None:
         raise UsageError("no benchmark named", "for example: omnidrop evaluate nano")
-    from omnidrop_cli.evaluate import benchmarks, method_specs
-    from omnidrop_cli.evaluate.download import fetch as download
+    results.check()
+    from omnidrop_cli.evaluate import benchmarks
     from omnidrop_cli.evaluate.results import Journal
-    from omnidrop_cli.evaluate.runner import Run, check
 
     benchmark = benchmarks.find(name)
-    media = benchmark.media_options
-    choice = model.record()
-    run = Run(
-        benchmark=benchmark,
-        arms=tuple(method_specs.parse(methods or [DEFAULT_METHODS], seed)),
-        model=replace(choice, name=benchmark.model) if choice.name == "auto" else choice,
-        media_options=replace(
-            media, fps=protocol_fps or media.fps, max_frames=protocol_max_frames or media.max_frames, max_pixels=protocol_max_pixels
-        ),
-        generation=GenerationConfig(max_new_tokens=protocol_max_new_tokens or benchmark.max_new_tokens),
-        text_first=text_first,
-        timing=timing,
-    )
-    check(run)
-    places = _devices(devices, choice)
-    if fetch:
+    run = protocol.run(benchmark, model)
+    places = _devices(devices, model.record())
+    data = protocol.data
+    if protocol.fetch:
+        from omnidrop_cli.evaluate.download import fetch
+
         with Screen(console) as screen:
-            data = download(benchmark, screen)
-    questions = benchmarks.questions(benchmark, data, limit)
-    with Journal(output or Path(f"{benchmark.name}.jsonl")) as journal:
+            data = fetch(benchmark, screen)
+    questions = benchmarks.questions(benchmark, data, protocol.limit)
+    with Journal(results.output or Path(f"{benchmark.name}.jsonl")) as journal:
         _work(run, questions, journal, console, places)
-        summary = _summary(run, questions, journal)
-    _print(summary, as_json)
+        answers = _answers(run, questions, journal)
+    summary = _show(run, questions, answers, results, console)
     if any(arm.errors for arm in summary.arms):
         raise typer.Exit(EXIT_PARTIAL if any(arm.score.n for arm in summary.arms) else EXIT_FAILED)
     return None
@@ -174,18 +119,48 @@ def _work(run: Run, questions: Sequence[Question], journal: Journal, flags: Cons
             raise
 
 
-def _summary(run: Run, questions: Sequence[Question], journal: Journal) -> Summary:
+def _answers(run: Run, questions: Sequence[Question], journal: Journal) -> Answers:
+    keys = {arm.label: {question.id: run.key(question, arm) for question in questions} for arm in run.arms}
+    return {label: {name: journal.rows[key] for name, key in mine.items() if key in journal.rows} for label, mine in keys.items()}
+
+
+def _show(run: Run, questions: Sequence[Question], answers: Answers, results: ResultFlags, console: ConsoleFlags) -> Summary:
+    """Print the tables or the flips, and draw what was asked for."""
+    from omnidrop_cli.evaluate import flips, plot
     from omnidrop_cli.evaluate.summary import summarise
 
-    keys = {arm.label: {question.id: run.key(question, arm) for question in questions} for arm in run.arms}
-    answers = {label: {name: journal.rows[key] for name, key in mine.items() if key in journal.rows} for label, mine in keys.items()}
-    return summarise(run.benchmark, questions, answers, run.media_options, text_first=run.text_first, timing=run.timing)
+    chosen = results.chosen(sys.stdout.isatty())
+    found = None if results.flips is None else flips.flips(questions, answers, *results.flipped())
+    summary = summarise(run.benchmark, questions, answers, run.media_options, text_first=run.text_first, timing=run.timing)
+    if results.plot is not None:
+        plot.draw(summary, results.plot)
+    if found is None:
+        _print_summary(summary, chosen, console)
+    elif chosen == "json":
+        emit(to_json(flips.to_json(found, *results.flipped())), None)
+    else:
+        _print_flips(flips.section(found, *results.flipped()), chosen, console)
+    return summary
 
 
-def _print(summary: Summary, as_json: bool) -> None:
-    from omnidrop_cli.evaluate.tables import markdown
+def _print_summary(summary: Summary, chosen: str, console: ConsoleFlags) -> None:
+    from omnidrop_cli.evaluate import tables
 
-    emit(to_json(summary.to_json()) if as_json else markdown(summary), None)
+    if chosen == "table":
+        stdout_console(console).print(tables.terminal(summary))
+    elif chosen == "json":
+        emit(to_json(summary.to_json()), None)
+    else:
+        emit({"md": tables.markdown, "csv": tables.comma_separated, "latex": tables.latex}[chosen](summary), None)
+
+
+def _print_flips(section: Section, chosen: str, console: ConsoleFlags) -> None:
+    from omnidrop_cli.evaluate import tables
+
+    if chosen == "table":
+        stdout_console(console).print(tables.fitted(section))
+    else:
+        emit(f"## {section.title}\n\n{tables.table(section.header, section.rows)}", None)
 
 
 def _paper(name: str) -> None:

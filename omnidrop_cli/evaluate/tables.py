@@ -1,13 +1,29 @@
-"""Summary → Markdown.
-
-Knows: which columns a reader needs, and how precisely a number is known. Does not know: how the numbers were made.
-"""
+"""A summary as tables: Markdown, CSV, LaTeX, or columns that fit the terminal."""
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from omnidrop_cli.evaluate.summary import ArmSummary, Group, Pair, Score, Summary
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One table under a heading. `ranks` are by column title: where a terminal is narrow, the highest go first; 0 stays."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    ranks: Mapping[str, int] | None = None
 
 
 def markdown(summary: Summary) -> str:
@@ -17,26 +33,95 @@ def markdown(summary: Summary) -> str:
 
 def sections(summary: Summary, heading: str) -> str:
     """The same without its title, under headings of a given depth."""
-    parts = [_facts(summary), f"{heading} Methods", _arms(summary)]
-    for label in dict.fromkeys(group.label for group in summary.groups):
-        parts += [f"{heading} By {label}", _by_label(summary, label)]
-    if summary.pairs:
-        parts += [
-            f"{heading} Pairs",
-            "The second method less the first, in points, on the questions both answered: every method against the full model, and against "
-            "the first one with its budget. Interval: 95 % paired bootstrap over clips. p: McNemar's exact test; Holm: corrected for the "
-            "number of pairs with the same first method.",
-            _pairs(summary.pairs),
-        ]
-    if summary.headline_pairs and summary.headline:
-        parts += [f"{heading} Pairs: {_cell(summary.headline[1])} alone", _pairs(summary.headline_pairs)]
+    parts = [_facts(summary)]
+    for section in _sections(summary):
+        parts += [f"{heading} {_cell(section.title)}", *([section.note] if section.note else []), table(section.header, section.rows)]
     return "\n\n".join(parts) + "\n"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; the first column is left-aligned, the others right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    lines = [[_cell(text) for text in header], ["---", *["---:"] * (len(header) - 1)], *([_cell(text) for text in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def terminal(summary: Summary) -> RenderableType:
+    """The same as tables that fit the terminal: less important columns are left out first, and no cell is cut."""
+    from rich.console import Group as Parts
+    from rich.text import Text
+
+    from omnidrop_cli.report.text import one_line
+
+    facts = [Text(one_line(line)) for line in (summary.title, *_facts(summary).splitlines())]
+    return Parts(*facts, *(fitted(section) for section in _sections(summary)))
+
+
+def fitted(section: Section) -> RenderableType:
+    """One table under its heading, fitted to the terminal."""
+    from rich.console import Group as Parts
+    from rich.text import Text
+
+    from omnidrop_cli.report.layout import Column, DataTable
+    from omnidrop_cli.report.text import one_line
+
+    ranks = section.ranks or {}
+    columns = tuple(Column(one_line(name), ranks.get(name, 0), right=number > 0) for number, name in enumerate(section.header))
+    rows = tuple(tuple(one_line(cell) for cell in row) for row in section.rows)
+    return Parts(Text(), Text(one_line(section.title), style="bold"), DataTable(columns, rows))
+
+
+def comma_separated(summary: Summary) -> str:
+    """One line per method with plain numbers (shares of one, seconds, megabytes), for spreadsheets."""
+    against = {pair.second: pair for pair in summary.pairs if pair.first == summary.full}
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    costs = ("retention_entering", "retention_after", "prefill_s", "prefill", "flops", "kv_mb", "peak_mb")
+    paired = ("difference", "low", "high", "p", "p_holm")
+    scored = ("n", "correct", "accuracy", "low", "high")
+    writer.writerow(["method", *scored, *(f"less_full_{name}" for name in paired), "unparsed", "errors", *costs])
+    for arm in summary.arms:
+        pair = against.get(arm.arm)
+        writer.writerow(
+            [
+                _plain(arm.arm),
+                *(getattr(arm.score, name) for name in scored),
+                *("" if pair is None else getattr(pair, name) for name in paired),
+                arm.unparsed,
+                arm.errors,
+                *("" if (value := getattr(arm, name)) is None else value for name in costs),
+            ]
+        )
+    return out.getvalue()
+
+
+def latex(summary: Summary) -> str:
+    """The table of methods for a paper (package booktabs)."""
+    section = _arms(summary)
+    lines = [" & ".join(map(_latex, row)) + r" \\" for row in (section.header, *section.rows)]
+    columns = "l" + "r" * (len(section.header) - 1)
+    body = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*(f"% {line}" for line in _facts(summary).splitlines()), *body]) + "\n"
+
+
+def _latex(text: str) -> str:
+    return re.sub(r"([&%$#_{}])", r"\\\1", _plain(text).replace("\\", "")).replace("→", r"$\to$")
+
+
+def _sections(summary: Summary) -> list[Section]:
+    found = [_arms(summary)]
+    found += [_by_label(summary, label) for label in dict.fromkeys(group.label for group in summary.groups)]
+    if summary.pairs:
+        found.append(_pairs("Pairs", summary.pairs, _PAIRS_NOTE))
+    if summary.headline_pairs and summary.headline:
+        found.append(_pairs(f"Pairs: {summary.headline[1]} alone", summary.headline_pairs))
+    return found
+
+
+_PAIRS_NOTE = (
+    "The second method less the first, in points, on the questions both answered: every method against the full model, and against "
+    "the first one with its budget. Interval: 95 % paired bootstrap over clips. p: McNemar's exact test; Holm: corrected for the "
+    "number of pairs with the same first method."
+)
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -65,33 +150,41 @@ def _facts(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def _arms(summary: Summary) -> str:
+def _arms(summary: Summary) -> Section:
     headline = next((group for group in summary.groups if (group.label, group.value) == summary.headline), None)
     against = {pair.second: pair for pair in summary.pairs if pair.first == summary.full}
     apart = {pair.second: pair for pair in summary.headline_pairs if pair.first == summary.full}
+    less = ["less full [95 %]", "p (Holm)"]
     header = [
         "method",
         "n",
         "accuracy % [95 %]",
-        *(["less full [95 %]", "p (Holm)"] if against else []),
-        *([f"{_cell(headline.value)} % [95 %]"] if headline else []),
-        *(["less full [95 %]", "p (Holm)"] if apart else []),
-        "unparsed %",
-        "failed",
-        "kept % entering",
-        "kept % after",
-        "prefill s",
-        "of full",
-        "FLOPs %",
-        "KV MB",
-        "peak MB",
+        *(less if against else []),
+        *([f"{headline.value} % [95 %]"] if headline else []),
+        *(less if apart else []),
+        *_COSTS,
     ]
-    return table(header, (_arm(arm, headline, against, apart) for arm in summary.arms))
+    ranks = {"n": 3, "p (Holm)": 2, f"{headline.value} % [95 %]" if headline else "": 2, **_COSTS}
+    return Section("Methods", header, [_arm(arm, headline, against, apart) for arm in summary.arms], ranks=ranks)
+
+
+_COSTS = {
+    "unparsed %": 4,
+    "failed": 4,
+    "kept % entering": 4,
+    "kept % after": 1,
+    "prefill s": 3,
+    "of full": 2,
+    "FLOPs %": 2,
+    "KV MB": 5,
+    "peak MB": 5,
+}
+"""Columns behind the accuracies, with their ranks."""
 
 
 def _arm(arm: ArmSummary, headline: Group | None, against: Mapping[str, Pair], apart: Mapping[str, Pair]) -> list[str]:
     return [
-        _cell(arm.arm),
+        arm.arm,
         str(arm.score.n),
         _score(arm.score),
         *_less(against, arm.arm),
@@ -109,35 +202,34 @@ def _arm(arm: ArmSummary, headline: Group | None, against: Mapping[str, Pair], a
     ]
 
 
-def _by_label(summary: Summary, label: str) -> str:
+def _by_label(summary: Summary, label: str) -> Section:
     """Accuracy by group and method; the longer list runs down."""
+    title = f"By {label}"
     groups = [group for group in summary.groups if group.label == label]
     sizes = [max(score.n for score in group.scores.values()) for group in groups]
     if len(summary.arms) > len(groups):
-        header = ["method", *(f"{_cell(group.value)} ({n})" for group, n in zip(groups, sizes, strict=True))]
-        return table(header, ([_cell(arm.arm), *(_score(group.scores[arm.arm]) for group in groups)] for arm in summary.arms))
-    header = [label, "n", *(_cell(arm.arm) for arm in summary.arms)]
-    rows = zip(groups, sizes, strict=True)
-    return table(header, ([_cell(group.value), str(n), *(_score(group.scores[arm.arm]) for arm in summary.arms)] for group, n in rows))
+        header = ["method", *(f"{group.value} ({n})" for group, n in zip(groups, sizes, strict=True))]
+        return Section(title, header, [[arm.arm, *(_score(group.scores[arm.arm]) for group in groups)] for arm in summary.arms])
+    header = [label, "n", *(arm.arm for arm in summary.arms)]
+    rows = [[group.value, str(n), *(_score(group.scores[arm.arm]) for arm in summary.arms)] for group, n in zip(groups, sizes, strict=True)]
+    return Section(title, header, rows)
 
 
-def _pairs(pairs: Sequence[Pair]) -> str:
+def _pairs(title: str, pairs: Sequence[Pair], note: str = "") -> Section:
     header = ["first → second", "n", "difference [95 %]", "only first right", "only second right", "p", "Holm"]
-    return table(
-        header,
-        (
-            [
-                f"{_cell(pair.first)} → {_cell(pair.second)}",
-                str(pair.n),
-                _difference(pair),
-                str(pair.first_only),
-                str(pair.second_only),
-                _p(pair.p),
-                _p(pair.p_holm),
-            ]
-            for pair in pairs
-        ),
-    )
+    rows = [
+        [
+            f"{pair.first} → {pair.second}",
+            str(pair.n),
+            _difference(pair),
+            str(pair.first_only),
+            str(pair.second_only),
+            _p(pair.p),
+            _p(pair.p_holm),
+        ]
+        for pair in pairs
+    ]
+    return Section(title, header, rows, note, {"n": 3, "only first right": 2, "only second right": 2, "p": 1})
 
 
 def _less(pairs: Mapping[str, Pair], arm: str) -> list[str]:
@@ -160,5 +252,9 @@ def _p(p: float) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text from outside, harmless in a table: no control characters, no cell borders."""
-    return "".join(char if char.isprintable() else " " for char in text).replace("|", "\\|")
+    """Text from outside, harmless in a Markdown table: no control characters, no cell borders."""
+    return _plain(text).replace("|", "\\|")
+
+
+def _plain(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)

@@ -67,6 +67,25 @@ def test_json_and_no_model_when_nothing_is_left(tmp_path: Path, clips: Clips, mo
     assert isinstance(call(*arguments, "-m", "none,random").exception, OmnidropError)
 
 
+def test_formats_flips_and_plot_of_a_finished_run(tmp_path: Path, clips: Clips) -> None:
+    root = datasets.avut(tmp_path / "data", clips)
+    arguments = ("avut", "--data", root, "-m", "none,random@0.5")
+    first = call(*arguments, "--plot", "plot.svg")
+    assert first.exit_code == 0, first.output
+    assert first.stdout.startswith("# AVUT")
+    assert Path("plot.svg").read_text().startswith("<?xml")
+    assert call(*arguments, "--format", "csv").stdout.startswith("method,n,correct,accuracy,")
+    assert r"\toprule" in call(*arguments, "--format", "latex").stdout
+    assert json.loads(call(*arguments, "--format", "json").stdout) == json.loads(call(*arguments, "--json").stdout)
+    fitted = call(*arguments, "--format", "table").stdout
+    assert "Methods" in fitted
+    assert "| ---" not in fitted
+    flips = json.loads(call(*arguments, "--flips", "none,random@0.5", "--json").stdout)
+    rows = [json.loads(line) for line in Path("avut.jsonl").read_text().splitlines()]
+    right = {name: {row["question"] for row in rows if row["arm"] == name and row["correct"]} for name in ("none", "random@0.5")}
+    assert {flip["question"] for flip in flips["flips"]} == right["none"] ^ right["random@0.5"]
+
+
 def test_settings_files_leave_the_protocol_alone(tmp_path: Path, clips: Clips) -> None:
     (tmp_path / "omnidrop.toml").write_text("fps = 1.0\nmax-frames = 6\nmax-new-tokens = 1\nkeep = 0.9\n")
     root = datasets.dailyomni(tmp_path / "data", clips)
@@ -95,6 +114,10 @@ def test_exit_code_1_when_nothing_could_be_answered(tmp_path: Path, clips: Clips
         (("--paper", "table9"), "unknown table"),
         (("avut", "--device", "cpu", "--devices", "cpu,cpu"), "--device and --devices"),
         (("avut", "--devices", "tpu"), "not a device"),
+        (("avut", "--plot", "plot.bmp"), "cannot draw"),
+        (("avut", "--json", "--format", "csv"), "two formats"),
+        (("avut", "--flips", "none"), "two methods are needed"),
+        (("avut", "--flips", "a,b", "--format", "csv"), "--flips cannot be printed as csv"),
     ],
 )
 def test_mistakes(arguments: tuple[str, ...], message: str) -> None:

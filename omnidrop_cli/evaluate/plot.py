@@ -1,0 +1,80 @@
+"""Accuracy over retention as a picture, drawn by matplotlib without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omnidrop_cli import fileio
+from omnidrop_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from omnidrop_cli.evaluate.summary import ArmSummary, Summary
+
+SUFFIXES = (".png", ".svg", ".pdf")
+REQUIREMENT = "matplotlib>=3.8"
+MARKERS = "osD^vPX*<>"
+
+
+def check(path: Path) -> None:
+    """Raise `UsageError` for a file type that cannot be drawn, or without matplotlib."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--plot {path}: cannot draw a {path.suffix or 'file without a suffix'}", f"use one of {', '.join(SUFFIXES)}")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UsageError("--plot needs matplotlib", f'pip install "{REQUIREMENT}"') from error
+
+
+def draw(summary: Summary, path: Path) -> None:
+    """Write the plot, whole or not at all. Raises `OmnidropError` where the file cannot be written.
+
+    Left: accuracy over the share kept (mean after each cut). Right: over the prefill's FLOPs. Bars are 95 % intervals; the band is the
+    interval without pruning.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, cost, title in zip(
+        axes, ("retention_after", "flops"), ("audio and video tokens kept %", "FLOPs of the prefill %"), strict=True
+    ):
+        _lines(axis, summary, cost)
+        axis.set_xlabel(title)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("accuracy %")
+    axes[0].legend(fontsize="small")
+    figure.suptitle(f"{summary.title}: {summary.questions} questions", fontsize="medium")
+    with fileio.replacing(path) as part:
+        figure.savefig(part, format=path.suffix[1:].lower(), dpi=150)
+
+
+def _lines(axis: Any, summary: Summary, cost: str) -> None:
+    full = next((arm for arm in summary.arms if arm.arm == summary.full), None)
+    if full is not None:
+        axis.axhspan(100 * full.score.low, 100 * full.score.high, alpha=0.12, color="black")
+        axis.axhline(100 * full.score.accuracy, color="black", linewidth=1, label=full.arm)
+    for number, (name, arms) in enumerate(_families(summary.arms, summary.full).items()):
+        points = sorted((arm for arm in arms if getattr(arm, cost) is not None), key=lambda arm: float(getattr(arm, cost)))
+        if points:
+            low, high = ([100 * abs(arm.score.accuracy - end) for arm, end in zip(points, ends, strict=True)] for ends in _ends(points))
+            accuracy = [100 * arm.score.accuracy for arm in points]
+            marker = MARKERS[number % len(MARKERS)]
+            x = [100 * float(getattr(arm, cost)) for arm in points]
+            axis.errorbar(x, accuracy, yerr=[low, high], marker=marker, markersize=5, capsize=3, linewidth=1.2, label=name)
+
+
+def _ends(points: Sequence[ArmSummary]) -> tuple[list[float], list[float]]:
+    return [arm.score.low for arm in points], [arm.score.high for arm in points]
+
+
+def _families(arms: Sequence[ArmSummary], full: str | None) -> dict[str, list[ArmSummary]]:
+    """Methods by name and options, all budgets of one together."""
+    found: dict[str, list[ArmSummary]] = {}
+    for arm in arms:
+        if arm.arm != full and arm.score.n:
+            method, _, rest = arm.arm.partition("@")
+            options = rest.partition(":")[2]
+            found.setdefault(f"{method}:{options}" if options else method, []).append(arm)
+    return found

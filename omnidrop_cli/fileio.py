@@ -26,17 +26,22 @@ _LOCK = ".lock"
 
 
 def write_text(target: Path, text: str) -> None:
-    """Replace `target` by `text` (UTF-8) in one step, on the disk when this returns. A pipe or device is written to.
+    """Replace `target` by `text` (UTF-8), as `write_bytes` does."""
+    write_bytes(target, text.encode())
+
+
+def write_bytes(target: Path, content: bytes) -> None:
+    """Replace `target` by `content` in one step, on the disk when this returns. A pipe or device is written to.
 
     Raises:
         OmnidropError: The file cannot be written.
     """
     try:
         if target.exists() and not target.is_file():
-            target.write_text(text, encoding="utf-8")
+            target.write_bytes(content)
             return
-        with replacing(target) as part, part.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with replacing(target) as part, part.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:

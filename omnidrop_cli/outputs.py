@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omnidrop_cli.config import Request
 from omnidrop_cli.tokens import FRAMES_PER_GRID as FRAMES_PER_GRID
@@ -246,6 +247,14 @@ class Report:
         """The surviving audio and video tokens, one entry per run of layers that see the same ones; empty without `token_map`."""
         return () if self.token_map is None else self.trace.kept_tokens(self.token_map)
 
+    def show(self, kind: str = "page") -> Any:
+        """Draw what each layer kept: the interactive "page", the contact "sheet" or the "overlay" video (`explain.show.show`)."""
+        return _explain().show(self, kind)
+
+    def _repr_html_(self) -> str:
+        html: str = _explain().summary_html(self)
+        return html
+
     def __repr__(self) -> str:
         kept = f"kept {self.trace.retention_after:.3g}" if self.prompt.media else "no media"
         answer = self.answer.text if len(self.answer.text) <= 60 else f"{self.answer.text[:57]}..."
@@ -258,7 +267,8 @@ class Comparison:
 
     `agreement` is the share of generated tokens before the first difference, `first_difference` that token's index (None: the answers
     are equal); `report.alignment` compares the words. `full_repeats` and `pruned_repeats` are the timings of every measured round of
-    the same prompt, the reports' own included, round i of one next to round i of the other; empty where nothing was repeated.
+    the same prompt, the reports' own included, round i of one next to round i of the other. A stage that was not repeated is 0; without
+    repeats both are empty.
     """
 
     full: Report
@@ -268,3 +278,12 @@ class Comparison:
     first_token_kl: float
     full_repeats: tuple[Timings, ...] = ()
     pruned_repeats: tuple[Timings, ...] = ()
+
+    def show(self, kind: str = "page") -> Any:
+        """As `Report.show`, of the pruned run; the page has both answers."""
+        return _explain().show(self, kind)
+
+
+def _explain() -> Any:
+    """The module that draws records. Found by name when it is needed: records are below it in the order of imports."""
+    return import_module("omnidrop_cli.explain.show")

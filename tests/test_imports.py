@@ -45,7 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "batch": STEPS | {"engine", "report"},
     "evaluate": STEPS | {"engine", "report", "nano.world"},
     "bench": STEPS | {"engine", "report"},
-    "commands": STEPS | {"settings", "engine", "report", "batch", "evaluate", "bench"},
+    "explain": STEPS | {"engine", "report", "fileio", "__init__"},
+    "commands": STEPS | {"settings", "engine", "report", "batch", "evaluate", "bench", "explain"},
     "cli": {"commands", "settings", "errors"},
 }
 """Room -> rooms it may import. cli -> commands -> batch, evaluate -> engine -> the steps; never back."""

@@ -73,38 +73,39 @@ def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
     if full.flops.full:
         costs = full.flops.pruned, pruned.flops.pruned
         yield "prefill FLOPs", *map(flops_short, costs), times(*costs)
-    for name, measure in (("prefill", _prefill), ("generate", _generate), ("total, no load", _without_loading)):
-        timed = _timings(comparison)
-        left, right = [measure(one) for one in timed[0]], [measure(one) for one in timed[1]]
+    for name, left, right in _seconds(comparison):
         yield name, seconds(median(left)), seconds(median(right)), times(median(left), median(right))
         if len(left) > 1:
             yield SPREAD, _span(left), _span(right), _ratio_span(left, right)
     speeds = [tokens_per_second(report) for report in (full, pruned)]
-    yield "answer tokens/s", *(f"{speed:.3g}" if speed else "-" for speed in speeds), times(speeds[1], speeds[0])
+    yield "tokens/s", *(f"{speed:.3g}" if speed else "-" for speed in speeds), times(speeds[1], speeds[0])
     for name, field in (("KV cache", "kv_mb"), ("peak memory", "peak_mb")):
         sizes = [getattr(report.memory, field) for report in (full, pruned)]
         yield name, *map(megabytes, sizes), times(*sizes)
 
 
-def _timings(comparison: Comparison) -> tuple[Sequence[Timings], Sequence[Timings]]:
-    """The timings of both runs: every round where the runs were repeated, one each where not."""
-    if comparison.full_repeats and comparison.pruned_repeats:
-        return comparison.full_repeats, comparison.pruned_repeats
-    return (comparison.full.timings,), (comparison.pruned.timings,)
+def _seconds(comparison: Comparison) -> Iterator[tuple[str, list[float], list[float]]]:
+    """A stage, and its seconds in every measured round of the full and of the pruned run; stages that were not repeated have one."""
+    full, pruned = (
+        (comparison.full.timings, comparison.full_repeats or (comparison.full.timings,)),
+        (comparison.pruned.timings, comparison.pruned_repeats or (comparison.pruned.timings,)),
+    )
+    for name, measure in (("prefill", _prefills), ("generate", _generations), ("all but load", _totals)):
+        yield name, measure(*full), measure(*pruned)
 
 
-def _prefill(timings: Timings) -> float:
-    return timings.prefill_s
+def _prefills(own: Timings, rounds: Sequence[Timings]) -> list[float]:
+    return [one.prefill_s for one in rounds]
 
 
-def _generate(timings: Timings) -> float:
-    return timings.generate_s
+def _generations(own: Timings, rounds: Sequence[Timings]) -> list[float]:
+    return [one.generate_s for one in rounds if one.generate_s > 0] or [own.generate_s]
 
 
-def _without_loading(timings: Timings) -> float:
-    """Every stage but loading the model, which both runs share and which would hide their difference."""
-    t = timings
-    return t.fetch_s + t.decode_s + t.build_s + t.encode_s + t.prefill_s + t.generate_s
+def _totals(own: Timings, rounds: Sequence[Timings]) -> list[float]:
+    """Every stage but loading, which both runs share and which would hide their difference."""
+    others = own.fetch_s + own.decode_s + own.build_s + own.encode_s + own.generate_s
+    return [others + one.prefill_s for one in rounds]
 
 
 def _span(values: Sequence[float]) -> str:

@@ -1,0 +1,100 @@
+"""One question about one clip under several methods, and the clip as pictures: everything a page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omnidrop_cli.config import PruningConfig, Request
+from omnidrop_cli.errors import OmnidropError
+from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.explain.pictures import film_of, sound_of
+from omnidrop_cli.explain.preview import MAX_FPS, encode_mp4, frames_of
+from omnidrop_cli.explain.record import Explanation
+from omnidrop_cli.outputs import Report
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from omnidrop_cli.engine.session import Session
+    from omnidrop_cli.outputs import Clip
+
+THUMBNAIL_PIXELS = 128 * 28 * 28
+"""Most pixels of a frame that is decoded for pictures alone."""
+
+
+def explain(
+    request: Request, methods: Sequence[PruningConfig], *, full: bool = True, observer: Observer = SILENT
+) -> tuple[Explanation, Clip]:
+    """Answer under every method, and without pruning where `full`; decoding and both encoders run once.
+
+    Returns the explanation without a playable clip (`with_preview`, `with_link`), and the decoded clip.
+    Raises `OmnidropError`.
+    """
+    from omnidrop_cli.engine.pipeline import open_both
+
+    session, clip, seconds = open_both(request, observer)
+    reports, unpruned, clip = _answers(session, request, methods, full, clip, seconds, observer)
+    return Explanation(tuple(reports), unpruned, film_of(clip), sound_of(clip)), clip
+
+
+def of_saved(reports: Sequence[Report], full: Report | None = None) -> tuple[Explanation, Clip | None]:
+    """An explanation of saved reports; no model runs. The clip is decoded again where its file is still there."""
+    clip = _decoded_again(reports[0])
+    film, sound = (None, None) if clip is None else (film_of(clip), sound_of(clip))
+    return Explanation(tuple(reports), full, film, sound), clip
+
+
+def with_preview(explanation: Explanation, clip: Clip) -> Explanation:
+    """The same with the used part of the clip embedded, small enough to mail and playable in every browser."""
+    fps = preview_fps(explanation.first)
+    frames = preview_frames(explanation.first, clip) if fps else iter(())
+    return replace(explanation, preview=encode_mp4(frames, fps or 1.0, clip.waveform))
+
+
+def preview_fps(report: Report) -> float:
+    """Frames per second of a moving picture of the clip; 0 without video."""
+    return min(MAX_FPS, report.source.video.fps or MAX_FPS) if report.frames and report.source.video is not None else 0.0
+
+
+def preview_frames(report: Report, clip: Clip) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Seconds and pixels of the clip's frames at `preview_fps`."""
+    return frames_of(Path(clip.source.path), report.job.media_options, clip.duration_s, preview_fps(report))
+
+
+def _answers(
+    session: Session,
+    request: Request,
+    methods: Sequence[PruningConfig],
+    full: bool,
+    clip: Clip,
+    seconds: Mapping[str, float],
+    observer: Observer,
+) -> tuple[list[Report], Report | None, Clip]:
+    """Every report, the unpruned one, and the clip they are about, which has less detail where memory was short.
+
+    The only function here that calls the engine.
+    """
+    from omnidrop_cli.engine.encoded_prompt import PromptSource
+    from omnidrop_cli.prune.methods import create
+
+    needs = frozenset[str]().union(*(create(method).needs for method in methods))
+    source = PromptSource(replace(request, method=methods[0]), clip, seconds=seconds, needs=needs)
+    encoded = session.encode(source, observer)
+    unpruned = session.answer(session.with_method(encoded, PruningConfig(name="none")), observer) if full else None
+    reports = [session.answer(session.with_method(encoded, method), observer) for method in methods]
+    return reports, unpruned, encoded.clip
+
+
+def _decoded_again(report: Report) -> Clip | None:
+    """The clip of a saved report, its frames small; None where it cannot be read any more."""
+    from omnidrop_cli.media.clip import decode
+
+    options = replace(report.job.media_options, min_pixels=None, max_pixels=THUMBNAIL_PIXELS)
+    try:
+        return decode(Path(report.source.path), options)
+    except OmnidropError:
+        return None

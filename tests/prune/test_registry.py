@@ -25,7 +25,9 @@ def test_options_become_values_of_their_type() -> None:
 
 def test_seed_and_preset_arrive() -> None:
     assert create(PruningConfig("random", seed=7)) == Random(seed=7)
-    assert create(PruningConfig("omnidrop", preset="paper-20", options={"t_mid": "0.6"})) == OmniDrop(calibration="paper-20", t_mid=0.6)
+    assert create(PruningConfig("omnidrop", preset="paper-20", options={"t_mid": "0.6"})) == OmniDrop(
+        calibration="paper-20", input_stage="paper", t_mid=0.6
+    )
 
 
 @pytest.mark.parametrize(

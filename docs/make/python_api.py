@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import inspect
 import re
 from collections.abc import Iterator
@@ -16,9 +17,20 @@ INTRO = """# Python
 This page is generated from the package by `python -m docs.make`. The names on it, and the [JSON schema](json.md), are the stable
 interface; everything else can change in any version. Importing the package loads nothing heavy; a name is loaded on first use.
 
+```python
+import omnidrop_cli as omnidrop
+
+session = omnidrop.load("nano")
+report = session.ask("demo", "What is said while the car is shown?", keep=0.5)
+print(report.answer.text, report.trace.retention_after)
+```
+
 Examples: `docs/examples/several_questions.py`, `docs/examples/compare_methods.py`, `docs/examples/kept_seconds.py` and the notebook
 `docs/examples/pruning.ipynb`.
 """
+
+
+GROUPS = ("Ask", "Options", "Results", "Extend", "Errors")
 
 
 def names() -> list[str]:
@@ -32,16 +44,32 @@ def page() -> str:
     """The whole page in Markdown."""
     import omnidrop_cli
 
+    values = {name: getattr(omnidrop_cli, name) for name in names()}
     parts = [INTRO]
-    for name in names():
-        parts += _entry(name, getattr(omnidrop_cli, name))
-    return "\n".join(parts).rstrip() + "\n"
+    for group in GROUPS:
+        parts.append(f"## {group}\n")
+        for name, value in values.items():
+            if _group(value) == group:
+                parts += _entry(name, value)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(parts)).rstrip() + "\n"
+
+
+def _group(value: Any) -> str:
+    """Under which heading a name stands: by what it is and the module that defines it."""
+    if inspect.isclass(value) and issubclass(value, Exception):
+        return "Errors"
+    module = getattr(value, "__module__", "").rpartition(".")[2]
+    return {"config": "Options", "outputs": "Results", "tokens": "Results", "base": "Extend", "events": "Extend"}.get(module, "Ask")
 
 
 def _entry(name: str, value: Any) -> Iterator[str]:
-    yield f"## {name}\n"
+    yield f"### {name}\n"
     if inspect.ismodule(value) or not callable(value):
         yield _prose(inspect.getdoc(value))
+        return
+    if inspect.isclass(value) and issubclass(value, enum.Enum):
+        yield _prose(inspect.getdoc(value))
+        yield "\n".join(f"- `{member.name}` = {member.value}" for member in value) + "\n"
         return
     yield _signature(name, value)
     yield _prose(_own_doc(value))
@@ -49,9 +77,9 @@ def _entry(name: str, value: Any) -> Iterator[str]:
         for attribute, member in vars(value).items():
             function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
             if isinstance(member, property) and not attribute.startswith("_") and member.__doc__:
-                yield f"### {name}.{attribute}\n\n{_prose(inspect.getdoc(member))}"
+                yield f"#### {name}.{attribute}\n\n{_prose(inspect.getdoc(member))}"
             elif inspect.isfunction(function) and not attribute.startswith("_") and function.__doc__:
-                yield f"### {name}.{attribute}\n"
+                yield f"#### {name}.{attribute}\n"
                 yield _signature(f"{name}.{attribute}", function)
                 yield _prose(inspect.getdoc(function))
 
@@ -69,7 +97,10 @@ def _signature(name: str, value: Any) -> str:
         return ""
     shown = [p.replace(annotation=_plain(p.annotation)) for p in signature.parameters.values() if p.name not in ("self", "cls")]
     result = f" -> {_text(signature.return_annotation)}" if signature.return_annotation is not inspect.Signature.empty else ""
-    parts = [str(p).replace("'", "") if isinstance(p.default, type(inspect.Parameter.empty)) else _parameter(p) for p in shown]
+    parts = [_parameter(p) for p in shown]
+    keyword_only = [p.kind is p.KEYWORD_ONLY for p in shown]
+    if True in keyword_only and not any(p.kind is p.VAR_POSITIONAL for p in shown):
+        parts.insert(keyword_only.index(True), "*")
     line = f"{name}({', '.join(parts)}){result if not inspect.isclass(value) else ''}"
     if len(line) > 100:
         line = f"{name}(\n    " + ",\n    ".join(parts) + f",\n){result if not inspect.isclass(value) else ''}"

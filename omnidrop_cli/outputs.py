@@ -7,11 +7,11 @@ Does not know: how any of it is made. Imports nothing of ours, and neither torch
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from omnidrop_cli.config import Request
+from omnidrop_cli.config import MediaConfig, Request
 from omnidrop_cli.tokens import FRAMES_PER_GRID as FRAMES_PER_GRID
 from omnidrop_cli.tokens import AttentionTrace as AttentionTrace
 from omnidrop_cli.tokens import Counts as Counts
@@ -40,10 +40,18 @@ class FrameBounds(NamedTuple):
     min_pixels: int
     max_pixels: int
 
+    def fill(self, options: MediaConfig) -> MediaConfig:
+        """`options` with these bounds where it leaves them open."""
+        return replace(options, min_pixels=options.min_pixels or self.min_pixels, max_pixels=options.max_pixels or self.max_pixels)
+
 
 @dataclass(frozen=True, slots=True)
 class VideoStream:
-    """Facts of the picture track as stored, before rotation and sampling. `frames` is None where the container does not say."""
+    """The video track as stored, before it is turned upright and sampled.
+
+    Upright means mirrored left to right if `mirrored`, then turned counter-clockwise by `rotation_deg`. `pixel_aspect` is the width of a
+    pixel over its height. `frames` counts the frames that can be shown.
+    """
 
     codec: str
     width: int
@@ -52,6 +60,14 @@ class VideoStream:
     duration_s: float | None
     rotation_deg: int = 0
     frames: int | None = None
+    mirrored: bool = False
+    pixel_aspect: float = 1.0
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(height, width) in square pixels as the picture is meant to be seen."""
+        height, width = self.height, max(1, round(self.width * self.pixel_aspect))
+        return (height, width) if self.rotation_deg % 180 == 0 else (width, height)
 
 
 @dataclass(frozen=True, slots=True)

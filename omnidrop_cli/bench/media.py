@@ -47,10 +47,10 @@ def ours(clip: Path, options: MediaConfig) -> Work:
     """The decoder that `ask` uses."""
     import av  # noqa: F401  # loaded before the clock runs
 
-    from omnidrop_cli.media.clip import decode
+    from omnidrop_cli.media.clip import decode_media
 
     def work() -> Tell:
-        made = decode(clip, options)
+        made = decode_media(clip, options)
         return partial(facts_of, made.frames, made.waveform)
 
     return work

@@ -85,6 +85,9 @@ def _models() -> Iterable[str]:
 
 Media = Annotated[str, typer.Argument(help="A video or audio file, or an http(s) address.", metavar="MEDIA", show_default=False)]
 Question = Annotated[str, typer.Argument(help="What to ask; - reads it from stdin.", metavar="QUESTION", show_default=False)]
+ModelName = Annotated[
+    str, flag("model", "auto, nano, 3b, 7b, a hub repository (owner/name), or a directory.", MODEL, complete=_continuing(_models))
+]
 OfflineFlag = Annotated[bool, flag("offline", "Never touch the network.", MODEL, "--offline/--no-offline")]
 
 
@@ -183,9 +186,7 @@ class MethodFlags:
 class ModelFlags:
     """Which checkpoint runs, and how it is loaded."""
 
-    model: Annotated[
-        str, flag("model", "auto, nano, 3b, 7b, a hub repository (owner/name), or a directory.", MODEL, complete=_continuing(_models))
-    ] = "auto"
+    model: ModelName = "auto"
     quant: Annotated[str, flag("quant", "Quantisation of the decoder's weights.", MODEL)] = "auto"
     device: Annotated[str, flag("device", "auto, cpu, cuda or cuda:N.", MODEL, complete=_continuing(lambda: ("auto", "cpu", "cuda")))] = (
         "auto"

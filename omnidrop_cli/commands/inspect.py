@@ -1,6 +1,6 @@
-"""`omnidrop inspect`: what a clip holds and what it will cost, before anything is decoded or loaded.
+"""`omnidrop inspect`: what a clip holds, and the frames, tokens and memory it becomes for the model that will answer.
 
-Knows: how the estimates read. Does not know how they are made (`media/sampling.py`, `model/memory_estimate.py`).
+Plans the clip as `ask` does (`media/clip.py`), without decoding it or loading a model.
 """
 
 from __future__ import annotations
@@ -11,17 +11,22 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, Screen, dump, emit, stdout_console
-from omnidrop_cli.commands._options import Media, MediaFlags, OfflineFlag
+from omnidrop_cli.commands._options import Media, MediaFlags, ModelName, OfflineFlag
 from omnidrop_cli.report.numbers import megabytes, seconds
 from omnidrop_cli.report.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from omnidrop_cli.media.sampling import Estimate
+    from omnidrop_cli.media.clip import ClipPlan
+    from omnidrop_cli.model.names import ModelSpec
     from omnidrop_cli.outputs import SourceFacts
 
-EXAMPLES = ("omnidrop inspect talk.mp4", "omnidrop inspect talk.mp4 --end 5:00 --max-frames 128", "omnidrop inspect talk.mp4 --json")
+EXAMPLES = (
+    "omnidrop inspect talk.mp4",
+    "omnidrop inspect talk.mp4 --model 7b --end 5:00 --max-frames 128",
+    "omnidrop inspect talk.mp4 --json",
+)
 
 KEEPS = {1.0: 0, 0.5: 2, 0.3: 0, 0.2: 3, 0.1: 1}
 """Retention ratios of the table; on narrow terminals those of the highest number are left out first."""
@@ -30,79 +35,96 @@ TEXT_TOKENS = 64
 """Qwen's system prompt, the chat markers and a question of a line."""
 
 
-def inspect(media: Media, part: MediaFlags, console: ConsoleFlags, offline: OfflineFlag = False, as_json: JsonFlag = False) -> None:
-    """Show a clip's streams, the frames and tokens it becomes, and the memory that takes. Needs no model.
+def inspect(
+    media: Media,
+    part: MediaFlags,
+    console: ConsoleFlags,
+    model: ModelName = "auto",
+    offline: OfflineFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show a clip's streams, the frames and tokens it becomes, and the memory that takes. Loads no model.
 
     Memory is a guess for a GPU and a prompt that many tokens long in every layer; frames and tokens are what ask will use.
     """
-    from omnidrop_cli.media.probe import probe
-    from omnidrop_cli.media.sampling import estimate
+    from omnidrop_cli.config import ModelConfig
+    from omnidrop_cli.media.clip import plan_clip
     from omnidrop_cli.media.source import fetch
+    from omnidrop_cli.model.names import resolve
 
-    options = part.record()
+    spec = resolve(ModelConfig(name=model))
+    options = spec.frame_bounds.fill(part.record())
     with Screen(console) as screen:
         screen.stage("fetch", media)
         path = fetch(media, offline=offline, observer=screen)
         screen.stage("probe", media)
-        source = probe(path)
-    expected = estimate(source, options)
-    found = _describe(source, expected)
+        plan = plan_clip(path, options)
+        for warning in plan.warnings:
+            screen.warn(warning)
+    found = _describe(plan, spec)
     if as_json:
         emit(dump({"schema": 1, "kind": "inspection", **found}), None)
     else:
         out = stdout_console(console)
-        for piece in _render(source, expected, found):
+        for piece in _render(plan, found):
             out.print(piece)
 
 
-def _describe(source: SourceFacts, expected: Estimate) -> dict[str, Any]:
-    media = expected.audio_tokens + expected.video_tokens
+def _describe(plan: ClipPlan, spec: ModelSpec) -> dict[str, Any]:
+    from omnidrop_cli.prompt.counts import count_audio_tokens, count_mel_frames, count_video_tokens
+
+    frames = plan.frames
+    audio = count_audio_tokens(count_mel_frames(plan.samples))
+    video = 0 if frames is None else count_video_tokens(len(frames.packets), *frames.size)
     return {
-        "media": asdict(source),
-        "frames": expected.frames,
-        "frame_size": list(expected.frame_size) if expected.frame_size else None,
-        "fps_effective": expected.fps,
-        "audio_s": expected.audio_s,
-        "tokens": {"text": TEXT_TOKENS, "audio": expected.audio_tokens, "video": expected.video_tokens, "media": media},
-        "mean_tokens_by_keep": {f"{keep:g}": TEXT_TOKENS + round(keep * media) for keep in KEEPS},
-        "memory_guess_mb": list(_guesses(expected)),
+        "media": asdict(plan.source),
+        "model": spec.name,
+        "frames": 0 if frames is None else len(frames.packets),
+        "frame_size": None if frames is None else list(frames.size),
+        "fps_effective": None if frames is None else frames.fps,
+        "audio_s": plan.audio_s,
+        "warnings": list(plan.warnings),
+        "tokens": {"text": TEXT_TOKENS, "audio": audio, "video": video, "media": audio + video},
+        "mean_tokens_by_keep": {f"{keep:g}": TEXT_TOKENS + round(keep * (audio + video)) for keep in KEEPS},
+        "memory_guess_mb": list(_guesses(plan, spec, audio + video)),
     }
 
 
-def _guesses(expected: Estimate) -> Iterator[dict[str, Any]]:
+def _guesses(plan: ClipPlan, spec: ModelSpec, tokens: int) -> Iterator[dict[str, Any]]:
+    """Memory by quantisation and retention ratio; nothing for a model whose sizes are not known before it is downloaded."""
     from omnidrop_cli.model.memory_estimate import guess
-    from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B
 
-    patches = 0 if expected.frame_size is None else expected.frames // 2 * (expected.frame_size[0] // 14) * (expected.frame_size[1] // 14)
-    media = expected.audio_tokens + expected.video_tokens
-    for model, sizes in (("3b", QWEN_3B), ("7b", QWEN_7B)):
-        for quant in ("nf4", "int8", "none"):
-            peaks = {}
-            for keep in KEEPS:
-                lengths = [TEXT_TOKENS + round(keep * media)] * sizes.decoder.num_layers
-                guessed = guess(sizes, quant, lengths, video_patches=patches, audio_windows=math.ceil(expected.audio_s / 2))
-                peaks[f"{keep:g}"] = round(guessed.peak_mb)
-            yield {"model": model, "quant": quant, "weights": round(guessed.weights_mb), "peak_by_keep": peaks}
+    if spec.sizes is None:
+        return
+    frames = plan.frames
+    patches = 0 if frames is None else len(frames.packets) // 2 * (frames.size[0] // 14) * (frames.size[1] // 14)
+    for quant in ("none",) if spec.kind == "builtin" else ("nf4", "int8", "none"):
+        peaks = {}
+        for keep in KEEPS:
+            lengths = [TEXT_TOKENS + round(keep * tokens)] * spec.sizes.decoder.num_layers
+            guessed = guess(spec.sizes, quant, lengths, video_patches=patches, audio_windows=math.ceil(plan.audio_s / 2))
+            peaks[f"{keep:g}"] = round(guessed.peak_mb)
+        yield {"model": spec.name, "quant": quant, "weights": round(guessed.weights_mb), "peak_by_keep": peaks}
 
 
-def _render(source: SourceFacts, expected: Estimate, found: Mapping[str, Any]) -> Iterator[RenderableType]:
+def _render(plan: ClipPlan, found: Mapping[str, Any]) -> Iterator[RenderableType]:
     from rich.text import Text
 
     from omnidrop_cli.report.layout import Column, DataTable, facts
 
-    yield facts(_facts(source, expected))
+    yield facts((*_facts(plan.source), ("sampled", _sampled(plan)), ("model", Text(one_line(found["model"])))))
     yield Text()
     columns = [Column("", right=False)]
     columns += [Column("full" if keep == 1 else f"keep {keep:g}", rank=KEEPS[keep]) for keep in KEEPS]
     rows = [(f"{name} tokens", *(str(round(keep * found["tokens"][name])) for keep in KEEPS)) for name in ("audio", "video")]
     rows.append(("with the text", *(str(found["mean_tokens_by_keep"][f"{keep:g}"]) for keep in KEEPS)))
     for row in found["memory_guess_mb"]:
-        rows.append((f"memory {row['model']} {row['quant']}", *map(megabytes, row["peak_by_keep"].values())))
+        rows.append((f"memory {row['quant']}", *map(megabytes, row["peak_by_keep"].values())))
     yield DataTable(tuple(columns), tuple(rows))
     yield Text("Tokens are means over the layers; memory is a guess of the peak on a GPU.", style="dim")
 
 
-def _facts(source: SourceFacts, expected: Estimate) -> Iterator[tuple[str, RenderableType]]:
+def _facts(source: SourceFacts) -> Iterator[tuple[str, RenderableType]]:
     from rich.text import Text
 
     from omnidrop_cli.report.layout import phrases
@@ -112,14 +134,19 @@ def _facts(source: SourceFacts, expected: Estimate) -> Iterator[tuple[str, Rende
     if source.video is not None:
         v = source.video
         turned = f"turned by {v.rotation_deg} degrees" if v.rotation_deg else ""
-        yield "video", phrases(v.codec, f"{v.width}x{v.height}", f"{v.fps:.4g} fps", turned)
+        pixels = f"pixels {v.pixel_aspect:.3g}:1" if v.pixel_aspect != 1 else ""
+        yield "video", phrases(v.codec, f"{v.width}x{v.height}", pixels, f"{v.fps:.4g} fps", turned, "mirrored" if v.mirrored else "")
     if source.audio is not None:
         a = source.audio
         yield "audio", phrases(a.codec, f"{a.sample_rate_hz} Hz", f"{a.channels} channel{'s' * (a.channels != 1)}")
+
+
+def _sampled(plan: ClipPlan) -> RenderableType:
+    from omnidrop_cli.report.layout import phrases
+
     taken = []
-    if expected.frame_size is not None:
-        rate = f" at {expected.fps:.3g} fps" if expected.fps else ""
-        taken.append(f"{expected.frames} frames of {expected.frame_size[1]}x{expected.frame_size[0]}{rate}")
-    if expected.audio_s:
-        taken.append(f"{seconds(expected.audio_s)} of audio")
-    yield "sampled", phrases(*taken) if taken else Text("nothing")
+    if (frames := plan.frames) is not None:
+        taken.append(f"{len(frames.packets)} frames of {frames.size[1]}x{frames.size[0]} at {frames.fps:.3g} fps")
+    if plan.samples:
+        taken.append(f"{seconds(plan.audio_s)} of audio")
+    return phrases(*taken)

@@ -20,7 +20,7 @@ from omnidrop_cli.engine.frame_dedup import grid_digests, grid_sources
 from omnidrop_cli.engine.oom import Limits
 from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.outputs import Modality
-from omnidrop_cli.prompt.layout import count_audio_tokens
+from omnidrop_cli.prompt.counts import count_audio_tokens
 from omnidrop_cli.prompt.patches import patchify
 
 if TYPE_CHECKING:

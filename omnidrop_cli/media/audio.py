@@ -1,26 +1,27 @@
-"""A sound track becomes 16 kHz mono float32, counted from the moment that was asked for.
-
-Knows: any codec, rate and channel layout PyAV or libsndfile reads, and where each sample lies in time. Does not know: mel, tokens.
-"""
+"""Decodes an audio track to 16 kHz mono float32 in which every sample lies where the timeline says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omnidrop_cli.media.probe import open_media, origin_s, packets, sound_track
-from omnidrop_cli.outputs import SAMPLE_RATE_HZ, SourceFacts
+from omnidrop_cli.media.container import Source, audio_track, open_media, packets
+from omnidrop_cli.media.packets import DECODER_ERRORS, Numbering
+from omnidrop_cli.media.timeline import NO_PTS
+from omnidrop_cli.outputs import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Sound = NDArray[np.float32]
+    from omnidrop_cli.media.timeline import AudioTrack
 
-_HOLE_S = 0.1
-"""A gap between time stamps that is a gap in the sound; anything shorter is rounding."""
+    Samples = NDArray[np.float32]
+
+_DRIFT_S = 0.05
+"""Decoded samples that lie this far from where the timeline wants them are moved there; anything shorter is rounding."""
 
 _RUN_UP_S = 0.5
 """Decoding begins this much early: mp3 and AAC frames borrow from the ones before."""
@@ -32,80 +33,155 @@ _LOUDEST = 64.0
 """Floating point samples beyond this are no sound; a filter would spread them, or overflow."""
 
 
-def read_sound(path: Path, facts: SourceFacts, start_s: float, end_s: float | None, cancelled: Callable[[], bool] = lambda: False) -> Sound:
-    """(N,) float32 in [-1, 1]; sample 0 is at `start_s`, whenever the track itself begins. Empty where nothing decodes in the range.
+@dataclass(frozen=True, slots=True, eq=False)
+class Waveform:
+    """`samples` float32 (N,) in [-1, 1] at 16 kHz; `decoded` of them come from the file, `bad` source samples were no numbers."""
 
-    Gaps are silence. The end is `end_s` or the last sample. Stops early, with what there is, once `cancelled` says so.
+    samples: Samples
+    decoded: int
+    bad: int
+
+
+def read_audio(source: Source, track: AudioTrack, start_s: float, samples: int, cancelled: Callable[[], bool] = lambda: False) -> Waveform:
+    """Decodes `samples` samples from `start_s` on. Where nothing decodes there is silence.
+
+    Stops early once `cancelled` returns True.
     """
-    wanted = None if end_s is None else round((end_s - start_s) * SAMPLE_RATE_HZ)
-    parts: list[Sound] = []
-    length = 0
-    for piece in _read_any(path, start_s, end_s):
-        if cancelled():
+    out = np.zeros(samples, np.float32)
+    writer = _Writer(out)
+    bad = 0
+    for at_s, frame in _frames(source, track, start_s, start_s + samples / SAMPLE_RATE_HZ):
+        if cancelled() or writer.full:
             break
-        parts.append(piece)
-        length += len(piece)
-    sound = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    return np.clip(sound[:wanted], -1.0, 1.0)
+        mono, broken = _mono(frame)
+        bad += broken
+        writer.write(at_s - start_s, mono, frame.sample_rate)
+    writer.flush()
+    return Waveform(out, writer.decoded, bad)
 
 
-def _read_any(path: Path, start_s: float, end_s: float | None) -> Iterator[Sound]:
-    """Any other track, frame by frame, each put where its time stamp says."""
-    with open_media(path) as container:
-        stream: Any = sound_track(container)  # the facts name one
-        origin = origin_s(container)
-        if start_s > _RUN_UP_S:
-            container.seek(int((start_s - _RUN_UP_S + origin) / stream.time_base), stream=stream)
-        convert = _Converter()
-        now: float | None = None  # where the next sample belongs, going by those so far
-        for frame in _frames(container, stream):
-            at = (now or 0.0) if frame.pts is None else float(frame.pts * frame.time_base) - origin
-            if end_s is not None and at >= end_s:
-                break
-            mono, rate = _mono(frame), frame.sample_rate
-            if (early := round((start_s - at) * rate)) > 0:
-                mono, at = mono[early:], at + early / rate
-            if not len(mono):
-                continue
-            silence_s = max(0.0, at - start_s) if now is None else at - now
-            if silence_s > (_HOLE_S if now is not None else 0.0):
-                yield from convert.rest()
-                yield np.zeros(round(silence_s * SAMPLE_RATE_HZ), np.float32)
-                now = at
-            now = (at if now is None else now) + len(mono) / rate
-            yield from convert(mono, rate)
-        yield from convert.rest()
+def _frames(source: Source, track: AudioTrack, start_s: float, end_s: float) -> Iterator[tuple[float, Any]]:
+    """(second of its first sample, frame) for what is heard from a little before `start_s` to `end_s`."""
+    wanted = np.flatnonzero((track.ends_s > start_s - _RUN_UP_S) & (track.times_s < end_s))
+    for part in np.unique(track.part[wanted]):
+        inside = wanted[track.part[wanted] == part]
+        first, last = int(inside[0]), int(inside[-1])
+        with open_media(source, int(part)) as container:
+            stream: Any = audio_track(container)
+            numbering = Numbering(track, int(part))
+            here = first
+            for packet in packets(container, stream):
+                number = numbering.of(packet)
+                if number is None or number < first:
+                    continue
+                if number > last:
+                    break
+                here = number
+                yield from _decoded(stream, packet, track, here)
+            yield from _decoded(stream, None, track, here)
 
 
-def _frames(container: Any, stream: Any) -> Iterator[Any]:
+def _decoded(stream: Any, packet: Any, track: AudioTrack, number: int) -> Iterator[tuple[float, Any]]:
+    """Decodes a packet, or drains the decoder. A damaged packet gives nothing: its time stays silent."""
     import av
 
-    for packet in packets(container, stream):
-        try:
-            yield from stream.codec_context.decode(packet)
-        except av.FFmpegError:
-            continue  # a damaged packet; its time is filled with silence
     try:
-        yield from stream.codec_context.decode(None)
-    except av.FFmpegError:
+        frames = stream.codec_context.decode(packet)
+    except (av.FFmpegError, *DECODER_ERRORS):
         return
+    stamp, tick_s = int(track.pts[number]), float(stream.time_base)
+    next_s = float(track.heard_s[number] if packet is not None else track.ends_s[number])
+    for frame in frames:
+        # A frame's own time stamp tells what the decoder dropped from its front, or that it belongs to an earlier packet.
+        moved_s = (frame.pts - stamp) * tick_s if frame.pts is not None and stamp != NO_PTS else np.inf
+        at_s = float(track.times_s[number]) + moved_s if abs(moved_s) < _RUN_UP_S else next_s
+        next_s = at_s + frame.samples / max(1, frame.sample_rate)
+        yield at_s, frame
 
 
-def _mono(frame: Any) -> Sound:
-    """(samples,) mean over the channels, as librosa does it for Qwen. (swresample's own mix of float stereo is 3 dB louder, and clips.)
+class _Writer:
+    """Puts decoded samples where they belong in `out`, resampled piece by piece."""
 
-    Samples that are not numbers become silence.
+    def __init__(self, out: Samples) -> None:
+        self._out = out
+        self._resampler: Any = None
+        self._rate_hz = 0
+        self._at = 0
+        """Where in `out` the next resampled sample goes."""
+        self._next_s: float | None = None
+        """Where the next decoded sample goes if the frames follow each other."""
+        self.decoded = 0
+
+    @property
+    def full(self) -> bool:
+        return self._at >= len(self._out)
+
+    def write(self, at_s: float, mono: Samples, rate_hz: int) -> None:
+        """Writes samples of which the first belongs at `at_s`, seconds from the beginning of `out`; what lies before 0 is dropped."""
+        apart_s = np.inf if self._next_s is None else at_s - self._next_s
+        if abs(apart_s) <= _DRIFT_S and self._next_s is not None:
+            at_s = self._next_s
+        early_s = max(-at_s, -apart_s if -np.inf < apart_s < -_DRIFT_S else 0.0)
+        if (early := round(early_s * rate_hz)) > 0:
+            mono, at_s = mono[early:], at_s + early / rate_hz
+        if not len(mono):
+            return
+        if self._next_s is None or apart_s > _DRIFT_S or rate_hz != self._rate_hz:
+            self.flush()
+            self._begin(at_s, rate_hz)
+        self._next_s = at_s + len(mono) / rate_hz
+        self._convert(mono)
+
+    def flush(self) -> None:
+        """Writes what the resampler still holds."""
+        if self._resampler is not None:
+            for piece in self._resampler.resample(None):
+                self._put(piece.to_ndarray()[0])
+            self._resampler = None
+
+    def _begin(self, at_s: float, rate_hz: int) -> None:
+        import av
+
+        # A resampler may owe a sample when it is flushed, or have given one too many.
+        self._at = round(at_s * SAMPLE_RATE_HZ)
+        self._rate_hz = rate_hz
+        self._resampler = None if rate_hz == SAMPLE_RATE_HZ else av.AudioResampler("flt", "mono", SAMPLE_RATE_HZ)
+
+    def _convert(self, mono: Samples) -> None:
+        import av
+
+        if self._resampler is None:
+            self._put(mono)
+            return
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono[None]), format="flt", layout="mono")
+        frame.sample_rate = self._rate_hz
+        for piece in self._resampler.resample(frame):
+            self._put(piece.to_ndarray()[0])
+
+    def _put(self, piece: Samples) -> None:
+        room = self._out[self._at : self._at + len(piece)]
+        np.clip(piece[: len(room)], -1.0, 1.0, out=room)
+        self._at += len(piece)
+        self.decoded += len(room)
+
+
+def _mono(frame: Any) -> tuple[Samples, int]:
+    """(samples,) mean over the channels, as librosa does it for Qwen; and how many source samples are no numbers, which become silence.
+
+    (swresample's own mix of float stereo is 3 dB louder, and clips.)
     """
-    samples = _samples(frame)
+    samples, bad = _samples(frame), 0
+    scale = 1.0
     if samples.dtype.kind == "f":
-        samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0).clip(-_LOUDEST, _LOUDEST)
-        scale = 1.0
+        if not np.isfinite(peak := np.abs(samples).max(initial=0)) or peak > _LOUDEST:
+            bad = int((~np.isfinite(samples)).sum())
+            samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0).clip(-_LOUDEST, _LOUDEST)
     else:
         scale = 1.0 / float(1 << (8 * samples.dtype.itemsize - 1))
     if samples.dtype.kind == "u":
         samples = samples.astype(np.float32) - 128.0
-    mean: Sound = samples.mean(axis=0, dtype=np.float32) * np.float32(scale)
-    return mean
+    mean: Samples = samples.mean(axis=0, dtype=np.float32) * np.float32(scale)
+    return mean, bad
 
 
 def _samples(frame: Any) -> NDArray[Any]:
@@ -121,33 +197,3 @@ def _samples(frame: Any) -> NDArray[Any]:
         pieces = av.AudioResampler(frame.format.packed, frame.layout, frame.sample_rate).resample(frame)
     packed: NDArray[Any] = np.concatenate([piece.to_ndarray().reshape(-1, channels) for piece in pieces])
     return packed.T
-
-
-class _Converter:
-    """Mono of any rate in, 16 kHz out; survives a change of rate in the middle of a track."""
-
-    def __init__(self) -> None:
-        self._resampler: Any = None
-        self._rate_hz = 0
-
-    def __call__(self, mono: Sound, rate_hz: int) -> Iterator[Sound]:
-        import av
-
-        if rate_hz != self._rate_hz:
-            yield from self.rest()
-            self._rate_hz = rate_hz
-            self._resampler = None if rate_hz == SAMPLE_RATE_HZ else av.AudioResampler("flt", "mono", SAMPLE_RATE_HZ)
-        if self._resampler is None:
-            yield mono
-            return
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono[None]), format="flt", layout="mono")
-        frame.sample_rate = rate_hz
-        for piece in self._resampler.resample(frame):
-            yield piece.to_ndarray()[0]
-
-    def rest(self) -> Iterator[Sound]:
-        """What the filter still holds; the next samples begin afresh."""
-        if self._resampler is not None:
-            for piece in self._resampler.resample(None):
-                yield piece.to_ndarray()[0]
-        self._resampler, self._rate_hz = None, 0

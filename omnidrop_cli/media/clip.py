@@ -1,7 +1,6 @@
-"""A file becomes a `Clip`: frames and sound of the wanted stretch, and a word on everything that is unlike what one expects.
+"""Turns a media file into a `Clip`: plans which frames and samples are taken, decodes them, and says what is odd about the file.
 
-Knows: the order of the steps and what to say when a track is missing, late or damaged. Does not know: rules of sampling
-(`sampling.py`), decoders (`video.py`, `audio.py`), the model.
+The plan is made from the packets alone. `omnidrop inspect` shows it, `decode_media` carries it out: both take the same.
 """
 
 from __future__ import annotations
@@ -9,196 +8,189 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeVar
 
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import MediaError, UsageError
 from omnidrop_cli.events import SILENT, Observer
-from omnidrop_cli.media.audio import read_sound
-from omnidrop_cli.media.probe import guarded, has_cover, open_media, probe
-from omnidrop_cli.media.sampling import frame_count, frame_size, frames_on_display, sample_times
-from omnidrop_cli.media.video import read_frames, read_index
-from omnidrop_cli.outputs import SAMPLE_RATE_HZ, Clip, SourceFacts, VideoStream
+from omnidrop_cli.media.audio import Waveform, read_audio
+from omnidrop_cli.media.container import guarded
+from omnidrop_cli.media.probe import scan
+from omnidrop_cli.media.sampling import FrameChoice, choose_frames
+from omnidrop_cli.media.video import Frames, read_frames
+from omnidrop_cli.outputs import SAMPLE_RATE_HZ, Clip
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from omnidrop_cli.media.probe import Scan
+    from omnidrop_cli.outputs import SourceFacts
 
-    from omnidrop_cli.media.seek_plan import PacketIndex
+_Result = TypeVar("_Result")
 
 _NOTICEABLE_S = 0.5
 """Differences between what a file promises and what it holds that are worth a word."""
 
-_LATE_S = 0.25
-"""Half the distance of two frames at 2 per second: pictures that begin later than this need filling in before them."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Pictures:
-    """What became of a picture track: `Clip`'s fields, the second at which it ends, and what is worth saying."""
+class ClipPlan:
+    """What will be taken of a file: `frames`, `samples` at 16 kHz, both from `start_s` on, `duration_s` in all.
 
-    frames: NDArray[np.uint8]
-    times_s: NDArray[np.float64]
-    fps: float
-    end_s: float
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Choice:
-    """The pictures that stand for a stretch: `packets` (T,) of the index, the seconds they are reported at, (H, W), effective rate, end."""
-
-    packets: NDArray[np.int64]
-    times_s: NDArray[np.float64]
-    size: tuple[int, int]
-    fps: float
-    end_s: float
-    warnings: tuple[str, ...]
-
-
-def decode(path: str | Path, options: MediaConfig, observer: Observer = SILENT) -> Clip:
-    """Decodes `options.start_s` to `options.end_s` of a file. The sound is decoded beside the pictures, in a thread.
-
-    Raises `MediaError` where no track that was asked for yields anything, `UsageError` for an empty stretch.
+    `frames` is None and `samples` 0 where a track is missing, switched off, or silent in this part of the clip.
     """
-    path = Path(path)
-    start_s = options.start_s
-    if start_s < 0 or (options.end_s is not None and options.end_s <= start_s):
+
+    scan: Scan
+    options: MediaConfig
+    frames: FrameChoice | None
+    samples: int
+    warnings: tuple[str, ...]
+
+    @property
+    def source(self) -> SourceFacts:
+        return self.scan.facts
+
+    @property
+    def audio_s(self) -> float:
+        return self.samples / SAMPLE_RATE_HZ
+
+    @property
+    def duration_s(self) -> float:
+        ends = [self.options.start_s + self.audio_s, *([self.frames.end_s] if self.frames is not None else [])]
+        return max(ends) - self.options.start_s
+
+
+def plan_clip(path: str | Path, options: MediaConfig) -> ClipPlan:
+    """Plans which frames and samples of a file stand for `options.start_s` to `options.end_s`. Nothing is decoded but a first frame.
+
+    Raises:
+        MediaError: there is no such file or part of it, or no track that was asked for.
+        UsageError: the part of the clip is empty.
+    """
+    start_s, end_s = options.start_s, math.inf if options.end_s is None else options.end_s
+    if start_s < 0 or end_s <= start_s:
         raise UsageError(f"there is nothing from {start_s:g} s to {options.end_s} s", "give a start of 0 or more, and an end after it")
-    facts = probe(path)
-    if 0 < facts.duration_s <= start_s:
-        raise MediaError(f"{path} is only {facts.duration_s:.1f} s long", f"choose a start before that (it is {start_s:g} s)")
-    want_pictures, want_sound = options.use_video and facts.video is not None, options.use_audio and facts.audio is not None
-    if not (want_pictures or want_sound):
-        raise _nothing_wanted(path, facts)
+    scanned = scan(path)
+    facts, timeline = scanned.facts, scanned.timeline
+    use_video, use_audio = options.use_video and facts.video is not None, options.use_audio and facts.audio is not None
+    if not (use_video or use_audio):
+        raise _nothing_wanted(facts)
+    if timeline.end_s <= start_s:
+        raise MediaError(f"{path} is only {timeline.end_s:.1f} s long", f"choose a start before that (it is {start_s:g} s)")
+    frames = None
+    if use_video and facts.video is not None and timeline.video is not None:
+        frames = choose_frames(timeline.video, facts.video, options)
+    samples = timeline.audio.samples_within(start_s, end_s, SAMPLE_RATE_HZ) if use_audio and timeline.audio is not None else 0
+    if frames is None and not samples:
+        raise MediaError(f"{path}: there is nothing from {start_s:g} s on", "choose another part of the clip")
+    plan = ClipPlan(scanned, options, frames, samples, ())
+    warnings = (*_about_tracks(plan), *scanned.warnings, *(frames.warnings if frames is not None else ()), *_about_the_end(plan))
+    return ClipPlan(scanned, options, frames, samples, warnings)
+
+
+def decode_media(path: str | Path, options: MediaConfig, observer: Observer = SILENT) -> Clip:
+    """Decodes what `plan_clip` plans. The audio is decoded in a thread while the frames are.
+
+    Raises `MediaError` where no track that was asked for yields anything, and as `plan_clip` does.
+    """
+    plan = plan_clip(path, options)
     stop = Event()
-    damage: list[MediaError] = []
-    pictures = waveform = None
-    with ThreadPoolExecutor(1, "omnidrop-sound") as pool:
+    with ThreadPoolExecutor(1, "omnidrop-audio") as pool:
         try:
-            hearing = pool.submit(_sound, path, facts, options, stop.is_set) if want_sound else None
-            if facts.video is not None and options.use_video:
-                with _noted(damage), guarded(path, "the picture track"):
-                    pictures = _pictures(path, facts.video, options, observer)
-            if hearing is not None:
-                with _noted(damage):
-                    waveform = hearing.result()
+            decoding = pool.submit(_audio, plan, stop.is_set) if plan.samples else None
+            frames, video_error = _attempt(lambda: _frames(plan, observer))
+            waveform, audio_error = _attempt(lambda: decoding.result() if decoding is not None else None)
         finally:
-            stop.set()  # an error or Ctrl-C must not wait for an hour of sound
-    if waveform is not None and not len(waveform):
-        waveform = None
-    if pictures is None and waveform is None:
-        if damage:
-            raise damage[0]
-        raise MediaError(f"{path}: nothing could be decoded from {start_s:g} s on", "the file may be damaged; try to play it")
-    sound_end_s = start_s if waveform is None else start_s + len(waveform) / SAMPLE_RATE_HZ
-    end_s = sound_end_s if pictures is None else max(pictures.end_s, sound_end_s)
+            stop.set()  # an error or Ctrl-C must not wait for an hour of audio
+    if frames is None and waveform is None:
+        raise video_error or audio_error or _undecodable(plan)
     return Clip(
-        source=facts,
-        frames=None if pictures is None else pictures.frames,
-        frame_times_s=None if pictures is None else pictures.times_s,
-        fps=None if pictures is None else pictures.fps,
-        waveform=waveform,
-        start_s=start_s,
-        duration_s=end_s - start_s,
-        warnings=(
-            *_about_tracks(path, facts, options, want_pictures and pictures is None, want_sound and waveform is None),
-            *(pictures.warnings if pictures is not None else ()),
-            *_about_the_end(facts, options, end_s),
-        ),
+        source=plan.source,
+        frames=None if frames is None else frames.pixels,
+        frame_times_s=None if frames is None or plan.frames is None else plan.frames.times_s,
+        fps=None if frames is None or plan.frames is None else plan.frames.fps,
+        waveform=None if waveform is None else waveform.samples,
+        start_s=options.start_s,
+        duration_s=plan.duration_s,
+        warnings=(*plan.warnings, *_about_decoding(plan, frames, waveform)),
     )
 
 
-def _sound(path: Path, facts: SourceFacts, options: MediaConfig, cancelled: Callable[[], bool]) -> NDArray[np.float32]:
-    with guarded(path, "the sound track"):
-        return read_sound(path, facts, options.start_s, options.end_s, cancelled)
-
-
-@contextmanager
-def _noted(damage: list[MediaError]) -> Iterator[None]:
-    """Collects the error of one track, so that the other can still be used."""
+def _attempt(work: Callable[[], _Result | None]) -> tuple[_Result | None, MediaError | None]:
+    """The result of decoding one track, or its error, so that the other can still be used."""
     try:
-        yield
+        return work(), None
     except MediaError as error:
-        damage.append(error)
+        return None, error
 
 
-def choose(index: PacketIndex, video: VideoStream, options: MediaConfig) -> Choice | None:
-    """Which pictures of the stretch stand for it, and how large. None if there are none in it.
-
-    Raises `MediaError` for pictures too narrow for the model.
-    """
-    inside = index.within(options.start_s, math.inf if options.end_s is None else options.end_s)
-    if not len(inside):
+def _frames(plan: ClipPlan, observer: Observer) -> Frames | None:
+    """The planned frames; None if there are none, or none can be decoded."""
+    track, video, choice = plan.scan.timeline.video, plan.source.video, plan.frames
+    if track is None or video is None or choice is None:
         return None
-    times = index.times_s[inside]
-    end_s = min(index.end_s, math.inf if options.end_s is None else options.end_s)
-    if options.start_s >= end_s:
+    with guarded(plan.scan.source.path, "the video track"):
+        frames = read_frames(plan.scan.source, track, choice, video, lambda done: observer.advance(done, len(choice.packets)))
+    return frames if len(frames.pixels) else None
+
+
+def _audio(plan: ClipPlan, cancelled: Callable[[], bool]) -> Waveform | None:
+    """The planned audio; None if nothing of it can be decoded."""
+    if plan.scan.timeline.audio is None:
         return None
-    first_s = max(float(times[0]), options.start_s)
-    rate = len(times) / max(end_s - first_s, index.frame_s)
-    warnings = []
-    if (late_s := first_s - options.start_s) > _LATE_S:
-        # Grid k of the prompt stands k seconds after the start: without these the pictures would come too early for the sound.
-        warnings.append(f"the pictures begin {late_s:.1f} s after the sound; the first one stands for that time")
-        first_s = options.start_s
-    seconds = max(end_s - first_s, index.frame_s)
-    count = frame_count(seconds, rate, options)
-    moments = sample_times(first_s, max(float(times[-1]), end_s - index.frame_s, first_s), count)
-    chosen = frames_on_display(times, moments)
-    upright = (video.height, video.width) if video.rotation_deg % 180 == 0 else (video.width, video.height)
-    if len(times) == 1:
-        warnings.append("the picture track holds a single picture")
-    # A picture that stays for seconds is reported at the moment it was taken for.
-    own = times[chosen]
-    shown_at = np.where(np.abs(own - moments) <= index.frame_s, own, moments)
-    return Choice(inside[chosen], shown_at, frame_size(*upright, count, options), count / seconds, end_s, tuple(warnings))
+    with guarded(plan.scan.source.path, "the audio track"):
+        waveform = read_audio(plan.scan.source, plan.scan.timeline.audio, plan.options.start_s, plan.samples, cancelled)
+    return waveform if waveform.decoded else None
 
 
-def _pictures(path: Path, video: VideoStream, options: MediaConfig, observer: Observer) -> _Pictures | None:
-    """Chooses moments, the frames on display then, and decodes those. None if there are none in the stretch."""
-    index = read_index(path, video.fps)
-    choice = choose(index, video, options)
-    if choice is None:
-        return None
-    count = len(choice.packets)
-    frames, lost = read_frames(path, index, choice.packets, choice.size, video.rotation_deg, lambda done: observer.advance(done, count))
-    if not len(frames):
-        return None
-    damaged = (f"{lost} of {count} pictures are damaged; the ones before them stand in",) if lost else ()
-    return _Pictures(frames, choice.times_s, choice.fps, choice.end_s, (*choice.warnings, *damaged))
+def _undecodable(plan: ClipPlan) -> MediaError:
+    return MediaError(
+        f"{plan.source.path}: nothing can be decoded from {plan.options.start_s:g} s on", "the file may be damaged; try to play it"
+    )
 
 
-def _nothing_wanted(path: Path, facts: SourceFacts) -> MediaError:
+def _nothing_wanted(facts: SourceFacts) -> MediaError:
     if facts.video is None and facts.audio is not None:
-        return MediaError(f"{path} has sound only, and the sound is switched off", "leave out --no-audio")
+        return MediaError(f"{facts.path} has audio only, and the audio is switched off", "leave out --no-audio")
     if facts.audio is None and facts.video is not None:
-        return MediaError(f"{path} has pictures only, and the pictures are switched off", "leave out --no-video")
-    return MediaError(f"{path}: pictures and sound are both switched off", "leave out --no-audio or --no-video")
+        return MediaError(f"{facts.path} has video only, and the video is switched off", "leave out --no-video")
+    return MediaError(f"{facts.path}: video and audio are both switched off", "leave out --no-audio or --no-video")
 
 
-def _about_tracks(path: Path, facts: SourceFacts, options: MediaConfig, blind: bool, mute: bool) -> Iterator[str]:
+def _about_tracks(plan: ClipPlan) -> Iterator[str]:
     """What is missing though it was asked for."""
+    facts, options = plan.source, plan.options
     if options.use_video and facts.video is None:
-        with open_media(path) as container:
-            cover = " (its cover image is not one)" if has_cover(container) else ""
-        yield f"there is no picture track{cover}: only the sound is used"
+        cover = " (its cover image is not one)" if plan.scan.has_cover else ""
+        yield f"there is no video track{cover}: only the audio is used"
+    elif options.use_video and plan.frames is None:
+        yield "there is no video in this part of the clip: only the audio is used"
     if options.use_audio and facts.audio is None:
-        yield "there is no sound track: only the pictures are used"
-    if blind:
-        yield "there are no pictures in this stretch that can be decoded: only the sound is used"
-    if mute:
-        yield "there is no sound in this stretch that can be decoded: only the pictures are used"
+        yield "there is no audio track: only the video is used"
+    elif options.use_audio and not plan.samples:
+        yield "there is no audio in this part of the clip: only the video is used"
 
 
-def _about_the_end(facts: SourceFacts, options: MediaConfig, end_s: float) -> Iterator[str]:
-    """A file that stops before it says it would. Judged on all tracks together: one may rightly end before the other."""
-    both = (options.use_video or facts.video is None) and (options.use_audio or facts.audio is None)
-    promised_s = facts.duration_s if options.end_s is None else min(options.end_s, facts.duration_s)
-    if both and promised_s - end_s > _NOTICEABLE_S:
+def _about_the_end(plan: ClipPlan) -> Iterator[str]:
+    """A file that stops before it says it would: none of its tracks reaches the length that its header states."""
+    promised_s, end_s = plan.scan.promised_s, plan.scan.timeline.end_s
+    wanted_s = math.inf if plan.options.end_s is None else plan.options.end_s
+    if promised_s is not None and promised_s - plan.scan.reached_s > _NOTICEABLE_S and wanted_s - end_s > _NOTICEABLE_S:
         yield f"the file breaks off at {end_s:.1f} s of {promised_s:.1f} s: it is cut or damaged"
+
+
+def _about_decoding(plan: ClipPlan, frames: Frames | None, waveform: Waveform | None) -> Iterator[str]:
+    """What could not be decoded, or only in part."""
+    if plan.frames is not None and frames is None:
+        yield "the video is damaged and cannot be decoded: only the audio is used"
+    if plan.samples and waveform is None:
+        yield "the audio is damaged and cannot be decoded: only the video is used"
+    if frames is not None and frames.lost:
+        yield f"{frames.lost} of {len(frames.pixels)} frames are damaged; the ones before them stand in"
+    if waveform is not None and waveform.bad:
+        yield f"{waveform.bad} samples of the audio are not numbers: they are silenced"
+    audio, start_s = plan.scan.timeline.audio, plan.options.start_s
+    if waveform is not None and audio is not None:
+        lost_s = audio.held_s(start_s, start_s + plan.audio_s) - waveform.decoded / SAMPLE_RATE_HZ
+        if lost_s > _NOTICEABLE_S:
+            yield f"{lost_s:.1f} s of the audio are damaged: they are silent"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from omnidrop_cli.media.clip import decode
+from omnidrop_cli.media.clip import decode_media
 from omnidrop_cli.media.source import fetch
 
 if TYPE_CHECKING:
@@ -29,10 +28,8 @@ def open_clip(request: Request, bounds: FrameBounds, observer: Observer, seconds
     start = time.perf_counter()
     path = fetch(request.media, offline=request.model.offline, observer=observer)
     fetched = time.perf_counter()
-    options = request.media_options
-    options = replace(options, min_pixels=options.min_pixels or bounds.min_pixels, max_pixels=options.max_pixels or bounds.max_pixels)
     observer.stage("decode")
-    clip = decode(path, options, observer)
+    clip = decode_media(path, bounds.fill(request.media_options), observer)
     seconds["fetch"] = fetched - start
     seconds["decode"] = time.perf_counter() - fetched
     for warning in clip.warnings:

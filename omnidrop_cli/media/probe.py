@@ -1,191 +1,218 @@
-"""What a media file is, found by opening it: container, tracks, duration. Never by its suffix.
+"""Finds out what a media file holds by reading all of its packets once: tracks, their timeline, facts. Never by its suffix.
 
-Knows: how to open a file so that every failure is one clear line, which track is the picture and which the sound, and where time
-zero lies. Does not know: frames and samples (`video.py`, `sound.py`).
+Only the first picture and the first sound of each track are decoded. A track in which nothing can be decoded is none.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.errors import MediaError
+from omnidrop_cli.media.container import (
+    KINDS,
+    Source,
+    audio_track,
+    find_source,
+    guarded,
+    has_cover,
+    may_jump,
+    open_media,
+    packets,
+    video_track,
+)
+from omnidrop_cli.media.packets import Picture, Sound, TrackReader
+from omnidrop_cli.media.timeline import Timeline, TrackPackets, build_timeline
 from omnidrop_cli.outputs import AudioStream, SourceFacts, VideoStream
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-MICROSECOND = 1e-6
-_KINDS = "mp4, mkv, webm, mov, avi, gif, mp3, m4a, ogg, wav and flac files can be read"
-_NOT_MEDIA = {"tty"}  # FFmpeg's reader of ANSI art accepts any .txt file
-_DAMAGED_PACKETS = 64
+_MICROSECOND = 1e-6
+_MAX_RATE = 1000.0
+_OPEN_WAV = 0x7FFF0000
+"""Sizes from here on stand for "unknown" (a stream that was written to a pipe)."""
+
+_STRETCHED = 10.0
+"""Pixels more than so many times as wide as high, or as high as wide, are damage."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """A file that was read once without decoding it: facts for the user, the timeline for planning, and what is odd, a sentence each.
+
+    `promised_s` is the length that the container states where it is no guess, else None; `reached_s` how far the packets of all its
+    tracks go, on the same clock.
+    """
+
+    source: Source
+    facts: SourceFacts
+    timeline: Timeline
+    promised_s: float | None
+    reached_s: float
+    has_cover: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """What one part of a file holds."""
+
+    format: str
+    jumping: bool
+    has_cover: bool
+    video: tuple[VideoStream, TrackPackets] | None
+    audio: tuple[AudioStream, TrackPackets] | None
+    broken: tuple[str, ...]
+    promised_s: float | None
+    reached_s: float
 
 
 def probe(path: str | Path, *, hash_content: bool = False) -> SourceFacts:
-    """Facts of a file; one picture is decoded, since only a picture tells how it is rotated.
-
-    `hash_content` fills `sha256`. Raises `MediaError` for anything that is not a readable file with a picture or sound track.
-    """
-    path = Path(path)
-    with open_media(path) as container, guarded(path, "it"):
-        video, audio = picture_track(container), sound_track(container)
-        if video is None and audio is None:
-            raise MediaError(f"{path}: no picture and no sound track in this {container.format.name} file", _KINDS)
-        facts = SourceFacts(
-            path=str(path),
-            container=container.format.name,
-            size_bytes=path.stat().st_size,
-            duration_s=_duration(container),
-            video=None if video is None else _video_facts(container, video),
-            audio=None if audio is None else _audio_facts(audio),
-            sha256=_sha256(path) if hash_content else None,
-        )
-    if facts.duration_s > 0:
-        return facts
-    return _with_counted_duration(facts)
+    """Facts of a file; `hash_content` fills `sha256`. Raises `MediaError` for anything without a readable video or audio track."""
+    facts = scan(path).facts
+    return replace(facts, sha256=_sha256(Path(path))) if hash_content else facts
 
 
-@contextmanager
-def open_media(path: Path) -> Iterator[InputContainer]:
-    """The file as a PyAV container, closed at the end of the block. Raises `MediaError`."""
-    import av
-
-    if path.is_dir():
-        raise MediaError(f"{path} is a folder, not a clip", "give one file; `omnidrop batch` takes folders")
-    try:
-        if path.stat().st_size == 0:
-            raise MediaError(f"{path} is empty", "the download or copy may have failed; fetch it again")
-        # An absolute path is never taken for an FFmpeg protocol ("take: one.mp4"); broken tags are no reason to fail.
-        container = av.open(os.path.abspath(path), metadata_errors="ignore")
-    except FileNotFoundError:
-        raise MediaError(f"{path}: no such file", "check the path; a URL begins with http:// or https://") from None
-    except PermissionError:
-        raise MediaError(f"{path}: permission denied", "check who may read the file") from None
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(
-            f"{path} cannot be read as video or sound ({_reason(error)})", f"{_KINDS}; a file cut short may lack its index"
-        ) from error
-    with container:
-        if container.format.name in _NOT_MEDIA:
-            raise MediaError(f"{path} is a text file, not a clip", _KINDS)
-        yield container
-
-
-@contextmanager
-def guarded(path: Path, what: str) -> Iterator[None]:
-    """Turns every error of a decoder into a `MediaError` that names the file and the damaged part, `what`."""
-    import av
-
-    try:
-        yield
-    except (av.FFmpegError, OSError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
-        raise MediaError(f"{path}: {what} cannot be decoded ({_reason(error)})", "the file may be damaged; try to play it") from error
-
-
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error or type(error).__name__).lower()
-
-
-def picture_track(container: InputContainer) -> Any | None:
-    """The track whose pictures are asked about. A cover image is a picture of the album, not of the clip."""
-    import av
-
-    moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic and s.codec_context is not None]
-    if not moving:
-        return None
-    best = container.streams.best("video")
-    return best if best in moving else moving[0]
-
-
-def sound_track(container: InputContainer) -> Any | None:
-    best = container.streams.best("audio")
-    return best if best is not None and best.codec_context is not None else None
-
-
-def has_cover(container: InputContainer) -> bool:
-    import av
-
-    return any(s.disposition & av.stream.Disposition.attached_pic for s in container.streams.video)
-
-
-def origin_s(container: InputContainer) -> float:
-    """The time stamp that counts as second zero: a file's clock may start anywhere (MPEG-TS). What lies before 0 only primes decoders."""
-    return max(0, container.start_time or 0) * MICROSECOND
-
-
-def packets(container: InputContainer, stream: Any) -> Iterator[Any]:
-    """The packets of one track in decoding order; damaged stretches are stepped over, and the end is the end."""
-    import av
-
-    for _ in range(_DAMAGED_PACKETS):
-        try:
-            for packet in container.demux(stream):
-                if packet.size:  # the last, empty one only tells decoders to drain
-                    yield packet
-            return
-        except av.FFmpegError:
-            continue
-
-
-def _duration(container: InputContainer) -> float:
-    """Seconds by the container's word, else by the longest track's; 0 where neither says."""
-    if container.duration and container.duration > 0:
-        return float(container.duration * MICROSECOND)
-    return max((seconds for s in container.streams if (seconds := track_duration(s))), default=0.0)
-
-
-def track_duration(stream: Any) -> float | None:
-    return float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
-
-
-def _with_counted_duration(facts: SourceFacts) -> SourceFacts:
-    """Streams written live (and single pictures) do not say how long they are: read to the end and look."""
-    from dataclasses import replace
-
-    end = 0.0
-    with open_media(Path(facts.path)) as container:
-        track = picture_track(container) or sound_track(container)
-        for packet in packets(container, track):
-            if packet.pts is not None and packet.time_base is not None:
-                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - origin_s(container))
-    return replace(facts, duration_s=end)
-
-
-def _video_facts(container: InputContainer, stream: Any) -> VideoStream:
-    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    context = stream.codec_context
-    return VideoStream(
-        codec=context.name,
-        width=context.width,
-        height=context.height,
-        fps=float(rate),
-        duration_s=track_duration(stream),
-        rotation_deg=_rotation(container, stream),
-        frames=stream.frames or None,
+def scan(path: str | Path) -> Scan:
+    """Reads the packets of a file. Raises `MediaError` for anything without a readable video or audio track."""
+    source = find_source(Path(path))
+    parts = [_read_part(source, number) for number in range(len(source.parts))]
+    video = next((part.video[0] for part in parts if part.video), None)
+    audio = next((part.audio[0] for part in parts if part.audio), None)
+    broken = tuple(dict.fromkeys(name for part in parts for name in part.broken))
+    if video is None and audio is None:
+        if broken:
+            raise MediaError(f"{path}: the {' and the '.join(broken)} cannot be decoded", "the file may be damaged; try to play it")
+        raise MediaError(f"{path}: no video and no audio track in this {parts[0].format} file", KINDS)
+    timeline = build_timeline([_packets(part) for part in parts], any(part.jumping for part in parts))
+    facts = SourceFacts(
+        path=str(path),
+        container=parts[0].format,
+        size_bytes=source.size_bytes,
+        duration_s=timeline.end_s,
+        video=None
+        if video is None or timeline.video is None
+        else replace(video, duration_s=timeline.video.end_s, frames=int(timeline.video.shown.sum())),
+        audio=None if audio is None or timeline.audio is None else replace(audio, duration_s=timeline.audio.end_s),
+    )
+    one = parts[0] if len(parts) == 1 else None
+    return Scan(
+        source=source,
+        facts=facts,
+        timeline=timeline,
+        promised_s=one.promised_s if one else None,
+        reached_s=one.reached_s if one else timeline.end_s,
+        has_cover=any(part.has_cover for part in parts),
+        warnings=tuple(_warnings(source, timeline, broken)),
     )
 
 
-def _rotation(container: InputContainer, stream: Any) -> int:
-    """Counter-clockwise degrees that bring the stored picture upright: 0, 90, 180 or 270."""
-    import av
-
-    try:
-        for packet in packets(container, stream):
-            for frame in stream.codec_context.decode(packet):
-                return int(round(frame.rotation / 90) * 90 % 360)
-    except av.FFmpegError:
-        pass  # a damaged first picture; decoding will say so
-    return 0
+def _packets(part: _Part) -> tuple[TrackPackets | None, TrackPackets | None]:
+    return None if part.video is None else part.video[1], None if part.audio is None else part.audio[1]
 
 
-def _audio_facts(stream: Any) -> AudioStream:
-    context = stream.codec_context
-    return AudioStream(context.name, context.sample_rate or 0, context.layout.nb_channels, track_duration(stream))
+def _warnings(source: Source, timeline: Timeline, broken: Sequence[str]) -> Iterator[str]:
+    if source.open_list:
+        yield "the playlist is still open: what it lists now is used"
+    for name in broken:
+        yield f"the {name} is damaged: nothing in it can be decoded"
+    yield from timeline.notes
+
+
+def _read_part(source: Source, number: int) -> _Part:
+    with open_media(source, number) as container, guarded(source.path, "it"):
+        streams = [s for s in (video_track(container), audio_track(container)) if s is not None]
+        readers = {stream.index: TrackReader(stream) for stream in streams}
+        reached_s = _read_packets(container, readers)
+        video, audio, broken = None, None, []
+        for stream in streams:
+            reader = readers[stream.index]
+            if isinstance(reader.first, Picture):
+                video = _video(stream, reader, reader.first)
+            elif isinstance(reader.first, Sound):
+                audio = _audio(stream, reader, reader.first)
+            elif len(reader):
+                broken.append(f"{stream.type} track")
+        return _Part(
+            format=container.format.name,
+            jumping=may_jump(container),
+            has_cover=has_cover(container),
+            video=video,
+            audio=audio,
+            broken=tuple(broken),
+            promised_s=_promised_s(container, source),
+            reached_s=reached_s,
+        )
+
+
+def _read_packets(container: InputContainer, readers: dict[int, TrackReader]) -> float:
+    """Hands every packet to its track's reader. Returns how far the packets of all tracks reach, in seconds."""
+    reached: dict[int, tuple[int, Fraction]] = {}
+    for order, packet in enumerate(packets(container)):
+        index = packet.stream_index
+        reader = readers.get(index)
+        if reader is not None:
+            reader.add(order, packet)
+        if packet.pts is not None and packet.time_base:
+            end = packet.pts + (packet.duration or 0)
+            if index not in reached or end > reached[index][0]:
+                reached[index] = (end, packet.time_base)
+    for reader in readers.values():
+        reader.finish()
+    start_s = (container.start_time or 0) * _MICROSECOND
+    end_s = max((float(end * tick) for end, tick in reached.values()), default=0.0)
+    return max(end_s, end_s - start_s)
+
+
+def _promised_s(container: InputContainer, source: Source) -> float | None:
+    """The length that the container's header states. None where FFmpeg estimates it from the bit rate or from time stamps that may jump."""
+    if container.format.name == "wav":
+        return _promised_by_wav(source)
+    if not container.duration or container.duration < 0 or may_jump(container):
+        return None
+    length_s = float(container.duration * _MICROSECOND)
+    rate = sum(s.codec_context.bit_rate or 0 for s in container.streams if s.codec_context is not None)
+    if rate and abs(8 * source.size_bytes / rate - length_s) < 0.02 * length_s:
+        return None
+    return length_s
+
+
+def _promised_by_wav(source: Source) -> float | None:
+    """Seconds by the size of the data chunk, which FFmpeg silently cuts to what is there. None where a recorder left it open."""
+    with source.path.open("rb") as file:
+        head = file.read(1 << 16)
+    form, data = head.find(b"fmt "), head.find(b"data")
+    if form < 0 or data < 0 or len(head) < max(form + 24, data + 8):
+        return None
+    (bytes_per_s,) = struct.unpack_from("<I", head, form + 16)
+    (size,) = struct.unpack_from("<I", head, data + 4)
+    return size / bytes_per_s if bytes_per_s and size < _OPEN_WAV else None
+
+
+def _video(stream: Any, reader: TrackReader, picture: Picture) -> tuple[VideoStream, TrackPackets]:
+    rate = float(stream.average_rate or stream.guessed_rate or 25)
+    rate = rate if 0 < rate <= _MAX_RATE else 25.0
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return VideoStream(
+        codec=stream.codec_context.name,
+        width=picture.width,
+        height=picture.height,
+        fps=rate,
+        duration_s=None,
+        rotation_deg=picture.rotation_deg,
+        mirrored=picture.mirrored,
+        pixel_aspect=aspect if 1 / _STRETCHED <= aspect <= _STRETCHED else 1.0,
+    ), reader.packets(1 / rate)
+
+
+def _audio(stream: Any, reader: TrackReader, sound: Sound) -> tuple[AudioStream, TrackPackets]:
+    return AudioStream(stream.codec_context.name, sound.rate_hz, sound.channels, None), reader.packets(0.0)
 
 
 def _sha256(path: Path) -> str:

@@ -1,6 +1,4 @@
-"""Which frames, and how large: arithmetic only.
-
-Knows: the rules by which Qwen2.5-Omni was trained and is scored. Does not know: files.
+"""Chooses which frames stand for a clip, and their size, by the rules that Qwen2.5-Omni was trained with: arithmetic only.
 
 Sources: qwen-omni-utils 0.0.9, `v2_5/vision_process.py` (`smart_nframes`, `smart_resize`, `fetch_video`); transformers 5.23,
 `models/qwen2_vl/video_processing_qwen2_vl.py` (`smart_resize`, `Qwen2VLVideoProcessor`).
@@ -16,16 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from omnidrop_cli.errors import MediaError
-from omnidrop_cli.outputs import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from omnidrop_cli.config import MediaConfig
-    from omnidrop_cli.outputs import SourceFacts
+    from omnidrop_cli.media.timeline import VideoTrack
+    from omnidrop_cli.outputs import VideoStream
 
 FRAME_FACTOR = 2
-"""Frames are read in pairs (`FRAME_FACTOR`, and the vision tower's temporal patch)."""
+"""Frames are read in pairs (`FRAME_FACTOR`, and the vision encoder's temporal patch)."""
 
 SIZE_FACTOR = 28
 """A token is 28 x 28 pixels: patches of 14, merged two by two."""
@@ -34,26 +32,66 @@ FRAME_PIXELS = (128 * SIZE_FACTOR**2, 144 * SIZE_FACTOR**2)
 """Least and most pixels of a frame where neither the user nor the model says: the papers' layout (144 tokens for 16:9)."""
 
 MAX_RATIO = 200
+
+_LATE_S = 0.25
+"""Half the distance of two frames at 2 per second: a video that begins later than this needs filling in before it."""
+
 VIDEO_MAX_PIXELS = 768 * SIZE_FACTOR**2
 """Per frame (`VIDEO_MAX_TOKEN_NUM`; the processor's `longest_edge`)."""
 
 VIDEO_TOTAL_PIXELS = int(128_000 * SIZE_FACTOR**2 * 0.9)
 """Per clip, counted once per pair of frames (`MODEL_SEQ_LEN`)."""
 
-_HOP = 160
-"""Samples per mel frame (Whisper feature extractor)."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameChoice:
+    """The frames that stand for a part of a clip.
+
+    `packets` (T,) are indices into the video track, `times_s` (T,) the seconds at which they are reported, `size` is (H, W) in pixels,
+    `fps` the effective rate, `end_s` the moment at which the last frame leaves.
+    """
+
+    packets: NDArray[np.int64]
+    times_s: NDArray[np.float64]
+    size: tuple[int, int]
+    fps: float
+    end_s: float
+    warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a clip will cost, known before it is decoded. `frame_size` is (H, W) in pixels, None without pictures."""
+def choose_frames(track: VideoTrack, video: VideoStream, options: MediaConfig) -> FrameChoice | None:
+    """Chooses the frames of `options.start_s` to `options.end_s`, and their size. None if the track shows nothing then.
 
-    frames: int
-    frame_size: tuple[int, int] | None
-    fps: float | None
-    audio_s: float
-    video_tokens: int
-    audio_tokens: int
+    Raises `MediaError` for frames too narrow for the model.
+    """
+    start_s, end_s = options.start_s, min(track.end_s, math.inf if options.end_s is None else options.end_s)
+    inside = track.within(start_s, end_s)
+    if not len(inside) or start_s >= end_s:
+        return None
+    times = track.times_s[inside]
+    first_s = max(float(times[0]), start_s)
+    seconds = max(end_s - first_s, track.frame_s)
+    rate = len(times) / seconds
+    if track.held:
+        # Slides, a screen recording: time decides how many frames there are, not how often the picture changed.
+        rate = max(rate, options.fps)
+    warnings = []
+    if (late_s := first_s - start_s) > _LATE_S:
+        # Grid k of the prompt stands k seconds after the start: without these the frames would come too early for the audio.
+        warnings.append(f"the video begins {late_s:.1f} s after the audio; its first frame stands for that time")
+        first_s = start_s
+        seconds = max(end_s - first_s, track.frame_s)
+    count = frame_count(seconds, rate, options)
+    step_s = seconds / count if track.held else track.frame_s
+    moments = sample_times(first_s, max(float(times[-1]) if not track.held else first_s, end_s - step_s, first_s), count)
+    chosen = frames_on_display(times, moments, track.ahead_s)
+    if len(times) == 1:
+        warnings.append("the video track holds a single frame")
+    # A frame that stays for seconds is reported at the moment it was taken for.
+    own = times[chosen]
+    shown_at = np.where(np.abs(own - moments) <= 2 * track.ahead_s, own, moments)
+    size = frame_size(*video.upright_size, count, options)
+    return FrameChoice(inside[chosen], shown_at, size, count / seconds, end_s, tuple(warnings))
 
 
 def frame_count(duration_s: float, source_fps: float, options: MediaConfig) -> int:
@@ -73,21 +111,18 @@ def sample_times(first_s: float, last_s: float, count: int) -> NDArray[np.float6
     return np.linspace(first_s, last_s, count)
 
 
-def frames_on_display(frame_times_s: NDArray[np.float64], moments_s: NDArray[np.float64]) -> NDArray[np.int64]:
+def frames_on_display(frame_times_s: NDArray[np.float64], moments_s: NDArray[np.float64], ahead_s: float) -> NDArray[np.int64]:
     """For every moment, the index of the frame to show for it. `frame_times_s` ascending, at least one.
 
-    The frame on display, or the one after it where that begins within half a usual frame: at a constant rate this is the nearest
-    frame, as Qwen picks it; with a variable rate a picture that stays for seconds stands for all of them.
+    The frame on display, or the one after it where that begins within `ahead_s`, half a usual frame: at a constant rate this is the
+    nearest frame, as Qwen picks it; with a variable rate a frame that stays for seconds stands for all of them.
     """
-    if len(frame_times_s) < 2:
-        return np.zeros(len(moments_s), np.int64)
-    half_frame_s = float(np.median(np.diff(frame_times_s))) / 2
-    latest = np.searchsorted(frame_times_s, moments_s + half_frame_s, side="right") - 1
+    latest = np.searchsorted(frame_times_s, moments_s + ahead_s, side="right") - 1
     return np.clip(latest, 0, len(frame_times_s) - 1)
 
 
 def frame_size(height: int, width: int, frames: int, options: MediaConfig) -> tuple[int, int]:
-    """(H, W) that enter the vision tower for upright pictures of `height` x `width`: multiples of 28 within the pixel bounds.
+    """(H, W) that enter the vision encoder for upright frames of `height` x `width`: multiples of 28 within the pixel bounds.
 
     Two steps, as on the stock road: `fetch_video` (which may end below the lower bound), then the video processor (which
     scales such a picture up again): 16:9 at most 128 tokens gives 252 x 448. Raises `MediaError` beyond a ratio of 200.
@@ -118,28 +153,3 @@ def _smart_resize(height: int, width: int, least: float, most: float) -> tuple[i
 
 def _multiple(rounding: Callable[[float], int], value: float, factor: int) -> int:
     return rounding(value / factor) * factor
-
-
-def video_tokens(frames: int, size: tuple[int, int]) -> int:
-    return frames // FRAME_FACTOR * (size[0] // SIZE_FACTOR) * (size[1] // SIZE_FACTOR)
-
-
-def audio_tokens(samples: int) -> int:
-    """Tokens of `samples` at 16 kHz: mel frames, halved by a convolution, halved by a pooling (`_get_feat_extract_output_lengths`)."""
-    mel = samples // _HOP
-    return max(0, ((mel - 1) // 2 + 1 - 2) // 2 + 1)
-
-
-def estimate(facts: SourceFacts, options: MediaConfig) -> Estimate:
-    """Frames, size and tokens of a clip from its facts. Exact where the container tells the truth about its tracks."""
-    frames, size, fps, samples = 0, None, None, 0
-    end = facts.duration_s if options.end_s is None else min(options.end_s, facts.duration_s)
-    if options.use_video and (video := facts.video) is not None:
-        seconds = max(0.0, min(end, video.duration_s or end) - options.start_s)
-        frames = frame_count(seconds, video.fps, options)
-        fps = frames / seconds if seconds else None
-        upright = (video.height, video.width) if video.rotation_deg % 180 == 0 else (video.width, video.height)
-        size = frame_size(*upright, frames, options)
-    if options.use_audio and (audio := facts.audio) is not None:
-        samples = int(max(0.0, min(end, audio.duration_s or end) - options.start_s) * SAMPLE_RATE_HZ)
-    return Estimate(frames, size, fps, samples / SAMPLE_RATE_HZ, video_tokens(frames, size) if size else 0, audio_tokens(samples))

@@ -1,128 +1,175 @@
-"""A picture track becomes a few small frames: decoded as little as possible, shrunk one by one.
+"""Decodes the wanted frames of a video track: as few packets as possible, each frame shrunk to the model's size at once.
 
-Knows: PyAV's decoder and scaler. Does not know: which moments are wanted, or why (`sampling.py`, `clip.py`).
-
-Three things make it quick, and none changes a pixel: groups of pictures without a wanted frame are not decoded, or leapt over;
-frames that nothing is predicted from are skipped inside the others (`skip_frame`); and the decoder's threads keep all cores busy.
+Three things make it quick, and none changes a pixel: groups of frames without a wanted one are not decoded, or leapt over; frames that
+nothing is predicted from are skipped inside the others (`skip_frame`); and the decoder's threads keep all cores busy.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omnidrop_cli.media.probe import open_media, origin_s, packets, picture_track
-from omnidrop_cli.media.seek_plan import Action, PacketIndex, Row, index_packets, plan
+from omnidrop_cli.media.container import Source, may_jump, open_media, packets, video_track
+from omnidrop_cli.media.packets import DECODER_ERRORS, Numbering
+from omnidrop_cli.media.seek_plan import Action, plan
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from numpy.typing import NDArray
 
+    from omnidrop_cli.media.sampling import FrameChoice
+    from omnidrop_cli.media.timeline import VideoTrack
+    from omnidrop_cli.outputs import VideoStream
+
 _LEAP = 256
 """Packets in a row that are worth a seek rather than reading on."""
 
+_LOST = 64
+"""Packets after a seek among which a known one must be, else the track is read without seeks."""
+
+_MARGIN_S = 0.5
 _THREADS_PER_CORE, _THREADS_MOST = 4, 16
 """Each thread of the decoder holds one packet. Of a track with B-frames most packets are skipped, so with a thread per core the cores
 wait: a minute of 1080p takes a third longer. Sixteen is the decoder's own limit; each thread costs the memory of a few frames."""
+
+_THREADS_PIXELS = 1 << 28
+"""Pixels that all threads may hold: 16 threads up to 8K."""
+
+_SAME_SHAPE = 0.02
+"""Relative difference of two aspect ratios that counts as none."""
 
 _QUALITY = 0x4 | 0x40000 | 0x2000 | 0x4000
 """SWS_BICUBIC, SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT, SWS_FULL_CHR_H_INP (libswscale/swscale.h); PyAV names the last three since 18."""
 
 
-def read_index(path: Path, fps: float) -> PacketIndex:
-    """The index of a file's picture track. Nothing is decoded. May be empty."""
-    with open_media(path) as container:
-        stream: Any = picture_track(container)  # the facts name one
-        rows = [Row(p.pts, p.duration, p.is_keyframe, not (p.is_discard or p.is_corrupt)) for p in packets(container, stream)]
-        return index_packets(rows, float(stream.time_base), origin_s(container), fps)
+@dataclass(frozen=True, slots=True, eq=False)
+class Frames:
+    """`pixels` uint8 (T, 3, H, W), RGB, upright; `lost` of them could not be decoded and repeat the frame before."""
+
+    pixels: NDArray[np.uint8]
+    lost: int
 
 
-def read_frames(
-    path: Path, index: PacketIndex, wanted: NDArray[np.int64], size: tuple[int, int], rotation_deg: int, advance: Callable[[int], None]
-) -> tuple[NDArray[np.uint8], int]:
-    """The pictures of the packets `wanted` (T,), in that order, as (T, 3, H, W) RGB, upright; and how many could not be decoded.
+def read_frames(source: Source, track: VideoTrack, choice: FrameChoice, video: VideoStream, advance: Callable[[int], None]) -> Frames:
+    """Decodes the frames of `choice`. Without a single one that can be decoded, `pixels` is (0, 3, H, W).
 
-    A picture that cannot be decoded is replaced by the one before it. `advance` hears how many are done. (0, 3, H, W) if none decodes.
+    `advance` is called with the number of frames done.
     """
     slots: dict[int, list[int]] = {}
-    for slot, packet in enumerate(wanted):
-        slots.setdefault(int(index.pts[packet]), []).append(slot)
-    frames = np.zeros((len(wanted), 3, *size), np.uint8)
-    filled = np.zeros(len(wanted), bool)
-    shrink = shrinker(size, rotation_deg)
-    economical = plan(index, wanted) if index.timed else None
-    everything = np.full(len(index), Action.SHOW, np.int8)
-    # The plan trusts time stamps and key frame flags. Where a wanted picture stays away, they lied: decode it all.
-    for actions in (economical, everything):
-        if actions is None or filled.all():
-            continue
-        with open_media(path) as container:
-            for pts, frame in _decode(container, index, actions):
-                for slot in slots.pop(pts, ()):
-                    frames[slot], filled[slot] = shrink(frame), True
-                if not slots:
-                    break
-                advance(int(filled.sum()))
-    if not filled.any():
-        return frames[:0], len(wanted)
-    nearest = np.maximum.accumulate(np.where(filled, np.arange(len(wanted)), int(filled.argmax())))
-    return frames if filled.all() else frames[nearest], int((~filled).sum())
-
-
-def _decode(container: InputContainer, index: PacketIndex, actions: NDArray[np.int8]) -> Iterator[tuple[int, Any]]:
-    """(pts, frame) for every frame that the plan lets through, in order of presentation."""
-    import av
-
-    stream: Any = picture_track(container)  # an index exists, so does the track
-    codec = stream.codec_context
-    codec.thread_type = "AUTO"
-    if codec.has_b_frames:
-        codec.thread_count = min(_THREADS_MOST, _THREADS_PER_CORE * (os.cpu_count() or 1))
-    codec.open(strict=False)  # dav1d obeys the `skip_frame` it is opened with for ever: that must be to skip nothing
-    place = {int(pts): i for i, pts in enumerate(index.pts)}
-    needed = np.flatnonzero(actions != Action.DROP)
-    count, last, leapt_to = 0, -1, -1
-
-    def decode(packet: Any) -> Iterator[tuple[int, Any]]:
-        nonlocal count
-        try:
-            for frame in codec.decode(packet):
-                yield (frame.pts if index.timed else count), frame
-                count += 1
-        except av.FFmpegError:
-            return  # a damaged packet: the frames after it may still be whole
-
-    for packet in packets(container, stream):
-        # Packets without times are all decoded, in order; so is the second field of a picture, right after its first.
-        here = place.get(packet.pts, last) if index.timed else last + 1
-        action = actions[here] if 0 <= here < len(actions) else Action.SHOW
-        if action == Action.DROP:
-            ahead = int(np.searchsorted(needed, here))
-            if ahead == len(needed):
+    for slot, packet in enumerate(choice.packets):
+        slots.setdefault(int(packet), []).append(slot)
+    frames = np.zeros((len(choice.packets), 3, *choice.size), np.uint8)
+    filled = np.zeros(len(frames), bool)
+    shrink = shrinker(choice.size, video)
+    for actions, leap in _attempts(track, choice.packets):
+        if filled.all():
+            break
+        for number, frame in _decode(source, track, actions, leap):
+            for slot in slots.pop(number, ()):
+                frames[slot], filled[slot] = shrink(frame), True
+            if not slots:
                 break
-            target = int(needed[ahead])
-            if target - here > _LEAP and target != leapt_to:
-                leapt_to = target
-                yield from decode(None)
-                container.seek(int(index.pts[target]), stream=stream)
-            continue
-        if here > last + 1 and last >= 0:
-            yield from decode(None)
-            codec.flush_buffers()
-        wish = "DEFAULT" if action == Action.SHOW else "NONREF"
-        if codec.skip_frame != wish:
-            codec.skip_frame = wish
-        last = here
-        yield from decode(packet)
-    yield from decode(None)
+            advance(int(filled.sum()))
+    if not filled.any():
+        return Frames(frames[:0], len(frames))
+    if not filled.all():
+        frames = frames[np.maximum.accumulate(np.where(filled, np.arange(len(frames)), int(filled.argmax())))]
+    return Frames(frames, int((~filled).sum()))
 
 
-def shrinker(size: tuple[int, int], rotation_deg: int) -> Callable[[Any], NDArray[np.uint8]]:
-    """Turns a decoded frame into (3, H, W) RGB at the model's size, upright.
+def _attempts(track: VideoTrack, wanted: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int8], bool]]:
+    """(actions, whether to seek), from the most economical. Plans trust time stamps and key frames: where a frame stays away, they lied."""
+    if track.timed:
+        economical = plan(track, wanted)
+        if not track.stretch.any():  # a seek goes by time stamps, which would name several places
+            yield economical, True
+        yield economical, False
+    yield np.full(len(track), Action.SHOW, np.int8), False
+
+
+def _decode(source: Source, track: VideoTrack, actions: NDArray[np.int8], leap: bool) -> Iterator[tuple[int, Any]]:
+    """(number of its packet, frame) for every frame that the plan lets through."""
+    for part in np.unique(track.part[actions != Action.DROP]):
+        with open_media(source, int(part)) as container:
+            yield from _PartDecoder(container, track, int(part)).decode(actions, leap)
+
+
+class _PartDecoder:
+    """Decodes the video track of one part of a file."""
+
+    def __init__(self, container: InputContainer, track: VideoTrack, part: int) -> None:
+        self._container, self._track = container, track
+        stream: Any = video_track(container)
+        self._stream = stream
+        self._numbering = Numbering(track, part)
+        # MPEG-TS and MPEG-PS are searched by decoding time, which lies before the time stamp.
+        self._margin = round(_MARGIN_S / stream.time_base) if may_jump(container) else 0
+        self._shown = int(np.flatnonzero(track.part == part)[0])
+        """The number of the next frame, where frames are counted."""
+        codec: Any = stream.codec_context
+        self._codec = codec
+        codec.thread_type = "AUTO"
+        if codec.has_b_frames:
+            most = max(1, _THREADS_PIXELS // max(1, codec.width * codec.height))
+            codec.thread_count = min(_THREADS_MOST, most, _THREADS_PER_CORE * (os.cpu_count() or 1))
+        codec.open(strict=False)  # dav1d obeys the `skip_frame` it is opened with for ever: that must be to skip nothing
+
+    def decode(self, actions: NDArray[np.int8], leap: bool) -> Iterator[tuple[int, Any]]:
+        needed = np.flatnonzero(actions != Action.DROP)
+        last, leapt_to, unknown = -1, -1, 0
+        for packet in packets(self._container, self._stream):
+            here = self._numbering.of(packet)
+            if here is None:
+                unknown += 1
+                if leapt_to >= 0 and unknown > _LOST:
+                    return
+                continue
+            unknown = 0
+            if actions[here] == Action.DROP:
+                ahead = int(np.searchsorted(needed, here))
+                if ahead == len(needed):
+                    break
+                target = int(needed[ahead])
+                if leap and target - here > _LEAP and target != leapt_to:
+                    leapt_to = target
+                    yield from self._frames(None)
+                    self._container.seek(int(self._track.pts[target]) - self._margin, stream=self._stream)
+                continue
+            if here > last + 1 and last >= 0:
+                yield from self._frames(None)
+                self._codec.flush_buffers()
+            last = here
+            wish = "DEFAULT" if actions[here] == Action.SHOW else "NONREF"
+            if self._codec.skip_frame != wish:
+                self._codec.skip_frame = wish
+            if self._track.timed:
+                packet.pts = here  # decoders hand a packet's time stamp on to its frame
+            yield from self._frames(packet)
+        yield from self._frames(None)
+
+    def _frames(self, packet: Any) -> Iterator[tuple[int, Any]]:
+        """Decodes a packet, or drains the decoder. Behind a damaged packet the next frames may be whole."""
+        import av
+
+        try:
+            frames = self._codec.decode(packet)
+        except (av.FFmpegError, *DECODER_ERRORS):
+            return
+        for frame in frames:
+            number = frame.pts if self._track.timed else self._shown
+            self._shown += 1
+            if number is not None:
+                yield number, frame
+
+
+def shrinker(size: tuple[int, int], video: VideoStream) -> Callable[[Any], NDArray[np.uint8]]:
+    """Returns what turns a decoded frame into (3, H, W) RGB, upright, at `size`, (H, W).
+
+    A frame of another shape than the track's first (a size that changes in mid-stream) keeps its shape between black bars.
 
     swscale's bicubic filter widens with the ratio, so it antialiases as torch's does, at a fifteenth of its cost. Full chroma is what
     matters: against torch's antialiased bicubic on the full-size RGB frame it gives 37-39 dB, the area filter 36-38 dB, and either
@@ -131,11 +178,28 @@ def shrinker(size: tuple[int, int], rotation_deg: int) -> Callable[[Any], NDArra
     from av.video.reformatter import VideoReformatter
 
     reformatter = VideoReformatter()
-    height, width = size if rotation_deg % 180 == 0 else size[::-1]
+    turns, sideways = video.rotation_deg // 90, video.rotation_deg % 180 != 0
+    stored = size[::-1] if sideways else size
+    shape = video.width / video.height
 
     def shrink(frame: Any) -> NDArray[np.uint8]:
-        small = reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation=_QUALITY).to_ndarray()
-        upright: NDArray[np.uint8] = np.rot90(small, rotation_deg // 90)
+        height, width = stored
+        relative = frame.width / frame.height / shape
+        if abs(relative - 1) > _SAME_SHAPE:
+            height, width = (max(1, round(height / relative)), width) if relative > 1 else (height, max(1, round(width * relative)))
+        small: NDArray[Any] = reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation=_QUALITY).to_ndarray()
+        if (height, width) != stored:
+            small = _between_bars(small, stored)
+        mirrored = small[:, ::-1] if video.mirrored else small
+        upright: NDArray[np.uint8] = np.rot90(mirrored, turns)
         return upright.transpose(2, 0, 1)
 
     return shrink
+
+
+def _between_bars(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """`picture` (h, w, 3) in the middle of a black one of `size`."""
+    canvas = np.zeros((*size, 3), np.uint8)
+    top, left = (size[0] - picture.shape[0]) // 2, (size[1] - picture.shape[1]) // 2
+    canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return canvas

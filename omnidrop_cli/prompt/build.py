@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from omnidrop_cli.errors import PromptError
 from omnidrop_cli.outputs import Prompt
 from omnidrop_cli.prompt.chat_template import AUDIO_PLACEHOLDER, VIDEO_PLACEHOLDER, chat, encode, render
-from omnidrop_cli.prompt.layout import Layout, assemble, count_audio_tokens, lay_out
-from omnidrop_cli.prompt.mel import count_mel_frames, log_mel
+from omnidrop_cli.prompt.counts import count_audio_tokens, count_mel_frames
+from omnidrop_cli.prompt.layout import Layout, assemble, lay_out
+from omnidrop_cli.prompt.mel import log_mel
 from omnidrop_cli.prompt.patches import grid_of, resize
 
 if TYPE_CHECKING:

@@ -57,11 +57,6 @@ class Layout:
     tokens: TokenMap
 
 
-def count_audio_tokens(mel_frames: int) -> int:
-    """Tokens the audio tower makes of `mel_frames`: a stride-2 convolution, then pooling by 2. Under three frames there are none."""
-    return max(0, ((mel_frames - 1) // 2 + 1 - 2) // 2 + 1)
-
-
 def lay_out(
     spec: PromptSpec,
     *,

@@ -14,23 +14,15 @@ import numpy as np
 import torch
 
 from omnidrop_cli.outputs import SAMPLE_RATE_HZ
+from omnidrop_cli.prompt.counts import HOP, PADDED_SAMPLES, count_mel_frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
 N_FFT = 400
-HOP = 160
-PADDED_SAMPLES = 300 * SAMPLE_RATE_HZ
-"""The processor pads with silence up to here (`chunk_length` 300); longer sound ends in a mirror image instead, and rounds down."""
-
 BLOCK_FRAMES = 3_000
 """Frames transformed at once: thirty seconds, about 15 MB of working memory."""
-
-
-def count_mel_frames(samples: int) -> int:
-    """Frames the processor counts as valid for so many samples; 100 a second."""
-    return -(-samples // HOP) if samples <= PADDED_SAMPLES else samples // HOP
 
 
 def log_mel(waveform: NDArray[np.float32], n_mels: int = 128) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import pytest
 from omnidrop_cli.bench.media import bench_media
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import MediaError
-from omnidrop_cli.media.clip import decode
+from omnidrop_cli.media.clip import decode_media
 from tests.bench.bodies import body_of
 from tests.clips import Clips
 from tests.commands.running import run
@@ -20,7 +20,7 @@ def test_a_clip_is_decoded_as_for_a_question(clips: Clips) -> None:
     options = MediaConfig(fps=1, max_frames=6)
     body = body_of(bench_media([clips["speech_video"], clips["wav"]], options, repeats=1))
     video, audio = (group["runs"][0]["facts"] for group in body["groups"])
-    clip = decode(clips["speech_video"], options)
+    clip = decode_media(clips["speech_video"], options)
     assert clip.frames is not None
     assert clip.waveform is not None
     assert (video["frames"], video["size"]) == (len(clip.frames), list(clip.frames.shape[2:]))

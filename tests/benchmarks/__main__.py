@@ -66,10 +66,10 @@ def reuse(
     output: Output = None,
 ) -> None:
     """Frame deduplication and the cache of encoder outputs."""
-    from omnidrop_cli.media.clip import decode
+    from omnidrop_cli.media.clip import decode_media
     from tests.benchmarks.feature_reuse import bench_reuse
 
-    decoded = [decode(clip, MediaConfig(use_audio=audio)) for clip in clips]
+    decoded = [decode_media(clip, MediaConfig(use_audio=audio)) for clip in clips]
     limits = [float(value) for value in tolerances.split(",")]
     finish(bench_reuse(session(ModelConfig(model, dtype=dtype)), decoded, limits, blocks=blocks, repeats=repeats), output)
 

@@ -21,16 +21,18 @@ from omnidrop_cli.bench.subprocess_run import Tell, Unavailable, Work
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.engine import process_memory
 from omnidrop_cli.errors import MediaError
-from omnidrop_cli.media.clip import Choice, choose
-from omnidrop_cli.media.probe import open_media, picture_track, probe, sound_track
+from omnidrop_cli.media.clip import ClipPlan, plan_clip
+from omnidrop_cli.media.container import audio_track, find_source, open_media, video_track
 from omnidrop_cli.media.sampling import FRAME_PIXELS
-from omnidrop_cli.media.video import read_index, shrinker
+from omnidrop_cli.media.video import shrinker
 from omnidrop_cli.outputs import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from omnidrop_cli.media.seek_plan import PacketIndex
+    from omnidrop_cli.media.sampling import FrameChoice
+    from omnidrop_cli.media.timeline import VideoTrack
+    from omnidrop_cli.outputs import VideoStream
 
 SCALER = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 """Our scaler's flags, as ffmpeg spells them."""
@@ -38,16 +40,16 @@ SCALER = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 def _plain(clip: Path, options: MediaConfig) -> Work:
     """Every frame decoded in order; the wanted ones resized by our scaler. Choosing them is not measured."""
-    index, choice, rotation = _chosen(clip, options)
+    track, choice, video, plan = _chosen(clip, options)
     wanted: dict[int, list[int]] = {}
     for slot, packet in enumerate(choice.packets):
-        wanted.setdefault(int(index.pts[packet]), []).append(slot)
+        wanted.setdefault(int(track.pts[packet]), []).append(slot)
 
     def work() -> Tell:
         frames = np.zeros((len(choice.packets), 3, *choice.size), np.uint8)
-        shrink = shrinker(choice.size, rotation)
-        with open_media(clip) as container:
-            stream: Any = picture_track(container)
+        shrink = shrinker(choice.size, video)
+        with open_media(plan.scan.source) as container:
+            stream: Any = video_track(container)
             stream.thread_type = "AUTO"
             for frame in container.decode(stream):
                 for slot in wanted.get(frame.pts, ()):
@@ -60,8 +62,8 @@ def _plain(clip: Path, options: MediaConfig) -> Work:
 def _plain_sound(clip: Path) -> NDArray[np.float32] | None:
     import av
 
-    with open_media(clip) as container:
-        stream: Any = sound_track(container)
+    with open_media(find_source(clip)) as container:
+        stream: Any = audio_track(container)
         if stream is None:
             return None
         resampler = av.AudioResampler("flt", "mono", SAMPLE_RATE_HZ)
@@ -73,10 +75,10 @@ def _ffmpeg(clip: Path, options: MediaConfig) -> Work:
     binary = shutil.which("ffmpeg")
     if binary is None:
         raise Unavailable("there is no ffmpeg on the path")
-    index, choice, _ = _chosen(clip, options)
+    track, choice, _, _ = _chosen(clip, options)
     height, width = choice.size
     # Half a frame less than the distance of two wanted pictures, so that rounding drops none.
-    apart_s = (float(choice.times_s[-1]) - float(choice.times_s[0])) / max(1, len(choice.times_s) - 1) - index.frame_s / 2
+    apart_s = (float(choice.times_s[-1]) - float(choice.times_s[0])) / max(1, len(choice.times_s) - 1) - track.frame_s / 2
     pick = f"select='isnan(prev_selected_t)+gte(t-prev_selected_t,{apart_s:.6f})',scale={width}:{height}:flags={SCALER}"
     stretch = [*(["-ss", str(options.start_s)] if options.start_s else []), *(["-to", str(options.end_s)] if options.end_s else [])]
     pictures = ["-map", "0:v:0", "-vf", pick, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
@@ -130,12 +132,9 @@ DECODERS: dict[str, Prepare] = {"omnidrop": ours, "pyav": _plain, "ffmpeg": _ffm
 """Names of the decoders; the first one named is what the others are compared with."""
 
 
-def _chosen(clip: Path, options: MediaConfig) -> tuple[PacketIndex, Choice, int]:
-    video = probe(clip).video
-    if video is None:
-        raise MediaError(f"{clip} has no picture track")
-    index = read_index(clip, video.fps)
-    choice = choose(index, video, options)
-    if choice is None:
-        raise MediaError(f"{clip} has no pictures in this stretch")
-    return index, choice, video.rotation_deg
+def _chosen(clip: Path, options: MediaConfig) -> tuple[VideoTrack, FrameChoice, VideoStream, ClipPlan]:
+    plan = plan_clip(clip, options)
+    track, choice, video = plan.scan.timeline.video, plan.frames, plan.source.video
+    if track is None or choice is None or video is None:
+        raise MediaError(f"{clip} has no video in this part")
+    return track, choice, video, plan

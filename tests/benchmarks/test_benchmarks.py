@@ -16,7 +16,7 @@ from omnidrop_cli.engine.encode import embed
 from omnidrop_cli.engine.metrics import Stopwatch
 from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.engine.session import Session
-from omnidrop_cli.media.clip import decode
+from omnidrop_cli.media.clip import decode_media
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.prune.methods import create
 from tests.bench.bodies import body_of
@@ -64,7 +64,7 @@ def test_a_tool_that_is_not_there_is_named(clips: Clips, monkeypatch: pytest.Mon
 
 def test_reuse_counts_what_is_encoded(clips: Clips) -> None:
     session = Session(tiny_thinker())
-    still, moving = (decode(clips[name], MediaConfig(max_pixels=112 * 112)) for name in ("one_image_gif", "silent_video"))
+    still, moving = (decode_media(clips[name], MediaConfig(max_pixels=112 * 112)) for name in ("one_image_gif", "silent_video"))
     body = body_of(bench_reuse(session, [still, moving], (0.0, 255.0), blocks=1, repeats=1))
     assert len(session.thinker.adapter.vision_encoder.blocks) == 2, "the encoder is whole again"
     of_moving = {run["name"]: run["facts"] for run in body["groups"][1]["runs"]}

@@ -10,10 +10,11 @@ import pytest
 
 from omnidrop_cli import paths
 from omnidrop_cli.commands import doctor
-from omnidrop_cli.config import MediaConfig
+from omnidrop_cli.config import MediaConfig, ModelConfig
 from omnidrop_cli.errors import FetchError, MediaError, UsageError
-from omnidrop_cli.media.clip import decode
-from omnidrop_cli.media.sampling import audio_tokens, video_tokens
+from omnidrop_cli.media.clip import decode_media
+from omnidrop_cli.model.names import resolve
+from omnidrop_cli.prompt.counts import count_audio_tokens, count_mel_frames, count_video_tokens
 from omnidrop_cli.prune.methods import names
 from tests.clips import Clips
 from tests.commands.running import Done
@@ -21,22 +22,24 @@ from tests.commands.running import Done
 Run = Callable[..., Done]
 
 
-def test_inspect_tells_what_ask_will_take(omnidrop: Run, clips: Clips) -> None:
-    value = json.loads(omnidrop("inspect", str(clips["speech_video"]), "--json", "--fps", "1").out)
-    clip = decode(clips["speech_video"], MediaConfig(fps=1.0))
-    assert clip.frames is not None
-    assert clip.waveform is not None
-    assert value["frames"] == len(clip.frames)
-    assert tuple(value["frame_size"]) == clip.frames.shape[2:]
-    assert value["tokens"]["video"] == video_tokens(len(clip.frames), (clip.frames.shape[2], clip.frames.shape[3]))
-    assert value["tokens"]["audio"] == pytest.approx(audio_tokens(len(clip.waveform)), abs=1)
-    assert value["media"]["audio"]["codec"] == "aac"
+@pytest.mark.parametrize("name", ["speech_video", "silent_video", "wav", "vfr", "portrait"])
+@pytest.mark.parametrize("model", ["nano", "7b"])
+def test_inspect_tells_what_ask_will_take(omnidrop: Run, clips: Clips, name: str, model: str) -> None:
+    value = json.loads(omnidrop("inspect", str(clips[name]), "--json", "--fps", "1", "--model", model).out)
+    clip = decode_media(clips[name], resolve(ModelConfig(name=model)).frame_bounds.fill(MediaConfig(fps=1.0)))
+    frames = (0, None) if clip.frames is None else (len(clip.frames), list(clip.frames.shape[2:]))
+    samples = 0 if clip.waveform is None else len(clip.waveform)
+    assert (value["model"], value["frames"], value["frame_size"]) == (model, *frames)
+    assert value["audio_s"] == samples / 16_000
+    assert value["tokens"]["video"] == (0 if clip.frames is None else count_video_tokens(len(clip.frames), *clip.frames.shape[2:]))
+    assert value["tokens"]["audio"] == count_audio_tokens(count_mel_frames(samples))
+    assert value["warnings"] == list(clip.warnings)
 
 
 def test_inspect_for_people(omnidrop: Run, clips: Clips) -> None:
-    done = omnidrop("inspect", str(clips["speech_video"]))
+    done = omnidrop("inspect", str(clips["speech_video"]), "--model", "7b")
     assert done.code == 0
-    for words in ("h264, 320x180, 10 fps", "aac, 44100 Hz, 2 channels", "12 frames of 448x252 at 2 fps", "keep 0.3", "memory 7b nf4"):
+    for words in ("h264, 320x180, 10 fps", "aac, 44100 Hz, 2 channels", "12 frames of 448x252 at 2 fps", "keep 0.3", "memory nf4", "7b"):
         assert words in done.out
     assert max(map(len, done.out.splitlines())) <= 80
     assert done.err == ""
@@ -50,7 +53,7 @@ def test_inspect_clips_of_every_kind(omnidrop: Run, clips: Clips, clip: str, wor
 
 
 def test_more_kept_needs_more_memory(omnidrop: Run, clips: Clips) -> None:
-    value = json.loads(omnidrop("inspect", str(clips["speech_video"]), "--json").out)
+    value = json.loads(omnidrop("inspect", str(clips["speech_video"]), "--json", "--model", "7b").out)
     for row in value["memory_guess_mb"]:
         peaks = list(row["peak_by_keep"].values())
         assert peaks == sorted(peaks, reverse=True)

@@ -11,7 +11,8 @@ from omnidrop_cli.engine.oom import Limits
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.outputs import Modality, Prompt
-from omnidrop_cli.prompt.layout import assemble, count_audio_tokens, lay_out
+from omnidrop_cli.prompt.counts import count_audio_tokens
+from omnidrop_cli.prompt.layout import assemble, lay_out
 from omnidrop_cli.prompt.patches import grid_of, patchify
 
 

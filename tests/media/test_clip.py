@@ -17,10 +17,8 @@ import pytest
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import MediaError, UsageError
 from omnidrop_cli.events import Observer
-from omnidrop_cli.media import video
-from omnidrop_cli.media.clip import decode
-from omnidrop_cli.media.seek_plan import Action, PacketIndex
-from omnidrop_cli.media.video import read_frames, read_index
+from omnidrop_cli.media.audio import Waveform
+from omnidrop_cli.media.clip import decode_media
 from tests import clips as make
 from tests.clips import Clips, frame_index
 
@@ -39,12 +37,12 @@ def indices(frames: np.ndarray | None) -> list[int]:
     "name", ["speech_video", "landscape", "portrait", "webm", "mkv", "mov", "hevc", "gif", "seven_fps", "ntsc", "odd_duration"]
 )
 def test_frames_are_qwens_choice(clips: Clips, name: str) -> None:
-    clip = decode(clips[name], DEFAULT)
+    clip = decode_media(clips[name], DEFAULT)
     assert clip.frames is not None
     assert clip.frame_times_s is not None
     assert clip.fps is not None
     fps = clip.source.video.fps if clip.source.video else 0
-    total = len(read_index(clips[name], fps))
+    total = clip.source.video.frames if clip.source.video and clip.source.video.frames else 0
     expected = np.linspace(0, total - 1, len(clip.frames)).round().astype(int)
     chosen = np.array(indices(clip.frames))
     # Halves are rounded up here, to even there: neighbours, equally near.
@@ -59,7 +57,7 @@ def test_frames_are_qwens_choice(clips: Clips, name: str) -> None:
 
 
 def test_variable_rate_goes_by_time(clips: Clips) -> None:
-    clip = decode(clips["vfr"], DEFAULT)
+    clip = decode_media(clips["vfr"], DEFAULT)
     assert clip.frame_times_s is not None
     starts = np.array(make.VFR_TIMES_S)
     for moment, shown in zip(clip.frame_times_s, indices(clip.frames), strict=True):
@@ -70,15 +68,16 @@ def test_variable_rate_goes_by_time(clips: Clips) -> None:
 def test_a_last_picture_that_stays(tmp_path: Path) -> None:
     """After 8.4 s nothing changes until 20 s: the last picture before the end stands for all that time."""
     path = make.write(tmp_path / "slides.mp4", make.pictures(8), times_s=[0, 4, 8, 8.1, 8.2, 8.3, 8.4, 20.0])
-    clip = decode(path, MediaConfig(end_s=20.0))
+    clip = decode_media(path, MediaConfig(end_s=20.0))
     assert clip.frame_times_s is not None
-    assert indices(clip.frames) == [0, 1, 2, 6, 6, 6]
-    assert clip.frame_times_s[-1] == pytest.approx(19.9, abs=0.1)
-    assert clip.fps == pytest.approx(6 / 20)
+    shown = indices(clip.frames)
+    assert shown == [0] * 8 + [1] * 8 + [2] + [6] * 23
+    assert clip.frame_times_s[-1] == pytest.approx(19.5)
+    assert clip.fps == pytest.approx(2.0)
 
 
 def test_a_stretch_keeps_absolute_times(clips: Clips) -> None:
-    clip = decode(clips["tone_video"], MediaConfig(start_s=2.0, end_s=4.0))
+    clip = decode_media(clips["tone_video"], MediaConfig(start_s=2.0, end_s=4.0))
     assert indices(clip.frames) == [20, 26, 33, 39]
     assert clip.frame_times_s is not None
     assert np.allclose(clip.frame_times_s, [2.0, 2.6, 3.3, 3.9])
@@ -90,7 +89,7 @@ def test_a_stretch_keeps_absolute_times(clips: Clips) -> None:
 
 def test_a_stretch_inside_a_long_group(clips: Clips) -> None:
     """The stretch begins far from a key frame: decoding starts before it, showing does not."""
-    clip = decode(clips["silent_video"], MediaConfig(start_s=3.0, end_s=3.5))
+    clip = decode_media(clips["silent_video"], MediaConfig(start_s=3.0, end_s=3.5))
     assert all(30 <= i < 35 for i in indices(clip.frames))
 
 
@@ -98,109 +97,16 @@ def test_a_stretch_inside_a_long_group(clips: Clips) -> None:
     ("option", "count"), [({"max_frames": 4}, 4), ({"fps": 4.0}, 24), ({"fps": 0.5}, 4), ({"max_frames": 2}, 2), ({"max_frames": 7}, 6)]
 )
 def test_density(clips: Clips, option: dict[str, float], count: int) -> None:
-    clip = decode(clips["tone_video"], MediaConfig(**option))  # type: ignore[arg-type]
+    clip = decode_media(clips["tone_video"], MediaConfig(**option))  # type: ignore[arg-type]
     assert len(indices(clip.frames)) == count
     assert clip.fps == pytest.approx(count / 6.0)
 
 
 def test_pixels(clips: Clips) -> None:
-    clip = decode(clips["portrait"], MediaConfig(min_pixels=112 * 112, max_pixels=112 * 112))
+    clip = decode_media(clips["portrait"], MediaConfig(min_pixels=112 * 112, max_pixels=112 * 112))
     assert clip.frames is not None
     assert clip.frames.shape[2:] == (168, 112)
     assert indices(clip.frames)[-1] == 39
-
-
-# ---------------------------------------------------------------- the same pixels, sooner
-
-
-@pytest.mark.parametrize("name", ["tone_video", "hevc", "webm", "vfr", "mkv", "gif"])
-def test_skipping_changes_no_pixel(clips: Clips, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = decode(clips[name], MediaConfig(use_audio=False, max_frames=6))
-    monkeypatch.setattr(video, "plan", lambda index, wanted: np.full(len(index), Action.SHOW, np.int8))
-    plain = decode(clips[name], MediaConfig(use_audio=False, max_frames=6))
-    assert np.array_equal(quick.frames, plain.frames)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "options", [{"bf": "3", "g": "20"}, {"bf": "0", "g": "15"}, {"bf": "3", "g": "12", "x264-params": "open-gop=1:scenecut=0"}]
-)
-def test_sparse_sampling_leaps_over_groups(tmp_path: Path, options: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most groups hold no wanted frame: they are neither decoded nor, once leaping pays, read; the frames are the same."""
-    path = make.write(tmp_path / "long.mp4", make.pictures(400, 64, 96), fps=25, options=options)
-    index = read_index(path, 25)
-    wanted = index.within(0, 1e9)[[3, 17, 130, 131, 298, 399]]
-    plain: list[np.ndarray] = []
-    passes, one_pass = [], video._decode
-    monkeypatch.setattr(video, "_decode", lambda *args: passes.append(1) or one_pass(*args))
-    for leap in (10**9, 16):
-        monkeypatch.setattr(video, "_LEAP", leap)
-        frames, lost = read_frames(path, index, wanted, (56, 84), 0, lambda done: None)
-        assert lost == 0
-        assert indices(frames) == [3, 17, 130, 131, 298, 399]
-        plain.append(frames)
-    assert len(passes) == 2
-    monkeypatch.setattr(video, "plan", lambda index, wanted: np.full(len(index), Action.SHOW, np.int8))
-    frames, _ = read_frames(path, index, wanted, (56, 84), 0, lambda done: None)
-    assert np.array_equal(plain[0], frames)
-    assert np.array_equal(plain[1], frames)
-
-
-@pytest.mark.skipif("libsvtav1" not in av.codecs_available, reason="this PyAV has no AV1 encoder")
-def test_av1_is_read_once_from_the_middle_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """dav1d keeps to the `skip_frame` it was opened with: opened on a packet that may be skipped, it would withhold wanted pictures."""
-    path = make.write(tmp_path / "av1.mp4", make.pictures(120, 96, 128), fps=30, codec="libsvtav1", options={"preset": "12", "g": "120"})
-    index = read_index(path, 30)
-    wanted = index.within(0, 1e9)[[41, 53, 54, 77]]
-    passes, one_pass = [], video._decode
-    monkeypatch.setattr(video, "_decode", lambda *args: passes.append(1) or one_pass(*args))
-    frames, lost = read_frames(path, index, wanted, (84, 112), 0, lambda done: None)
-    assert (len(passes), lost) == (1, 0)
-    monkeypatch.setattr(video, "plan", lambda index, wanted: np.full(len(index), Action.SHOW, np.int8))
-    assert np.array_equal(frames, read_frames(path, index, wanted, (84, 112), 0, lambda done: None)[0])
-
-
-@pytest.mark.parametrize("lie", ["everything is a key frame", "nothing depends on anything", "nothing is needed"])
-def test_an_index_that_lies_costs_a_second_pass(clips: Clips, lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest, truth = video.plan, decode(clips["silent_video"], DEFAULT).frames
-
-    def plan(index: PacketIndex, wanted: np.ndarray) -> np.ndarray:
-        show = honest(index, wanted) == Action.SHOW
-        decoded = {"everything is a key frame": show, "nothing depends on anything": show | index.keyframe}.get(lie, show & False)
-        return np.where(decoded, Action.SHOW, Action.DROP).astype(np.int8)
-
-    monkeypatch.setattr(video, "plan", plan)
-    assert np.array_equal(decode(clips["silent_video"], DEFAULT).frames, truth)  # type: ignore[arg-type]
-
-
-def test_full_size_frames_are_never_all_in_memory(tmp_path: Path) -> None:
-    """120 frames of 720p are 330 MB in RGB; what a decode adds to a bare interpreter stays far below."""
-    path = make.write(
-        tmp_path / "hd.mp4", (make.picture(i, 720, 1280) for i in range(120)), fps=2, options={"preset": "ultrafast", "g": "8"}
-    )
-    code = (
-        "import resource, sys, av\n"
-        "from omnidrop_cli.media.clip import decode\n"
-        "from omnidrop_cli.config import MediaConfig\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "clip = decode(sys.argv[1], MediaConfig())\n"
-        "print(len(clip.frames), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 - clip.frames.nbytes)"
-    )
-    count, extra = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True).stdout.split()
-    assert int(count) == 120
-    assert int(extra) < 130e6
-
-
-def test_frames_are_those_of_a_plain_reading(clips: Clips) -> None:
-    """Against PyAV without any of our cleverness, and torch's antialiased bicubic, at 35 dB or better."""
-    torch = pytest.importorskip("torch")
-    clip = decode(clips["landscape"], DEFAULT)
-    assert clip.frames is not None
-    with av.open(str(clips["landscape"])) as container:
-        whole = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    for small, index in zip(clip.frames, indices(clip.frames), strict=True):
-        full = torch.from_numpy(whole[index]).permute(2, 0, 1)[None].float()
-        reference = torch.nn.functional.interpolate(full, small.shape[1:], mode="bicubic", antialias=True).clamp(0, 255)[0].numpy()
-        assert 10 * np.log10(255**2 / ((small - reference) ** 2).mean()) > 30
 
 
 # ---------------------------------------------------------------- what is odd
@@ -212,7 +118,7 @@ def test_frames_are_those_of_a_plain_reading(clips: Clips) -> None:
 )
 def test_rotation_is_applied(clips: Clips, name: str, size: tuple[int, int], corner: str) -> None:
     """The bright square of frame 0 lies at the stored left, below the middle; turning the phone takes it elsewhere."""
-    frames = decode(clips[name], DEFAULT).frames
+    frames = decode_media(clips[name], DEFAULT).frames
     assert frames is not None
     assert frames.shape[2:] == size
     back = {"right": 1, "bottom": 2, "left": 3}[corner]  # turn clockwise pictures back counter-clockwise
@@ -223,13 +129,13 @@ def test_rotation_is_applied(clips: Clips, name: str, size: tuple[int, int], cor
 
 def test_single_pictures(clips: Clips) -> None:
     for name in ("one_frame", "one_image_gif"):
-        clip = decode(clips[name], DEFAULT)
+        clip = decode_media(clips[name], DEFAULT)
         assert indices(clip.frames) == [0, 0]
-        assert any("single picture" in warning for warning in clip.warnings)
+        assert any("single frame" in warning for warning in clip.warnings)
 
 
 def test_very_short(clips: Clips) -> None:
-    clip = decode(clips["short"], DEFAULT)
+    clip = decode_media(clips["short"], DEFAULT)
     assert indices(clip.frames) == [0, 2]
     assert clip.has_audio
     assert clip.duration_s == pytest.approx(0.3, abs=0.03)
@@ -237,7 +143,7 @@ def test_very_short(clips: Clips) -> None:
 
 def test_late_pictures_are_filled_in(clips: Clips) -> None:
     """Pictures from 1.5 s on: the first one stands for the time before, so that picture and sound stay together."""
-    clip = decode(clips["delayed_video"], DEFAULT)
+    clip = decode_media(clips["delayed_video"], DEFAULT)
     assert clip.frame_times_s is not None
     assert clip.fps is not None
     shown = indices(clip.frames)
@@ -245,56 +151,59 @@ def test_late_pictures_are_filled_in(clips: Clips) -> None:
     assert shown[-1] == 29
     assert clip.frame_times_s[0] == 0.0
     assert np.allclose(clip.frame_times_s, np.arange(len(shown)) / clip.fps, atol=1 / clip.fps)
-    assert any("begin 1.5 s after" in warning for warning in clip.warnings)
+    assert any("begins 1.5 s after" in warning for warning in clip.warnings)
 
 
 def test_missing_tracks_are_said(clips: Clips) -> None:
-    silent, heard, cover = (decode(clips[name], DEFAULT) for name in ("silent_video", "wav", "cover_mp3"))
+    silent, heard, cover = (decode_media(clips[name], DEFAULT) for name in ("silent_video", "wav", "cover_mp3"))
     assert (silent.has_audio, silent.audio_in_video, silent.has_video) == (False, False, True)
     assert (heard.has_audio, heard.audio_in_video, heard.has_video, heard.fps) == (True, False, False, None)
-    assert "no sound track" in silent.warnings[0]
-    assert "no picture track" in heard.warnings[0]
+    assert "no audio track" in silent.warnings[0]
+    assert "no video track" in heard.warnings[0]
     assert "cover image" in cover.warnings[0]
     assert not cover.has_video
 
 
 def test_switched_off_tracks_are_not_said(clips: Clips) -> None:
-    deaf, blind = decode(clips["tone_video"], MediaConfig(use_audio=False)), decode(clips["tone_video"], MediaConfig(use_video=False))
+    deaf, blind = (
+        decode_media(clips["tone_video"], MediaConfig(use_audio=False)),
+        decode_media(clips["tone_video"], MediaConfig(use_video=False)),
+    )
     assert (deaf.has_audio, blind.has_video, deaf.warnings, blind.warnings) == (False, False, (), ())
-    assert decode(clips["silent_video"], MediaConfig(use_audio=False)).warnings == ()
+    assert decode_media(clips["silent_video"], MediaConfig(use_audio=False)).warnings == ()
 
 
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("wav", {"use_audio": False}, "sound only"),
-        ("silent_video", {"use_video": False}, "pictures only"),
+        ("wav", {"use_audio": False}, "audio only"),
+        ("silent_video", {"use_video": False}, "video only"),
         ("tone_video", {"use_audio": False, "use_video": False}, "both switched off"),
         ("tone_video", {"start_s": 60.0}, "6.0 s long"),
     ],
 )
 def test_nothing_left(clips: Clips, name: str, options: dict[str, float], words: str) -> None:
     with pytest.raises(MediaError, match=words) as caught:
-        decode(clips[name], MediaConfig(**options))  # type: ignore[arg-type]
+        decode_media(clips[name], MediaConfig(**options))  # type: ignore[arg-type]
     assert caught.value.hint
 
 
 def test_empty_stretch(clips: Clips) -> None:
     for start, end in ((2.0, 2.0), (3.0, 1.0), (-1.0, None)):
         with pytest.raises(UsageError):
-            decode(clips["tone_video"], MediaConfig(start_s=start, end_s=end))
+            decode_media(clips["tone_video"], MediaConfig(start_s=start, end_s=end))
 
 
 def test_after_the_last_picture(clips: Clips) -> None:
-    clip = decode(clips["sound_longer"], MediaConfig(start_s=4.0))
+    clip = decode_media(clips["sound_longer"], MediaConfig(start_s=4.0))
     assert not clip.has_video
     assert clip.has_audio
-    assert any("no pictures in this stretch" in warning for warning in clip.warnings)
+    assert any("no video in this part" in warning for warning in clip.warnings)
 
 
 @pytest.mark.parametrize("name", ["broken_tail", "cut_faststart"])
 def test_damage_is_survived_and_said(clips: Clips, name: str) -> None:
-    clip = decode(clips[name], DEFAULT)
+    clip = decode_media(clips[name], DEFAULT)
     assert clip.has_video
     assert clip.has_audio
     assert 2.5 < clip.duration_s < 5.0
@@ -309,14 +218,14 @@ def test_damage_in_the_middle(clips: Clips, tmp_path: Path) -> None:
     at = data.index(b"mdat") + 8 + 20_000
     data[at : at + 12_000] = np.random.default_rng(1).integers(0, 256, 12_000, np.uint8).tobytes()
     (tmp_path / "hole.mp4").write_bytes(data)
-    clip = decode(tmp_path / "hole.mp4", DEFAULT)
+    clip = decode_media(tmp_path / "hole.mp4", DEFAULT)
     assert clip.duration_s == pytest.approx(6.0, abs=0.1)
     shown = indices(clip.frames)
     assert len(shown) == 12
     assert (shown[0], shown[-1]) == (0, 59)
 
 
-@pytest.mark.parametrize(("step", "failing", "left"), [("read_frames", "picture", "has_audio"), ("read_sound", "sound", "has_video")])
+@pytest.mark.parametrize(("step", "failing", "left"), [("read_frames", "video", "has_audio"), ("read_audio", "audio", "has_video")])
 @pytest.mark.parametrize("error", [av.error.PermissionError(1, "Operation not permitted"), ValueError("x"), ZeroDivisionError("x")])
 def test_one_damaged_track_leaves_the_other(
     clips: Clips, monkeypatch: pytest.MonkeyPatch, step: str, failing: str, left: str, error: Exception
@@ -326,12 +235,12 @@ def test_one_damaged_track_leaves_the_other(
 
     module = importlib.import_module("omnidrop_cli.media.clip")
     monkeypatch.setattr(module, step, fails)
-    clip = decode(clips["tone_video"], DEFAULT)
+    clip = decode_media(clips["tone_video"], DEFAULT)
     assert getattr(clip, left)
     assert clip.has_audio != clip.has_video
-    assert any("can be decoded: only the" in warning for warning in clip.warnings)
+    assert any("cannot be decoded: only the" in warning for warning in clip.warnings)
     with pytest.raises(MediaError, match=f"{failing} track cannot be decoded"):
-        decode(clips["tone_video"], MediaConfig(use_audio=left != "has_audio", use_video=left != "has_video"))
+        decode_media(clips["tone_video"], MediaConfig(use_audio=left != "has_audio", use_video=left != "has_video"))
 
 
 def test_progress(clips: Clips) -> None:
@@ -343,7 +252,7 @@ def test_progress(clips: Clips) -> None:
             self.done.append(done)
 
     observer = Listening()
-    decode(clips["tone_video"], DEFAULT, observer)
+    decode_media(clips["tone_video"], DEFAULT, observer)
     assert observer.done == sorted(observer.done)
     assert observer.done
 
@@ -351,21 +260,21 @@ def test_progress(clips: Clips) -> None:
 def test_an_error_does_not_wait_for_the_sound(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sound thread hears of it, here on a track that would take ten seconds."""
 
-    def endless(*args: Any) -> np.ndarray:
+    def endless(*args: Any) -> Waveform:
         deadline = time.monotonic() + 10
         while not args[-1]() and time.monotonic() < deadline:
             time.sleep(0.01)
-        return np.zeros(0, np.float32)
+        return Waveform(np.zeros(0, np.float32), 0, 0)
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
     module = importlib.import_module("omnidrop_cli.media.clip")
-    monkeypatch.setattr(module, "read_sound", endless)
-    monkeypatch.setattr(module, "_pictures", interrupted)
+    monkeypatch.setattr(module, "read_audio", endless)
+    monkeypatch.setattr(module, "read_frames", interrupted)
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        decode(clips["tone_video"], DEFAULT)
+        decode_media(clips["tone_video"], DEFAULT)
     assert time.monotonic() - start < 5
 
 
@@ -378,9 +287,9 @@ def test_interrupt_at_once(tmp_path: Path) -> None:
         path, (make.picture(i % 50, 360, 640) for i in range(400)), fps=2 / 3, sound=sound, options={"preset": "ultrafast", "g": "400"}
     )
     code = (
-        "import sys; from omnidrop_cli.media.clip import decode; from omnidrop_cli.config import MediaConfig\n"
+        "import sys; from omnidrop_cli.media.clip import decode_media; from omnidrop_cli.config import MediaConfig\n"
         "print('go', flush=True)\n"
-        "while True: decode(sys.argv[1], MediaConfig())"
+        "while True: decode_media(sys.argv[1], MediaConfig())"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +11,8 @@ from hypothesis import strategies as st
 
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import MediaError
-from omnidrop_cli.media.probe import probe
-from omnidrop_cli.media.sampling import audio_tokens, estimate, frame_count, frame_size, frames_on_display, sample_times, video_tokens
-from tests.clips import Clips
+from omnidrop_cli.media.sampling import frame_count, frame_size, frames_on_display, sample_times
+from omnidrop_cli.prompt.counts import count_audio_tokens, count_mel_frames, count_video_tokens
 
 PAPER = MediaConfig(min_pixels=128 * 28 * 28, max_pixels=128 * 28 * 28)
 NANO = MediaConfig(min_pixels=112 * 112, max_pixels=112 * 112)
@@ -92,7 +90,7 @@ def test_many_frames_share_a_budget() -> None:
     large = MediaConfig(max_pixels=768 * 784)
     few, many = frame_size(1080, 1920, 60, large), frame_size(1080, 1920, 768, large)
     assert few[0] * few[1] > many[0] * many[1]
-    assert video_tokens(768, many) <= 128_000 * 0.9
+    assert count_video_tokens(768, *many) <= 128_000 * 0.9
 
 
 def test_ribbons_are_refused() -> None:
@@ -105,7 +103,7 @@ def test_constant_rate_gives_the_nearest_frame(total: int, fps: float) -> None:
     """At a constant rate a moment's frame is the nearest one, as `linspace(...).round()` picks it in qwen-omni-utils."""
     times = np.arange(total) / fps
     moments = sample_times(times[0], times[-1], 8)
-    chosen = frames_on_display(times, moments)
+    chosen = frames_on_display(times, moments, 0.5 / fps)
     assert np.all(np.diff(chosen) >= 0)
     assert chosen[0] == 0
     assert chosen[-1] == total - 1
@@ -114,30 +112,9 @@ def test_constant_rate_gives_the_nearest_frame(total: int, fps: float) -> None:
 
 def test_a_picture_that_stays_stands_for_its_time() -> None:
     times = np.array([*np.arange(0, 1, 0.1), 5.0, 5.1])
-    assert frames_on_display(times, np.array([0.5, 3.0, 4.9, 5.0])).tolist() == [5, 9, 9, 10]
+    assert frames_on_display(times, np.array([0.5, 3.0, 4.9, 5.0]), 0.05).tolist() == [5, 9, 9, 10]
 
 
 def test_audio_tokens_are_25_a_second() -> None:
-    assert audio_tokens(16_000 * 60) == 1500
-    assert audio_tokens(16_000 * 2) == 50
-    assert audio_tokens(0) == 0
-
-
-@pytest.mark.parametrize("name", ["speech_video", "portrait", "ntsc", "silent_video", "flac", "gif", "rotated"])
-def test_estimate_foretells_the_decoded_clip(clips: Clips, name: str) -> None:
-    from omnidrop_cli.media.clip import decode
-
-    facts, clip = probe(clips[name]), decode(clips[name], MediaConfig())
-    guess = estimate(facts, MediaConfig())
-    assert guess.frames == (0 if clip.frames is None else len(clip.frames))
-    assert guess.frame_size == (None if clip.frames is None else clip.frames.shape[2:])
-    heard = 0 if clip.waveform is None else audio_tokens(len(clip.waveform))
-    assert abs(guess.audio_tokens - heard) <= 2
-
-
-def test_estimate_of_a_stretch(clips: Clips) -> None:
-    facts = probe(clips["speech_video"])
-    guess = estimate(facts, MediaConfig(start_s=2.0, end_s=4.0))
-    assert (guess.frames, guess.audio_tokens) == (4, 50)
-    silent = estimate(facts, replace(MediaConfig(), use_audio=False, use_video=False))
-    assert (silent.frames, silent.video_tokens, silent.audio_tokens) == (0, 0, 0)
+    for seconds, tokens in ((60, 1500), (2, 50), (0, 0)):
+        assert count_audio_tokens(count_mel_frames(16_000 * seconds)) == tokens

@@ -16,7 +16,7 @@ from omnidrop_cli import paths
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import FetchError, MediaError
 from omnidrop_cli.events import Observer
-from omnidrop_cli.media.clip import decode
+from omnidrop_cli.media.clip import decode_media
 from omnidrop_cli.media.source import fetch, is_url
 from tests.clips import Clips
 
@@ -107,7 +107,7 @@ def test_a_pipe_or_device_is_one_clear_line(tmp_path: Path) -> None:
 def test_download(server: Server, tmp_path: Path, path: str) -> None:
     file = fetch(server.url(path), cache_dir=tmp_path)
     assert file.read_bytes() == server.files[path][1]
-    assert decode(file, MediaConfig(max_frames=4)).duration_s > 1
+    assert decode_media(file, MediaConfig(max_frames=4)).duration_s > 1
     assert list(tmp_path.iterdir()) == [file]
 
 

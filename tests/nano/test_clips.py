@@ -10,7 +10,7 @@ import pytest
 
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import OmnidropError
-from omnidrop_cli.media.clip import decode
+from omnidrop_cli.media.clip import decode_media
 from omnidrop_cli.nano.train.model_shape import MAX_PIXELS, MIN_PIXELS
 from omnidrop_cli.nano.train.render import worn
 from omnidrop_cli.nano.world import benchmark, draw, media_files, mix
@@ -93,7 +93,7 @@ def test_resampling_keeps_the_tone(samples: int) -> None:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
 def test_files_come_back_through_the_decoder(bank: VoiceBank, tmp_path: Path, suffix: str) -> None:
-    clip = decode(media_files.write(CLIP, tmp_path / f"clip{suffix}", bank), NANO)
+    clip = decode_media(media_files.write(CLIP, tmp_path / f"clip{suffix}", bank), NANO)
     assert clip.frames is not None
     assert clip.waveform is not None
     assert clip.frames.shape == (8, 3, 84, 84), "the nano model's own size, so nothing is scaled twice"
@@ -107,7 +107,7 @@ def test_a_clip_made_again_shows_the_same(bank: VoiceBank, tmp_path: Path) -> No
     timeline = replace(benchmark.clip_timeline("nano-06s-00"), words=())
     seen = []
     for number in range(3):
-        clip = decode(media_files.write(timeline, tmp_path / f"{number}.mp4", bank), NANO)
+        clip = decode_media(media_files.write(timeline, tmp_path / f"{number}.mp4", bank), NANO)
         assert clip.frames is not None
         seen.append(clip.frames.tobytes())
     assert seen[0] == seen[1] == seen[2]
@@ -116,7 +116,7 @@ def test_a_clip_made_again_shows_the_same(bank: VoiceBank, tmp_path: Path) -> No
 def test_sound_alone_is_a_wav(bank: VoiceBank, tmp_path: Path) -> None:
     only = replace(CLIP, has_video=False, shows=())
     assert media_files.suffix(only) == ".wav"
-    clip = decode(media_files.write(only, tmp_path / "clip.wav", bank), NANO)
+    clip = decode_media(media_files.write(only, tmp_path / "clip.wav", bank), NANO)
     assert clip.frames is None
     assert clip.waveform is not None
     assert np.abs(clip.waveform - mix.render(only, bank)).max() < 1e-3

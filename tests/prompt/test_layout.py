@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from transformers import Qwen2_5OmniProcessor
 
 from omnidrop_cli.outputs import Modality
-from omnidrop_cli.prompt.layout import Layout, assemble, count_audio_tokens, lay_out
+from omnidrop_cli.prompt.counts import count_audio_tokens
+from omnidrop_cli.prompt.layout import Layout, assemble, lay_out
 from omnidrop_cli.prompt.spec import PromptSpec
 from tests.prompt.qwen import make_thinker, make_tokenizer, thinker_config
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from transformers import WhisperFeatureExtractor
 
-from omnidrop_cli.prompt import mel
-from omnidrop_cli.prompt.mel import count_mel_frames, log_mel
+from omnidrop_cli.prompt import counts, mel
+from omnidrop_cli.prompt.counts import count_mel_frames
+from omnidrop_cli.prompt.mel import log_mel
 
 
 def sound(samples: int, seed: int = 0) -> NDArray[np.float32]:
@@ -35,6 +36,7 @@ def test_equals_the_reference_round_its_padding(samples: int, seed: int) -> None
     whole = reference(waveform, chunk_length=3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mel, "PADDED_SAMPLES", 48_000)
+        patch.setattr(counts, "PADDED_SAMPLES", 48_000)
         patch.setattr(mel, "BLOCK_FRAMES", 170)
         ours = log_mel(waveform)
     assert ours.shape == whole.shape

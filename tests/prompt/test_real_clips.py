@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from omnidrop_cli.config import MediaConfig
-from omnidrop_cli.media.clip import decode
-from omnidrop_cli.media.sampling import audio_tokens, video_tokens
+from omnidrop_cli.media.clip import decode_media
 from omnidrop_cli.prompt.build import build
-from omnidrop_cli.prompt.layout import count_audio_tokens
+from omnidrop_cli.prompt.counts import count_audio_tokens, count_mel_frames, count_video_tokens
 from omnidrop_cli.prompt.spec import PromptSpec
 from tests.clips import Clips
 from tests.prompt.test_layout import chunkings_agree, stock_order, stock_positions
@@ -29,18 +28,18 @@ PARTS = [(name, replace(SMALL, **{flag: False})) for name in ("odd_duration", "n
 
 @pytest.mark.parametrize(("name", "options"), ALL + PARTS)
 def test_built_as_the_stock_code_would(name: str, options: MediaConfig, clips: Clips, tokenizer: Any, spec: PromptSpec) -> None:
-    clip = decode(clips[name], options)
+    clip = decode_media(clips[name], options)
     prompt = build(clip, "What is said?", tokenizer, spec)
     counts, mel_frames = prompt.token_map.counts(), 0 if prompt.mel is None else prompt.mel.shape[1]
 
     assert counts.audio == count_audio_tokens(mel_frames)
     if clip.waveform is not None:
-        assert abs(counts.audio - audio_tokens(len(clip.waveform))) <= 1  # media's is an estimate
+        assert mel_frames == count_mel_frames(len(clip.waveform))
         assert prompt.mel is not None
         np.testing.assert_allclose(prompt.mel, reference(clip.waveform), rtol=0, atol=1e-4)
     if clip.frames is not None:
         assert prompt.frames is clip.frames
-        assert counts.video == video_tokens(len(clip.frames), (clip.frames.shape[-2], clip.frames.shape[-1]))
+        assert counts.video == count_video_tokens(len(clip.frames), *clip.frames.shape[-2:])
     if prompt.grid_thw is not None and prompt.seconds_per_grid is not None:
         if not chunkings_agree(prompt.grid_thw[0], prompt.seconds_per_grid):
             pytest.skip("the stock processor and model disagree about this rate")

@@ -1,0 +1,202 @@
+"""Opens media files: from a path to PyAV containers, their chosen tracks and their packets.
+
+Every failure of FFmpeg leaves this package as one `MediaError`. A file is a list of parts, each a container of its own: chained Ogg files
+have several, everything else has one.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from omnidrop_cli.errors import MediaError
+from omnidrop_cli.media import ogg
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+KINDS = "mp4, mkv, webm, mov, avi, gif, mp3, m4a, ogg, wav and flac files can be read"
+_NOT_MEDIA = {"tty"}  # FFmpeg's reader of ANSI art accepts any .txt file
+_DAMAGED_PACKETS = 64
+"""How often reading goes on after an error of the container."""
+
+_OPTIONS = {
+    # A clip is one local file and the files that it names; a playlist must not reach the network.
+    "protocol_whitelist": "file,crypto,data",
+    # A playlist without an end is read from its beginning and not waited for.
+    "live_start_index": "0",
+    "max_reload": "1",
+}
+_END_OF_PLAYLIST = b"\n#EXT-X-ENDLIST\n"
+_TS_DISCONT = 0x0200
+"""AVFMT_TS_DISCONT (libavformat/avformat.h): time stamps of this format may jump."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file on disk and its parts: byte ranges that are containers of their own. `open_list`: a playlist that does not end."""
+
+    path: Path
+    size_bytes: int
+    changed_ns: int
+    parts: tuple[tuple[int, int], ...]
+    open_list: bool = False
+
+
+def find_source(path: Path) -> Source:
+    """Looks at a file without opening it as media. Raises `MediaError` where there is no readable file with content."""
+    if path.is_dir():
+        raise MediaError(f"{path} is a folder, not a clip", "give one file; `omnidrop batch` takes folders")
+    try:
+        facts = path.stat()
+        if not path.is_file():
+            raise MediaError(f"{path} is not a regular file", "write a pipe or a device to a file first")
+        if facts.st_size == 0:
+            raise MediaError(f"{path} is empty", "the download or copy may have failed; fetch it again")
+        with path.open("rb") as file:
+            head = file.read(7)
+            parts = ogg.links(file) if head.startswith(b"OggS") else ()
+            open_list = head.startswith(b"#EXTM3U") and _is_open(file)
+    except FileNotFoundError:
+        raise MediaError(f"{path}: no such file", "check the path; a URL begins with http:// or https://") from None
+    except PermissionError:
+        raise MediaError(f"{path}: permission denied", "check who may read the file") from None
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{path} cannot be read ({_reason(error)})", "check the path and the disk") from error
+    return Source(path, facts.st_size, facts.st_mtime_ns, parts or ((0, facts.st_size),), open_list)
+
+
+def _is_open(file: BinaryIO) -> bool:
+    """Whether a playlist of segments lacks its end, as one that is still written does."""
+    file.seek(0)
+    text = file.read(1 << 24)
+    return b"#EXTINF" in text and b"#EXT-X-ENDLIST" not in text
+
+
+@contextmanager
+def open_media(source: Source, part: int = 0) -> Iterator[InputContainer]:
+    """One part of a file as a PyAV container, closed at the end of the block. Raises `MediaError`."""
+    import av
+
+    file = None
+    try:
+        facts = source.path.stat()
+        if (facts.st_size, facts.st_mtime_ns) != (source.size_bytes, source.changed_ns):
+            raise MediaError(f"{source.path} changed while it was read", "try again once it is complete")
+        # Broken tags are no reason to fail.
+        file = _file_of(source, part)
+        container = av.open(file, options=_OPTIONS, metadata_errors="ignore", format="hls" if source.open_list else None)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise MediaError(
+            f"{source.path} cannot be read as video or audio ({_reason(error)})", f"{KINDS}; a file cut short may lack its index"
+        ) from error
+    try:
+        with container:
+            if container.format.name in _NOT_MEDIA:
+                raise MediaError(f"{source.path} is a text file, not a clip", KINDS)
+            yield container
+    finally:
+        if not isinstance(file, str):
+            file.close()
+
+
+def _file_of(source: Source, part: int) -> Any:
+    # An absolute path is never taken for an FFmpeg protocol ("take: one.mp4").
+    absolute = os.path.abspath(source.path)
+    if source.open_list:
+        return _Named(source.path.read_bytes() + _END_OF_PLAYLIST, absolute)
+    if len(source.parts) > 1:
+        return ogg.FileRange(absolute, *source.parts[part])
+    return absolute
+
+
+class _Named(io.BytesIO):
+    """Bytes in memory with the path that FFmpeg resolves relative names against."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
+
+@contextmanager
+def guarded(path: Path, what: str) -> Iterator[None]:
+    """Turns every error of a decoder into a `MediaError` that names the file and `what` is damaged."""
+    import av
+
+    try:
+        yield
+    except (av.FFmpegError, OSError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+        raise MediaError(f"{path}: {what} cannot be decoded ({_reason(error)})", "the file may be damaged; try to play it") from error
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error or type(error).__name__).lower()
+
+
+def may_jump(container: InputContainer) -> bool:
+    """Whether time stamps of this format may jump (MPEG-TS, MPEG-PS): a long hole is then never a picture that stays."""
+    return bool(int(container.format.flags) & _TS_DISCONT)
+
+
+def video_track(container: InputContainer) -> Any | None:
+    """The video track that is asked about: the first that is marked default, else the first. A cover image is none."""
+    import av
+
+    cover = av.stream.Disposition.attached_pic
+    return _first([s for s in container.streams.video if not s.disposition & cover and _readable(s)])
+
+
+def audio_track(container: InputContainer) -> Any | None:
+    """The audio track that belongs to the video track: of the same programme, the first that is marked default, else the first.
+
+    Tracks for the visually or hearing impaired and commentaries stand back.
+    """
+    import av
+
+    tracks = [s for s in container.streams.audio if _readable(s)]
+    video = video_track(container)
+    if video is not None:
+        tracks = [s for s in tracks if container.streams.best("video", related=s) == video] or tracks
+    kinds = av.stream.Disposition
+    special = kinds.visual_impaired | kinds.hearing_impaired | kinds.comment | kinds.descriptions
+    plain = [s for s in tracks if not s.disposition & special]
+    known = [s for s in plain or tracks if s.codec_context.sample_rate]
+    return _first(known or plain or tracks)
+
+
+def _readable(stream: Any) -> bool:
+    """Whether FFmpeg has a decoder for it, and its packets bear times in a unit."""
+    return stream.codec_context is not None and bool(stream.time_base)
+
+
+def _first(tracks: list[Any]) -> Any | None:
+    import av
+
+    marked = [s for s in tracks if s.disposition & av.stream.Disposition.default]
+    return (marked or tracks or [None])[0]
+
+
+def has_cover(container: InputContainer) -> bool:
+    """Whether there is a cover image."""
+    import av
+
+    return any(s.disposition & av.stream.Disposition.attached_pic for s in container.streams.video)
+
+
+def packets(container: InputContainer, *streams: Any) -> Iterator[Any]:
+    """The packets of `streams` (of all, if none are named) in the order of the file. Damaged stretches are stepped over."""
+    import av
+
+    for _ in range(_DAMAGED_PACKETS):
+        try:
+            for packet in container.demux(*streams):
+                if packet.size:  # the last, empty one only makes decoders drain
+                    yield packet
+            return
+        except av.FFmpegError:
+            continue

@@ -9,7 +9,7 @@ from pathlib import Path
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.explain.pictures import film_of, sound_of
 from omnidrop_cli.explain.record import Explanation
-from omnidrop_cli.media.clip import decode
+from omnidrop_cli.media.clip import decode_media
 from omnidrop_cli.media.source import BUNDLED
 from omnidrop_cli.outputs import Answer, Clip, Report
 from tests.report import samples
@@ -20,7 +20,7 @@ DEMO = Path(BUNDLED) / "demo.mp4"
 @cache
 def demo_clip() -> Clip:
     """The bundled clip: ten seconds, both tracks."""
-    return decode(DEMO, MediaConfig(max_pixels=112 * 112, min_pixels=None))
+    return decode_media(DEMO, MediaConfig(max_pixels=112 * 112, min_pixels=None))
 
 
 def demo_report(method: str = "omnidrop", seed: int = 0, **changes: object) -> Report:

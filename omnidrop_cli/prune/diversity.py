@@ -1,7 +1,4 @@
-"""Which tokens of a group differ from one another: greedy max-min distance, density peaks.
-
-Knows: cosine geometry inside groups of tokens, in bounded memory. Does not know: modalities, budgets, methods.
-"""
+"""Diversity of tokens: greedy max-min distance, and density peaks, both by cosine and in bounded memory."""
 
 from __future__ import annotations
 
@@ -30,12 +27,22 @@ Peaks = Literal["paper", "v2", "v1"]
 def max_min(
     features: Tensor, groups: Segments, keep_counts: Sequence[int], weight: Tensor | None = None, when: Tensor | None = None
 ) -> Tensor:
-    """Ascending indices of `keep_counts[i]` tokens of each group i, picked one by one as the farthest from those already picked.
+    """Greedy max-min selection: in every group, tokens are picked one by one, each the farthest from those already picked.
 
-    `features` (n, d). Distance from i to j is (1 - cos) * weight_j (DivPrune; SEATS' winDivPrune with attention as the weight). With
-    `when` (n,), times in units of one's choice, what two tokens share beyond their group's mean fades by e over one of them (ours):
-    1 - cos + (1 - exp(-|when_i - when_j|)) (x_i - m) · (x_j - m), x of length 1, m their mean. So what lasts is kept again, but not the
-    background, which is the mean. The first pick is the token whose nearest other is farthest. Groups advance together, one pick a step.
+    The distance from i to j is (1 - cos) * weight_j (DivPrune; SEATS' winDivPrune, with attention as the weight). With `when`, the part
+    of the similarity that exceeds the group's mean decays by e over one unit of time (ours): 1 - cos + (1 - exp(-|when_i - when_j|))
+    (x_i - m) · (x_j - m), x of length 1 and m their mean. So a lasting object is picked again, but not the background, which is the mean.
+    The first pick is the token whose nearest other is farthest. Groups advance together, one pick a step, in four launches.
+
+    Args:
+        features: (n, d) embeddings.
+        groups: the group of each token.
+        keep_counts: tokens picked of each group.
+        weight: (n,) factor of the distances to each token.
+        when: (n,) times.
+
+    Returns:
+        Ascending int64 indices of the picked tokens.
     """
     n, longest = features.shape[0], max(groups.sizes)
     members = topk.on_device(groups.number, features).sort(stable=True).indices
@@ -72,23 +79,34 @@ class _Farthest:
 
     def picks(self, target: Sequence[int]) -> Tensor:
         """(g, s) bool: the first `target[i]` picks of each group."""
-        keep_count = topk.on_device(target, self.group)
-        chosen = torch.zeros_like(self.present)
+        gone = torch.full((self.group.shape[0], 1), float("-inf"), device=self.group.device)
         nearest = self._nearest_other().masked_fill_(~self.present, float("-inf"))
+        order: list[Tensor] = []
         for count in range(max(target)):
-            pick = nearest.argmax(dim=1)
-            chosen[self.group, pick] |= count < keep_count
+            pick = nearest.argmax(dim=1, keepdim=True)
+            order.append(pick)
             row = self._row(pick)
-            # The first pick starts from its own distances; `nearest` so far was only the measure that found it.
-            nearest = row if count == 0 else torch.minimum(nearest, row)
-            nearest = nearest.masked_fill(chosen | ~self.present, float("-inf"))
-        return chosen
+            # The first pick starts from its own distances: `nearest` so far was only the measure that found it.
+            nearest = row.masked_fill(~self.present, float("-inf")) if count == 0 else torch.minimum(nearest, row, out=nearest)
+            nearest.scatter_(1, pick, gone)  # stays: nothing is smaller
+        return self._first(order, target)
+
+    def _first(self, order: list[Tensor], target: Sequence[int]) -> Tensor:
+        """(g, s) bool: of each group's picks in `order` the first `target[i]`. One spare column takes the others and is cut off."""
+        groups, size = self.present.shape
+        chosen = torch.zeros(groups, size + 1, dtype=torch.bool, device=self.group.device)
+        if not order:
+            return chosen[:, :size]
+        late = torch.arange(len(order), device=self.group.device) >= topk.on_device(target, self.group)[:, None]
+        return chosen.scatter_(1, torch.cat(order, dim=1).masked_fill_(late, size), True)[:, :size]
 
     def _row(self, pick: Tensor) -> Tensor:
-        """(g, s) distances from one token per group to all of its group."""
-        if self.matrix is not None:
-            return self.matrix[self.group, pick]
-        return self._distances((self.group[:, None], pick[:, None]))[:, 0]
+        """(g, s) distances from one token `pick` (g, 1) per group to all of its group."""
+        if self.matrix is None:
+            return self._distances((self.group[:, None], pick))[:, 0]
+        if self.matrix.shape[0] == 1:
+            return self.matrix[0].index_select(0, pick[0])
+        return self.matrix[self.group, pick[:, 0]]
 
     def _distances(self, at: tuple[Any, Any]) -> Tensor:
         """(g, k, s) weighted distances from the tokens at `at`, k of each group, to all of it."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from omnidrop_cli.prune import diversity
 from omnidrop_cli.prune.groups import Segments
@@ -76,6 +78,32 @@ def test_max_min_is_the_greedy_rule_in_every_group(
             features[start : start + size], own, keep_count, None if when is None else when[start : start + size].tolist()
         )
         start += size
+
+
+class Launches(TorchDispatchMode):
+    """Counts operations that make or fill a tensor; views launch nothing."""
+
+    VIEWS = ("view", "slice", "select", "unsqueeze", "expand", "transpose", "t.default", "detach", "alias")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not any(f"aten.{name}" in str(func) for name in self.VIEWS)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("sizes", "expected"), [([60], 4), ([20, 20, 20], 4)])
+def test_a_pick_takes_four_launches(sizes: list[int], expected: int) -> None:
+    features = torch.randn(sum(sizes), 8, generator=torch.Generator().manual_seed(0))
+    groups = Segments.of([group for group, size in enumerate(sizes) for _ in range(size)])
+    counts = []
+    for picks in (5, 15):
+        with Launches() as launches:
+            diversity.max_min(features, groups, [picks] * len(sizes))
+        counts.append(launches.count)
+    assert counts[1] - counts[0] == 10 * expected
 
 
 def test_groups_may_be_interleaved() -> None:

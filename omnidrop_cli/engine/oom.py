@@ -64,11 +64,15 @@ def less_detail(options: MediaConfig, clip: Clip) -> MediaConfig | None:
     return None
 
 
+FAILED_ALLOCATIONS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "out of memory")
+"""Texts of failed allocations that torch raises as plain `RuntimeError`: on the CPU, by cuBLAS and cuDNN, and as `AcceleratorError`."""
+
+
 def out_of_memory(error: BaseException) -> bool:
-    """Whether `error` is a failed allocation. On the CPU torch tells it as a plain `RuntimeError`."""
+    """Whether `error` is a failed allocation."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in FAILED_ALLOCATIONS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,10 @@ def run(request: Request, observer: Observer = SILENT) -> Report:
     return session.run(request, observer, clip, seconds)
 
 
-def run_comparison(request: Request, observer: Observer = SILENT) -> Comparison:
-    """Fetch, decode and load, then answer unpruned and pruned. Raises `OmnidropError`."""
+def run_comparison(request: Request, observer: Observer = SILENT, rounds: int = 1) -> Comparison:
+    """Fetch, decode and load, then answer unpruned and pruned; the prefills are timed in `rounds` rounds. Raises `OmnidropError`."""
     session, clip, seconds = open_both(request, observer)
-    return session.run_comparison(request, observer, clip, seconds)
+    return session.run_comparison(request, observer, clip, seconds, rounds=rounds)
 
 
 def open_both(request: Request, observer: Observer = SILENT) -> tuple[Session, Clip, dict[str, float]]:

@@ -144,10 +144,17 @@ class Session:
         return self.answer(self.encode(PromptSource(request, clip, seconds=seconds or {}), observer), observer)
 
     def run_comparison(
-        self, request: Request, observer: Observer = SILENT, clip: Clip | None = None, seconds: Mapping[str, float] | None = None
+        self,
+        request: Request,
+        observer: Observer = SILENT,
+        clip: Clip | None = None,
+        seconds: Mapping[str, float] | None = None,
+        *,
+        rounds: int = 1,
     ) -> Comparison:
         """Answer a request unpruned and pruned from the same prompt; the media are decoded and encoded once."""
-        return self.compare_encoded(self.encode(PromptSource(request, clip, seconds=seconds or {}), observer), observer)
+        encoded = self.encode(PromptSource(request, clip, seconds=seconds or {}), observer)
+        return self.compare_encoded(encoded, observer, rounds=rounds)
 
     def encode(self, source: PromptSource, observer: Observer = SILENT) -> EncodedPrompt:
         """Build a prompt and run the encoders, unless `source.features` serve or the session has their outputs.

@@ -207,7 +207,7 @@ def _model(checkpoint: Checkpoint, sizes: ThinkerSizes, config: Any, quant: str,
         where, first = checkpoint.directory, missing[0]
         raise ModelError(f"the checkpoint in {where} lacks {len(missing)} tensors, the first is {first}", "download it again")
     model.eval().requires_grad_(False)
-    QwenOmniAdapter(model).batch_encoder_windows()
+    QwenOmniAdapter(model).set_up_attention()
     return model
 
 

@@ -139,7 +139,7 @@ def random_thinker(
     if quant != "none":  # so that a saved copy says what it is
         model.config.quantization_config = quantization_config(quant, unquantized_names(config))
     model.to(device).eval().requires_grad_(False)
-    adapter.batch_encoder_windows()
+    adapter.set_up_attention()
     loaded = LoadedModel(
         name=name,
         source="random weights",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -52,28 +51,26 @@ def thinker() -> Thinker:
 def test_vision_encoder_flops_are_those_torch_counts(thinker: Thinker, grid: tuple[int, int, int]) -> None:
     grids, height, width = grid
     patches = torch.randn(grids * height * width, 3 * 2 * 14 * 14)
-    counted = _counted(thinker.adapter.vision_encoder, lambda: thinker.adapter.vision_encoder(patches, grid_thw=torch.tensor([grid])))
+    counted = _counted(thinker, lambda: thinker.adapter.encode_video(patches, torch.tensor([grid])))
     assert encoder_flops(tiny_sizes(1), grid_thw=grid) == counted
 
 
 @pytest.mark.parametrize("mel_frames", [200, 400, 467, 1000, 37, 201 + 3])
 def test_audio_encoder_flops_are_those_torch_counts(thinker: Thinker, mel_frames: int) -> None:
-    mel, length = torch.randn(128, mel_frames), torch.tensor([mel_frames])
-    counted = _counted(
-        thinker.adapter.audio_encoder, lambda: thinker.adapter.audio_encoder(mel, feature_lens=length, aftercnn_lens=(length - 1) // 2 + 1)
-    )
+    mel = torch.randn(128, mel_frames)
+    counted = _counted(thinker, lambda: thinker.adapter.encode_audio(mel))
     assert encoder_flops(tiny_sizes(1), mel_frames=mel_frames) == counted
 
 
-def _counted(encoder: Any, run: Callable[[], object]) -> int:
+def _counted(thinker: Thinker, run: Callable[[], object]) -> int:
     """FLOPs that torch counts in transformers' own encoder; its fused CPU attention has no counter, so attention is written out."""
-    ours = encoder.config._attn_implementation
-    encoder.config._attn_implementation = "sdpa"
-    try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            run()
-    finally:
-        encoder.config._attn_implementation = ours
+    with (
+        thinker.adapter.stock_encoder_attention(),
+        torch.no_grad(),
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):
+        run()
     return counter.get_total_flops()
 
 

@@ -164,6 +164,9 @@ def test_what_counts_as_out_of_memory() -> None:
     assert out_of_memory(caught.value)
     assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert out_of_memory(MemoryError())
+    for text in ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "CUDA error: out of memory"):
+        assert out_of_memory(RuntimeError(text))
+        assert out_of_memory(torch.AcceleratorError(text, 2))
     assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 

@@ -1,0 +1,75 @@
+"""The adapter against transformers' own forward, whatever its version."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from omnidrop_cli.engine.kv_cache import RaggedCache
+from omnidrop_cli.errors import ModelError
+from omnidrop_cli.model.adapter import QwenOmniAdapter, cache_in, unquantized_names
+from omnidrop_cli.model.random_weights import thinker_config, tiny_sizes, tiny_thinker, tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def adapter() -> QwenOmniAdapter:
+    return tiny_thinker(4).adapter
+
+
+def prompt(adapter: QwenOmniAdapter, rows: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.arange(40, 40 + rows)[None]
+    return adapter.embed(ids), torch.arange(rows).expand(3, 1, rows)
+
+
+@torch.inference_mode()
+def test_the_loop_over_layers_is_the_stock_forward_bit_for_bit(adapter: QwenOmniAdapter) -> None:
+    embeds, positions = prompt(adapter)
+    stock_cache, own_cache, split_cache = (RaggedCache(adapter.num_layers) for _ in range(3))
+    stock = adapter.run_stock(embeds, positions, stock_cache)
+    angles = adapter.rotary(embeds, positions)
+    whole = split = embeds
+    for number in range(adapter.num_layers):
+        whole = adapter.run_layer(number, whole, angles, cache=own_cache)
+        split = adapter.mlp_block(number, adapter.attention_block(number, split, angles, cache=split_cache))
+    assert torch.equal(adapter.norm(whole), stock)
+    assert torch.equal(adapter.norm(split), stock)
+    for number in range(adapter.num_layers):
+        assert torch.equal(own_cache.layers[number].keys, stock_cache.layers[number].keys)
+        assert torch.equal(split_cache.layers[number].values, stock_cache.layers[number].values)
+
+
+@torch.inference_mode()
+def test_projections_are_those_of_the_cache(adapter: QwenOmniAdapter) -> None:
+    embeds, positions = prompt(adapter)
+    angles, cache = adapter.rotary(embeds, positions), RaggedCache(adapter.num_layers)
+    adapter.run_layer(0, embeds, angles, cache=cache)
+    keys, values = adapter.project(0, embeds, angles, "kv")
+    torch.testing.assert_close(keys, cache.layers[0].keys)
+    torch.testing.assert_close(values, cache.layers[0].values)
+    torch.testing.assert_close(adapter.project(0, embeds, angles, "k", chunk=7), keys)
+    assert adapter.project(0, embeds, angles, "q").shape[1] % keys.shape[1] == 0
+
+
+def test_parts_found_by_identity_stay_unquantised() -> None:
+    thinker = tiny_thinker(2)
+    names = unquantized_names(thinker_config(tiny_sizes(2), tiny_tokenizer()))
+    found = {id(thinker.model.get_submodule(name)) for name in names}
+    adapter = thinker.adapter
+    assert found == {id(adapter.vision_encoder), id(adapter.audio_encoder), id(adapter.lm_head)}
+
+
+def test_the_cache_is_found_by_what_it_can_do() -> None:
+    cache = RaggedCache(1)
+    assert cache_in({"hidden_states": torch.ones(1), "renamed_again": cache}) is cache
+    assert cache_in({"cache": None}) is None
+
+
+def test_another_model_is_refused_in_one_line() -> None:
+    with pytest.raises(ModelError, match="no decoder layers"):
+        QwenOmniAdapter(torch.nn.Linear(2, 2))
+
+
+def test_cudnn_attention_is_off_after_loading() -> None:
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    tiny_thinker(1)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()

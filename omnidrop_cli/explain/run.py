@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from omnidrop_cli.config import PruningConfig, Request
 from omnidrop_cli.errors import OmnidropError
@@ -53,6 +55,14 @@ def with_preview(explanation: Explanation, clip: Clip) -> Explanation:
     fps = preview_fps(explanation.first)
     frames = preview_frames(explanation.first, clip) if fps else iter(())
     return replace(explanation, preview=encode_mp4(frames, fps or 1.0, clip.waveform))
+
+
+def with_link(explanation: Explanation, page: Path) -> Explanation:
+    """The same with the clip linked by its path from the page's folder; unchanged where the clip is no local file."""
+    source = Path(explanation.first.source.path)
+    if not source.is_file():
+        return explanation
+    return replace(explanation, link=quote(os.path.relpath(source.resolve(), page.resolve().parent)))
 
 
 def preview_fps(report: Report) -> float:

@@ -119,6 +119,14 @@ def encoders(
     finish(bench_encoders(session(ModelConfig(model, dtype=dtype)).thinker, seconds, repeats=repeats), output)
 
 
+@app.command()
+def budgets() -> None:
+    """Write docs/results/budgets.md."""
+    from tests.benchmarks.budgets import write
+
+    write()
+
+
 def session(choice: ModelConfig) -> Session:
     from omnidrop_cli.engine.session import Session
 

@@ -20,7 +20,7 @@ from omnidrop_cli.media.clip import decode_media
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.prune.methods import create
 from tests.bench.bodies import body_of
-from tests.benchmarks import memory_by_length
+from tests.benchmarks import budgets, memory_by_length
 from tests.benchmarks.decoders import DECODERS
 from tests.benchmarks.encoders import bench_encoders
 from tests.benchmarks.feature_reuse import bench_reuse
@@ -149,3 +149,9 @@ def test_encoders_are_compared_with_stock_attention() -> None:
     body = body_of(bench_encoders(tiny_thinker(1), 2, repeats=1))
     assert [group["subject"] for group in body["groups"]] == ["vision encoder, 2 s", "audio encoder, 2 s"]
     assert [run["name"] for run in body["groups"][0]["runs"]] == ["ours", "stock attention", "products alone"]
+
+
+@pytest.mark.parametrize("choice", [PruningConfig("none"), PruningConfig("random-input", 0.3), PruningConfig("fastv", preset="paper-50")])
+def test_the_page_of_budgets_has_the_rows_that_its_command_writes(choice: PruningConfig) -> None:
+    line = " | ".join(budgets.row(choice))
+    assert f"| {line} |" in budgets.PAGE.read_text(), "python -m tests.benchmarks budgets"

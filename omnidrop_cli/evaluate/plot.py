@@ -44,7 +44,7 @@ def draw(summary: Summary, path: Path) -> None:
         axis.set_xlabel(title)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("accuracy %")
-    axes[0].legend(fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize="small", loc="outside right upper")
     figure.suptitle(f"{summary.title}: {summary.questions} questions", fontsize="medium")
     with fileio.replacing(path) as part:
         figure.savefig(part, format=path.suffix[1:].lower(), dpi=150)
@@ -60,9 +60,9 @@ def _lines(axis: Any, summary: Summary, cost: str) -> None:
         if points:
             low, high = ([100 * abs(arm.score.accuracy - end) for arm, end in zip(points, ends, strict=True)] for ends in _ends(points))
             accuracy = [100 * arm.score.accuracy for arm in points]
-            marker = MARKERS[number % len(MARKERS)]
+            marker, style = MARKERS[number % len(MARKERS)], ("-", "--", ":")[number // len(MARKERS) % 3]
             x = [100 * float(getattr(arm, cost)) for arm in points]
-            axis.errorbar(x, accuracy, yerr=[low, high], marker=marker, markersize=5, capsize=3, linewidth=1.2, label=name)
+            axis.errorbar(x, accuracy, yerr=[low, high], marker=marker, linestyle=style, markersize=5, capsize=3, linewidth=1.2, label=name)
 
 
 def _ends(points: Sequence[ArmSummary]) -> tuple[list[float], list[float]]:

@@ -74,6 +74,17 @@ def test_holm_known_example() -> None:
 def test_holm_keeps_order_and_bounds(p_values: list[float]) -> None:
     adjusted = stats.holm(p_values)
     assert all(p <= q <= 1 for p, q in zip(p_values, adjusted, strict=True))
-    assert all(q <= min(1, len(p_values) * p) + 1e-12 or q <= max(adjusted) for p, q in zip(p_values, adjusted, strict=True))
     by_p = [q for _, q in sorted(zip(p_values, adjusted, strict=True))]
     assert by_p == sorted(by_p)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(0.001, 0.999))
+def test_an_adjusted_p_is_below_a_level_where_holm_s_procedure_rejects(p_values: list[float], level: float) -> None:
+    """The procedure itself: the smallest p against level / m, the next against level / (m - 1), until one is not rejected."""
+    order = sorted(range(len(p_values)), key=lambda at: p_values[at])
+    rejected = set()
+    for step, at in enumerate(order):
+        if (len(p_values) - step) * p_values[at] > level:
+            break
+        rejected.add(at)
+    assert {at for at, q in enumerate(stats.holm(p_values)) if q <= level} == rejected

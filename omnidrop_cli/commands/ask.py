@@ -22,6 +22,16 @@ EXAMPLES = (
 )
 
 
+def _list_questions(wanted: bool) -> None:
+    if not wanted:
+        return
+    from omnidrop_cli.nano.world.demo_clips import QUESTIONS
+
+    width = max(len(item.clip) for item in QUESTIONS)
+    emit("\n".join(f"{item.clip:{width}}  {item.question}" for item in QUESTIONS), None)
+    raise typer.Exit
+
+
 def ask(
     media: Media,
     question: Question,
@@ -30,6 +40,10 @@ def ask(
     loading: ModelFlags,
     generation: GenerationFlags,
     console: ConsoleFlags,
+    listed: Annotated[
+        bool,
+        typer.Option("--list", help="List questions about the bundled clips, and exit.", callback=_list_questions, is_eager=True),
+    ] = False,
     compare: Annotated[
         bool, typer.Option("--compare", rich_help_panel=PRUNING, help="Answer unpruned too, and show both side by side.")
     ] = False,

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from omnidrop_cli.engine.background import Background
 from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.media.open import open_clip
+from omnidrop_cli.media.source import bundled
 from omnidrop_cli.model.names import resolve
 
 if TYPE_CHECKING:
     from omnidrop_cli.config import Request
     from omnidrop_cli.engine.session import Session
+    from omnidrop_cli.model.names import ModelSpec
     from omnidrop_cli.outputs import Clip, Comparison, Report
 
 
@@ -39,13 +41,20 @@ def open_both(request: Request, observer: Observer = SILENT) -> tuple[Session, C
     loading = Background(lambda: _load(request, relay))
     seconds: dict[str, float] = {}
     clip = open_clip(request, spec.frame_bounds, observer, seconds)
-    if spec.notice:
-        observer.warn(spec.notice)
+    if notice := spec.notice or _outside_nanos_world(spec, request.media):
+        observer.warn(notice)
     observer.stage("load", spec.name)
     relay.target = observer
     session, seconds["load"] = loading.result()
     seconds["open"] = time.perf_counter() - start - seconds["fetch"]
     return session, clip, seconds
+
+
+def _outside_nanos_world(spec: ModelSpec, media: str) -> str | None:
+    """What a user must know who asks nano, by name, about a clip that it was not made for."""
+    if spec.kind != "builtin" or bundled(media) is not None:
+        return None
+    return "nano only knows its demo world (omnidrop ask demo --list) and cannot answer about this clip; --model 3b or 7b can"
 
 
 def _load(request: Request, observer: Observer) -> tuple[Session, float]:

@@ -11,9 +11,11 @@ import pytest
 from omnidrop_cli.commands._options import method_words
 from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import UsageError
+from omnidrop_cli.nano.world.demo_clips import QUESTIONS
 from omnidrop_cli.report.json import comparison_from_dict, from_dict
+from tests.clips import Clips
 from tests.commands.fake_road import Road
-from tests.commands.running import Done
+from tests.commands.running import Done, run
 
 Run = Callable[..., Done]
 ANSWER = "The quick brown fox.\n"
@@ -187,3 +189,16 @@ def test_a_bad_variable_and_a_bad_file_are_named(omnidrop: Run, road: Road, monk
     Path("omnidrop.toml").write_text("kep = 1")
     assert "omnidrop.toml: unknown key 'kep'" in str(omnidrop("ask", "clip.mp4", "what?").error)
     assert omnidrop("ask", "--help").code == 0
+
+
+def test_the_questions_about_the_bundled_clips_are_listed() -> None:
+    done = run("ask", "demo", "--list")
+    assert done.code == 0, done.err
+    assert [line.split(maxsplit=1) for line in done.out.splitlines()] == [[item.clip, item.question] for item in QUESTIONS]
+
+
+def test_nano_by_name_says_once_that_it_knows_only_its_world(clips: Clips) -> None:
+    elsewhere = run("ask", str(clips["speech_video"]), "What is said?", "--model", "nano", "--max-frames", "4")
+    assert elsewhere.code == 0, elsewhere.err
+    assert elsewhere.err.count("nano only knows its demo world") == 1
+    assert "demo world" not in run("ask", "demo", "What is said?", "--model", "nano").err

@@ -68,6 +68,18 @@ class GenerationConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class FetchConfig:
+    """How clips are fetched from addresses. None of it shapes an answer.
+
+    `refresh` fetches again what is in the cache. `cookies` is a file in Netscape's format, `cookies_from_browser` BROWSER[:PROFILE].
+    """
+
+    refresh: bool = False
+    cookies: str | None = None
+    cookies_from_browser: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One question about one clip, validated."""
 
@@ -78,3 +90,4 @@ class Request:
     model: ModelConfig = field(default_factory=ModelConfig)
     method: PruningConfig = field(default_factory=PruningConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
+    fetch: FetchConfig = field(default_factory=FetchConfig)

@@ -16,6 +16,9 @@ class Observer:
     def advance(self, done: float, total: float | None) -> None:
         """The current stage is at `done` of `total` (seconds, bytes, tokens; None where unknown)."""
 
+    def detail(self, text: str) -> None:
+        """How the current stage stands, in a few words: size, rate and time left of a download."""
+
     def text(self, piece: str) -> None:
         """The next piece of the answer, as soon as it is certain (never half a character)."""
 

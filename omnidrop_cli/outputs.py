@@ -82,7 +82,11 @@ class AudioStream:
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What probing a file tells without decoding it. `sha256` covers the whole content and is filled only where asked for."""
+    """Facts of a file, found without decoding it.
+
+    `sha256` covers the whole content and is filled only where asked for. `fetched_at` is when the copy of an address was fetched, ISO 8601
+    in UTC.
+    """
 
     path: str
     container: str
@@ -91,6 +95,7 @@ class SourceFacts:
     video: VideoStream | None
     audio: AudioStream | None
     sha256: str | None = None
+    fetched_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

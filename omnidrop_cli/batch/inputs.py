@@ -18,6 +18,7 @@ from typing import Any
 from omnidrop_cli.config import MediaConfig, Request
 from omnidrop_cli.errors import MediaError, OmnidropError, UsageError
 from omnidrop_cli.jsonl import parse_json
+from omnidrop_cli.media.address import playlist
 from omnidrop_cli.media.source import bundled, irregular, is_url
 
 _VIDEO = (".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv")
@@ -71,7 +72,8 @@ def gather(
     asked = [*_from_file(question_file, questions, template)] if question_file is not None else []
     if paths and not questions:
         raise UsageError("no question was given", "add -q QUESTION (several are allowed), or -i questions.jsonl")
-    asked += [Asked(replace(template, media=media, question=question)) for media in find_media(paths, note) for question in questions]
+    media = [clip for found in find_media(paths, note) for clip in _clips_at(found, template)]
+    asked += [Asked(replace(template, media=clip, question=question)) for clip in media for question in questions]
     if not asked:
         raise UsageError("there is nothing to ask about", "give files, folders or globs, or -i questions.jsonl")
     groups: dict[tuple[str, MediaConfig], dict[tuple[str, str | None, str | None], Asked]] = {}
@@ -79,6 +81,16 @@ def gather(
         of_clip = groups.setdefault((one.job.media, one.job.media_options), {})
         of_clip.setdefault((one.job.question, one.job.system, one.id), one)
     return [tuple(of_clip.values()) for of_clip in groups.values()]
+
+
+def _clips_at(media: str, template: Request) -> list[str]:
+    """The clips of a playlist; anything else is one clip. Raises `UsageError` for a playlist of none."""
+    if not is_url(media) or template.model.offline:
+        return [media]
+    clips = playlist(media, template.fetch)
+    if clips == []:
+        raise UsageError(f"{media} lists no clips", "open the address in a browser; the list may be private")
+    return [media] if clips is None else clips
 
 
 # ---------------------------------------------------------------- clips
@@ -224,15 +236,16 @@ def _from_row(row: Any, where: str, base: Path, questions: Sequence[str], templa
     name = row.get("id")
     if name is not None and not isinstance(name, (str, int)):
         raise UsageError(f'{where}: "id" is neither text nor a whole number', hint)
-    for question in [own] if own is not None else questions:
-        job = replace(
-            template,
-            media=_relative_to(base, row["media"]),
-            question=question,
-            system=template.system if system is None else system,
-            media_options=options,
-        )
-        yield Asked(job, None if name is None else str(name))
+    for clip in _clips_at(_relative_to(base, row["media"]), template):
+        for question in [own] if own is not None else questions:
+            job = replace(
+                template,
+                media=clip,
+                question=question,
+                system=template.system if system is None else system,
+                media_options=options,
+            )
+            yield Asked(job, None if name is None else str(name))
 
 
 def _text(row: dict[str, Any], field: str, where: str) -> str | None:

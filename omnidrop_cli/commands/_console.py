@@ -107,6 +107,10 @@ class Screen(Observer):
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done, total=total)
 
+    def detail(self, text: str) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, description=one_line(text))
+
     def text(self, piece: str) -> None:
         if self._stream and (piece := clean(piece)):
             self._take_away()

@@ -56,7 +56,7 @@ def inspect(
     options = spec.frame_bounds.fill(part.record())
     with Screen(console) as screen:
         screen.stage("fetch", media)
-        path = fetch(media, offline=offline, observer=screen)
+        path = fetch(media, offline=offline, observer=screen).path
         screen.stage("probe", media)
         plan = plan_clip(path, options)
         for warning in plan.warnings:

@@ -1,51 +1,59 @@
-"""A URL becomes a file on this disk, once; a path stays what it is.
+"""Where a clip comes from: a path stays what it is, an address becomes a file of the cache.
 
-Knows: yt-dlp's Python API, the cache folder, and what the usual refusals mean. Does not know: media (`probe.py` opens the file).
-
-A download is one file with pictures and sound together wherever the site has one, so that no ffmpeg binary is needed, and at most
-720 lines high, since frames are shrunk far below that. It appears in the cache under its final name only when it is complete.
+A copy in the cache is checked with the server where that is possible (a conditional request), fetched again where it has changed, and dated
+in the report. An interrupted download goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
+import math
 import os
 import re
 import shutil
 import stat
-import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
-from omnidrop_cli import paths
+from omnidrop_cli import fileio
+from omnidrop_cli.config import FetchConfig
 from omnidrop_cli.errors import FetchError, MediaError
 from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.media.address import is_unchanged, validators
+from omnidrop_cli.media.download import Refused, download
+from omnidrop_cli.media.download_cache import Copy, DownloadCache, Origin, Section
+from omnidrop_cli.media.ytdlp import host_of
 
 BUNDLED = Path(__file__).parent.parent / "nano" / "assets" / "demo"
 """Clips in the package, ten seconds each, so that a first question needs no file: `demo` and `demo2`."""
 
-_MUXED = "b[height<=?720]"
-_MERGED = "bv*[height<=?720]+ba"  # needs an ffmpeg binary
-_ANYTHING = "b/ba/bv"
+OLD_S = 86400.0
+"""A copy that could not be checked and is older than this is worth a word."""
 
-_BY_HAND = "download the clip yourself, and give the file"
+CHECK_AFTER_S = 60.0
+"""A copy that was checked this recently is not checked again: one run may open it many times."""
 
-# What yt-dlp and the network say, and what a user can do about it; the first match counts.
-_HINTS: tuple[tuple[str, str], ...] = (
-    (r"HTTP Error 4(00|04|10)|does not exist|removed", "check the address; the clip may be gone"),
-    (r"javascript|js runtime|n challenge|nsig|not a bot", f"update yt-dlp and install deno, which this site needs, or {_BY_HAND}"),
-    (
-        r"HTTP Error 40[13]|sign in|log ?in|private|cookies",
-        f"the site refuses: update yt-dlp (pip install -U 'yt-dlp[default]'), or {_BY_HAND}",
-    ),
-    (r"unsupported url|no video formats|no media|requested format", f"yt-dlp finds no clip at this address: {_BY_HAND}"),
-    (r"no space left|errno 28", "free some disk space"),
-    (
-        r"resolve|name or service|refused|timed out|unreachable|no route|network|connection|getaddrinfo|ssl",
-        "check the network and the address; a local file needs neither",
-    ),
-)
+_WAIT_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A clip as a file of this disk.
+
+    Attributes:
+        path: The file.
+        offset_s: Second of the clip at which the file begins: 0 unless only a part was fetched.
+        fetched_at: When a copy of an address was fetched, ISO 8601 in UTC; None for a file.
+        warnings: What the user should know of it.
+    """
+
+    path: Path
+    offset_s: float = 0.0
+    fetched_at: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def is_url(media: str) -> bool:
@@ -72,97 +80,126 @@ def irregular(path: str | Path) -> str | None:
 
 
 def fetch(
-    media: str, *, cache_dir: Path | None = None, offline: bool = False, max_bytes: int = 2 * 10**9, observer: Observer = SILENT
-) -> Path:
-    """The path of `media`: itself, a bundled clip's, or a downloaded copy from the cache or the network.
+    media: str,
+    config: FetchConfig = FetchConfig(),
+    *,
+    section: tuple[float, float | None] | None = None,
+    offline: bool = False,
+    observer: Observer = SILENT,
+    cache: DownloadCache | None = None,
+) -> Fetched:
+    """A file that holds `media`: its own, a bundled clip's, or a copy of an address.
+
+    Args:
+        media: A path, the name of a bundled clip, or an http(s) address.
+        config: Whether to fetch again, and cookies.
+        section: The seconds that are wanted (an end of None is the clip's): a chance to fetch no more.
+        offline: Use the cache only.
+        observer: Told of the download.
+        cache: The copies; by default the user's.
 
     Raises:
         MediaError: The path leads to a pipe, a socket or a device.
-        FetchError: The address cannot be downloaded.
+        FetchError: The address cannot be fetched.
     """
     if not is_url(media):
         if (kind := irregular(media)) is not None:
             raise MediaError(f"{media} is {kind}, not a file", "save the clip to a file first: it is read more than once and out of order")
-        return bundled(media) or Path(media)
-    folder = cache_dir or paths.downloads()
-    key = hashlib.sha256(media.encode()).hexdigest()[:24]
-    if cached := next(folder.glob(f"{key}.*"), None):
-        return cached
-    try:
-        host = urlsplit(media).hostname or media
-    except ValueError:
-        raise FetchError(f"{media} is not a valid address", "check the address; a path needs no http://") from None
+        return Fetched(bundled(media) or Path(media))
+    cache = cache or DownloadCache()
+    wanted = _whole_seconds(section)
+    copy = cache.find(media, wanted)
     if offline:
-        raise FetchError(
-            f"this clip from {host} has not been downloaded before, and --offline forbids it now", "run once without --offline"
-        )
+        if copy is None:
+            message = f"this clip from {host_of(media)} has not been downloaded before, and --offline forbids it now"
+            raise FetchError(message, "run once without --offline")
+        return _fetched(copy, checked=False)
+    if copy is not None and not config.refresh:
+        unchanged = True if copy.age_s < CHECK_AFTER_S else is_unchanged(copy, config)
+        if unchanged:
+            with suppress(OSError):
+                cache.note(replace(copy.origin, checked_at=time.time()))
+        if unchanged is not False:
+            return _fetched(copy, checked=bool(unchanged))
+        observer.stage("fetch", f"{media} has changed")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        workplace = tempfile.TemporaryDirectory(dir=folder, prefix=f".{key}-", ignore_cleanup_errors=True)
+        return _fetched(_download(media, wanted, config, observer, cache), checked=True)
     except OSError as error:
-        raise FetchError(
-            f"downloads cannot be kept in {folder} ({(error.strerror or str(error)).lower()})",
-            "set XDG_CACHE_HOME to a folder you can write to",
-        ) from error
-    with workplace as place:
-        partial = _download(media, host, Path(place), max_bytes, observer)
-        target = folder / f"{key}{partial.suffix or '.media'}"
-        os.replace(partial, target)
-    return target
+        reason = (error.strerror or str(error)).lower()
+        hint = "set XDG_CACHE_HOME to a folder you can write to, and check the free space"
+        raise FetchError(f"downloads cannot be kept in {cache.folder} ({reason})", hint) from error
 
 
-def _download(url: str, host: str, place: Path, max_bytes: int, observer: Observer) -> Path:
-    """Downloads into the empty folder `place`. Raises `FetchError`."""
-    import yt_dlp
+def _download(url: str, section: Section | None, config: FetchConfig, observer: Observer, cache: DownloadCache) -> Copy:
+    """Fetch into the cache, going on with what an interrupted run left. Raises `FetchError`, `OSError`."""
+    host_of(url)  # a word on a broken address before anything is made
+    began = time.time()
+    place = cache.part(url, section)
+    with _alone(place, url, observer):
+        found = cache.find(url, section)  # another process may have fetched it meanwhile
+        if found is not None and found.origin.fetched_at >= began:
+            shutil.rmtree(place, ignore_errors=True)
+            return found
+        facts = validators(url, config)
+        _forget_other_versions(place, facts)
+        length = (facts or {}).get("length", "")
+        try:
+            got = download(url, place, section, config, observer, int(length) if length.isdecimal() else None)
+        except BaseException as error:
+            if isinstance(error, Refused) or not any(part.stat().st_size for part in place.glob("*.part")):
+                shutil.rmtree(place, ignore_errors=True)
+            raise
+        origin = Origin(url, got.section, time.time(), time.time(), facts or {} if got.plain else {})
+        copy = cache.keep(got.path, origin)
+        shutil.rmtree(place, ignore_errors=True)
+        return copy
 
-    def progress(state: dict[str, Any]) -> None:
-        done, total = state.get("downloaded_bytes") or 0, state.get("total_bytes")
-        if max(done, total or 0) > max_bytes:
-            raise FetchError(f"the clip from {host} is larger than {max_bytes / 1e9:g} GB", _BY_HAND)
-        observer.advance(done, total or state.get("total_bytes_estimate"))
 
-    formats = (_MUXED, *([_MERGED] if shutil.which("ffmpeg") else []), _ANYTHING)
-    options = {
-        "format": "/".join(formats),
-        "outtmpl": str(place / "clip.%(ext)s"),
-        "noplaylist": True,
-        "playlist_items": "1",
-        "match_filter": yt_dlp.utils.match_filter_func("!is_live"),
-        "progress_hooks": [progress],
-        "logger": _Silence(),
-        "quiet": True,
-        "noprogress": True,
-        "no_color": True,
-        "retries": 3,
-        "socket_timeout": 20,
-        "fixup": "never",
-        "updatetime": False,
-    }
+@contextmanager
+def _alone(place: Path, url: str, observer: Observer) -> Iterator[None]:
+    """A block in which the folder is this process's own; waits for another one that is downloading the same."""
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(fileio.locked_folder(place))
+                break
+            except BlockingIOError:
+                observer.detail(f"{host_of(url)}: another process is downloading this clip")
+                time.sleep(_WAIT_S)
+        yield
+
+
+def _forget_other_versions(place: Path, facts: dict[str, str] | None) -> None:
+    """Empty the folder of an unfinished download unless the file it began is still the same: halves of two versions make no clip.
+
+    Where the server gives a file neither a tag nor a date, it may be another one.
+    """
+    note = place / "version.json"
+    now = json.dumps(facts, sort_keys=True)
     try:
-        with yt_dlp.YoutubeDL(options) as downloader:
-            downloader.extract_info(url)
-    except yt_dlp.utils.YoutubeDLError as error:
-        raise _explained(host, str(error)) from error
-    except (OSError, ValueError) as error:
-        raise _explained(host, str(error)) from error
-    files = [file for file in place.iterdir() if file.suffix not in (".part", ".ytdl") and file.stat().st_size]
-    if not files:
-        raise FetchError(f"{host} sent no clip", "live streams and empty files cannot be used; download the part you need")
-    return max(files, key=lambda file: file.stat().st_size)
+        same = note.read_text(encoding="utf-8") == now
+    except (OSError, ValueError):
+        same = False
+    if not same or (facts is not None and not {"etag", "last_modified"} & facts.keys()):
+        for file in place.iterdir():
+            if file.name.startswith(("clip", "section")):
+                file.unlink()
+        note.write_text(now, encoding="utf-8")
 
 
-def _explained(host: str, message: str) -> FetchError:
-    """One clean line out of a downloader's message, and what to do."""
-    line = re.sub(r"\x1b\[[0-9;]*m|[\x00-\x1f\x7f]", " ", message)
-    line = re.sub(r"^ERROR:\s*|\[[\w:+-]+\]\s*|;? ?please report this issue.*$|\(caused by .*$", "", line, flags=re.IGNORECASE).strip(" .;")
-    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, message, re.IGNORECASE)), None)
-    return FetchError(f"{host}: {line[:300]}", hint or _BY_HAND)
+def _whole_seconds(section: tuple[float, float | None] | None) -> Section | None:
+    """The part in whole seconds, so that questions about nearly the same one share a copy; None where it has no end."""
+    if section is None or section[1] is None:
+        return None
+    return float(math.floor(section[0])), float(math.ceil(section[1]))
 
 
-class _Silence:
-    """yt-dlp's logger: errors come as exceptions, and nothing else may reach the terminal."""
+def _fetched(copy: Copy, *, checked: bool) -> Fetched:
+    offset_s = 0.0 if copy.origin.section is None else copy.origin.section[0]
+    old = () if checked or copy.age_s < OLD_S else (f"the copy of {copy.origin.url} is {_age(copy.age_s)} old; --refresh fetches it again",)
+    return Fetched(copy.path, offset_s, copy.fetched_at, old)
 
-    def debug(self, message: str) -> None: ...
-    def info(self, message: str) -> None: ...
-    def warning(self, message: str) -> None: ...
-    def error(self, message: str) -> None: ...
+
+def _age(seconds: float) -> str:
+    days = int(seconds // 86400)
+    return f"{days} day{'s' if days != 1 else ''}" if days else f"{seconds / 3600:.0f} hours"

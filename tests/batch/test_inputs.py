@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ import pytest
 from omnidrop_cli.batch import inputs
 from omnidrop_cli.batch.inputs import find_media, gather
 from omnidrop_cli.batch.keys import stamp
-from omnidrop_cli.config import Request
+from omnidrop_cli.config import ModelConfig, Request
 from omnidrop_cli.errors import OmnidropError, UsageError
 from tests.clips import pictures
 from tests.clips import write as write_clip
+from tests.media.http_server import File, Server
 
 TEMPLATE = Request("", "")
 
@@ -199,6 +201,25 @@ def test_an_endless_list_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs, "_LARGEST_LIST", 1 << 16)
     with pytest.raises(UsageError, match="too large for a list"):
         gather([], [], TEMPLATE, "/dev/zero")
+
+
+def test_a_playlist_is_its_clips(tmp_path: Path) -> None:
+    server = Server()
+    clips = [server.url("/one.mp3"), server.url("/two.mp3")]
+    items = "".join(f'<item><title>x</title><enclosure url="{clip}" type="audio/mpeg" length="1"/></item>' for clip in clips)
+    server.files["/feed"] = File(
+        "application/rss+xml", f'<?xml version="1.0"?><rss version="2.0"><channel>{items}</channel></rss>'.encode()
+    )
+    file = write(
+        tmp_path / "q.jsonl", {"media": server.url("/feed"), "question": "when?"}, {"media": server.url("/one.mp3"), "question": "?"}
+    )
+    groups = gather([server.url("/feed")], ["who?"], TEMPLATE, file)
+    assert [[one.job.media for one in group] for group in groups] == [[clips[0]] * 3, [clips[1]] * 2]
+    server.hits.clear()
+    offline = replace(TEMPLATE, model=ModelConfig(offline=True))
+    assert [group[0].job.media for group in gather([server.url("/feed")], ["who?"], offline)] == [server.url("/feed")]
+    assert server.hits == []
+    server.close()
 
 
 def test_nothing_to_ask(folder: Path) -> None:

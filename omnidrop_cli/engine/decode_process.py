@@ -82,12 +82,14 @@ class DecodeProcess:
                 child = self._child = self._child or _Child(*self._arguments)
                 try:
                     return child.decode(request, observer, self._stall_s)
-                except _Died as death:
-                    self._child, reason = None, str(death)
+                except (_Died, DecoderLost) as death:
+                    self._child, last = None, death
                     if self._given_up:
                         raise Cancelled(f"{request.media}: decoding was given up") from None
+            if isinstance(last, DecoderLost):
+                raise last
             hint = "the file is damaged or unusual; converting it with ffmpeg may help"
-            raise MediaError(f"{request.media} crashes the decoder ({reason})", hint)
+            raise MediaError(f"{request.media} crashes the decoder ({last})", hint)
 
     def cancel(self) -> None:
         """Give up the clip in work, if any: its caller gets `Cancelled`."""

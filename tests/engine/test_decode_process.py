@@ -126,8 +126,9 @@ def test_no_process_is_no_clips_fault(clips: Clips) -> None:
     decoder.close()
 
 
+@pytest.mark.parametrize("moment_s", [0.05, 0.5], ids=["while the child starts", "at work"])
 @pytest.mark.parametrize("how", ["cancel", "close"])
-def test_giving_up_ends_the_wait_and_the_child(how: str, clips: Clips, tmp_path: Path) -> None:
+def test_giving_up_ends_the_wait_and_the_child(how: str, moment_s: float, clips: Clips, tmp_path: Path) -> None:
     shutil.copy(clips["wav"], tmp_path / "hang.wav")
     decoder = DecodeProcess(BOUNDS, crashes.decode)
     raised: list[BaseException] = []
@@ -141,7 +142,7 @@ def test_giving_up_ends_the_wait_and_the_child(how: str, clips: Clips, tmp_path:
     first = pid(decoder)
     thread = threading.Thread(target=wait)
     thread.start()
-    time.sleep(0.5)
+    time.sleep(moment_s)
     getattr(decoder, how)()
     thread.join(10)
     assert len(raised) == 1

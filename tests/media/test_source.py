@@ -25,7 +25,7 @@ from omnidrop_cli.media.download_cache import DownloadCache, Origin
 from omnidrop_cli.media.open import open_clip
 from omnidrop_cli.media.source import Fetched, fetch, is_url
 from omnidrop_cli.media.ytdlp import explained
-from omnidrop_cli.model.names import FrameBounds
+from omnidrop_cli.outputs import FrameBounds
 from tests.clips import Clips, frame_index, onsets, tone_video
 from tests.media.http_server import File, Server
 

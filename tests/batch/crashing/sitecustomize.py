@@ -6,9 +6,9 @@ import ctypes
 from pathlib import Path
 from typing import Any
 
-from omnidrop_cli.engine import pipeline
+from omnidrop_cli.media import open as opening
 
-_decode = pipeline.decode
+_decode = opening.decode
 
 
 def decode(path: str | Path, *arguments: Any) -> Any:
@@ -17,4 +17,4 @@ def decode(path: str | Path, *arguments: Any) -> Any:
     return _decode(path, *arguments)
 
 
-pipeline.decode = decode
+opening.decode = decode

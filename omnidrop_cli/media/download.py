@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.errors import FetchError, MediaError
-from omnidrop_cli.media.probe import open_media, picture_track, sound_track
+from omnidrop_cli.media.container import audio_track, find_source, open_media, video_track
 from omnidrop_cli.media.ytdlp import BY_HAND, base_options, explained, host_of
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _worth_a_section(info: Mapping[str, Any], section: Section, length: int | No
 
 def _is_about(file: Path, seconds: float) -> bool:
     try:
-        with open_media(file) as container:
+        with open_media(find_source(file)) as container:
             return 0 < (container.duration or 0) / 1e6 <= seconds + 1
     except MediaError:
         return False
@@ -142,8 +142,8 @@ def _clip_in(place: Path, host: str) -> Path:
         raise Refused(f"{host} sent no clip", "live streams and empty files cannot be used; download the part you need")
     file = max(files, key=lambda file: file.stat().st_size)
     try:
-        with open_media(file) as container:
-            if picture_track(container) is not None or sound_track(container) is not None:
+        with open_media(find_source(file)) as container:
+            if video_track(container) is not None or audio_track(container) is not None:
                 return file
     except MediaError:
         pass

@@ -1,7 +1,7 @@
 """Downloaded clips on this disk: found by address, dated, and removed when they are too many.
 
-A copy is two files, KEY.mp4 (or another suffix) and KEY.json, which says where it came from and how to recognise it. Its modification
-time is when it was last used. An unfinished download is a folder `.part-KEY`, kept for a week so that it can be resumed.
+A copy is two files, KEY.mp4 (or another suffix) and KEY.json, which says where it came from and how to recognise it. The note's
+modification time is when the copy was last used. An unfinished download is a folder `.part-KEY`, kept for a week so that it can be resumed.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class DownloadCache:
         """The copy of an address that holds `section` (None: all of it), marked as used now."""
         for wanted in (None, section) if section is not None else (None,):
             if (path := self._file(_key(url, wanted))) is not None:
-                with suppress(OSError):
-                    os.utime(path)
+                with suppress(OSError):  # the note, not the clip: a decoder takes a changed time for a changed file
+                    os.utime(path.with_suffix(".json"))
                 return Copy(path, self._origin(path, url, wanted))
         return None
 
@@ -95,7 +95,6 @@ class DownloadCache:
         earlier = self._file(key)
         target = self.folder / f"{key}{file.suffix if file.suffix not in ('', '.json') else '.media'}"
         self.note(origin)
-        os.utime(file)
         os.replace(file, target)
         if earlier is not None and earlier != target:
             earlier.unlink(missing_ok=True)
@@ -121,10 +120,9 @@ class DownloadCache:
         """Remove copies unused for longest until the rest fits, and unfinished downloads that nobody resumed."""
         fileio.remove_abandoned(self.folder, older_than_s=RESUMABLE_S)
         used, now = 0, time.time()
-        facts = [(path.stat(), path) for path in self._files()]
-        for fact, path in sorted(facts, key=lambda pair: -pair[0].st_mtime):
-            used += fact.st_size
-            if used > self._limit_bytes and now - fact.st_mtime > IN_USE_S:
+        for used_at, path in sorted(((_used_at(path), path) for path in self._files()), reverse=True):
+            used += path.stat().st_size
+            if used > self._limit_bytes and now - used_at > IN_USE_S:
                 with suppress(OSError):
                     self.remove(Copy(path, Origin("")))
 
@@ -142,6 +140,12 @@ class DownloadCache:
         with suppress(OSError, ValueError):
             return _read(path.with_suffix(".json").read_bytes())
         return Origin(url, section, fetched_at=path.stat().st_ctime)
+
+
+def _used_at(path: Path) -> float:
+    """Unix time of a copy's last use: that of its note, else its own."""
+    note = path.with_suffix(".json")
+    return (note if note.is_file() else path).stat().st_mtime
 
 
 def _key(url: str, section: Section | None) -> str:

@@ -66,7 +66,7 @@ def age(cache: DownloadCache, seconds: float) -> None:
     for copy in [*cache.copies()]:
         then = time.time() - seconds
         cache.note(Origin(copy.origin.url, copy.origin.section, then, then, copy.origin.validators))
-        os.utime(copy.path, (then, then))
+        os.utime(copy.path.with_suffix(".json"), (then, then))
 
 
 # ---------------------------------------------------------------- paths
@@ -379,7 +379,7 @@ def test_copies_unused_for_longest_go_first_and_fresh_ones_stay(tmp_path: Path) 
         (tmp_path / "new.mp4").write_bytes(b"x" * 1000)
         copy = cache.keep(tmp_path / "new.mp4", Origin(f"http://a/{number}", None, time.time(), time.time()))
         if number < 3:
-            os.utime(copy.path, (10_000 + number, 10_000 + number))
+            os.utime(copy.path.with_suffix(".json"), (10_000 + number, 10_000 + number))
     used = {copy.origin.url for copy in cache.copies()}
     assert used == {"http://a/3", "http://a/4"}
     assert len([*tmp_path.iterdir()]) == 4
@@ -393,7 +393,7 @@ def test_use_makes_a_copy_young(tmp_path: Path) -> None:
     for number in range(2):
         (tmp_path / "new.mp4").write_bytes(b"x" * 1000)
         copy = cache.keep(tmp_path / "new.mp4", Origin(f"http://a/{number}"))
-        os.utime(copy.path, (10_000, 10_000))
+        os.utime(copy.path.with_suffix(".json"), (10_000, 10_000))
         if number == 0:
             assert cache.find("http://a/0") is not None
     cache.make_room()

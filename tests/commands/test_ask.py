@@ -112,7 +112,7 @@ def test_a_composition_is_a_method(omnidrop: Run, road: Road) -> None:
 
 def test_a_shell_completes_methods_and_compositions() -> None:
     assert method_words("omnid") == ["omnidrop"]
-    assert method_words("seats+om") == ["seats+omnidrop", "seats+omnizip", "seats+omnisift", "seats+omniblend"]
+    assert method_words("seats+om") == ["seats+omnidrop", "seats+omnizip", "seats+omnisift", "seats+omnifocus", "seats+omniblend"]
 
 
 def test_no_flags_make_the_default_job(omnidrop: Run, road: Road) -> None:

@@ -216,3 +216,42 @@ def seats_budgets(
         of_video = min(size_v, whole - of_audio)
         split.append((of_audio, of_video))
     return split
+
+
+# ---------------------------------------------------------------- omnifocus
+
+
+def omnifocus(tokens: Tensor, others: Tensor, windows: Sequence[tuple[list[int], list[int]]], query: Tensor, keep: int) -> set[int]:
+    """Tokens (n, d) kept of one modality; a window is (own tokens, other modality's tokens)."""
+    unit, foreign = ([row / row.norm() for row in rows.double()] for rows in (tokens, others))
+    asked = query.double().mean(0) / query.double().mean(0).norm()
+    relevance = {w: max(float(unit[i] @ asked) for i in own) for w, (own, _) in enumerate(windows) if own}
+    total = sum(math.exp(value) for value in relevance.values())
+    far = {w: 1 - math.exp(value) / total for w, value in relevance.items()}
+    low, high = min(far.values()), max(far.values())
+    rate = {w: 0.35 + 0.4 * ((value - low) / (high - low) if high > low else 0.0) for w, value in far.items()}
+
+    def due(offset: float) -> dict[int, float]:
+        return {w: len(windows[w][0]) * (1 - min(1.0, max(0.0, value + offset))) for w, value in rate.items()}
+
+    below, above = -1.0, 1.0
+    for _ in range(60):
+        middle = (below + above) / 2
+        below, above = (middle, above) if sum(due(middle).values()) > keep else (below, middle)
+    shares = due(above)
+    count = dict.fromkeys(rate, 0)
+    for _ in range(keep):  # Sainte-Lague: the next token goes to the window with the highest share per half-counted token
+        open_windows = [w for w in rate if count[w] < len(windows[w][0])]
+        best = min(open_windows, key=lambda w: (count[w] + 0.5) / max(shares[w], 1e-300))
+        count[best] += 1
+    kept: set[int] = set()
+    for w, number in count.items():
+        own, other = windows[w]
+        mean = torch.stack([unit[i] for i in own]).mean(0)
+        agreeing: list[int] = []
+        if other:
+            foreign_mean = torch.stack([foreign[i] for i in other]).mean(0)
+            agreeing = sorted(own, key=lambda i: -cosine(unit[i], foreign_mean))[: number // 2]
+        rest = sorted((i for i in own if i not in agreeing), key=lambda i: cosine(unit[i], mean))
+        kept |= {*agreeing, *rest[: number - len(agreeing)]}
+    return kept

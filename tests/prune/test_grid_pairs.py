@@ -25,7 +25,7 @@ GRIDS, CELLS, SIZE = 16, (4, 5), 20
 
 
 def view_of(tokens: TokenMap, video: torch.Tensor, audio: torch.Tensor) -> InputView:
-    return replace(input_view(tokens), video=video.flatten(0, 1), audio=audio)
+    return replace(input_view(tokens, dim=video.shape[-1]), video=video.flatten(0, 1), audio=audio)
 
 
 def select(choice: PruningConfig, view: InputView) -> Selection:
@@ -114,6 +114,21 @@ def test_seats_seeks_diversity_in_pairs(seconds_per_grid: float, kind: str) -> N
     whole = len(view.audio) // 50 * 50
     sound = published.seats_input(view.audio[:whole], view.audio_attention[:whole], 50, 0.7)
     assert jaccard(sound, [i for i in chosen.audio.tolist() if i < whole]) > 0.97
+
+
+@RATES
+@KINDS
+@pytest.mark.parametrize("keep", [0.1, 0.25, 0.6])
+def test_omnifocus_is_the_rule_of_its_paper(seconds_per_grid: float, kind: str, keep: float) -> None:
+    view, video, windows = case(seconds_per_grid, kind)
+    chosen = select(PruningConfig("omnifocus", options={"audio_keep": str(keep), "video_keep": str(keep)}), view)
+    flat = video.flatten(0, 1)
+    of_video = [([g * SIZE + i for g in grids for i in range(SIZE)], heard) for grids, heard in windows]
+    expected = published.omnifocus(flat, view.audio, of_video, view.query, round(keep * len(flat)))
+    assert set(chosen.video.tolist()) == expected
+    of_audio = [(heard, shown) for shown, heard in of_video]
+    expected = published.omnifocus(view.audio, flat, of_audio, view.query, round(keep * len(view.audio)))
+    assert set(chosen.audio.tolist()) == expected
 
 
 # ---------------------------------------------------------------- sides of different length

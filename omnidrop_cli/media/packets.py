@@ -150,7 +150,7 @@ class TrackReader:
             skip_s=skip / rate_hz,
             trim_s=trim / rate_hz,
             usual_s=typical_s,
-            longest_s=max(_LONGEST_S, 4 * usual_s),
+            longest_s=max(_LONGEST_S, 4 * (typical_s if self._is_video else usual_s)),
         )
 
 

@@ -55,7 +55,7 @@ class TrackPackets:
 
     def clock(self) -> Clock:
         lengths = np.where(self.length_s > 0, self.length_s, self.usual_s)
-        return clean(self.order, self.pts_s, self.dts_s, np.minimum(lengths, self.longest_s))
+        return clean(self.order, self.pts_s, self.dts_s, np.where(lengths > self.longest_s, self.usual_s, lengths).clip(max=self.longest_s))
 
 
 NO_PTS = np.iinfo(np.int64).min

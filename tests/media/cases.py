@@ -1,0 +1,115 @@
+"""Clips with an awkward clock, track or picture, written by ffmpeg into one folder: what broke players and earlier versions."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from pathlib import Path
+
+X264 = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "32", "-g", "25", "-bf", "2", "-pix_fmt", "yuv420p"]
+AAC = ["-c:a", "aac", "-b:a", "32k"]
+
+
+def video(seconds: float, source: str = "testsrc2", size: str = "112x112") -> list[str]:
+    return ["-f", "lavfi", "-i", f"{source}=size={size}:rate=25:duration={seconds}"]
+
+
+def noise(seconds: float, seed: int = 1, rate: int = 16_000) -> list[str]:
+    return ["-f", "lavfi", "-i", f"anoisesrc=d={seconds}:c=pink:r={rate}:a=0.4:seed={seed}"]
+
+
+def tone(seconds: float, hertz: int = 300, rate: int = 16_000) -> list[str]:
+    return ["-f", "lavfi", "-i", f"sine=f={hertz}:d={seconds}:r={rate}"]
+
+
+def ffmpeg(*arguments: str | Path) -> None:
+    subprocess.run(["ffmpeg", "-v", "error", "-nostdin", "-y", "-threads", "1", *map(str, arguments)], check=True, capture_output=True)
+
+
+def join(target: Path, *files: Path) -> None:
+    target.write_bytes(b"".join(file.read_bytes() for file in files))
+
+
+def write_cases(d: Path) -> None:
+    """Fills the empty folder `d`; the names say what is special."""
+    _clocks(d)
+    _lengths(d)
+    _pictures(d)
+    _tracks(d)
+
+
+def _clocks(d: Path) -> None:
+    ffmpeg(*video(4), *noise(4), *X264, *AAC, d / "a.ts")
+    ffmpeg(*video(4, "smptebars"), *noise(4, 2), *X264, *AAC, d / "b.ts")
+    join(d / "cat_reset.ts", d / "a.ts", d / "b.ts")
+    ffmpeg("-i", d / "b.ts", "-c", "copy", "-output_ts_offset", "600", d / "b600.ts")
+    join(d / "jump.ts", d / "a.ts", d / "b600.ts")
+    for suffix in ("mkv", "mp4", "flv"):
+        ffmpeg("-i", d / "jump.ts", "-c", "copy", "-copyts", d / f"jump.{suffix}")
+    ffmpeg(*video(4), *noise(4), *X264, *AAC, d / "av.mp4")
+    ffmpeg("-i", d / "av.mp4", "-c", "copy", "-output_ts_offset", "95440", d / "wrap.ts")
+    ffmpeg("-i", d / "av.mp4", "-c", "copy", "-output_ts_offset", "-2", "-avoid_negative_ts", "disabled", d / "negative.mkv")
+    ffmpeg("-i", d / "av.mp4", "-c", "copy", "-output_ts_offset", "30", d / "offset.mkv")
+    for name, source, seed in (("p1", "testsrc2", 1), ("p2", "smptebars", 2)):
+        ffmpeg(*video(4, source), *noise(4, seed), "-c:v", "mpeg2video", "-c:a", "mp2", "-f", "vob", d / f"{name}.mpg")
+        ffmpeg(*video(2, source), *noise(2, seed), "-c:v", "libtheora", "-c:a", "libvorbis", d / f"{name}.ogv")
+    join(d / "cat_reset.mpg", d / "p1.mpg", d / "p2.mpg")
+    join(d / "cat_reset.ogv", d / "p1.ogv", d / "p2.ogv")
+    ffmpeg("-i", d / "av.mp4", "-c", "copy", d / "plain.flv")
+    data, at = bytearray((d / "plain.flv").read_bytes()), 13
+    for _ in range(60):  # the upper byte of one tag's time stamp: 16,777 s
+        at += 15 + int.from_bytes(data[at + 1 : at + 4], "big")
+    data[at + 7] = 1
+    (d / "one_damaged_stamp.flv").write_bytes(data)
+
+
+def _lengths(d: Path) -> None:
+    ffmpeg(*noise(2), d / "w.wav")
+    data = bytearray((d / "w.wav").read_bytes())
+    (d / "cut.wav").write_bytes(data[: len(data) // 2])
+    at = data.find(b"data")
+    data[at + 4 : at + 8] = data[4:8] = bytes(4)
+    (d / "unfinished.wav").write_bytes(data)
+    quiet = "anoisesrc=d=20:c=pink:r=44100:a=0.4:seed=7,volume='if(lt(t,7),0,1)':eval=frame"
+    ffmpeg("-f", "lavfi", "-i", quiet, "-c:a", "aac", "-b:a", "64k", d / "quiet_first.aac")
+    for seed in (1, 2):
+        ffmpeg(*noise(3, seed), "-c:a", "libopus", "-b:a", "24k", d / f"o{seed}.opus")
+    join(d / "chained.opus", d / "o1.opus", d / "o2.opus")
+    for suffix, codec in (("ogg", "libvorbis"), ("oga", "flac")):
+        ffmpeg(*tone(3, 440, 44_100), "-c:a", codec, d / f"r1.{suffix}")
+        ffmpeg(*tone(3, 880, 22_050), "-c:a", codec, d / f"r2.{suffix}")
+        join(d / f"other_rate.{suffix}", d / f"r1.{suffix}", d / f"r2.{suffix}")
+    srt = "1\n00:00:01,000 --> 00:00:02,000\nhello\n\n2\n00:00:55,000 --> 00:01:00,000\nend\n"
+    (d / "long.srt").write_text(srt)
+    ffmpeg("-i", d / "av.mp4", "-i", d / "long.srt", "-c", "copy", "-c:s", "srt", d / "long_subtitle.mkv")
+    (d / "hls").mkdir()
+    ffmpeg("-i", d / "av.mp4", "-c", "copy", "-hls_time", "2", "-hls_list_size", "0", "-hls_flags", "omit_endlist", d / "hls" / "open.m3u8")
+
+
+def _pictures(d: Path) -> None:
+    data = (d / "av.mp4").read_bytes()
+    at, one = data.find(b"tkhd") + 44, 1 << 16
+    for name, (a, dd, x, y) in {"hflip": (-1, 1, 112, 0), "vflip": (1, -1, 0, 112)}.items():
+        matrix = struct.pack(">9i", a * one, 0, 0, 0, dd * one, 0, x * one, y * one, 1 << 30)
+        (d / f"matrix_{name}.mp4").write_bytes(data[:at] + matrix + data[at + 36 :])
+    ffmpeg(*video(2), "-vf", "setsar=2/1", *X264, d / "anamorphic.mp4")
+    pick = "select='eq(n,0)+eq(n,25)+eq(n,50)+eq(n,75)+eq(n,250)'"
+    slides = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "32", "-bf", "0", "-c:a", "aac", "-b:a", "16k"]
+    ffmpeg(*video(20), *noise(20, 7), "-vf", pick, "-fps_mode", "vfr", *slides, d / "slides.mp4")
+    live = ["-c:v", "libvpx", "-b:v", "100k", "-fps_mode", "vfr", "-c:a", "libopus", "-b:a", "16k", "-f", "webm"]
+    with (d / "live.webm").open("wb") as file:
+        command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(d / "slides.mp4"), *live, "pipe:1"]
+        subprocess.run(command, stdout=file, check=True)
+    ffmpeg(*video(2, size="224x112"), *noise(2), *X264, *AAC, d / "wide.ts")
+    join(d / "size_change.ts", d / "a.ts", d / "wide.ts")
+    ffmpeg("-i", d / "b.ts", "-c", "copy", "-copyinkf", "-ss", "1.5", d / "no_key.ts")
+
+
+def _tracks(d: Path) -> None:
+    programs = ["-program", "title=One:st=0:st=1", "-program", "title=Two:st=2:st=3", "-b:a:0", "16k", "-b:a:1", "64k"]
+    maps = [word for i in range(4) for word in ("-map", str(i))]
+    ffmpeg(
+        *video(4), *tone(4), *video(4, "smptebars", "64x64"), *noise(4, 2), *maps, *X264, "-c:a", "aac", *programs, d / "two_programs.ts"
+    )
+    default = ["-disposition:a:0", "default", "-disposition:a:1", "default", "-b:a:0", "16k", "-b:a:1", "64k"]
+    ffmpeg(*video(2), *tone(2), *noise(2, 2), "-map", "0", "-map", "1", "-map", "2", *X264, "-c:a", "aac", *default, d / "two_defaults.mp4")

@@ -1,6 +1,6 @@
-"""Reading data sets as they are published: JSON, JSONL and parquet rows, options in any spelling, clips in any of their folders.
+"""Files of published data sets: JSON, JSONL and parquet rows, option lists in any spelling, clips in any of their folders.
 
-Knows: files and the defects met in published copies. Does not know: which benchmark it reads.
+Repairs the defects met in published copies.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""A published benchmark → a directory on this disk.
-
-Knows: the hub's client, where the copy goes, and that clips come in archives. Does not know: what the files hold. Nothing is fetched
-unless it was asked for: these sets are tens of gigabytes.
-"""
+"""Downloads a published benchmark from the hub and unpacks its archives. Only on request: these sets are tens of gigabytes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""What travels through an evaluation: a question, a benchmark, an arm, and the row that came out.
-
-Knows: their fields, how a row becomes JSON and back, and how most benchmarks judge an answer. Does not know: any data set, the engine,
-statistics. Imports no torch.
-"""
+"""Records of an evaluation: a question, a benchmark, a method with its budget, and the row of one answer. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`--methods omnidrop@0.3,omnidrop@paper-20,none` → arms.
-
-Knows: how an arm is written. Does not know which methods, presets or options exist (`prune.methods.create` checks them).
-"""
+"""Parses `--methods omnidrop@0.3,omnidrop@paper-20,none`. `prune.methods.create` checks names, presets and options."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The same evaluation by several processes, a model in each.
 
-Knows: how clips reach the workers and rows come back. Does not know: how a question is answered (`runner.clip_rows`), what a row holds.
-Rows come in another order than from one process and are otherwise the same; only this process writes.
+Clips go to the workers, rows come back, and this process alone writes. Rows come in another order than from one process and are otherwise
+the same.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The published wording of each benchmark's questions, frozen: a changed character is another benchmark.
-
-Knows: the user turns and system prompts of the official scripts, with their sources. Does not know: how a data set is stored.
-"""
+"""The published wording of each benchmark's questions, with sources. Frozen: a changed character is another benchmark."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Questions x arms → rows.
+"""Questions and methods in, rows out.
 
-Knows: the order of work. A clip is decoded and passes both towers once for all its questions and all arms; every question is then
-prefilled once per arm. A clip or a question that fails becomes a row with an error for each arm, and the run goes on.
-Does not know: data sets, tables, terminals.
+A clip is decoded and encoded once for all its questions and all methods; every question is then prefilled once per method. A clip or a
+question that fails becomes a row with an error for each method, and the run goes on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The statistics of an accuracy table: intervals, paired tests, correction for many tests.
-
-Knows: counts and arrays. Does not know: rows, arms, benchmarks.
-"""
+"""The statistics of an accuracy table: intervals, paired tests, correction for many tests."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Rows → the numbers of the tables.
+"""Rows in, the numbers of the tables out.
 
-Knows: what is compared with what. Accuracy is over the questions an arm answered (an unparsed answer is a wrong one; a failed row is no
-answer and is counted apart); pairs are compared over the questions both answered. Every arm is compared with the full model, and with the
-first arm of its own budget. Does not know: how a table is drawn.
+Accuracy is over the questions a method answered: an unparsed answer is a wrong one, a failed row is no answer and is counted apart. Pairs
+are compared over the questions both answered. Every method is compared with the full model, and with the first method of its own budget.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The registry: a name becomes a `Benchmark`, and a benchmark its questions.
-
-Knows: which benchmarks there are, where their files lie, and how a part of one is taken. Does not know their layouts or prompts.
-"""
+"""The registry of benchmarks: a name becomes a `Benchmark`, and a benchmark the questions of a directory."""
 
 from __future__ import annotations
 

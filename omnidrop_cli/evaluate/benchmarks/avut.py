@@ -1,7 +1,7 @@
 """AVUT (arXiv 2503.19951), the human-written part: 1,734 questions about 691 videos.
 
-Knows: the layout of tsinghua-ee/AVUTBenchmark (`AV_Human_data.json`, `data/{youtube id}.mp4`, some named `…_fullsize.mp4`). The paper of
-OmniDrop does not say which part it used; this is the one that OmniZip and OmniPack used, and the full model's score agrees.
+Reads tsinghua-ee/AVUTBenchmark: `AV_Human_data.json`, `data/{youtube id}.mp4`, some named `…_fullsize.mp4`. The paper of OmniDrop does not
+say which part it used; this is the one that OmniZip and OmniPack used, and the full model's score agrees.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Daily-Omni (arXiv 2505.17862): 684 videos of 30 or 60 seconds, 1,197 questions.
 
-Knows: the layout of liarliar/Daily-Omni (`qa.json`; `Videos/{id}/{id}_video.mp4`) and of its parquet copy, whose `Choice` is a listing
-without commas. The first official script put the words before the video, the later one the video first (docs/user/evaluate.md).
+Reads liarliar/Daily-Omni (`qa.json`; `Videos/{id}/{id}_video.mp4`) and its parquet copy, whose `Choice` is a list printed without commas.
+The first official script put the question before the video, the later one the video first (docs/user/evaluate.md).
 """
 
 from __future__ import annotations

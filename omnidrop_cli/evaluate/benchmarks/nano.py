@@ -1,7 +1,7 @@
-"""The nano benchmark: made-up clips and questions for the built-in model.
+"""The nano benchmark: synthetic clips and questions for the built-in model.
 
-Knows: how `nano.bench` names its questions, and that a clip is made when it is first asked about (once, in the cache or in --data).
-Does not know how clips are drawn or answers judged. Questions are mostly open; multiple choice comes in the other benchmarks' wordings.
+Adapts `nano.world.benchmark` to `Benchmark`. A clip is rendered when it is first needed, once, into the cache or --data. Questions are
+mostly open; multiple choice comes in the other benchmarks' wordings.
 """
 
 from __future__ import annotations

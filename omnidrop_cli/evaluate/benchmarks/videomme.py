@@ -1,7 +1,7 @@
 """Video-MME (arXiv 2405.21075): 900 videos, 2,700 questions, without subtitles.
 
-Knows: the layout of lmms-lab/Video-MME (one row a question; `data/{videoID}.mp4`) and the official protocol. Columns video_id, duration,
-domain, videoID, question_id, task_type, question, options, answer.
+Reads lmms-lab/Video-MME: one row a question, `data/{videoID}.mp4`; columns video_id, duration, domain, videoID, question_id, task_type,
+question, options, answer.
 """
 
 from __future__ import annotations

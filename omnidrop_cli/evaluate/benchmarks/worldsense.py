@@ -1,7 +1,7 @@
 """WorldSense (arXiv 2502.04326): 1,662 videos, 3,172 questions of three or four options.
 
-Knows: the two published layouts. honglyhly/WorldSense: `worldsense_qa.json`, {video: {facts, task0: {...}, task1: {...}}}, clips in
-`videos/`. lmms-lab/WorldSense: parquet rows, whose `candidates` are sometimes listings without commas.
+Reads both published layouts. honglyhly/WorldSense: `worldsense_qa.json`, {video: {facts, task0: {...}, task1: {...}}}, clips in `videos/`.
+lmms-lab/WorldSense: parquet rows, whose `candidates` are sometimes lists printed without commas.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Loss and accuracy over the answers of a batch.
 
-Knows: which logits count. Does not know where hidden states come from. An answer is right when greedy decoding would write all of it:
-the most likely token at every place, the end included.
+An answer is right when greedy decoding would write all of it: the most likely token at every position, the end included.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Both towers over many clips at once.
+"""Both encoders over many clips at once.
 
-Knows: how to run the stock towers' own modules on equal-length windows in one batch (the stock forward loops over them in Python).
-Numerically the stock forward (a test holds them together). Does not know clips or losses.
+Runs the stock modules on equal-length windows in one batch, where the stock forward loops over them in Python. Numerically equal to the
+stock forward (tested).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Is the trained selector worth its training? `python -m omnidrop_cli.nano.train.compare_selectors --model DIR --voices DIR`
+"""Compares the trained selector with an untrained one: `python -m omnidrop_cli.nano.train.compare_selectors --model DIR --voices DIR`
 
-Knows: how to put the same questions behind `omnisift` with trained and with untrained weights, by `quick_score.py`. The slow
-road, with real files and more statistics: `omnidrop evaluate nano --methods omnisift@0.3,omnisift@0.3:selector=untrained`.
+Asks the same questions under `omnisift` with both, by `quick_score.py`. Slower, with real files and more statistics:
+`omnidrop evaluate nano --methods omnisift@0.3,omnisift@0.3:selector=untrained`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Stage two: the decoder learns to answer from media tokens as perfect encoders would make them.
 
-Knows: which clips to draw and how to thin them. Does not know pictures or sound; encoders may train at the same time, since both
-aim at the same text rows, which stay as they were initialised.
+Encoders may train at the same time, since both aim at the same text rows, which stay as they were initialised.
 """
 
 from __future__ import annotations

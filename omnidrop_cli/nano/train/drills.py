@@ -1,9 +1,8 @@
-"""Single links of the benchmark's questions, practised by themselves: for training alone.
+"""Training-only questions that practise single links of the benchmark's questions.
 
-Knows: which links. Does not know how often they are asked.
-What is said while X is shown takes: X found in the clip, the word found beside it, X found by the answer. Nothing is learnt of a link
-while the others are missing, so the last ones are taught where they need no clip: to say what a question is about, and to name
-an option by its letter. A list with two things at once takes yet another: from one of them to the other, at the same time.
+"What is said while X is shown" takes three: X found in the clip, the word found next to it, X found by the answer. Nothing is learnt of a
+link while the others are missing, so the last ones are taught where they need no clip: say what a question is about, name an option by
+its letter. A list with two things at once takes another: from one of them to the other, at the same time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""How many media tokens each layer sees in training.
+"""How many media tokens each layer sees in training: random curves that end in none for the last quarter of the layers.
 
-Knows: the random curves that teach the decoder to be done with audio and video tokens by its last quarter. Does not know which tokens go.
-The real 7B needs none of them from about layer 23 of 28 on (SEATS, arXiv 2605.20035); a model trained without
-dropping reads them up to its last layer and could not be pruned by anything.
+The real 7B needs no media token from about layer 23 of 28 on (SEATS, arXiv 2605.20035); a model trained without dropping reads them up to
+its last layer and cannot be pruned.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Stage one: the towers learn to turn pictures and sound into the text rows of what is seen and heard.
+"""Stage one: the encoders learn to turn frames and audio into the text rows of what is seen and heard.
 
-Knows: labels, the loss against the rows. Does not know the decoder, which may train at the same time on ideal tokens.
+The decoder may train at the same time on ideal tokens.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Weights in training → a checkpoint that transformers and this package load.
-
-Knows: which files a checkpoint has. Does not know how the weights came to be.
-"""
+"""Writes weights in training as a checkpoint that transformers and this package load."""
 
 from __future__ import annotations
 

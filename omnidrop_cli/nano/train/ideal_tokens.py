@@ -1,7 +1,4 @@
-"""Media tokens as perfect encoders would make them, plus noise: what the decoder learns to read before encoders exist.
-
-Knows: the mixture of a token's labels and how encoders err. Does not know pictures or sound.
-"""
+"""Media tokens as perfect encoders would make them, plus noise: what the decoder trains on before encoders exist."""
 
 from __future__ import annotations
 

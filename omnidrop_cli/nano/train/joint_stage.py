@@ -1,7 +1,6 @@
-"""Stage three: the decoder on rendered clips of all lengths, as the trained towers see and hear them, losing media tokens on the way up.
+"""Stage three: the decoder on rendered clips of all lengths, encoded by the trained encoders, with media tokens dropped between layers.
 
-Knows: how rendered clips become the decoder's questions. Does not know how the parts were trained before; starts from whatever they are.
-The towers stay as they are: trained along on answers alone they lost, within a hundred steps, what stage one had taught them.
+The encoders stay as they are: trained along on answers alone they lost, within a hundred steps, what stage one had taught them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What every audio and video token of a clip stands for, from the clip's timeline.
 
-Knows: how much of a thing a cell holds, and which frame of sound belongs to which word. Places come from `prompt/layout.py`.
-The encoders are trained towards these labels; the decoder's first training reads them directly, before encoders exist.
+Token positions come from `prompt/layout.py`. The encoders are trained towards these labels; the decoder's first training reads them
+directly, before encoders exist.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""A training stage that can be stopped at any moment and taken up again.
+"""A training stage that can be stopped at any moment and resumed: steps, learning curves, saved states.
 
-Knows: steps, learning curves, saving. Does not know what a step does. Randomness of step n comes from (seed, n) alone, so a resumed
-run draws what an unbroken one would have drawn.
+Randomness of step n comes from (seed, n) alone, so a resumed run draws what an unbroken one would have drawn.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The nano model's shape: the real thinker classes, small numbers.
-
-Knows: sizes, special token ids, frame bounds, the initial values that let binding form. Does not know training or data.
-"""
+"""The nano model's configuration: the real thinker classes, small sizes, and the initial values that let binding form."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Muon for the matrices and Adam for the rest, over bf16 weights with fp32 masters.
 
-Knows: the update rules and the learning-rate schedule. Does not know the model or the loss. On CPUs with bf16 units pure bf16 weights
-are faster than autocast or fp32; the exact weights live here. Muon (Jordan et al. 2024; scale of Liu et al., arXiv 2502.16982) took
-about half of Adam's steps to the same loss here.
+On CPUs with bf16 units pure bf16 weights are faster than autocast or fp32; the exact weights are kept here. Muon (Jordan et al. 2024;
+scale of Liu et al., arXiv 2502.16982) took about half of Adam's steps to the same loss here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Clips through renderer and towers: what the decoder is given of them.
-
-Knows: how frames and sound of many clips share the towers' batches, and where their tokens stand in a prompt. Does not know training.
-"""
+"""Clips through renderer and encoders, several clips in one batch: the media tokens that the decoder gets."""
 
 from __future__ import annotations
 

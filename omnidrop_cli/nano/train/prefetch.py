@@ -1,7 +1,6 @@
-"""Rendered clips as the towers see and hear them, made by other processes while the decoder learns from the last ones.
+"""Encoded clips of stage three, made by other processes while the decoder learns from the last ones.
 
-Knows: which clips a step of stage three draws, how to run renderer and towers ahead of need. Does not know questions or the decoder.
-The clips of step n come from (seed, n) alone, their kind of length from n, whoever makes them.
+The clips of step n come from (seed, n) alone, their kind of length from n, whichever process makes them.
 """
 
 from __future__ import annotations

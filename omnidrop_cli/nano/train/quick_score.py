@@ -1,7 +1,7 @@
-"""A quick look at weights in training: the nano benchmark without files, generation or engine.
+"""A quick score of weights in training: the nano benchmark without files, generation or engine.
 
-Knows: how to put benchmark questions through the training forward. Does not replace `omnidrop evaluate nano`, which reads real files and
-generates; answers count here when greedy decoding would write them exactly (the order of a list included).
+It does not replace `omnidrop evaluate nano`, which reads real files and generates; answers count here when greedy decoding would write them
+exactly (the order of a list included).
 """
 
 from __future__ import annotations

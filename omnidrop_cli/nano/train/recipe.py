@@ -1,7 +1,6 @@
 """The recipe of the nano model: `python -m omnidrop_cli.nano.train all --work DIR --out DIR`.
 
-Knows: the stages, their order, lengths and rates. Does not know what a stage does. Every stage can be stopped and taken up again by the
-same command; the two first ones do not depend on each other and may run side by side.
+Every stage can be stopped and resumed by the same command; the first two do not depend on each other and may run at the same time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""A timeline's frames and log-mel, as the model receives them.
+"""A timeline's frames and log-mel as the model receives them, degraded a little as files would be.
 
-Knows: that pictures and sound of training clips come straight from the renderers, worn a little as files would wear them.
-Does not know models. Real files are `media_files.py`.
+Real files are written by `media_files.py`.
 """
 
 from __future__ import annotations

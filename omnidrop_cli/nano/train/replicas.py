@@ -1,7 +1,6 @@
-"""Several processes that train one model together, each on clips of its own.
+"""Several processes that train one model together, each on clips of its own, with shared gradients.
 
-Knows: how they find each other and share gradients. Does not know stages or clips. At this size a second core is worth more as a second
-batch than as a second thread of the same small products.
+At this size a second core is worth more as a second batch than as a second thread of the same small products.
 """
 
 from __future__ import annotations

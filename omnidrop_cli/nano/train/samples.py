@@ -1,7 +1,6 @@
 """From timelines and questions to padded training batches.
 
-Knows: the chat layout round the media, which questions to pick, how to thin out media tokens. Does not know embeddings of media
-(`stages` fill them in) or losses. Positions are those of `prompt/`; a test holds them together.
+Positions are those of `prompt/` (tested). The stages fill in the embeddings of media tokens.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Stage four: OmniSIFT's audio selector, trained through its hard choice on the answers of a finished model (arXiv 2602.04804).
 
-Knows: how a clip is sifted at a random budget, and which way the answers' loss reaches the selector. Does not know saliency or scores
-(`prune/methods/omnisift.py`), the estimator (`straight_through.py`), or how the towers and the decoder were trained: both stay as
-they are. The paper trains the decoder along; then every other method would be judged on a decoder trained for this one.
+Encoders and decoder stay as they are. The paper trains the decoder along; then every other method would be judged on a decoder trained for
+this one.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Training through a hard choice: the straight-through estimator (Bengio et al. 2013, arXiv 1308.3432) as OmniSIFT uses it, and nearer.
+"""Training through a hard choice: the straight-through estimator (Bengio et al. 2013, arXiv 1308.3432) as OmniSIFT uses it, and a variant.
 
-Knows: how scores that decide which tokens stay get a gradient although staying is all or nothing. Does not know networks, budgets,
-losses or models: anything that ranks tokens can be trained with it. Two places to let the gradient in:
+Scores that decide which tokens stay get a gradient although staying is all or nothing. The gradient can enter in two places:
 
-- the embeddings (`gated`): the published one (arXiv 2602.04804). Any model trains with it as it is, but a score only
+- the embeddings (`gated`): the published one (arXiv 2602.04804). Any model trains with it unchanged, but a score only
   learns what a slightly longer embedding would do, of tokens that stay, and layer norms hide most of that.
-- the attention (`through_attention`): a score learns what being looked at would do, of tokens that stay and of tokens that go. It needs
+- the attention (`through_attention`): a score learns what being attended to would do, of tokens that stay and of tokens that go. It needs
   the attention weights.
 """
 

@@ -1,7 +1,7 @@
 """The nano model's tokenizer: Qwen's special tokens and chat template, whole words of its world, single bytes for all else.
 
-Knows: which strings deserve a token of their own. Does not know the model. Any text tokenises and comes back unchanged, but for one
-leading space, which decoding strips: an answer starts with the same token as the same word inside a sentence.
+Any text tokenises and comes back unchanged, but for one leading space, which decoding strips: an answer starts with the same token as the
+same word inside a sentence.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The bundled demo clips: what happens in them, what may be asked, and what is true.
+"""The bundled demo clips: two hand-written timelines, questions about them, and the true answers.
 
-Knows: two hand-written timelines and their questions, settled before any weights existed. The files themselves are in `assets/demo`;
-`make` writes them again and needs the speech programs. Does not know models.
+They were settled before any weights existed. The files are in `assets/demo`; `make` writes them again and needs the speech programs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""Frames of a timeline: emoji, shapes, digits and signs on plain, noisy and photographic-looking backgrounds.
+"""Frames of a timeline: emoji, shapes, digits and signs on plain, noisy and photographic-looking backgrounds. Needs Pillow.
 
-Knows: fonts, drawing, backgrounds. Does not know sound, files or tokens. Needed to make data only, with Pillow.
-Pictures: Noto Color Emoji (Google, SIL Open Font License 1.1) and DejaVu fonts (Bitstream Vera licence).
-The same timeline gives the same frames.
+Fonts: Noto Color Emoji (Google, SIL Open Font License 1.1) and DejaVu (Bitstream Vera licence). The same timeline gives the same frames.
 """
 
 from __future__ import annotations

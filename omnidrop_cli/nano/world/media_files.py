@@ -1,7 +1,4 @@
-"""A timeline as a real media file: mp4 (H.264 and AAC), mkv, webm (VP9 and Opus) or wav.
-
-Knows: containers, codecs, muxing with PyAV. Does not know how pictures and sound are made.
-"""
+"""Writes a timeline as a media file with PyAV: mp4 (H.264 and AAC), mkv, webm (VP9 and Opus) or wav."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The sound of a timeline: cached words, beeps and background noise, mixed.
-
-Knows: levels and kinds of noise. Does not know how words are synthesised (`voices.py`). The same timeline gives the same sound.
-"""
+"""The audio of a timeline: cached words, beeps and background noise, mixed. The same timeline gives the same audio."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Multiple choice in the wordings of four public benchmarks.
+"""Multiple choice in the wordings of Video-MME, WorldSense, AVUT and Daily-Omni (the benchmarks' own scripts).
 
-Knows: how VideoMME, WorldSense, AVUT and Daily-Omni word a question with options (from the benchmarks' own scripts).
-Does not know clips. The options are in random order, so a letter says nothing by itself.
+The options are in random order, so a letter says nothing by itself.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """Questions about a timeline, with their true answers in plain English.
 
-Knows: which questions a clip can be asked, their wordings and answers. Does not know multiple choice, tokens or models.
 A question is only asked where its answer is beyond doubt; "nothing" and "no" are answers like any other.
 """
 

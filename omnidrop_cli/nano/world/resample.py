@@ -1,7 +1,4 @@
-"""Short sounds to another length: the one piece of signal arithmetic that voices and mixing share.
-
-Knows: band-limited resampling of a whole sound. Does not know rates or words.
-"""
+"""Band-limited resampling of a whole short sound to another length."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What happens in a made-up clip, and when: the ground truth that pictures, sound, labels and questions are all derived from.
+"""The timeline of a synthetic clip: scenes, words and beeps with their times and positions, and how to draw one at random.
 
-Knows: scenes, words, beeps, their times and places; how to draw them at random. Does not know pixels, samples or tokens.
-Times are seconds from the start of the clip; places are fractions of the frame; sizes are in 28-pixel cells.
+Frames, audio, labels and questions are all derived from it. Times are seconds from the start of the clip; positions are fractions of the
+frame; sizes are in 28-pixel cells.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The small world that the nano model knows: every picture, colour, written sign and spoken word, by its plain English name.
+"""The vocabulary of nano's world: every picture, colour, written sign and spoken word, by its plain English name.
 
-Knows: names and Unicode code points. Does not know how a thing is drawn (`draw.py`), spoken (`voices.py`) or asked about
-(`questions.py`). Each name is one token of the nano tokenizer, so a media token can be trained towards the row of its name.
+Each name is one token of the nano tokenizer, so a media token can be trained towards the embedding row of its name.
 """
 
 from __future__ import annotations

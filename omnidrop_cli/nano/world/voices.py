@@ -1,8 +1,7 @@
-"""Every word in many voices: synthesised once with Debian's speech programs, then read from a cache.
+"""Every word in many voices, synthesised once with Debian's speech programs and then read from a cache.
 
-Knows: which programs, voices and settings; which voices training never hears. Does not know clips. Needed to make data only.
-Programs and voices: espeak-ng (GPL-3; its output is free), Flite and Festival with the CMU voices awb, kal, rms, slt and ked
-(BSD-like licences of Carnegie Mellon and Edinburgh). No recording is in the project.
+Programs and voices: espeak-ng (GPL-3; its output is free), Flite and Festival with the CMU voices awb, kal, rms, slt and ked (BSD-like
+licences of Carnegie Mellon and Edinburgh). Some voices are held out from training. No recording is in the project.
 """
 
 from __future__ import annotations

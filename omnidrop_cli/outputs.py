@@ -7,7 +7,7 @@ Does not know: how any of it is made. Imports nothing of ours, and neither torch
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,7 +42,7 @@ class FrameBounds(NamedTuple):
 
     def fill(self, options: MediaConfig) -> MediaConfig:
         """`options` with these bounds where it leaves them open."""
-        return replace(options, min_pixels=options.min_pixels or self.min_pixels, max_pixels=options.max_pixels or self.max_pixels)
+        return options.with_bounds(*self)
 
 
 @dataclass(frozen=True, slots=True)

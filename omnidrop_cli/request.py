@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import UsageError
+from omnidrop_cli.options import options_of
 from omnidrop_cli.suggest import did_you_mean
-
-RENAMED: Mapping[type, Mapping[str, str]] = {PruningConfig: {"name": "method", "options": "method_options"}}
-"""Fields that have another name among the options of a request."""
 
 
 def request_options() -> dict[str, tuple[type, ...]]:
     """Every option of a request by name, and the configurations it goes to: `seed` goes to two."""
     found: dict[str, tuple[type, ...]] = {"system": (Request,)}
     for config in (MediaConfig, PruningConfig, GenerationConfig):
-        for field in fields(config):
-            name = RENAMED.get(config, {}).get(field.name, field.name)
-            found[name] = (*found.get(name, ()), config)
+        for one in options_of(config).values():
+            found[one.python_name] = (*found.get(one.python_name, ()), config)
     return found
 
 
@@ -36,7 +32,7 @@ def make_request(media: str, question: str, model: ModelConfig, options: Mapping
             raise UsageError(f"unknown option '{name}'", did_you_mean(name, known, f"the options: {', '.join(sorted(known))}"))
 
     def of(config: type) -> dict[str, Any]:
-        names = {RENAMED.get(config, {}).get(field.name, field.name): field.name for field in fields(config)}
+        names = {one.python_name: one.field for one in options_of(config).values()}
         return {names[name]: value for name, value in options.items() if config in known[name]}
 
     return Request(

@@ -17,26 +17,27 @@ import omnidrop_cli
 ROOT = Path(omnidrop_cli.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-BASE = {"config", "outputs", "tokens", "errors", "events", "paths", "suggest", "fileio", "jsonl"}
+BASE = {"config", "outputs", "tokens", "errors", "events", "paths", "suggest", "fileio", "jsonl", "options"}
 STEPS = BASE | {"media", "prompt", "model", "prune"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": BASE | {"engine", "prune", "suggest"},
     "__main__": {"cli"},
-    "config": set(),
+    "config": {"errors", "options"},
+    "options": {"errors", "suggest"},
     "outputs": {"config", "tokens"},
     "tokens": set(),
     "errors": set(),
     "events": set(),
     "paths": set(),
     "suggest": set(),
-    "settings": {"config", "errors", "paths", "suggest", "jsonl"},
+    "settings": {"config", "options", "errors", "paths", "suggest", "jsonl"},
     "media": BASE,
     "prompt": BASE,
     "model": BASE | {"prompt"},
     "prune": BASE | {"model"},
-    "request": {"config", "errors", "suggest"},
+    "request": {"config", "errors", "options", "suggest"},
     "engine": STEPS | {"request"},
-    "report": {"config", "outputs", "tokens"},
+    "report": {"config", "options", "errors", "outputs", "tokens"},
     "fileio": {"errors"},
     "jsonl": {"errors", "fileio", "report"},
     "nano": set(),
@@ -57,6 +58,7 @@ BEYOND_A_METHOD = {"generate_hook"}
 HEAVY = {"torch", "transformers", "bitsandbytes", "accelerate", "av", "soundfile", "yt_dlp", "huggingface_hub", "safetensors"}
 LIGHT_ROOMS = {
     "config",
+    "options",
     "outputs",
     "tokens",
     "errors",

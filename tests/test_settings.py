@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from omnidrop_cli import paths, settings
-from omnidrop_cli.commands._options import GenerationFlags, MethodFlags, ModelFlags
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.settings import KEYS, Setting
 
@@ -32,6 +27,10 @@ def write_project(text: str) -> None:
     Path("omnidrop.toml").write_text(text)
 
 
+def values(profile: str | None = None) -> dict[str, object]:
+    return {name: setting.value for name, setting in settings.from_files(profile).items()}
+
+
 def test_default_then_user_then_project_then_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.effective()["model"] == Setting("auto", "default")
     user = write_user('model = "3b"\nfps = 1')
@@ -43,15 +42,44 @@ def test_default_then_user_then_project_then_variable(monkeypatch: pytest.Monkey
     assert settings.effective()["model"] == Setting("nano", "OMNIDROP_MODEL")
 
 
+def test_a_profile_stands_between_files_and_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = write_user('model = "3b"\n[profile.work]\nmodel = "7b"\nfps = 1\n[profile.other]\nfps = 3')
+    write_project("fps = 4\n[profile.work]\nfps = 5")
+    assert values() == {"model": "3b", "fps": 4.0}
+    assert settings.from_files("work")["fps"] == Setting(5.0, "omnidrop.toml [profile.work]")
+    assert settings.from_files("work")["model"] == Setting("7b", f"{user} [profile.work]")
+    assert values("other") == {"model": "3b", "fps": 3.0}
+    assert settings.profiles() == {"work": ["omnidrop.toml", str(user)], "other": [str(user)]}
+    monkeypatch.setenv("OMNIDROP_PROFILE", "work")
+    assert settings.given()["model"].value == "7b"
+    assert settings.given("other")["model"].value == "3b"
+    monkeypatch.setenv("OMNIDROP_MODEL", "nano")
+    assert settings.given()["model"].value == "nano"
+
+
 def test_keys_may_be_spelled_as_flags_or_as_parameters() -> None:
     write_project("max-frames = 8\nmax_new_tokens = 9")
-    assert settings.defaults() == {"max_frames": 8, "max_new_tokens": 9}
+    assert values() == {"max-frames": 8, "max-new-tokens": 9}
 
 
-def test_a_stronger_file_replaces_keep_by_preset() -> None:
+def test_former_names_work_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_project("same-within = 1")
+    found = settings.given()["dedup-threshold"]
+    assert found.value == 1.0
+    assert found.notice == "omnidrop.toml: same-within is deprecated; the key is dedup-threshold"
+    monkeypatch.setenv("OMNIDROP_SAME_WITHIN", "2")
+    assert settings.given()["dedup-threshold"].notice == "OMNIDROP_SAME_WITHIN is deprecated; the variable is OMNIDROP_DEDUP_THRESHOLD"
+    monkeypatch.setenv("OMNIDROP_DEDUP_THRESHOLD", "3")
+    assert settings.given()["dedup-threshold"] == Setting("3", "OMNIDROP_DEDUP_THRESHOLD")
+
+
+def test_a_stronger_layer_replaces_keep_by_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     write_user("keep = 0.5")
-    write_project('preset = "paper-20"')
-    assert settings.defaults() == {"preset": "paper-20"}
+    write_project('preset = "paper-20"\n[profile.a]\nkeep = 0.1')
+    assert values() == {"preset": "paper-20"}
+    assert values("a") == {"keep": 0.1}
+    monkeypatch.setenv("OMNIDROP_KEEP", "0.4")
+    assert set(settings.given()) == {"keep"}
 
 
 @pytest.mark.parametrize(
@@ -59,23 +87,28 @@ def test_a_stronger_file_replaces_keep_by_preset() -> None:
     [
         ("kep = 0.3", ["omnidrop.toml", "unknown key 'kep'", "did you mean keep"]),
         ("keep = 3", ["omnidrop.toml: keep is 3", "at most 1"]),
-        ("keep = 30", ["a fraction", "0.3 keeps 30 %"]),
+        ("keep = 30", ["a fraction", "30 % is 0.3"]),
         ("keep = 0", ["above 0"]),
         ("keep = nan", ["above 0"]),
+        ("fps = inf", ["omnidrop.toml: fps is inf"]),
         ('keep = "0.3"', ["keep is '0.3'", "a number"]),
         ("keep = true", ["keep is true"]),
         ("max-frames = 8.5", ["a whole number at least 2"]),
+        ("min-pixels = 5", ["a whole number at least 784"]),
         ('quant = "nf5"', ["one of auto, nf4, int8, none", "did you mean nf4"]),
         ("offline = 1", ["true or false"]),
         ("keep = ", ["omnidrop.toml cannot be read"]),
-        ("keep = " + "[" * 5000, ["omnidrop.toml cannot be read", "nested too deeply"]),
+        ("keep = " + "[" * 5000, ["omnidrop.toml cannot be read"]),
         ("[ask]\nkeep = 0.3", ["unknown key 'ask'"]),
+        ("profile = 1", ["not a table of tables"]),
+        ("[profile.a]\nkeep = 3", ["omnidrop.toml [profile.a]: keep is 3"]),
+        ("[profile.b]\nkeep = 0.3", ["there is no profile 'a'", "the profiles: b"]),
     ],
 )
 def test_a_bad_file_is_refused_by_name(text: str, words: list[str]) -> None:
     write_project(text)
     with pytest.raises(UsageError) as caught:
-        settings.defaults()
+        settings.from_files("a" if "profile" in text else None)
     said = f"{caught.value.message} {caught.value.hint}"
     assert not [word for word in words if word not in said], said
 
@@ -83,27 +116,24 @@ def test_a_bad_file_is_refused_by_name(text: str, words: list[str]) -> None:
 def test_a_file_that_is_not_text_is_refused() -> None:
     Path("omnidrop.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="cannot be read"):
-        settings.defaults()
+        settings.from_files()
 
 
-@pytest.mark.parametrize("group", [GenerationFlags, MethodFlags, ModelFlags])
-def test_flags_have_the_defaults_that_doctor_shows(group: Any) -> None:
-    for field in fields(group):
-        if field.name.replace("_", "-") in KEYS:
-            assert field.default == KEYS[field.name.replace("_", "-")].default
+def test_a_variable_is_read_by_its_options_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text, value in (("keep", "0.4", 0.4), ("offline", "yes", True), ("max-frames", "9", 9), ("table", "off", False)):
+        monkeypatch.setenv(KEYS[name].variable, text)
+        assert settings.value_of(KEYS[name], settings.effective()[name]) == value
+    monkeypatch.setenv("OMNIDROP_KEEP", "7")
+    with pytest.raises(UsageError, match="OMNIDROP_KEEP is 7"):
+        settings.value_of(KEYS["keep"], settings.effective()["keep"])
 
 
 @pytest.mark.parametrize("name", KEYS)
 def test_every_default_is_a_value_its_key_takes(name: str) -> None:
-    settings.check(name, KEYS[name].default, "default")
+    assert KEYS[name].check(KEYS[name].default, name) == KEYS[name].default
 
 
-@given(st.floats())
-def test_keep_takes_exactly_the_half_open_interval(value: float) -> None:
-    assert KEYS["keep"].holds(value) == (0 < value <= 1)
+def test_the_default_share_that_the_help_shows_is_the_methods() -> None:
+    from omnidrop_cli.prune.budget import DEFAULT_KEEP
 
-
-@given(st.integers(-10, 10))
-def test_whole_numbers_will_do_for_numbers_but_not_the_reverse(value: int) -> None:
-    assert KEYS["temperature"].holds(value) == (0 <= value <= 5)
-    assert not KEYS["max-frames"].holds(float(value) + 2)
+    assert KEYS["keep"].shown == f"{DEFAULT_KEEP:g}"

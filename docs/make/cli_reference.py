@@ -10,10 +10,13 @@ from typing import Any
 
 import typer
 
+from omnidrop_cli.commands._options import default_text
+from omnidrop_cli.options import Option
+
 INTRO = """# Commands
 
-This page is generated from the program by `python -m docs.make`. An option with a variable can also be set in `omnidrop.toml` under its
-long name. The order is flag, `OMNIDROP_*`, `./omnidrop.toml`, the user's configuration file, default
+This page is generated from the program by `python -m docs.make`. An option with a variable can also be set in a settings
+file under its long name. The order is flag, `OMNIDROP_*`, profile, `./omnidrop.toml`, the user's `config.toml`, default
 ([where things live](where-things-live.md)).
 
 stdout carries the answer, or one JSON document. Everything else goes to stderr. Exit codes: 0 success, 1 the run failed, 2 the command was
@@ -52,15 +55,15 @@ def _command(command: Any, path: str) -> Iterator[str]:
     options = [p for p in command.params if p.param_type_name == "option" and not p.hidden and p.name != "help"]
     usage = " ".join([path, *(_name(a) if a.required else f"[{_name(a)}]" for a in arguments)])
     yield f"## {path.removeprefix('omnidrop ')}\n\n```\n{usage} [OPTIONS]\n```\n"
-    yield _plain(inspect.cleandoc(command.help or "")) + "\n"
-    if command.epilog:
-        examples = [line for line in _plain(command.epilog).splitlines() if line.startswith("omnidrop")]
-        for title, group in groupby(examples, _title):
+    text, _, examples = inspect.cleandoc(command.help or "").partition("[bold]Examples[/]")
+    yield _plain(text).strip() + "\n"
+    if examples:
+        for title, group in groupby(examples.strip().replace("\\[", "[").splitlines(), _title):
             yield f"```console{title}\n" + "\n".join(group) + "\n```\n"
     if arguments or options:
         yield "| | default | |\n|---|---|---|"
         for parameter in [*arguments, *options]:
-            yield _row(parameter)
+            yield _row(parameter, command.callback.options.get(parameter.name))
         yield ""
 
 
@@ -70,15 +73,14 @@ def _title(example: str) -> str:
     return f' title="{reason}"' if reason else ""
 
 
-def _row(parameter: Any) -> str:
+def _row(parameter: Any, declared: Option | None) -> str:
     if parameter.param_type_name == "argument":
-        name, default = f"`{_name(parameter)}`", ""
+        name = f"`{_name(parameter)}`"
     else:
         name = ", ".join(f"`{o}`" for o in [*parameter.opts, *parameter.secondary_opts])
-        value = parameter.default() if callable(parameter.default) else parameter.default
-        default = "" if value is None or value is False or value == () else f"`{str(value).lower() if value is True else value}`"
-    text = _plain(parameter.help or "").replace("|", "\\|").replace("\n", " ")
-    variable = f" (`{parameter.envvar}`)" if getattr(parameter, "envvar", None) else ""
+    text = _plain((parameter.help or "").partition(" [dim]")[0]).replace("\\[", "[").replace("|", "\\|")
+    default = default_text(declared) if declared is not None else ""
+    variable = f" (`{declared.variable}`)" if declared is not None and declared.settable else ""
     return f"| {name} | {default} | {text}{variable} |"
 
 

@@ -43,7 +43,7 @@ def writer_for(path: Path) -> Callable[[Iterable[Row]], Iterator[str]]:
     """What turns rows into the text of `path`, by its suffix. Raises `UsageError` for a suffix that is neither .csv nor .md."""
     writers = {".csv": to_csv, ".md": to_markdown}
     if path.suffix.lower() not in writers:
-        raise UsageError(f"--export {path}: the format is told by the suffix", "end the name in .csv or .md")
+        raise UsageError(f"{path}: the format of an export is chosen by its suffix", "end the name in .csv or .md")
     return writers[path.suffix.lower()]
 
 

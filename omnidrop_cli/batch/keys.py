@@ -89,7 +89,7 @@ def key(job: Request, content: str, model: str, name: str | None = None) -> str:
         "id": name,
         "question": job.question,
         "system": job.system,
-        "media": asdict(job.media_options),
+        "media": {"same_within" if name == "dedup_threshold" else name: value for name, value in asdict(job.media_options).items()},
         "model": [model, job.model.revision, job.model.quant, job.model.dtype],
         "method": [job.method.name, job.method.keep, job.method.preset, dict(job.method.options), job.method.seed],
         "generation": asdict(job.generation),

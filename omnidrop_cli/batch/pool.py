@@ -96,13 +96,13 @@ def devices(text: str) -> list[str]:
         from torch import cuda
 
         if not cuda.device_count():
-            raise UsageError("--devices all: no NVIDIA GPU was found", "--devices cpu,cpu runs two workers on the CPU")
+            raise UsageError("`devices=all`: no NVIDIA GPU was found", "`devices=cpu,cpu` runs two workers on the CPU")
         return [f"cuda:{index}" for index in range(cuda.device_count())]
     names = [name.strip() for name in text.split(",")]
     named = [f"cuda:{name}" if name.isdecimal() else name for name in names]
     for name in named:
         if name != "cpu" and not (name.startswith("cuda:") and name[5:].isdecimal()):
-            raise UsageError(f"--devices: {name!r} is not a device", "write 0,1 or cuda:0,cuda:1, all, or cpu,cpu")
+            raise UsageError(f"`devices`: {name!r} is not a device", "write 0,1 or cuda:0,cuda:1, all, or cpu,cpu")
     return named
 
 

@@ -37,7 +37,7 @@ class Cluster:
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise UsageError(
-                f"no Ray cluster at {address!r}: {reason}", "start one with `ray start --head`, or use --cluster local"
+                f"no Ray cluster at {address!r}: {reason}", "start one with `ray start --head`, or use `cluster=local`"
             ) from error
         resources = self._ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
@@ -108,5 +108,5 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise UsageError("--cluster needs Ray, which is not installed", 'pip install "ray>=2.40"') from error
+        raise UsageError("`cluster` needs Ray, which is not installed", 'pip install "ray>=2.40"') from error
     return ray

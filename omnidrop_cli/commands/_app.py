@@ -1,63 +1,111 @@
-"""Options that several commands share, declared once as dataclasses; commands that share a name.
-
-Knows: how to spread a dataclass of Typer options over a command's signature, so that the command gets one value instead of twelve, and how
-a group runs its first command where none is named. Does not know any option (`_options.py`) or command.
-"""
+"""The Typer classes of the program's commands: usage and examples in the help, former flags, groups with a first command."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import inspect
-from collections.abc import Callable
-from typing import Any, get_type_hints
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from typer.core import TyperGroup
+import typer
+from typer.core import TyperCommand, TyperGroup
 
-
-def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` as Typer should see it: every parameter whose type is a dataclass becomes that dataclass's fields.
-
-    Field types are `Annotated[T, typer.Option(...)]`; field names are parameter names, so two groups must not share one.
-    """
-    groups: dict[str, type] = {}
-    spread: list[inspect.Parameter] = []
-    for parameter in inspect.signature(command, eval_str=True).parameters.values():
-        if dataclasses.is_dataclass(parameter.annotation) and isinstance(parameter.annotation, type):
-            groups[parameter.name] = parameter.annotation
-            spread += _parameters(parameter.annotation)
-        else:
-            spread.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-
-    def run(**given: Any) -> None:
-        for name, group in groups.items():
-            given[name] = group(**{field.name: given.pop(field.name) for field in dataclasses.fields(group)})
-        command(**given)
-
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__signature__ = inspect.Signature(spread)  # type: ignore[attr-defined]  # read by inspect.signature
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in spread}
-    return run
+from omnidrop_cli.commands._console import deprecated
+from omnidrop_cli.commands._options import OLD_FLAGS, grouped
 
 
-@functools.cache
-def _parameters(group: type) -> list[inspect.Parameter]:
-    hints = get_type_hints(group, include_extras=True)
-    return [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
-            annotation=hints[field.name],
-        )
-        for field in dataclasses.fields(group)
-    ]
+class Command(TyperCommand):
+    """A command that shows its arguments first, accepts former flags with one line, and keeps what was asked for an error object."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        arguments = [parameter for parameter in self.get_params(ctx) if parameter.param_type_name == "argument"]
+        return [*(_usage(argument) for argument in arguments), "[OPTIONS]"]
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_types(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {spelled for parameter in self.get_params(ctx) for spelled in (*parameter.opts, *parameter.secondary_opts)}
+        return super().parse_args(ctx, list(_current(args, known)))
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            question = ctx.params.get("question") or ctx.params.get("text")
+            error.__dict__["asked"] = (str(ctx.params.get("media") or ""), question if isinstance(question, str) else "")
+            raise
 
 
-class FirstByDefault(TyperGroup):
+class Group(TyperGroup):
+    """A group of commands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_types(super().get_params(ctx))
+
+
+class FirstByDefault(Group):
     """A group that takes what is no command's name for arguments of its first command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = [next(iter(self.commands)), *args]
         return super().parse_args(ctx, args)
+
+
+def add(
+    app: typer.Typer, name: str, command: Callable[..., None], examples: Sequence[str], *, help_without_arguments: bool = False
+) -> None:
+    """Add `command` to `app`, its `examples` in the help below its description."""
+    made = grouped(command)
+    lines = "\n".join(line.replace("[", "\\[") for line in examples)
+    text = (command.__doc__ or "").rstrip()
+    app.command(
+        name,
+        cls=Command,
+        help=f"{_cleaned(text)}\n\n[bold]Examples[/]\n\n{lines}" if examples else _cleaned(text),
+        no_args_is_help=help_without_arguments,
+    )(made)
+
+
+def _without_types(parameters: list[Any]) -> list[Any]:
+    """The parameters, showing no Python types in the help; --help itself stands with the last panel."""
+    for parameter in parameters:
+        if parameter.param_type_name == "argument":
+            parameter.display_type_rich = lambda ctx: None
+        elif getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    if len(parameters) > 1:
+        parameters[-1].rich_help_panel = getattr(parameters[-2], "rich_help_panel", None)
+    return parameters
+
+
+def _cleaned(text: str) -> str:
+    import inspect
+
+    return "\n\n".join(" ".join(block.split()) for block in inspect.cleandoc(text).split("\n\n"))
+
+
+def _usage(argument: Any) -> str:
+    name = str(argument.metavar or argument.name.upper())
+    return name if argument.required else f"[{name}]"
+
+
+def _current(args: Sequence[str], known: set[str]) -> Iterator[str]:
+    """The words with former flags replaced, each with a line on stderr. `known` are the flags that the command has."""
+    for number, word in enumerate(args):
+        if word == "--":
+            yield from args[number:]
+            return
+        name, equals, value = word.partition("=")
+        current = OLD_FLAGS.get(name)
+        if name == "-q" and "--quiet" in known and ("-q" not in known or _has_no_value(args[number + 1 :], known)):
+            deprecated("-q is the question in every command; --quiet has no short form any more")
+            yield "--quiet"
+        elif name not in known and current in known:
+            deprecated(f"{name} is deprecated; the flag is {current}")
+            yield current + equals + value
+        else:
+            yield word
+
+
+def _has_no_value(rest: Sequence[str], known: set[str]) -> bool:
+    return not rest or rest[0].partition("=")[0] in known

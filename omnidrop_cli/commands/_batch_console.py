@@ -1,7 +1,4 @@
-"""How a batch shows itself: a live bar on a terminal, one plain line per clip elsewhere.
-
-Knows: terminals and counting. Does not know how rows are made.
-"""
+"""Progress of a batch: a live bar on a terminal, one plain line per clip elsewhere."""
 
 from __future__ import annotations
 
@@ -12,12 +9,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from omnidrop_cli.batch.runner import Watcher
-from omnidrop_cli.commands._console import ConsoleFlags, stderr_console
+from omnidrop_cli.commands._console import Console
+from omnidrop_cli.commands._options import ConsoleFlags
 from omnidrop_cli.report.text import one_line
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from omnidrop_cli.batch.answers_file import Row
     from omnidrop_cli.batch.inputs import Group
 
@@ -26,7 +22,7 @@ class BatchScreen(Watcher):
     """Draws a batch on stderr. A context: leaving it takes the bar away."""
 
     def __init__(self, flags: ConsoleFlags, groups: Sequence[Group]) -> None:
-        self._flags, self._console = flags, stderr_console(flags)
+        self._console = Console(flags)
         self._total = sum(len(group) for group in groups)
         self._open = Counter[str]()
         for group in groups:
@@ -35,22 +31,16 @@ class BatchScreen(Watcher):
         self._done = self._failed = 0
         self._clip = ""
         self._began = time.monotonic()
-        self._progress: Progress | None = None
-        self._bar: TaskID | None = None
-        self._warned: set[str] = set()
 
     def __enter__(self) -> BatchScreen:
-        if self._console.is_terminal and not self._flags.quiet:
-            self._progress = self._make()
-            self._bar = self._progress.add_task("starting", total=self._total, failed="")
-            self._progress.start()
+        self._console.__enter__()
+        self._draw()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for media in [*self._of_clip]:
             self._clip_done(media)
-        if self._progress is not None:
-            self._progress.stop()
+        self._console.__exit__(kind, error, trace)
 
     def skipped(self, media: str, count: int) -> None:
         # Out of the total rather than into the done: what took no time must not make the rest look quick.
@@ -81,9 +71,7 @@ class BatchScreen(Watcher):
         self._draw()
 
     def warn(self, message: str) -> None:
-        if message not in self._warned:
-            self._warned.add(message)
-            self._say(f"warning: {one_line(message)}", style="yellow")
+        self._console.warn(message)
 
     def finishing(self) -> None:
         self._say("finishing what is in work; once more stops at once")
@@ -91,33 +79,13 @@ class BatchScreen(Watcher):
     def _clip_done(self, media: str) -> None:
         """One line, for those who read along without a terminal."""
         of_clip = self._of_clip.pop(media, None)
-        if of_clip and self._progress is None:
+        if of_clip and not self._console.live:
             counts = ", ".join(f"{count} {what}" for what, count in sorted(of_clip.items()))
             self._say(f"{self._done}/{self._total} {one_line(media)}: {counts} ({time.monotonic() - self._began:.0f} s)")
 
     def _say(self, line: str, style: str = "") -> None:
-        if not self._flags.quiet:
-            self._console.print(line, style=style, soft_wrap=True)
+        self._console.say(line, style)
 
     def _draw(self, stage: str = "") -> None:
-        if self._progress is not None and self._bar is not None:
-            text = " · ".join(filter(None, (self._clip, stage))) or "starting"
-            failed = f"{self._failed} failed" if self._failed else ""
-            self._progress.update(self._bar, description=text, completed=self._done, total=self._total, failed=failed)
-
-    def _make(self) -> Progress:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.table import Column
-
-        return Progress(
-            BarColumn(24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[failed]}", markup=False, style="red"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
-            console=self._console,
-            transient=True,
-            speed_estimate_period=600,
-        )
+        text = " · ".join(filter(None, (self._clip, stage))) or "starting"
+        self._console.count(self._done, self._total, self._failed, text)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import typer
-
-from omnidrop_cli.commands._options import MEDIA, OUTPUT, PRUNING, ModelFlags
-from omnidrop_cli.config import GenerationConfig
+from omnidrop_cli.commands._options import MEDIA, OUTPUT, PRUNING, flag, same, switch
+from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.evaluate.items import Timing
 
@@ -18,67 +16,53 @@ if TYPE_CHECKING:
     from omnidrop_cli.evaluate.runner import Run
 
 DEFAULT_METHODS = "none,omnidrop@0.3"
+THE_BENCHMARKS = "the benchmark's own"
 
 Format = Literal["auto", "table", "md", "csv", "latex", "json"]
 
 
-# The protocol's parameters are not named as in `settings.KEYS`: a user's defaults must not change what a benchmark asks.
 @dataclass(frozen=True, slots=True)
 class ProtocolFlags:
-    """What is asked, and how."""
+    """What is asked, and how. No variable and no settings file changes what a benchmark asks."""
 
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="The benchmark's files, in their published layout.")] = None
-    fetch: Annotated[bool, typer.Option("--fetch", help="Download the benchmark from the hub first: tens of gigabytes.")] = False
-    limit: Annotated[int | None, typer.Option(min=1, help="Use N questions, evenly spaced over the set.", metavar="N")] = None
-    text_first: Annotated[bool, typer.Option("--text-first", help="Put the question before the clip (disables query-guided scoring).")] = (
-        False
+    data: Path | None = flag(None, "Directory with the benchmark's files, in their published layout.", metavar="DIR")
+    fetch: bool = switch("Download the benchmark from the hub first (tens of gigabytes).")
+    limit: int | None = flag(None, "Use N questions, evenly spaced over the set.", low=1)
+    text_first: bool = switch("Put the question before the clip (disables query-guided scoring).")
+    timing: Timing = flag(
+        "true", "Time of the frames in the prompt: the clip's own, or one second per pair of frames as in published tables.", panel=MEDIA
     )
-    timing: Annotated[
-        Timing,
-        typer.Option(
-            help="Time of the frames in the prompt: the clip's own, or one second per pair of frames as in all published tables.",
-            rich_help_panel=MEDIA,
-        ),
-    ] = "true"
-    methods: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--methods",
-            "-m",
-            metavar="LIST",
-            help=f"Methods with commas between: NAME, NAME@KEEP or NAME@PRESET, then :KEY=VALUE options. Default: {DEFAULT_METHODS}.",
-            rich_help_panel=PRUNING,
-        ),
-    ] = None
-    seed: Annotated[int, typer.Option(min=0, help="Seed of random methods.", rich_help_panel=PRUNING)] = 0
-    protocol_fps: Annotated[float | None, typer.Option("--fps", min=0.01, max=120, help="Frames per second.", rich_help_panel=MEDIA)] = None
-    protocol_max_frames: Annotated[
-        int | None, typer.Option("--max-frames", min=4, help="Maximum number of sampled frames.", rich_help_panel=MEDIA)
-    ] = None
-    protocol_max_pixels: Annotated[
-        int | None, typer.Option("--max-pixels", min=784, help="Maximum number of pixels per frame.", rich_help_panel=MEDIA)
-    ] = None
-    protocol_max_new_tokens: Annotated[
-        int | None, typer.Option("--max-new-tokens", min=1, help="Maximum length of an answer, in tokens; the benchmark's own if unset.")
-    ] = None
+    methods: tuple[str, ...] = flag(
+        (),
+        "Methods with commas between them: NAME, NAME@KEEP or NAME@PRESET, then :KEY=VALUE options.",
+        short="m",
+        metavar="LIST",
+        shown=DEFAULT_METHODS,
+        panel=PRUNING,
+    )
+    seed: int = same(PruningConfig, "seed", settable=False, help="Seed of random methods.", panel=PRUNING)
+    fps: float | None = same(MediaConfig, "fps", default=None, settable=False, shown=THE_BENCHMARKS, panel=MEDIA)
+    max_frames: int | None = same(MediaConfig, "max_frames", default=None, low=4, settable=False, shown=THE_BENCHMARKS, panel=MEDIA)
+    max_pixels: int | None = same(MediaConfig, "max_pixels", settable=False, panel=MEDIA)
+    max_new_tokens: int | None = same(GenerationConfig, "max_new_tokens", default=None, settable=False, shown=THE_BENCHMARKS)
 
-    def run(self, benchmark: Benchmark, model: ModelFlags) -> Run:
+    def run(self, benchmark: Benchmark, model: ModelConfig) -> Run:
         """The evaluation that these options describe. Raises `UsageError` for a method that cannot be made."""
         from omnidrop_cli.evaluate import method_specs
         from omnidrop_cli.evaluate.runner import Run, check
 
-        media, choice = benchmark.media_options, model.record()
+        media = benchmark.media_options
         run = Run(
             benchmark=benchmark,
             arms=tuple(method_specs.parse(self.methods or [DEFAULT_METHODS], self.seed)),
-            model=replace(choice, name=benchmark.model) if choice.name == "auto" else choice,
+            model=replace(model, name=benchmark.model) if model.name == "auto" else model,
             media_options=replace(
                 media,
-                fps=self.protocol_fps or media.fps,
-                max_frames=self.protocol_max_frames or media.max_frames,
-                max_pixels=self.protocol_max_pixels,
+                fps=self.fps or media.fps,
+                max_frames=self.max_frames or media.max_frames,
+                max_pixels=self.max_pixels or media.max_pixels,
             ),
-            generation=GenerationConfig(max_new_tokens=self.protocol_max_new_tokens or benchmark.max_new_tokens),
+            generation=GenerationConfig(max_new_tokens=self.max_new_tokens or benchmark.max_new_tokens),
             text_first=self.text_first,
             timing=self.timing,
         )
@@ -87,36 +71,28 @@ class ProtocolFlags:
 
 
 @dataclass(frozen=True, slots=True)
+class WhereFlags:
+    """What is run instead of a benchmark, and where the models run."""
+
+    paper: str | None = flag(None, "Print the commands that reproduce a published table: omnidrop-table2, seats-table1.", metavar="TABLE")
+    devices: str | None = flag(None, "Run a model on each of these: 0,1 or all (GPUs), or cpu,cpu.", metavar="LIST")
+
+
+@dataclass(frozen=True, slots=True)
 class ResultFlags:
     """What is written and printed."""
 
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Rows, a JSON line each. Default: BENCHMARK.jsonl.", rich_help_panel=OUTPUT),
-    ] = None
-    format: Annotated[
-        Format,
-        typer.Option(
-            help="Print the results as tables that fit the terminal, Markdown, CSV or LaTeX (one row per method), or one JSON object. "
-            "auto: table on a terminal, else md.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = "auto"
-    as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.", rich_help_panel=OUTPUT)] = False
-    flips: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B",
-            help="Print the questions on which method B is right and A wrong, or the other way round.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Also draw accuracy over retention: .png, .svg or .pdf (needs matplotlib).", rich_help_panel=OUTPUT
-        ),
-    ] = None
+    PANEL: ClassVar[str] = OUTPUT
+
+    output: Path | None = flag(None, "Write one JSON line per answer to FILE.", short="o", shown="BENCHMARK.jsonl")
+    format: Format = flag(
+        "auto",
+        "Print the results as tables that fit the terminal, Markdown, CSV or LaTeX (one row per method), or one JSON object.",
+        shown="table on a terminal, else md",
+    )
+    as_json: bool = switch("Same as --format json.", flag="json")
+    flips: str | None = flag(None, "Print the questions on which method B is right and A wrong, or the other way round.", metavar="A,B")
+    plot: Path | None = flag(None, "Also draw accuracy over retention: .png, .svg or .pdf (needs matplotlib).")
 
     def check(self) -> None:
         """Raise `UsageError` for what could not be printed or drawn; asked before the work is done."""

@@ -1,11 +1,11 @@
-"""How the program ends: exceptions become one line, a hint and an exit code; Ctrl-C ends it at once.
+"""How the program ends: an exception becomes one line, a hint and an exit code; Ctrl-C ends the process at once.
 
-Knows: every kind of failure that reaches the top, and that Python delivers Ctrl-C only between two bytecodes of the main thread.
-Does not know: what the commands do.
+Python delivers Ctrl-C only between two bytecodes of the main thread, so a thread of its own watches for the signal.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -19,13 +19,15 @@ from typing import Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from omnidrop_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, OmnidropError, OutOfMemory
+from omnidrop_cli.commands._console import STDOUT, dump, emit
+from omnidrop_cli.commands._options import as_flags
+from omnidrop_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, OmnidropError, OutOfMemory, UsageError
 from omnidrop_cli.report.text import one_line
 
 GRACE_S = 0.5
 """How long the main thread may take to clean up after Ctrl-C before the process ends without it."""
 
-SMALLER = "lower --keep, --max-frames or --max-pixels, or take a smaller model (--model 3b, --quant nf4)"
+SMALLER = "lower `keep`, `max_frames` or `max_pixels`, or take a smaller model (`model=3b`, `quant=nf4`)"
 
 
 def end(app: Callable[..., Any], arguments: Sequence[str]) -> NoReturn:
@@ -39,71 +41,99 @@ def end(app: Callable[..., Any], arguments: Sequence[str]) -> NoReturn:
 
 
 def _run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
+    STDOUT.clear()
     try:
         result = app(list(arguments), prog_name="omnidrop", standalone_mode=False)
         code = result if isinstance(result, int) else EXIT_OK
     except SystemExit as leaving:  # Typer's own answer to a closed pipe
         return leaving.code if isinstance(leaving.code, int) else EXIT_FAILED
     except BaseException as error:
-        if _wants_traceback(arguments):
+        if _has("--debug", arguments) or os.environ.get("OMNIDROP_DEBUG", "").lower() not in ("", "0", "false", "no", "off"):
             traceback.print_exception(error)
-        return _tell(error)
+        return _report(error, as_json=_has("--json", arguments))
     if code == EXIT_INTERRUPTED:
         _say("interrupted")
     return code
 
 
-def _tell(error: BaseException) -> int:
-    """Print what went wrong; the exit code."""
+def _has(flag: str, arguments: Sequence[str]) -> bool:
+    """Whether a flag was given. Read from the words themselves: an error may come before they are parsed."""
+    words = list(arguments)
+    return flag in (words[: words.index("--")] if "--" in words else words)
+
+
+def _report(error: BaseException, *, as_json: bool) -> int:
+    """Print what went wrong, with `as_json` also as the error object on stdout; the exit code."""
     if isinstance(error, KeyboardInterrupt):
         _say("interrupted")
         return EXIT_INTERRUPTED
     if isinstance(error, TyperException):
-        return _tell_usage(error)
-    known = _explained(error)
-    _say(f"error: {one_line(known.message)}", known.hint)
+        known: OmnidropError = _usage_error(error)
+        if not known.message:  # Typer printed the help already
+            return EXIT_USAGE
+    else:
+        known = explained(error)
+    known = type(known)(as_flags(one_line(known.message)), known.hint and as_flags(one_line(known.hint)))
+    if as_json and not STDOUT:
+        from omnidrop_cli.report.json import error_to_dict
+
+        with suppress(OSError, ValueError):  # stdout may be closed
+            media, question = getattr(error, "asked", ("", ""))
+            emit(dump(error_to_dict(media, question, known)))
+    _say(f"error: {known.message}", known.hint)
     return known.exit_code
 
 
-def _tell_usage(error: TyperException) -> int:
-    message = error.format_message()
+def _usage_error(error: TyperException) -> UsageError:
     context = getattr(error, "ctx", None)
-    if message.strip():  # empty where Typer printed the help already
-        _say(f"error: {one_line(message)}", f"{context.command_path} --help" if context is not None else None)
-    return error.exit_code or EXIT_USAGE
+    return UsageError(error.format_message().strip(), f"{context.command_path} --help" if context is not None else None)
 
 
-def _explained(error: BaseException) -> OmnidropError:
+def explained(error: BaseException) -> OmnidropError:
+    """What a user can do about an exception. Only what remains is called a bug."""
     if isinstance(error, OmnidropError):
         return error
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return OutOfMemory("the GPU ran out of memory", SMALLER)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
         return OutOfMemory("this machine ran out of memory", SMALLER)
     if isinstance(error, typer.Abort):
         return OmnidropError("stopped: the input ended")
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        return OmnidropError(f"{where}{(error.strerror or str(error)).lower()}", "--debug shows where")
+        return _of_the_system(error)
+    if isinstance(error, ImportError):
+        return OmnidropError(f"a package is missing or broken: {error}", "reinstall omnidrop-cli; omnidrop doctor shows what is installed")
+    if culprit := _untested(error):
+        return OmnidropError(f"{culprit} failed: {type(error).__name__}: {error}", "install a tested version; omnidrop doctor lists them")
     return OmnidropError(
-        f"this is a bug in omnidrop: {type(error).__name__}: {error}", "--debug shows where; please report it with omnidrop doctor"
+        f"this is a bug in omnidrop: {type(error).__name__}: {error}", "`debug` shows where; please report it with omnidrop doctor"
     )
+
+
+def _of_the_system(error: OSError) -> OmnidropError:
+    where = f"{error.filename}: " if error.filename else ""
+    hint = "free some disk space" if error.errno == errno.ENOSPC else "`debug` shows where"
+    return OmnidropError(f"{where}{(error.strerror or str(error)).lower()}", hint)
+
+
+def _untested(error: BaseException) -> str | None:
+    """The package whose own code raised `error`, with its version, if that version is outside the range omnidrop was tested with."""
+    modules = [frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if not modules or modules[-1] in ("omnidrop_cli", ""):
+        return None
+    from omnidrop_cli.commands._packages import package_states
+
+    state = package_states().get(modules[-1])
+    return f"{modules[-1]} {state.version}, which omnidrop was not tested with," if state is not None and state.ok is False else None
 
 
 def _say(line: str, hint: str | None = None) -> None:
     with suppress(OSError, ValueError, AttributeError):  # stderr may be closed
         sys.stderr.write(f"{line}\n")
         if hint:
-            sys.stderr.write(f"hint: {one_line(hint)}\n")
+            sys.stderr.write(f"hint: {hint}\n")
         sys.stderr.flush()
-
-
-def _wants_traceback(arguments: Sequence[str]) -> bool:
-    """Read from the words themselves: an error may come before they are parsed."""
-    words = list(arguments)
-    words = words[: words.index("--")] if "--" in words else words
-    return "--debug" in words or os.environ.get("OMNIDROP_DEBUG", "").lower() not in ("", "0", "false", "no", "off")
 
 
 def _leave(code: int) -> NoReturn:
@@ -120,7 +150,7 @@ def _leave(code: int) -> NoReturn:
 def _prompt_interrupts() -> Iterator[None]:
     """Ctrl-C ends the process within `GRACE_S`, also while the main thread sits in torch or FFmpeg.
 
-    C code that runs for seconds delays KeyboardInterrupt; a thread hears of the signal at once and waits for the main thread no
+    C code that runs for seconds delays KeyboardInterrupt; a thread receives the signal at once and waits for the main thread no
     longer than the grace. A command that installs its own SIGINT handler (to finish a row) is left alone.
     """
     if threading.current_thread() is not threading.main_thread():

@@ -1,280 +1,259 @@
-"""The options commands share, by help panel, and the records they become.
+"""Command-line flags made from declared options, and the flags that only commands have.
 
-Knows: every shared flag, its variable and its bounds (through `settings.KEYS`), and how flags make a `Request`. Does not know: what runs
-it. Names are checked here as far as that costs no heavy import; the rooms check the rest.
+Input: a command whose parameters are dataclasses of options. Output: the function that Typer sees, with one parameter per flag. Values
+come from the flag, else from a variable or a settings file, else from the declaration; all are checked by it.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 import typer
 
-from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
+from omnidrop_cli import settings
+from omnidrop_cli.commands._complete import COMPLETIONS, words_of
+from omnidrop_cli.config import FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.settings import KEYS, check, variable
+from omnidrop_cli.options import Option, option, options_of
 
-MEDIA, PRUNING, MODEL, GENERATION, OUTPUT = "Media", "Pruning", "Model", "Generation", "Output"
+INPUT, MEDIA, PRUNING, MODEL, GENERATION, OUTPUT = "Input", "Media", "Pruning", "Model", "Generation", "Output"
 
-
-def _checked(name: str) -> Callable[..., Any]:
-    def callback(context: typer.Context, value: Any) -> Any:
-        source = context.get_parameter_source(name.replace("-", "_"))
-        return check(name, value, variable(name) if source is not None and source.name == "ENVIRONMENT" else f"--{name}")
-
-    # Typer evaluates a callback's annotations anew for every option of every command: a third of the help's time if they are strings.
-    callback.__annotations__ = {"context": typer.Context, "value": Any, "return": Any}
-    return callback
+_METAVARS: Mapping[type, str] = {str: "TEXT", int: "N", float: "NUMBER", Path: "FILE", bool: ""}
 
 
-def flag(name: str, text: str, panel: str, *spellings: str, complete: Callable[[str], list[str]] | None = None, **more: Any) -> Any:
-    """A Typer option for one of `settings.KEYS`, read from its variable and the settings files too, checked against its bounds.
-
-    `complete` returns the values that continue an incomplete one; where the key lists its words, those do and stand in the help.
-    """
-    key = KEYS[name]
-    if key.words:
-        complete = complete or _continuing(lambda: key.words)
-        more.setdefault("metavar", "|".join(key.words))
-    if key.default is None:
-        more.setdefault("show_default", False)
-
-    return typer.Option(
-        *(spellings or (f"--{name}",)),
-        help=text,
-        rich_help_panel=panel,
-        envvar=variable(name),
-        show_envvar=False,
-        callback=_checked(name),
-        autocompletion=complete,
-        **more,
-    )
+def flag(default: Any, help: str, **facts: Any) -> Any:
+    """A dataclass field that is a flag of commands only: no variable and no settings file sets it."""
+    return option(default, help, settable=False, **facts)
 
 
-def _continuing(words: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
-    def complete(incomplete: str) -> list[str]:
-        return [word for word in words() if word.startswith(incomplete)]
-
-    return complete
+def switch(help: str, **facts: Any) -> Any:
+    """A flag without a value and without a --no- form."""
+    return option(False, help, settable=False, negatable=False, **facts)
 
 
-def method_words(incomplete: str) -> list[str]:
-    """Methods that continue `incomplete`; after a "+", the second method of a composition."""
-    from omnidrop_cli.prune.methods import names
-
-    first, plus, second = incomplete.rpartition("+")
-    return [f"{first}{plus}{name}" for name in names() if name.startswith(second)]
+def same(cls: type, field: str, **changes: Any) -> Any:
+    """A dataclass field declared as `cls.field` is, with `changes` to its default and facts."""
+    one = next(found for found in dataclasses.fields(cls) if found.name == field)
+    return dataclasses.field(default=changes.pop("default", one.default), metadata={**one.metadata, **changes})
 
 
-def _presets() -> Iterable[str]:
-    """Of every method: a shell completes a word without knowing the others. Only here, since it imports torch."""
-    from omnidrop_cli.prune.methods import find, names
+@dataclass(frozen=True, slots=True)
+class ConsoleFlags:
+    """Flags of every command. `debug` is read by `_app`, which outlives the parse; here it stands for the help."""
 
-    return sorted({preset for name in names() for preset in find(name).presets})
+    PANEL: ClassVar[str] = OUTPUT
+
+    quiet: bool = switch("Print errors and the result only.")
+    verbose: bool = switch("Log each pipeline stage to stderr.", short="v")
+    no_color: bool = switch("Do not use colors; NO_COLOR does the same.")
+    debug: bool = switch("Show the traceback of an error.")
+    profile: str | None = flag(None, "Use the table [profile.NAME] of the settings file.", metavar="NAME", complete="profiles")
 
 
-def _models() -> Iterable[str]:
-    from omnidrop_cli.model.names import NAMES
+@dataclass(frozen=True, slots=True)
+class JsonFlags:
+    """For commands whose result can be one JSON object."""
 
-    return NAMES
+    PANEL: ClassVar[str] = OUTPUT
+
+    as_json: bool = switch("Print one JSON object on stdout.", flag="json")
 
 
-Media = Annotated[str, typer.Argument(help="A video or audio file, or an http(s) address.", metavar="MEDIA", show_default=False)]
-Question = Annotated[str, typer.Argument(help="What to ask; - reads it from stdin.", metavar="QUESTION", show_default=False)]
-ModelName = Annotated[
-    str, flag("model", "auto, nano, 3b, 7b, a hub repository (owner/name), or a directory.", MODEL, complete=_continuing(_models))
+@dataclass(frozen=True, slots=True)
+class OutputFlags(JsonFlags):
+    """For commands whose result can go to a file."""
+
+    output: Path | None = flag(None, "Write the result to FILE, atomically.", short="o")
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadedFlags:
+    """For commands that fetch a clip and load no model."""
+
+    PANEL: ClassVar[str] = MODEL
+
+    name: str = same(ModelConfig, "name")
+    offline: bool = same(ModelConfig, "offline")
+
+
+@dataclass(frozen=True, slots=True)
+class SystemFlags:
+    """The system prompt, which belongs to a request rather than to one of its configs."""
+
+    PANEL: ClassVar[str] = GENERATION
+
+    system: str | None = same(Request, "system")
+
+
+Media = Annotated[
+    str,
+    typer.Argument(
+        help="A video or audio file, an http(s) address, or demo (a bundled clip).",
+        metavar="MEDIA",
+        show_default=False,
+        autocompletion=COMPLETIONS["media"],
+    ),
 ]
-OfflineFlag = Annotated[bool, flag("offline", "Never touch the network.", MODEL, "--offline/--no-offline")]
 
 
-@dataclass(frozen=True, slots=True)
-class MediaFlags:
-    """Which part of a clip is read, and how densely."""
+OLD_FLAGS: dict[str, str] = {}
+"""Former flags and what they are now, of the commands built so far."""
 
-    start: Annotated[
-        str | None, typer.Option("--start", metavar="TIME", rich_help_panel=MEDIA, help="Begin here: 90, 1:30 or 0:01:30.5.")
-    ] = None
-    end: Annotated[str | None, typer.Option("--end", metavar="TIME", rich_help_panel=MEDIA, help="Stop here.")] = None
-    fps: Annotated[float, flag("fps", "Frames read per second.", MEDIA)] = KEYS["fps"].default  # type: ignore[assignment]
-    min_frames: Annotated[int, flag("min-frames", "Least frames.", MEDIA)] = KEYS["min-frames"].default  # type: ignore[assignment]
-    max_frames: Annotated[int, flag("max-frames", "Most frames.", MEDIA)] = KEYS["max-frames"].default  # type: ignore[assignment]
-    min_pixels: Annotated[int | None, flag("min-pixels", "Least pixels of a frame; the model's own if unset.", MEDIA)] = None
-    max_pixels: Annotated[int | None, flag("max-pixels", "Most pixels of a frame; the model's own if unset.", MEDIA)] = None
-    same_within: Annotated[
-        float, flag("same-within", "Encode nearly equal pictures once: mean difference in a token's area, of 255.", MEDIA)
-    ] = 0.0
-    audio: Annotated[bool, typer.Option("--audio/--no-audio", rich_help_panel=MEDIA, help="Use the sound.")] = True
-    video: Annotated[bool, typer.Option("--video/--no-video", rich_help_panel=MEDIA, help="Use the pictures.")] = True
-
-    def record(self) -> MediaConfig:
-        """Raises `UsageError` for bounds that contradict each other."""
-        start_s, end_s = _seconds("--start", self.start), _seconds("--end", self.end)
-        if not self.audio and not self.video:
-            raise UsageError("--no-audio and --no-video leave nothing of the clip", "give at most one of them")
-        if end_s is not None and end_s <= (start_s or 0):
-            raise UsageError(f"--end {self.end} is not after --start {self.start or 0}", "times count from the start of the file")
-        for low, high, name in ((self.min_frames, self.max_frames, "frames"), (self.min_pixels, self.max_pixels, "pixels")):
-            if low is not None and high is not None and low > high:
-                raise UsageError(f"--min-{name} is {low}, more than --max-{name}, which is {high}", "raise the one or lower the other")
-        return MediaConfig(
-            start_s=start_s or 0.0,
-            end_s=end_s,
-            fps=self.fps,
-            min_frames=self.min_frames,
-            max_frames=self.max_frames,
-            min_pixels=self.min_pixels,
-            max_pixels=self.max_pixels,
-            same_within=self.same_within,
-            use_audio=self.audio,
-            use_video=self.video,
-        )
+# ---------------------------------------------------------------- from options to Typer
 
 
-@dataclass(frozen=True, slots=True)
-class MethodFlags:
-    """Which pruning method runs, and how much it keeps."""
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` as Typer should see it: every parameter whose type is a dataclass becomes a flag for each of its options.
 
-    context: typer.Context
-    method: Annotated[str, flag("method", "How tokens are chosen: omnidrop methods.", PRUNING, "--method", "-m", complete=method_words)] = (
-        "omnidrop"
-    )
-    keep: Annotated[
-        float | None,
-        flag("keep", "Share of audio and video tokens [bold]kept[/], as a mean over the layers, in (0, 1].", PRUNING, "--keep", "-k"),
-    ] = None
-    preset: Annotated[
-        str | None, flag("preset", "Published settings of the method, such as paper-20.", PRUNING, complete=_continuing(_presets))
-    ] = None
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", metavar="KEY=VALUE", rich_help_panel=PRUNING, help="An option of the method. Repeatable."),
-    ] = None
-    seed: Annotated[int, flag("seed", "Seed of random methods and of sampling.", PRUNING)] = 0
+    Flags that two dataclasses share are one flag. Other parameters are Typer's own (arguments).
+    """
+    groups: dict[str, type] = {}
+    spread: dict[str, inspect.Parameter] = {}
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if isinstance(parameter.annotation, type) and dataclasses.is_dataclass(parameter.annotation):
+            groups[parameter.name] = parameter.annotation
+            for one in options_of(parameter.annotation).values():
+                spread[_word(one)] = _typer_parameter(one, getattr(parameter.annotation, "PANEL", ""))
+        else:
+            spread[parameter.name] = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
 
-    def record(self) -> PruningConfig:
-        """Raises `UsageError` for an unknown method or a malformed `--option`; imports no method."""
-        from omnidrop_cli.prune.methods import parts
+    def run(**words: Any) -> None:
+        values = Values(words, groups.values())
+        own = {name: word for name, word in words.items() if name in inspect.signature(command).parameters and name not in groups}
+        command(**own, **{name: values.record(group) for name, group in groups.items()})
 
-        parts(self.method)
-        options: dict[str, str] = {}
-        for written in self.option or ():
-            name, equals, value = written.partition("=")
-            if not equals or not name.strip():
-                raise UsageError(f"--option {written} is not KEY=VALUE", "for example: --option beta=20")
-            options[name.strip()] = value
-        keep, preset = self._budget()
-        return PruningConfig(name=self.method, keep=keep, preset=preset, options=options, seed=self.seed)
-
-    def _budget(self) -> tuple[float | None, str | None]:
-        """keep and preset say the same thing: a flag replaces a variable's, a variable a file's. Of one rank, both are refused."""
-        if self.keep is not None and self.preset is not None:
-            if (keep := self._rank("keep")) == (preset := self._rank("preset")):
-                raise UsageError("--keep and --preset both set the budget", "give one of them")
-            return (self.keep, None) if keep > preset else (None, self.preset)
-        return self.keep, self.preset
-
-    def _rank(self, name: str) -> int:
-        source = self.context.get_parameter_source(name)
-        return {"COMMANDLINE": 3, "ENVIRONMENT": 2, "DEFAULT_MAP": 1}.get(source.name if source is not None else "", 0)
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.options = {_word(one): one for group in groups.values() for one in options_of(group).values()}  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature([*spread.values()])  # type: ignore[attr-defined]  # read by inspect.signature
+    run.__annotations__ = {name: parameter.annotation for name, parameter in spread.items()}
+    return run
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFlags:
-    """Which checkpoint runs, and how it is loaded."""
+class Values:
+    """The values of one command line, with the settings behind them. `words` are Typer's values: None or empty where no flag was given."""
 
-    model: ModelName = "auto"
-    quant: Annotated[str, flag("quant", "Quantisation of the decoder's weights.", MODEL)] = "auto"
-    device: Annotated[str, flag("device", "auto, cpu, cuda or cuda:N.", MODEL, complete=_continuing(lambda: ("auto", "cpu", "cuda")))] = (
-        "auto"
-    )
-    dtype: Annotated[str, flag("dtype", "Precision of everything not quantised.", MODEL)] = "auto"
-    attn: Annotated[str, flag("attn", "Attention kernel.", MODEL)] = "sdpa"
-    revision: Annotated[str | None, flag("revision", "Branch, tag or commit of a hub repository.", MODEL)] = None
-    offline: OfflineFlag = False
-    feature_cache: Annotated[
-        bool, flag("feature-cache", "Keep on disk what the encoders make of a clip.", MODEL, "--feature-cache/--no-feature-cache")
-    ] = True
-    graph: Annotated[bool, flag("graph", "On CUDA, decode longer answers by a captured graph.", MODEL, "--graph/--no-graph")] = True
+    def __init__(self, words: Mapping[str, Any], groups: Iterable[type]) -> None:
+        self._words = words
+        declared = [one for group in groups for one in options_of(group).values()]
+        self._settings = settings.given(words.get("profile")) if any(one.settable for one in declared) else {}
+        if self._given("keep") or self._given("preset"):  # both set the budget: a flag replaces what a variable or a file says
+            self._settings = {name: setting for name, setting in self._settings.items() if name not in ("keep", "preset")}
 
-    def record(self) -> ModelConfig:
-        return ModelConfig(
-            name=self.model,
-            quant=self.quant,
-            device=self.device,
-            dtype=self.dtype,
-            attention=self.attn,
-            revision=self.revision,
-            offline=self.offline,
-            feature_cache=self.feature_cache,
-            graph=self.graph,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationFlags:
-    """How the answer is sampled."""
-
-    max_new_tokens: Annotated[int, flag("max-new-tokens", "Longest answer, in tokens.", GENERATION)] = 256
-    temperature: Annotated[float, flag("temperature", "0 is greedy.", GENERATION)] = 0.0
-    top_p: Annotated[float, flag("top-p", "Sample from the likeliest tokens of this total probability.", GENERATION)] = 1.0
-    repetition_penalty: Annotated[float, flag("repetition-penalty", "Above 1, repeats become unlikely.", GENERATION)] = 1.0
-    stop: Annotated[
-        list[str] | None, typer.Option("--stop", metavar="TEXT", rich_help_panel=GENERATION, help="End before this text. Repeatable.")
-    ] = None
-    system: Annotated[str | None, flag("system", "System prompt; Qwen's own if unset.", GENERATION)] = None
-
-    def record(self, seed: int) -> GenerationConfig:
-        return GenerationConfig(
-            max_new_tokens=self.max_new_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            repetition_penalty=self.repetition_penalty,
-            stop=tuple(self.stop or ()),
-            seed=seed,
-        )
-
-
-def make_job(
-    media: str, question: str, media_flags: MediaFlags, method: MethodFlags, model: ModelFlags, generation: GenerationFlags
-) -> Request:
-    """The validated job. Raises `UsageError` before anything heavy is imported."""
-    if not media.strip():
-        raise UsageError("no clip given", "give a file or an address")
-    return Request(
-        media=media,
-        question=read_question(question),
-        system=generation.system,
-        media_options=media_flags.record(),
-        model=model.record(),
-        method=method.record(),
-        generation=generation.record(method.seed),
-    )
-
-
-def read_question(question: str) -> str:
-    """The question itself, from stdin where it is "-". Raises `UsageError` for an empty one."""
-    if question == "-":
+    def record(self, group: type) -> Any:
+        """The dataclass. Raises `UsageError` that names flags, variables and files rather than parameters."""
+        options = options_of(group)
+        values = {name: self._value(one) for name, one in options.items() if self._given(_word(one)) or self._setting(one) is not None}
         try:
-            question = sys.stdin.read()
-        except UnicodeDecodeError as error:
-            raise UsageError("the question on stdin is not text", "it must be UTF-8") from error
-    question = question.strip()
-    if not question:
-        raise UsageError("the question is empty", 'for example: omnidrop ask clip.mp4 "What is said?"')
-    return question
+            return group(**values)
+        except UsageError as error:
+            origins = {one.field: self._origin(one) for one in options.values()}
+            raise UsageError(as_flags(error.message, origins), error.hint and as_flags(error.hint)) from error
+
+    def _value(self, one: Option) -> Any:
+        word = self._words[_word(one)] if self._given(_word(one)) else None
+        if word is None:
+            setting = self._setting(one)
+            if setting is None:
+                raise ValueError(f"--{one.flag} has no value")
+            if setting.notice:
+                from omnidrop_cli.commands._console import deprecated
+
+                deprecated(setting.notice)
+            return settings.value_of(one, setting)
+        if one.kind is bool:
+            return word
+        if one.many:
+            return dict(map(_pair, word)) if one.metavar == "KEY=VALUE" else tuple(word)
+        return one.parse(word, f"--{one.flag}")
+
+    def _given(self, word: str) -> bool:
+        return self._words.get(word) not in (None, [], ())
+
+    def _setting(self, one: Option) -> settings.Setting | None:
+        return self._settings.get(one.flag) if one.settable else None
+
+    def _origin(self, one: Option) -> str:
+        setting = self._setting(one)
+        if self._given(_word(one)) or setting is None:
+            return f"--{one.flag}"
+        return setting.origin if setting.origin.startswith("OMNIDROP_") else f"{setting.origin}: {one.flag}"
 
 
-def _seconds(name: str, written: str | None) -> float | None:
-    """Seconds of "90", "90.5", "1:30" or "1:02:03.5"."""
-    if written is None:
-        return None
-    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", written.strip()):
-        raise UsageError(f"{name} {written} is not a time", "write seconds (90), minutes (1:30) or hours (1:02:03.5)")
-    seconds = 0.0
-    for part in written.strip().split(":"):
-        seconds = seconds * 60 + float(part)
-    return seconds
+def as_flags(text: str, names: Mapping[str, str] | None = None) -> str:
+    """A library's message with its options named as flags: `max_frames` becomes --max-frames, `use_audio=False` becomes --no-audio.
+
+    `names` are other names for some of the fields.
+    """
+
+    def spelled(match: re.Match[str]) -> str:
+        one = _flags().get(match[1])
+        if one is None:
+            return match[0]
+        if one.kind is bool and match[2] == "False":
+            return f"--no-{one.flag}"
+        name = (names or {}).get(one.field, f"--{one.flag}")
+        return name if match[2] is None or one.kind is bool else f"{name} {match[2]}"
+
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", spelled, text)
+
+
+@cache
+def _flags() -> dict[str, Option]:
+    """Options by the names that messages use: the Python parameter's and the field's."""
+    groups = (MediaConfig, FetchConfig, ModelConfig, PruningConfig, GenerationConfig, SystemFlags)
+    found = {one.python_name: one for group in groups for one in options_of(group).values()}
+    plain = ("data", "fetch", "devices", "cluster", "workers", "export", "methods", "output", "debug")
+    return {name: Option(name, str, None, flag=name) for name in plain} | found
+
+
+@cache
+def _typer_parameter(one: Option, panel: str) -> inspect.Parameter:
+    spelled = f"--{one.flag}/--no-{one.flag}" if one.kind is bool and one.negatable else f"--{one.flag}"
+    for old in one.old:
+        OLD_FLAGS.update({f"--{old}": f"--{one.flag}"} | ({f"--no-{old}": f"--no-{one.flag}"} if one.kind is bool else {}))
+    kind = bool | None if one.kind is bool else list[str] | None if one.many else str | None
+    made = typer.Option(
+        *([spelled] if not one.short else [spelled, f"-{one.short}"]),
+        help="".join(_help(one)),
+        metavar=one.metavar or _METAVARS[one.kind],
+        rich_help_panel=one.panel or panel or None,
+        show_default=False,
+        autocompletion=COMPLETIONS.get(one.complete) or (words_of(one.choices) if one.choices else None),
+    )
+    return inspect.Parameter(_word(one), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, made])
+
+
+def _help(one: Option) -> Iterator[str]:
+    yield one.help.replace("[", "\\[")
+    if one.choices:
+        yield f" One of {', '.join(one.choices)}."
+    if shown := default_text(one):
+        yield f" [dim]\\[default: {shown}][/]"
+
+
+def default_text(one: Option) -> str:
+    """The default as the help shows it; empty where there is none to show."""
+    if one.shown or one.default is None or one.many:
+        return one.shown
+    if one.kind is bool:
+        return ("yes" if one.default else "no") if one.negatable else ""
+    return f"{one.default:g}" if isinstance(one.default, float) else str(one.default)
+
+
+def _word(one: Option) -> str:
+    """The name of Typer's parameter: the flag's, since two configs may have fields of one name."""
+    return one.flag.replace("-", "_")
+
+
+def _pair(written: str) -> tuple[str, str]:
+    name, equals, value = written.partition("=")
+    if not equals or not name.strip():
+        raise UsageError(f"--option {written} is not KEY=VALUE", "for example: --option beta=20")
+    return name.strip(), value

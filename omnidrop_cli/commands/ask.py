@@ -1,89 +1,142 @@
-"""`omnidrop ask`: one question about one clip.
-
-Knows: what the user sees of an answer. Does not know how it comes about (`engine/pipeline.py`).
-"""
+"""`omnidrop ask`: one question about one clip; the answer on stdout, what it cost on stderr."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, OutputFlag, Screen, StreamFlag, TableFlag, check_target, dump, emit
-from omnidrop_cli.commands._options import PRUNING, GenerationFlags, Media, MediaFlags, MethodFlags, ModelFlags, Question, make_job
+from omnidrop_cli.commands._console import Console, check_target, deprecated, dump, emit
+from omnidrop_cli.commands._options import INPUT, PRUNING, ConsoleFlags, Media, OutputFlags, SystemFlags, flag, switch
+from omnidrop_cli.commands._request import read_question, request_of
+from omnidrop_cli.config import DisplayConfig, FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig
+from omnidrop_cli.errors import UsageError
 from omnidrop_cli.outputs import Comparison, Report
 from omnidrop_cli.report.text import clean
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 EXAMPLES = (
-    'omnidrop ask talk.mp4 "What is said at the end?"',
+    'omnidrop ask demo "What is said?"',
     'omnidrop ask talk.mp4 "How many people are there?" --keep 0.2 --compare',
     'omnidrop ask https://example.org/clip.mp4 "What is this?" --start 1:30 --end 2:00 --json',
 )
 
 
-def _list_questions(wanted: bool) -> None:
-    if not wanted:
-        return
-    from omnidrop_cli.nano.world.demo_clips import QUESTIONS
+@dataclass(frozen=True, slots=True)
+class AskFlags:
+    """What is asked, and how often."""
 
-    width = max(len(item.clip) for item in QUESTIONS)
-    emit("\n".join(f"{item.clip:{width}}  {item.question}" for item in QUESTIONS), None)
-    raise typer.Exit
+    question: str | None = flag(None, "The question, in place of the argument.", short="q", panel=INPUT)
+    compare: bool = switch("Answer without pruning too, and show both runs side by side.", panel=PRUNING)
+
+
+def _list_questions(wanted: bool) -> None:
+    if wanted:
+        from omnidrop_cli.nano.world.demo_clips import QUESTIONS
+
+        width = max(len(item.clip) for item in QUESTIONS)
+        emit("\n".join(f"{item.clip:{width}}  {item.question}" for item in QUESTIONS))
+        raise typer.Exit
 
 
 def ask(
     media: Media,
-    question: Question,
-    pruning: MethodFlags,
-    part: MediaFlags,
-    loading: ModelFlags,
-    generation: GenerationFlags,
+    pruning: PruningConfig,
+    asked: AskFlags,
+    part: MediaConfig,
+    fetch: FetchConfig,
+    model: ModelConfig,
+    generation: GenerationConfig,
+    system: SystemFlags,
+    display: DisplayConfig,
+    output: OutputFlags,
     console: ConsoleFlags,
     listed: Annotated[
-        bool,
+        bool | None,
         typer.Option("--list", help="List questions about the bundled clips, and exit.", callback=_list_questions, is_eager=True),
-    ] = False,
-    compare: Annotated[
-        bool, typer.Option("--compare", rich_help_panel=PRUNING, help="Answer unpruned too, and show both side by side.")
-    ] = False,
-    as_json: JsonFlag = False,
-    output: OutputFlag = None,
-    stream: StreamFlag = True,
-    table: TableFlag = True,
+    ] = None,
+    text: Annotated[str | None, typer.Argument(help="What to ask; - reads it from stdin.", metavar="QUESTION", show_default=False)] = None,
 ) -> None:
-    """Answer a question about a video or audio clip from its pictures and its sound.
+    """Answer a question about a video or audio clip from its frames and its sound.
 
-    The answer alone goes to stdout; tokens per layer, times and memory go to stderr.
+    The answer alone goes to stdout; one line of what it cost goes to stderr (--table: tokens per layer, times, memory).
     """
-    job = make_job(media, question, part, pruning, loading, generation)
-    check_target(output)
-    if job.method.preset or job.method.options or "+" in job.method.name:
-        from omnidrop_cli.prune.methods import create
+    media, question, quiet = _asked(media, text, asked.question)
+    if quiet:
+        deprecated("-q is the question in every command; --quiet has no short form any more")
+        console = ConsoleFlags(True, console.verbose, console.no_color, console.debug, console.profile)
+    request = request_of(media, read_question(question), system.system, part, model, pruning, generation, fetch)
+    check_target(output.output)
+    from omnidrop_cli.engine import pipeline
 
-        create(job.method)  # reports a wrong preset, option or composition before the model is loaded
-    from omnidrop_cli.engine.pipeline import run, run_comparison
-
-    with Screen(console, stream=stream and not as_json and output is None) as screen:
-        result = run_comparison(job, screen) if compare else run(job, screen)
-    _answer(result, screen, as_json, output)
-    if table:
-        _table(result, screen)
+    stream = display.stream and not output.as_json and output.output is None
+    with Console(console, stream=stream) as screen:
+        result = pipeline.run_comparison(request, screen) if asked.compare else pipeline.run(request, screen)
+    _answer(result, screen, output)
+    _account(result, screen, display, verbose=console.verbose, as_json=output.as_json)
 
 
-def _answer(result: Report | Comparison, screen: Screen, as_json: bool, output: Path | None) -> None:
-    if as_json:
+def _asked(media: str, positional: str | None, flagged: str | None) -> tuple[str, str, bool]:
+    """Media, question, and whether -q was meant as the former --quiet, as in `ask -q clip.mp4 QUESTION`.
+
+    Raises `UsageError` for no question and for two.
+    """
+    if positional is not None and flagged is not None:
+        raise UsageError("the question was given twice, as an argument and with --question", "give it once")
+    if flagged is not None and _is_clip(flagged) and not _is_clip(media):
+        return flagged, media, True
+    if positional is None and flagged is None:
+        raise UsageError("no question was given", 'for example: omnidrop ask clip.mp4 "What is said?"')
+    return media, positional if positional is not None else flagged or "", False
+
+
+def _is_clip(name: str) -> bool:
+    """Whether `name` is a URL, a file that exists, or a bundled clip."""
+    from omnidrop_cli.media.source import bundled, is_url
+
+    return is_url(name) or Path(name).exists() or bundled(name) is not None
+
+
+def _answer(result: Report | Comparison, screen: Console, flags: OutputFlags) -> None:
+    if flags.as_json:
         from omnidrop_cli.report.json import comparison_to_dict, to_dict
 
-        emit(dump(comparison_to_dict(result) if isinstance(result, Comparison) else to_dict(result)), output)
+        emit(dump(comparison_to_dict(result) if isinstance(result, Comparison) else to_dict(result)), flags.output)
     elif not screen.streamed:
         report = result.pruned if isinstance(result, Comparison) else result
-        emit(clean(report.answer.text), output)
+        emit(clean(report.answer.text), flags.output)
 
 
-def _table(result: Report | Comparison, screen: Screen) -> None:
+def _account(result: Report | Comparison, screen: Console, display: DisplayConfig, *, verbose: bool, as_json: bool) -> None:
+    """The table or its one line; the unpruned answer where no table shows it; a warning where an answer was cut."""
+    from rich.text import Text
+
+    from omnidrop_cli.report.tables import SummaryLine
+
+    full = display.table if display.table is not None else verbose or isinstance(result, Comparison)
+    if full:
+        screen.show(_table(result, screen))
+    elif display.table is None:
+        screen.show(SummaryLine(result.pruned if isinstance(result, Comparison) else result))
+    if isinstance(result, Comparison) and not as_json and not (full and not screen.quiet):
+        screen.show_always(Text(f"unpruned: {clean(result.full.answer.text).strip()}"))
+    for report in (result.full, result.pruned) if isinstance(result, Comparison) else (result,):
+        if report.answer.finish_reason == "length":
+            screen.warn(cut_warning(report), always=True)
+
+
+def cut_warning(report: Report) -> str:
+    """What to say of an answer that reached its maximum length."""
+    return f"the answer was cut at {len(report.answer.token_ids)} tokens; raise `max_new_tokens`"
+
+
+def _table(result: Report | Comparison, screen: Console) -> RenderableType:
     from omnidrop_cli.report.compare_table import ComparisonTable
     from omnidrop_cli.report.tables import ReportTable
 
     said = frozenset(screen.warned)
-    screen.show("", ComparisonTable(result, said) if isinstance(result, Comparison) else ReportTable(result, said))
+    return ComparisonTable(result, said) if isinstance(result, Comparison) else ReportTable(result, said)

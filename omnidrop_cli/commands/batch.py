@@ -1,7 +1,4 @@
-"""`omnidrop batch`: many clips, many questions, one file of answers that survives anything.
-
-Knows: flags, progress, exit codes, the command that resumes. Does not know how rows are made or kept (`batch/`).
-"""
+"""`omnidrop batch`: many clips, many questions, one file of answers, and a summary with the command that continues."""
 
 from __future__ import annotations
 
@@ -10,16 +7,18 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from omnidrop_cli.commands._console import ConsoleFlags, check_target, stderr_console, write_stdout
-from omnidrop_cli.commands._options import OUTPUT, GenerationFlags, MediaFlags, MethodFlags, ModelFlags, read_question
-from omnidrop_cli.config import Request
+from omnidrop_cli.commands._complete import COMPLETIONS
+from omnidrop_cli.commands._console import Console, check_target, write_stdout
+from omnidrop_cli.commands._options import INPUT, OUTPUT, ConsoleFlags, SystemFlags, flag, switch
+from omnidrop_cli.commands._request import check_method, read_question
+from omnidrop_cli.config import FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
 from omnidrop_cli.fileio import write_text
-from omnidrop_cli.report.text import clean, one_line
+from omnidrop_cli.report.text import one_line
 
 if TYPE_CHECKING:
     from omnidrop_cli.batch.answers_file import AnswersFile
@@ -27,90 +26,44 @@ if TYPE_CHECKING:
     from omnidrop_cli.batch.runner import Outcome, Plan, Watcher
     from omnidrop_cli.model.names import ModelSpec
 
-SCALE, INPUT = "Scale", "Input"
+SCALE = "Scale"
 
 
 @dataclass(frozen=True, slots=True)
-class BatchConsoleFlags(ConsoleFlags):
-    """Here -q is a question, as in `-q QUESTION`; quietness has its long name only."""
+class QuestionFlags:
+    """What is asked of the clips."""
 
-    quiet: Annotated[bool, typer.Option("--quiet", rich_help_panel=OUTPUT, help="Errors and the summary only.")] = False
+    PANEL: ClassVar[str] = INPUT
 
-
-@dataclass(frozen=True, slots=True)
-class InputFlags:
-    """What is asked, about which clips."""
-
-    paths: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Files, folders (searched recursively), globs, list files (.txt, .m3u; - is stdin), http(s) addresses.",
-            metavar="PATH",
-            show_default=False,
-        ),
-    ] = None
-    question: Annotated[
-        list[str] | None,
-        typer.Option("--question", "-q", metavar="QUESTION", rich_help_panel=INPUT, help="What to ask of every clip. Repeatable."),
-    ] = None
-    input: Annotated[
-        str | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="FILE",
-            rich_help_panel=INPUT,
-            help='JSON lines: {"media", "question", "id", "system", "start", "end"}.',
-        ),
-    ] = None
-    limit: Annotated[int | None, typer.Option("--limit", min=1, rich_help_panel=INPUT, help="Ask so many open questions, then stop.")] = (
-        None
+    question: tuple[str, ...] = flag((), "Question to ask about every clip. Repeatable.", short="q", metavar="QUESTION")
+    input: str | None = flag(
+        None, 'Read questions from FILE, as JSON lines: {"media", "question", "id", "system", "start", "end"}.', short="i", metavar="FILE"
     )
+    limit: int | None = flag(None, "Process at most N pending questions.", low=1)
 
 
 @dataclass(frozen=True, slots=True)
-class KeepingFlags:
+class ResultFlags:
     """Where answers go, and which of an earlier run count."""
 
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FILE", rich_help_panel=OUTPUT, help="JSON lines, one per question, appended as they come."),
-    ] = Path("answers.jsonl")
-    export: Annotated[
-        list[Path] | None,
-        typer.Option("--export", metavar="FILE", rich_help_panel=OUTPUT, help="At the end, write all answers as .csv or .md. Repeatable."),
-    ] = None
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", rich_help_panel=OUTPUT, help="Ask again where an earlier run failed.")] = (
-        False
-    )
-    force: Annotated[bool, typer.Option("--force", rich_help_panel=OUTPUT, help="Start over; the existing file is renamed FILE.bak-1.")] = (
-        False
-    )
-    dry_run: Annotated[bool, typer.Option("--dry-run", rich_help_panel=OUTPUT, help="List the open questions on stdout; run nothing.")] = (
-        False
-    )
+    PANEL: ClassVar[str] = OUTPUT
+
+    output: Path = flag(Path("answers.jsonl"), "Append one JSON line per answer to FILE.", short="o")
+    export: tuple[str, ...] = flag((), "Write all answers to FILE (.csv or .md) when the run ends. Repeatable.", metavar="FILE")
+    retry_failed: bool = switch("Ask again where an earlier run failed.")
+    force: bool = switch("Start over; the existing file is renamed FILE.bak-1.")
+    dry_run: bool = switch("List the pending questions on stdout; run nothing.")
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleFlags:
     """How many models answer, and where."""
 
-    devices: Annotated[
-        str | None,
-        typer.Option("--devices", metavar="LIST", rich_help_panel=SCALE, help="A model on each: 0,1 or all (GPUs), or cpu,cpu."),
-    ] = None
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            "--cluster",
-            metavar="ADDRESS",
-            rich_help_panel=SCALE,
-            help='Workers on Ray: auto, local, or host:port. Needs Ray: pip install "ray>=2.40".',
-        ),
-    ] = None
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, rich_help_panel=SCALE, help="Workers on the cluster; one per GPU if unset.")
-    ] = None
+    PANEL: ClassVar[str] = SCALE
+
+    devices: str | None = flag(None, "Run a model on each of these: 0,1 or all (GPUs), or cpu,cpu.", metavar="LIST")
+    cluster: str | None = flag(None, "Run workers on Ray: auto, local, or HOST:PORT. Needs ray (pip install ray).", metavar="ADDRESS")
+    workers: int | None = flag(None, "Number of workers on the cluster.", low=1, shown="one per GPU")
 
 
 EXAMPLES = (
@@ -121,16 +74,27 @@ EXAMPLES = (
 
 
 def batch(
-    what: InputFlags,
-    keeping: KeepingFlags,
+    what: QuestionFlags,
     scale: ScaleFlags,
-    part: MediaFlags,
-    pruning: MethodFlags,
-    loading: ModelFlags,
-    generation: GenerationFlags,
-    console: BatchConsoleFlags,
+    pruning: PruningConfig,
+    part: MediaConfig,
+    fetch: FetchConfig,
+    model: ModelConfig,
+    generation: GenerationConfig,
+    system: SystemFlags,
+    keeping: ResultFlags,
+    console: ConsoleFlags,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Files, folders (searched recursively), globs, list files (.txt, .m3u; - is stdin), http(s) addresses.",
+            metavar="PATH...",
+            show_default=False,
+            autocompletion=COMPLETIONS["media"],
+        ),
+    ] = None,
 ) -> None:
-    """Ask many clips many questions; answers are appended to a file, and the same command resumes.
+    """Ask many clips many questions; answers are appended to a file, and the same command continues a run that was stopped.
 
     A clip that cannot be read becomes a row with an error, and the run goes on. Exit code 0: every question has an answer; 3: some
     failed; 130: interrupted.
@@ -146,19 +110,19 @@ def batch(
         raise UsageError("--devices and --cluster both say where the models run", "give one of them")
     if scale.workers is not None and scale.cluster is None:
         raise UsageError("--workers counts the workers of a cluster", "add --cluster, or name the devices: --devices cpu,cpu")
-    exports = [(path, writer_for(path)) for path in keeping.export or ()]
+    exports = [(Path(name), writer_for(Path(name))) for name in keeping.export]
     for path, _ in exports:
-        check_target(path)
+        check_target(path, "--export")
+    check_method(pruning)
     if keeping.output.suffix.lower() in (".csv", ".md"):
         raise UsageError(f"answers are kept as JSON lines, not in {keeping.output}", f"-o answers.jsonl --export {keeping.output}")
-    template = Request("", "", generation.system, part.record(), loading.record(), pruning.record(), generation.record(pruning.seed))
+    template = Request("", "", system.system, part, model, pruning, generation, fetch)
     notes: list[str] = []
-    questions = [read_question(question) for question in what.question or ()]
-    groups = gather(what.paths or [], questions, template, what.input, notes.append)
+    groups = gather(paths or [], [read_question(question) for question in what.question], template, what.input, notes.append)
     spec = resolve(template.model)
     if keeping.dry_run:
         for note in notes:
-            stderr_console(console).print(clean(note), soft_wrap=True)
+            Console(console).say(note)
         _dry_run(groups, spec, keeping, what.limit)
         return
     old = set_aside(keeping.output) if keeping.force else None
@@ -197,7 +161,7 @@ def _run(plan: Plan, journal: AnswersFile, watcher: Watcher, template: Request, 
         return runner.here(lambda: Worker(template.model, watcher), limit)
 
 
-def _dry_run(groups: list[Group], spec: ModelSpec, keeping: KeepingFlags, limit: int | None) -> None:
+def _dry_run(groups: list[Group], spec: ModelSpec, keeping: ResultFlags, limit: int | None) -> None:
     from omnidrop_cli.batch.answers_file import Known, look
     from omnidrop_cli.batch.runner import Plan, Watcher
 
@@ -207,7 +171,7 @@ def _dry_run(groups: list[Group], spec: ModelSpec, keeping: KeepingFlags, limit:
             write_stdout(f"{one_line(task.job.media)}\t{one_line(task.job.question)}\n")
 
 
-def _finish(outcome: Outcome, keeping: KeepingFlags, console: BatchConsoleFlags) -> None:
+def _finish(outcome: Outcome, keeping: ResultFlags, console: ConsoleFlags) -> None:
     """The summary, what to do next, and the exit code."""
     done = f"{outcome.answered} answered, {outcome.failed} failed"
     earlier = f", {outcome.earlier} answered before" if outcome.earlier else ""
@@ -217,8 +181,9 @@ def _finish(outcome: Outcome, keeping: KeepingFlags, console: BatchConsoleFlags)
         lines += ["to go on:", f"  {resume_command(sys.argv[1:])}"]
     elif outcome.failed:
         lines.append("--retry-failed asks the failed ones again")
+    screen = Console(console)
     for line in lines:
-        stderr_console(console).print(clean(line), soft_wrap=True)
+        screen.say(line, always=True)
     if outcome.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
     if outcome.failed:

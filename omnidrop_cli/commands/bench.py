@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, OutputFlag, Screen, check_target, dump, emit, stdout_console
-from omnidrop_cli.commands._options import PRUNING, MediaFlags, ModelFlags
-from omnidrop_cli.config import Request
+from omnidrop_cli.commands._complete import COMPLETIONS
+from omnidrop_cli.commands._console import Console, check_target, dump, emit
+from omnidrop_cli.commands._options import PRUNING, ConsoleFlags, OutputFlags, flag
+from omnidrop_cli.config import FetchConfig, MediaConfig, ModelConfig, Request
 
 if TYPE_CHECKING:
     from omnidrop_cli.bench.measurement import BenchReport
@@ -19,35 +21,47 @@ if TYPE_CHECKING:
 DEFAULT_METHODS = "none,omnidrop@0.3,omnidrop@0.2,omnidrop@0.1"
 QUESTION = "What is said, and what is shown?"
 
-Repeats = Annotated[int, typer.Option(min=1, max=100, help="Measurements per run behind the cold one; runs alternate.")]
+
+@dataclass(frozen=True, slots=True)
+class RepeatFlags:
+    """How often everything is measured."""
+
+    repeats: int = flag(3, "Measurements per run after the cold one; runs alternate.", low=1, high=100)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchFlags(RepeatFlags):
+    """What is measured."""
+
+    seconds: float = flag(60.0, "Length of the synthetic clip in seconds, in the papers' layout.", low=2, high=36_000)
+    methods: tuple[str, ...] = flag(
+        (),
+        "Methods with commas between them: NAME, NAME@KEEP or NAME@PRESET.",
+        short="m",
+        metavar="LIST",
+        shown=DEFAULT_METHODS,
+        panel=PRUNING,
+    )
+    encoders: float = flag(0.0, "Also measure both encoders on that many seconds of noise.", low=0, metavar="SECONDS", old=("towers",))
+    decode: int = flag(0, "Also decode that many tokens with every backend: stock generate, eager, CUDA graph.", low=0)
 
 
 def bench(
-    model: ModelFlags,
-    media_flags: MediaFlags,
+    measured: BenchFlags,
+    part: MediaConfig,
+    fetch: FetchConfig,
+    model: ModelConfig,
+    result: OutputFlags,
     console: ConsoleFlags,
-    media: Annotated[str | None, typer.Argument(metavar="MEDIA", help="A clip; without one, a synthetic prompt of --seconds.")] = None,
-    seconds: Annotated[float, typer.Option(min=2, max=36_000, help="Length of the synthetic clip, in the papers' layout.")] = 60,
-    methods: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--methods",
-            "-m",
-            metavar="LIST",
-            help=f"Methods with commas between: NAME, NAME@KEEP or NAME@PRESET.  [default: {DEFAULT_METHODS}]",
-            rich_help_panel=PRUNING,
+    media: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MEDIA",
+            help="A clip; without one, a synthetic prompt of --seconds.",
+            show_default=False,
+            autocompletion=COMPLETIONS["media"],
         ),
     ] = None,
-    repeats: Repeats = 3,
-    encoders: Annotated[
-        float, typer.Option("--encoders", "--towers", min=0, metavar="SECONDS", help="Also measure both encoders on that much noise.")
-    ] = 0,
-    decode: Annotated[
-        int,
-        typer.Option(min=0, metavar="TOKENS", help="Also decode that many tokens with every backend: stock generate, eager, CUDA graph."),
-    ] = 0,
-    as_json: JsonFlag = False,
-    output: OutputFlag = None,
 ) -> None:
     """Measure prefill, decoding and memory of pruning methods against no pruning.
 
@@ -56,39 +70,37 @@ def bench(
     """
     from omnidrop_cli.evaluate import method_specs
 
-    check_target(output)
-    choices = [method.choice for method in method_specs.parse(methods or [DEFAULT_METHODS])]
-    request = None if media is None else Request(media, QUESTION, media_options=media_flags.record(), model=model.record())
-    with Screen(console) as screen:
+    check_target(result.output)
+    choices = [method.choice for method in method_specs.parse(measured.methods or [DEFAULT_METHODS])]
+    request = None if media is None else Request(media, QUESTION, media_options=part, model=model, fetch=fetch)
+    with Console(console) as screen:
         from omnidrop_cli.bench.run import BenchPlan, bench_clip, bench_synthetic
         from omnidrop_cli.engine.session import Session
         from omnidrop_cli.prune.methods import create
 
         for choice in choices:
             create(choice)  # a wrong name or option fails before gigabytes load
-        screen.stage("load", model.model)
-        session = Session.load(model.record(), screen)
-        plan = BenchPlan(choices, repeats, encoders, decode)
-        report = bench_synthetic(session, seconds, plan, screen) if request is None else bench_clip(session, request, plan, screen)
-    _finish(report, console, as_json, output)
+        screen.stage("load", model.name)
+        session = Session.load(model, screen)
+        plan = BenchPlan(choices, measured.repeats, measured.encoders, measured.decode)
+        report = bench_synthetic(session, measured.seconds, plan, screen) if request is None else bench_clip(session, request, plan, screen)
+    _finish(report, screen, result)
 
 
 def media(
     clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="Media files; each is a table of its own.", show_default=False)],
-    media_flags: MediaFlags,
+    measured: RepeatFlags,
+    part: MediaConfig,
+    result: OutputFlags,
     console: ConsoleFlags,
-    repeats: Repeats = 3,
-    as_json: JsonFlag = False,
-    output: OutputFlag = None,
 ) -> None:
     """Measure time and memory of decoding clips. Every measurement is a process of its own, so that its memory is its own."""
-    check_target(output)
-    options = media_flags.record()
-    with Screen(console) as screen:
+    check_target(result.output)
+    with Console(console) as screen:
         from omnidrop_cli.bench.media import bench_media
 
-        report = bench_media(clips, options, repeats=repeats, observer=screen)
-    _finish(report, console, as_json, output)
+        report = bench_media(clips, part, repeats=measured.repeats, observer=screen)
+    _finish(report, screen, result)
 
 
 COMMANDS = (
@@ -107,10 +119,10 @@ COMMANDS = (
 """Names, functions and examples of what `bench` measures; without a name, the first."""
 
 
-def _finish(report: BenchReport, console: ConsoleFlags, as_json: bool, output: Path | None) -> None:
-    if as_json or output is not None:
-        emit(dump({**report.to_dict(), "command": shlex.join(["omnidrop", *sys.argv[1:]])}), output)
-    if not as_json:
+def _finish(report: BenchReport, screen: Console, result: OutputFlags) -> None:
+    if result.as_json or result.output is not None:
+        emit(dump({**report.to_dict(), "command": shlex.join(["omnidrop", *sys.argv[1:]])}), result.output)
+    if not result.as_json:
         from omnidrop_cli.bench.table import render
 
-        stdout_console(console).print(render(report))
+        screen.print(render(report))

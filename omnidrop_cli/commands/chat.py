@@ -10,15 +10,18 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 
 from omnidrop_cli import paths
-from omnidrop_cli.commands._console import ConsoleFlags, Screen, StreamFlag, check_target, dump, emit, stderr_console
-from omnidrop_cli.commands._options import GenerationFlags, Media, MediaFlags, MethodFlags, ModelFlags, make_job, method_words
+from omnidrop_cli.commands._complete import methods
+from omnidrop_cli.commands._console import Console, check_target, dump, emit
+from omnidrop_cli.commands._options import ConsoleFlags, Media, SystemFlags, as_flags, same
+from omnidrop_cli.commands._request import request_of
+from omnidrop_cli.config import DisplayConfig, FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig
 from omnidrop_cli.errors import EXIT_PARTIAL, OmnidropError, UsageError
 from omnidrop_cli.fileio import write_text
 from omnidrop_cli.report.text import clean, one_line
@@ -35,14 +38,25 @@ EXAMPLES = (
 PROMPT = "> "
 
 
+@dataclass(frozen=True, slots=True)
+class ChatFlags:
+    """How answers are shown."""
+
+    PANEL: ClassVar[str] = DisplayConfig.PANEL
+
+    stream: bool = same(DisplayConfig, "stream")
+
+
 def chat(
     media: Media,
-    pruning: MethodFlags,
-    part: MediaFlags,
-    loading: ModelFlags,
-    generation: GenerationFlags,
+    pruning: PruningConfig,
+    part: MediaConfig,
+    fetch: FetchConfig,
+    model: ModelConfig,
+    generation: GenerationConfig,
+    system: SystemFlags,
+    display: ChatFlags,
     console: ConsoleFlags,
-    stream: StreamFlag = True,
 ) -> None:
     """Ask several questions about one clip; it is decoded and encoded once.
 
@@ -50,16 +64,16 @@ def chat(
     too; the answers go to stdout. /help shows the commands.
     """
     # The question is only a place holder: each line brings its own.
-    job = make_job(media, "?", part, pruning, loading, generation)
+    job = request_of(media, "?", system.system, part, model, pruning, generation, fetch)
     from omnidrop_cli.engine.chat import Conversation
     from omnidrop_cli.engine.pipeline import open_both
 
-    with Screen(console) as screen:
+    with Console(console) as screen:
         session, clip, seconds = open_both(job, screen)
         if session.loaded.notice:
             screen.warn(session.loaded.notice)
     person = sys.stdin.isatty()
-    talk = Chat(Conversation(session, job, clip, seconds), console, person=person, stream=stream)
+    talk = Chat(Conversation(session, job, clip, seconds), console, person=person, stream=display.stream)
     if person:
         talk.say(f"{one_line(media)}, {clip.duration_s:.1f} s. Ask, or /help; Ctrl-D ends.")
     with _own_interrupts():
@@ -115,20 +129,20 @@ class Chat:
     def say(self, *lines: str) -> None:
         """On stderr: stdout holds answers alone."""
         for line in lines:
-            stderr_console(self._console).print(clean(line), soft_wrap=True)
+            Console(self._console).err.print(as_flags(clean(line)), soft_wrap=True)
 
     def complete(self, text: str, state: int) -> str | None:
         """What readline offers for `text`: commands, and methods after /method."""
         import readline
 
         if readline.get_line_buffer().startswith("/method "):
-            fitting = method_words(text)
+            fitting = methods(text)
         else:
             fitting = [word for word in self._commands if word.startswith(text)]
         return fitting[state] if state < len(fitting) else None
 
     def _ask(self, question: str) -> None:
-        with Screen(self._console, stream=self._stream) as screen:
+        with Console(self._console, stream=self._stream) as screen:
             report = self._conversation.ask(question, screen)
         self._results.append(report)
         if not screen.streamed:
@@ -140,7 +154,7 @@ class Chat:
     def _compare(self, question: str) -> None:
         if not question and not self._conversation.turns:
             raise UsageError("nothing was asked yet", "/compare QUESTION")
-        with Screen(self._console) as screen:
+        with Console(self._console) as screen:
             comparison = self._conversation.compare(question or None, screen)
         self._results.append(comparison)
         emit(clean(comparison.pruned.answer.text), None)
@@ -172,7 +186,7 @@ class Chat:
             raise UsageError("nothing was asked yet", "the table tells about the last answer")
         last = self._results[-1]
         table = ComparisonTable(last) if isinstance(last, Comparison) else ReportTable(last)
-        stderr_console(self._console).print(table)
+        Console(self._console).show_always(table)
 
     def _save(self, name: str) -> None:
         if not name:

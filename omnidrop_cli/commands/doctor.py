@@ -1,45 +1,38 @@
-"""`omnidrop doctor`: everything an issue report needs, gathered without ever failing.
-
-Knows: which facts of a machine matter here. Does not know how to repair any of them. Every probe stands alone: one that fails is
-reported as the finding it is.
-"""
+"""`omnidrop doctor`: everything an issue report needs. Every probe stands alone: one that fails is reported as a finding."""
 
 from __future__ import annotations
 
 import os
 import platform
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli import paths
-from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, Screen, dump, emit, stdout_console
+from omnidrop_cli.commands._console import Console, dump, emit
+from omnidrop_cli.commands._options import ConsoleFlags, JsonFlags
+from omnidrop_cli.commands._packages import package_states
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 EXAMPLES = ("omnidrop doctor", "omnidrop doctor --json")
 
-PACKAGES = ("torch", "transformers", "bitsandbytes", "accelerate", "av", "soundfile", "yt-dlp", "numpy", "typer", "rich", "flash-attn")
-
 CODECS = ("h264", "hevc", "vp9", "av1", "gif", "aac", "mp3", "opus", "vorbis", "flac")
 
 
-def doctor(console: ConsoleFlags, as_json: JsonFlag = False) -> None:
-    """Show versions, devices, codecs, caches, models and settings: what to paste into an issue. Never fails."""
-    with Screen(console) as screen:
+def doctor(result: JsonFlags, console: ConsoleFlags) -> None:
+    """Show versions, devices, codecs, folders, models and settings: what to paste into an issue. Never fails."""
+    with Console(console) as screen:
         findings: dict[str, Any] = {}
         for name, probe in PROBES.items():
             screen.stage(name)
             findings[name] = _attempt(probe)
-    if as_json:
-        emit(dump({"schema": 1, "kind": "doctor", **findings}), None)
-        return
-    out = stdout_console(console)
-    for part in _render(findings):
-        out.print(part)
+    if result.as_json:
+        emit(dump({"schema": 1, "kind": "doctor", **findings}))
+    else:
+        screen.print(*_render(findings))
 
 
 def _attempt(probe: Callable[[], Any]) -> Any:
@@ -59,41 +52,7 @@ def _program() -> dict[str, str]:
 
 
 def _packages() -> dict[str, dict[str, Any]]:
-    from importlib import metadata
-
-    wanted = _requirements()
-    found: dict[str, dict[str, Any]] = {}
-    for name in PACKAGES:
-        try:
-            version: str | None = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            version = None
-        required = wanted.get(name)
-        found[name] = {"version": version, "tested": required, "ok": _within(version, required)}
-    return found
-
-
-def _requirements() -> dict[str, str]:
-    """Package -> version range, as this installation declares; empty where it runs from a source tree."""
-    from importlib import metadata
-
-    try:
-        lines = metadata.requires("omnidrop-cli") or []
-    except metadata.PackageNotFoundError:
-        return {}
-    matches = (re.match(r"([\w.-]+)(?:\[[^]]*\])?\s*([^;]*)", line) for line in lines if "extra ==" not in line)
-    return {match[1].lower(): match[2].strip() for match in matches if match}
-
-
-def _within(version: str | None, required: str | None) -> bool | None:
-    """Whether a version lies in the tested range; None where there is no range to hold it against."""
-    if not required:
-        return None
-    if version is None:
-        return False
-    from packaging.specifiers import SpecifierSet
-
-    return SpecifierSet(required).contains(version, prereleases=True)
+    return {name: state._asdict() for name, state in package_states().items()}
 
 
 def _device() -> dict[str, Any]:
@@ -131,8 +90,8 @@ def _caches() -> list[dict[str, Any]]:
 
 
 def _size(folder: Path) -> dict[str, Any]:
-    """Bytes of the files below, links not followed, and whether more could be written there."""
-    size = 0
+    """Bytes of the file or of those below, links not followed, and whether it exists and could be written to."""
+    size = folder.stat().st_size if folder.is_file() else 0
     for place, _, names in os.walk(folder):
         for name in names:
             try:
@@ -140,7 +99,7 @@ def _size(folder: Path) -> dict[str, Any]:
             except OSError:  # it went away meanwhile
                 continue
     nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    return {"size_mb": round(size / 1e6, 1), "writable": os.access(nearest, os.W_OK)}
+    return {"size_mb": round(size / 1e6, 1), "exists": folder.exists(), "writable": os.access(nearest, os.W_OK)}
 
 
 def _models() -> list[dict[str, Any]]:
@@ -153,11 +112,9 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _settings() -> dict[str, dict[str, Any]]:
-    from dataclasses import asdict
-
     from omnidrop_cli.settings import effective
 
-    return {name: asdict(setting) for name, setting in effective().items()}
+    return {name: {"value": setting.value, "origin": setting.origin} for name, setting in effective().items()}
 
 
 PROBES: Mapping[str, Callable[[], Any]] = {
@@ -217,8 +174,9 @@ def _codec_lines(found: Mapping[str, Any]) -> Iterator[Line]:
 
 
 def _cache_lines(found: list[Mapping[str, Any]]) -> Iterator[Line]:
-    for cache in found:
-        yield cache["holds"], f"{cache['path']}, {cache['size_mb']:g} MB{'' if cache['writable'] else ', read-only'}", not cache["writable"]
+    for place in found:
+        size = f"{place['size_mb']:g} MB" if place["exists"] else "not there"
+        yield place["holds"], f"{place['path']}, {size}{'' if place['writable'] else ', read-only'}", not place["writable"]
 
 
 def _model_lines(found: list[Mapping[str, Any]]) -> Iterator[Line]:

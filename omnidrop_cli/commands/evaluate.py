@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from omnidrop_cli.commands._console import ConsoleFlags, Screen, emit, stderr_console, stdout_console
+from omnidrop_cli.commands._complete import COMPLETIONS
+from omnidrop_cli.commands._console import Console, emit
 from omnidrop_cli.commands._console import dump as to_json
-from omnidrop_cli.commands._evaluate_options import ProtocolFlags, ResultFlags
-from omnidrop_cli.commands._options import ModelFlags
+from omnidrop_cli.commands._evaluate_options import ProtocolFlags, ResultFlags, WhereFlags
+from omnidrop_cli.commands._options import ConsoleFlags
+from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import EXIT_FAILED, EXIT_PARTIAL, UsageError
 from omnidrop_cli.report.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from omnidrop_cli.config import ModelConfig
     from omnidrop_cli.evaluate.items import Question, Row
     from omnidrop_cli.evaluate.results import Journal
     from omnidrop_cli.evaluate.runner import Run
@@ -34,27 +35,28 @@ EXAMPLES = (
 
 
 def evaluate(
-    model: ModelFlags,
     protocol: ProtocolFlags,
+    where: WhereFlags,
+    model: ModelConfig,
     results: ResultFlags,
     console: ConsoleFlags,
-    name: Annotated[str | None, typer.Argument(metavar="BENCHMARK", help="videomme, worldsense, avut, dailyomni or nano.")] = None,
-    paper: Annotated[
+    name: Annotated[
         str | None,
-        typer.Option(metavar="TABLE", help="Print the commands that reproduce a published table: omnidrop-table2, seats-table1."),
-    ] = None,
-    devices: Annotated[
-        str | None, typer.Option("--devices", metavar="LIST", help="A model on each: 0,1 or all (GPUs), or cpu,cpu.")
+        typer.Argument(
+            metavar="BENCHMARK",
+            help="videomme, worldsense, avut, dailyomni or nano.",
+            show_default=False,
+            autocompletion=COMPLETIONS["benchmarks"],
+        ),
     ] = None,
 ) -> None:
     """Score pruning methods on a benchmark: accuracy with intervals, paired tests, retention, prefill time, memory.
 
-    Every clip is decoded and encoded once for all methods.
-    The same command goes on with a run that was stopped, and tries failed questions again.
-    When nothing is left to do it prints the tables at once.
+    Every clip is decoded and encoded once for all methods. The same command continues a run that was stopped and repeats failed
+    questions; when nothing is left to do, it prints the tables at once.
     """
-    if paper is not None:
-        return _paper(paper)
+    if where.paper is not None:
+        return _paper(where.paper)
     if protocol.fetch and protocol.data is not None:
         raise UsageError("--fetch and --data both say where the files are", "give one of them")
     if name is None:
@@ -65,12 +67,12 @@ def evaluate(
 
     benchmark = benchmarks.find(name)
     run = protocol.run(benchmark, model)
-    places = _devices(devices, model.record())
+    places = _devices(where.devices, model)
     data = protocol.data
     if protocol.fetch:
         from omnidrop_cli.evaluate.download import fetch
 
-        with Screen(console) as screen:
+        with Console(console) as screen:
             data = fetch(benchmark, screen)
     questions = benchmarks.questions(benchmark, data, protocol.limit)
     with Journal(results.output or Path(f"{benchmark.name}.jsonl")) as journal:
@@ -104,7 +106,7 @@ def _work(run: Run, questions: Sequence[Question], journal: Journal, flags: Cons
         return
     session = None
     if not devices:
-        with Screen(flags) as screen:
+        with Console(flags) as screen:
             session = load_session(run, screen)
     with _Progress(sum(len(arms) for _, arms in work), flags) as progress:
         if notice := resolve(run.model).notice:
@@ -137,7 +139,7 @@ def _show(run: Run, questions: Sequence[Question], answers: Answers, results: Re
     if found is None:
         _print_summary(summary, chosen, console)
     elif chosen == "json":
-        emit(to_json(flips.to_json(found, *results.flipped())), None)
+        emit(to_json(flips.to_json(found, *results.flipped())))
     else:
         _print_flips(flips.section(found, *results.flipped()), chosen, console)
     return summary
@@ -147,20 +149,20 @@ def _print_summary(summary: Summary, chosen: str, console: ConsoleFlags) -> None
     from omnidrop_cli.evaluate import tables
 
     if chosen == "table":
-        stdout_console(console).print(tables.terminal(summary))
+        Console(console).print(tables.terminal(summary))
     elif chosen == "json":
-        emit(to_json(summary.to_json()), None)
+        emit(to_json(summary.to_json()))
     else:
-        emit({"md": tables.markdown, "csv": tables.comma_separated, "latex": tables.latex}[chosen](summary), None)
+        emit({"md": tables.markdown, "csv": tables.comma_separated, "latex": tables.latex}[chosen](summary))
 
 
 def _print_flips(section: Section, chosen: str, console: ConsoleFlags) -> None:
     from omnidrop_cli.evaluate import tables
 
     if chosen == "table":
-        stdout_console(console).print(tables.fitted(section))
+        Console(console).print(tables.fitted(section))
     else:
-        emit(f"## {section.title}\n\n{tables.table(section.header, section.rows)}", None)
+        emit(f"## {section.title}\n\n{tables.table(section.header, section.rows)}")
 
 
 def _paper(name: str) -> None:
@@ -168,38 +170,32 @@ def _paper(name: str) -> None:
     from omnidrop_cli.evaluate.results import load
     from omnidrop_cli.prune.methods import names
 
-    emit(paper.markdown(paper_tables.find(name), names(), load), None)
+    emit(paper.markdown(paper_tables.find(name), names(), load))
 
 
 class _Progress:
     """Counts rows on stderr: a bar on a terminal, elsewhere a line per clip, nothing when quiet."""
 
     def __init__(self, total: int, flags: ConsoleFlags) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._console, self._quiet = stderr_console(flags), flags.quiet
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal or flags.quiet)
-        self._task = self._bar.add_task("", total=total)
+        self._console = Console(flags)
         self._total, self._done, self._failed, self._media = total, 0, 0, ""
 
     def __enter__(self) -> _Progress:
-        self._bar.start()
+        self._console.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+    def __exit__(self, *error: Any) -> None:
+        self._console.__exit__(*error)
 
     def __call__(self, row: Row) -> None:
         self._done += 1
         self._failed += row.error is not None
         clip = one_line(Path(row.media).name)
-        self._bar.update(self._task, completed=self._done, description=f"{clip[-40:]}, {self._failed} failed")
-        if row.media != self._media and not self._console.is_terminal:
+        self._console.count(self._done, self._total, self._failed, clip[-40:])
+        if row.media != self._media and not self._console.live:
             self.say(f"{self._done}/{self._total} {clip}" + (f": {row.error['message']}" if row.error else ""))
         self._media = row.media
 
     def say(self, line: str) -> None:
         """A line on stderr, unless quiet."""
-        if not self._quiet:
-            self._console.print(one_line(line), soft_wrap=True)
+        self._console.say(line)

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, Screen, dump, emit, stdout_console
-from omnidrop_cli.commands._options import Media, MediaFlags, ModelName, OfflineFlag
+from omnidrop_cli.commands._console import Console, dump, emit
+from omnidrop_cli.commands._options import ConsoleFlags, JsonFlags, Media, UnloadedFlags
+from omnidrop_cli.config import FetchConfig, MediaConfig, ModelConfig
 from omnidrop_cli.report.numbers import megabytes, seconds
 from omnidrop_cli.report.text import one_line
 
@@ -35,39 +36,29 @@ TEXT_TOKENS = 64
 """Qwen's system prompt, the chat markers and a question of a line."""
 
 
-def inspect(
-    media: Media,
-    part: MediaFlags,
-    console: ConsoleFlags,
-    model: ModelName = "auto",
-    offline: OfflineFlag = False,
-    as_json: JsonFlag = False,
-) -> None:
+def inspect(media: Media, part: MediaConfig, fetching: FetchConfig, model: UnloadedFlags, result: JsonFlags, console: ConsoleFlags) -> None:
     """Show a clip's streams, the frames and tokens it becomes, and the memory that takes. Loads no model.
 
-    Memory is a guess for a GPU and a prompt that many tokens long in every layer; frames and tokens are what ask will use.
+    Frames and tokens are those that `ask` uses. Memory is an estimate for a GPU and a prompt of that many tokens in every layer.
     """
-    from omnidrop_cli.config import ModelConfig
     from omnidrop_cli.media.clip import plan_clip
     from omnidrop_cli.media.source import fetch
     from omnidrop_cli.model.names import resolve
 
-    spec = resolve(ModelConfig(name=model))
-    options = spec.frame_bounds.fill(part.record())
-    with Screen(console) as screen:
+    spec = resolve(ModelConfig(name=model.name))
+    options = spec.frame_bounds.fill(part)
+    with Console(console) as screen:
         screen.stage("fetch", media)
-        path = fetch(media, offline=offline, observer=screen).path
+        path = fetch(media, fetching, offline=model.offline, observer=screen).path
         screen.stage("probe", media)
         plan = plan_clip(path, options)
         for warning in plan.warnings:
             screen.warn(warning)
     found = _describe(plan, spec)
-    if as_json:
-        emit(dump({"schema": 1, "kind": "inspection", **found}), None)
+    if result.as_json:
+        emit(dump({"schema": 1, "kind": "inspection", **found}))
     else:
-        out = stdout_console(console)
-        for piece in _render(plan, found):
-            out.print(piece)
+        screen.print(*_render(plan, found))
 
 
 def _describe(plan: ClipPlan, spec: ModelSpec) -> dict[str, Any]:

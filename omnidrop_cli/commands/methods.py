@@ -1,7 +1,4 @@
-"""`omnidrop methods`: the pruning methods, their options and presets.
-
-Knows: how the registry's descriptions read. Does not know what a method does.
-"""
+"""`omnidrop methods`: the pruning methods, their options and presets."""
 
 from __future__ import annotations
 
@@ -10,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, dump, emit, stdout_console
-from omnidrop_cli.commands._options import method_words
+from omnidrop_cli.commands._complete import COMPLETIONS
+from omnidrop_cli.commands._console import Console, dump, emit
+from omnidrop_cli.commands._options import ConsoleFlags, JsonFlags
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -25,32 +23,29 @@ EXAMPLES = (
 
 
 def methods(
+    result: JsonFlags,
     console: ConsoleFlags,
     name: Annotated[
         str | None,
         typer.Argument(
             metavar="METHOD",
-            help="Show this method with its options; A+B shows a composition.",
+            help="Show this method with its options; A+B shows two combined.",
             show_default=False,
-            autocompletion=method_words,
+            autocompletion=COMPLETIONS["methods"],
         ),
     ] = None,
-    as_json: JsonFlag = False,
 ) -> None:
     """List the pruning methods; with a name, its options and presets."""
     from omnidrop_cli.prune.methods import describe, describe_all
     from omnidrop_cli.report.layout import facts
 
     described = describe_all() if name is None else [describe(name)]
-    if as_json:
-        emit(dump({"schema": 1, "methods": described}), None)
-        return
-    out = stdout_console(console)
-    if name is None:
-        out.print(facts((method["name"], _summary(method)) for method in described))
+    if result.as_json:
+        emit(dump({"schema": 1, "methods": described}))
+    elif name is None:
+        Console(console).print(facts((method["name"], _summary(method)) for method in described))
     else:
-        out.print(_summary(described[0]))
-        out.print(facts(_details(described[0])))
+        Console(console).print(_summary(described[0]), facts(_details(described[0])))
 
 
 def _summary(method: Mapping[str, Any]) -> Text:

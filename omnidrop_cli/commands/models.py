@@ -1,20 +1,18 @@
-"""`omnidrop models`: what is on this disk, fetching, quantised copies, removing.
-
-Knows: tables, progress, questions before deleting. Does not know where models lie (`model/local.py`), the hub (`model/hub.py`), or
-how a copy is made (`model/quantize.py`).
-"""
+"""`omnidrop models`: what is on this disk, downloading, quantized copies, removing."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from omnidrop_cli import paths
-from omnidrop_cli.commands._console import ConsoleFlags, JsonFlag, Screen, dump, emit
-from omnidrop_cli.commands._options import MODEL, ModelFlags, flag
+from omnidrop_cli.commands._complete import COMPLETIONS
+from omnidrop_cli.commands._console import Console, dump, emit
+from omnidrop_cli.commands._options import MODEL, ConsoleFlags, JsonFlags, flag, same, switch
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError, UsageError
 from omnidrop_cli.report.text import one_line
@@ -27,40 +25,53 @@ if TYPE_CHECKING:
 QUANTS = ("nf4", "int8", "none")
 
 
-def _names(incomplete: str) -> list[str]:
-    """What a shell offers: short names, and the copies there are."""
-    from omnidrop_cli.model.names import HUB_NAMES
-
-    folder = paths.models()
-    copies = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    return [name for name in (*HUB_NAMES, *HUB_NAMES.values(), *copies) if name.startswith(incomplete)]
-
-
 Name = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="3b, 7b, a hub repository (owner/name), or a quantised copy.", autocompletion=_names),
+    typer.Argument(
+        metavar="MODEL", help="3b, 7b, a hub repository (OWNER/NAME), or a quantized copy.", autocompletion=COMPLETIONS["models"]
+    ),
 ]
-Revision = Annotated[str | None, typer.Option("--revision", rich_help_panel=MODEL, help="Branch, tag or commit of a hub repository.")]
-Offline = Annotated[bool, flag("offline", "Never touch the network.", MODEL, "--offline/--no-offline")]
 
 
-def list_models(console: ConsoleFlags, as_json: JsonFlag = False) -> None:
-    """What is on this disk, how large it is, and what a minute of video would take.
+@dataclass(frozen=True, slots=True)
+class RevisionFlags:
+    """For commands that name a hub repository."""
 
-    Needed memory is that of a GPU for one minute of video with sound at the default size, unpruned: weights, cache, activations.
+    PANEL: ClassVar[str] = MODEL
+
+    revision: str | None = same(ModelConfig, "revision")
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFlags:
+    """Where a quantized copy goes."""
+
+    output: Path | None = flag(None, "Write the copy to DIR instead of among the models.", short="o", metavar="DIR")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFlags:
+    """How a model is removed."""
+
+    yes: bool = switch("Do not ask.", short="y")
+
+
+def list_models(result: JsonFlags, console: ConsoleFlags) -> None:
+    """List the models on this disk, their size, and the GPU memory that a minute of video needs.
+
+    The memory is an estimate for one minute of video with sound at the default frame size, without pruning: weights, cache, activations.
     """
     from omnidrop_cli.model.local import entries
     from omnidrop_cli.model.names import gpu_bytes
 
     found, size = entries(), gpu_bytes()
-    if as_json:
-        emit(dump({"schema": 1, "gpu_bytes": size or None, "models": [_entry(entry, size) for entry in found]}), None)
+    if result.as_json:
+        emit(dump({"schema": 1, "gpu_bytes": size or None, "models": [_entry(entry, size) for entry in found]}))
         return
-    from rich.console import Console
     from rich.text import Text
 
-    with Screen(console) as screen:
-        Console(markup=False, highlight=False, no_color=console.no_color or None).print(_table(found, size))
+    with Console(console) as screen:
+        screen.print(_table(found, size))
         for entry in found:
             if entry.problem:
                 screen.show(Text(f"{one_line(entry.name)} cannot load: {one_line(entry.problem)}", style="red"))
@@ -69,79 +80,74 @@ def list_models(console: ConsoleFlags, as_json: JsonFlag = False) -> None:
         screen.show(Text(f"{gpu}; omnidrop models pull 3b fetches a model" if len(found) < 2 else gpu, style="dim"))
 
 
-def pull(name: Name, console: ConsoleFlags, revision: Revision = None) -> None:
-    """Fetch a model into the hub's cache; --offline works afterwards. A download that stopped goes on where it was.
+def pull(name: Name, version: RevisionFlags, console: ConsoleFlags) -> None:
+    """Download a model into the hub's cache; --offline works afterwards. A download that was stopped is continued.
 
-    Only the parts that answer in text are fetched, not the voice.
+    Only the parts that answer in text are downloaded, not those that speak.
     """
     spec = _resolve(name)
     if spec.kind != "hub":
         raise UsageError(f"{one_line(name)} is on this disk already", "pull fetches 3b, 7b or a hub repository (owner/name)")
     from omnidrop_cli.model.hub import pull as fetch
 
-    with Screen(console) as screen:
-        directory, commit = fetch(spec.source, revision, False, screen)
+    with Console(console) as screen:
+        directory, commit = fetch(spec.source, version.revision, False, screen)
         screen.show(f"{spec.source} at {commit[:12]}")
-    emit(str(directory), None)
+    emit(str(directory))
 
 
-def path(name: Name, console: ConsoleFlags, revision: Revision = None) -> None:
+def path(name: Name, version: RevisionFlags, console: ConsoleFlags) -> None:
     """Print the directory of a model on this disk."""
-    emit(str(_directory(_resolve(name), revision)), None)
+    emit(str(_directory(_resolve(name), version.revision)))
 
 
 def quantize(
-    loading: ModelFlags,
+    target: CopyFlags,
+    model: ModelConfig,
     console: ConsoleFlags,
-    name: Annotated[str | None, typer.Argument(metavar="MODEL", help="What to copy; --model if unset.", autocompletion=_names)] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Write the copy here instead of among the models.")
+    name: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="What to copy; --model if not given.", autocompletion=COMPLETIONS["models"])
     ] = None,
 ) -> None:
-    """Keep a quantised copy of a model: it loads faster, takes less disk, and needs the original no more.
+    """Save a quantized copy of a model: it loads faster, takes less disk space, and does not need the original any more.
 
-    The copy is asked for by the name this prints, as in --model 7b-nf4.
+    The copy is used by the name that this command prints, as in --model 7b-nf4.
     """
     from dataclasses import replace
 
-    choice = loading.record()
-    choice = replace(choice, name=name or choice.name, quant="nf4" if choice.quant == "auto" else choice.quant)
+    choice = replace(model, name=name or model.name, quant="nf4" if model.quant == "auto" else model.quant)
     if choice.quant == "none":
         raise UsageError("--quant none leaves nothing to do", "give nf4 or int8")
     spec = _resolve(choice.name, choice)
-    target = output or paths.models() / f"{_short(spec)}-{choice.quant}"
-    if target.exists():
+    place = target.output or paths.models() / f"{_short(spec)}-{choice.quant}"
+    if place.exists():
         raise ModelError(
-            f"{target} exists already", f"omnidrop models rm {target.name} removes it" if output is None else "choose another DIR"
+            f"{place} exists already", f"omnidrop models rm {place.name} removes it" if target.output is None else "choose another DIR"
         )
-    with Screen(console) as screen:
+    with Console(console) as screen:
         from omnidrop_cli.model.load import load
         from omnidrop_cli.model.quantize import save_quantized
 
         thinker = load(choice, screen)
-        screen.stage("save", str(target))
-        save_quantized(thinker, target)
-    emit(target.name if output is None else str(target), None)
+        screen.stage("save", str(place))
+        save_quantized(thinker, place)
+    emit(place.name if target.output is None else str(place))
 
 
-def remove(
-    name: Name,
-    console: ConsoleFlags,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Delete a model from this disk: from the hub's cache, or a quantised copy."""
+def remove(name: Name, sure: RemoveFlags, console: ConsoleFlags) -> None:
+    """Delete a model from this disk: from the hub's cache, or a quantized copy."""
     from omnidrop_cli.model.local import find
     from omnidrop_cli.model.local import remove as delete
 
     found = find(name)
     size = sum(entry.size_bytes for entry in found)
     what = f"{one_line(name)}, {_size(size)} in {', '.join(one_line(str(entry.path)) for entry in found)}"
-    if not yes and found[0].kind != "builtin":
+    if not sure.yes and found[0].kind != "builtin":
         if not sys.stdin.isatty():
             raise UsageError(f"this would delete {what}", "--yes does it without asking")
         typer.confirm(f"Delete {what}?", abort=True, err=True)
     delete(found)
-    with Screen(console) as screen:
+    with Console(console) as screen:
         screen.show(f"{_size(size)} freed")
 
 

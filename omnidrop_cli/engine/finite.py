@@ -28,8 +28,8 @@ def check_finite(logits: Tensor, model: nn.Module, dtype: torch.dtype) -> None:
     if (name := _broken_weight(model)) is not None:
         raise ModelError(f"{message}: its weight {name} is not finite", "the checkpoint is damaged; download it or quantise it again")
     if dtype == torch.float16:
-        raise ModelError(f"{message}: float16 holds no value above 65504", "use --dtype bfloat16 or float32")
-    raise ModelError(message, "use --dtype float32, or run `omnidrop doctor` and report it with the clip")
+        raise ModelError(f"{message}: float16 holds no value above 65504", "use `dtype=bfloat16` or float32")
+    raise ModelError(message, "use `dtype=float32`, or run `omnidrop doctor` and report it with the clip")
 
 
 def _broken_weight(model: nn.Module) -> str | None:

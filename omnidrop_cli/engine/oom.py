@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from omnidrop_cli.config import TOKEN_PIXELS
+
 if TYPE_CHECKING:
     from omnidrop_cli.config import MediaConfig
     from omnidrop_cli.outputs import Clip
@@ -57,8 +59,8 @@ def less_detail(options: MediaConfig, clip: Clip) -> MediaConfig | None:
     pixels, fewer = min(height * width, options.max_pixels or height * width) // 2, count // 4 * 2
     if fewer >= options.min_frames and clip.fps > 1.5:
         return replace(options, max_frames=fewer)
-    if pixels >= MIN_PIXELS:
-        return replace(options, min_pixels=pixels // 2, max_pixels=pixels)
+    if pixels >= max(MIN_PIXELS, TOKEN_PIXELS):
+        return replace(options, min_pixels=max(TOKEN_PIXELS, pixels // 2), max_pixels=pixels)
     if fewer >= max(2, options.min_frames):
         return replace(options, max_frames=fewer)
     return None

@@ -54,7 +54,7 @@ def _outside_nanos_world(spec: ModelSpec, media: str) -> str | None:
     """What a user must know who asks nano, by name, about a clip that it was not made for."""
     if spec.kind != "builtin" or bundled(media) is not None:
         return None
-    return "nano only knows its demo world (omnidrop ask demo --list) and cannot answer about this clip; --model 3b or 7b can"
+    return "nano only knows its demo world (omnidrop ask demo --list) and cannot answer about this clip; `model=3b` or 7b can"
 
 
 def _load(request: Request, observer: Observer) -> tuple[Session, float]:

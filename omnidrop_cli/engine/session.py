@@ -264,7 +264,7 @@ class Session:
         if features is None or not features.serve(prompt, needs):
             observer.stage("encode")
             metrics.reset_peak(thinker.device)
-            within = request.media_options.same_within
+            within = request.media_options.dedup_threshold
             with watch.stage("encode"), self._memory_guard(prompt):
                 features = encode_media(thinker, prompt, needs, observer, limits=self.limits, same_within=within, store=self.store)
             peak_mb = metrics.peak_mb(thinker.device)
@@ -324,5 +324,5 @@ class Session:
             counts = prompt.token_map.counts()
             raise OutOfMemory(
                 f"{self.thinker.device} has too little memory for {counts.total} tokens ({counts.video} video, {counts.audio} audio)",
-                "lower --keep, --max-frames or --max-pixels, or ask about a part with --start and --end",
+                "lower `keep`, `max_frames` or `max_pixels`, or ask about a part with `start_s` and `end_s`",
             ) from error

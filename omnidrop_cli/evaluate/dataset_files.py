@@ -21,7 +21,7 @@ _MARKED = re.compile(r"^[A-Z][.):]\s")
 def find(root: Path, *patterns: str) -> Path:
     """The first file under `root` that a glob pattern matches, patterns in order. Raises `DatasetError`."""
     if not root.is_dir():
-        raise DatasetError(f"{root}: no such directory", "give the benchmark's directory with --data")
+        raise DatasetError(f"{root}: no such directory", "give the benchmark's directory with `data`")
     for pattern in patterns:
         matches = sorted(root.glob(pattern))
         if matches:

@@ -20,9 +20,9 @@ def directory(benchmark: Benchmark) -> Path:
 def fetch(benchmark: Benchmark, observer: Observer = SILENT) -> Path:
     """Download a benchmark and unpack its archives; what is there already is not done again. Raises `DatasetError`, `UsageError`."""
     if benchmark.hub is None:
-        raise UsageError(f"{benchmark.name} is not published on the hub", "leave out --fetch")
+        raise UsageError(f"{benchmark.name} is not published on the hub", "leave out `fetch`")
     target = directory(benchmark)
-    by_hand = f"download it by hand: hf download --repo-type dataset {benchmark.hub.repo} --local-dir DIR, then --data DIR"
+    by_hand = f"download it by hand: hf download --repo-type dataset {benchmark.hub.repo} --local-dir DIR, then give `data=DIR`"
     observer.stage("fetch", benchmark.hub.repo)
     try:
         from huggingface_hub import snapshot_download

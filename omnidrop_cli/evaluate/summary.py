@@ -14,6 +14,7 @@ from typing import Any
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.evaluate import stats
 from omnidrop_cli.evaluate.items import Benchmark, Question, Row
+from omnidrop_cli.options import restored
 
 SCHEMA = 1
 """Version of the summary's JSON shape."""
@@ -115,7 +116,7 @@ class Summary:
             raise ValueError(f"schema {data.get('schema')!r}, expected {SCHEMA}")
         values = {"timing": "true", **{name: value for name, value in data.items() if name != "schema"}}
         values["headline"] = tuple(values["headline"]) if values["headline"] else None
-        values["media_options"] = MediaConfig(**values["media_options"])
+        values["media_options"] = restored(MediaConfig, values["media_options"])
         values["arms"] = tuple(ArmSummary(**{**arm, "score": Score(**arm["score"])}) for arm in values["arms"])
         values["groups"] = tuple(
             Group(**{**group, "scores": {arm: Score(**score) for arm, score in group["scores"].items()}}) for group in values["groups"]

@@ -155,7 +155,7 @@ def _clip_in(place: Path, host: str) -> Path:
 def _progress(state: Mapping[str, Any], host: str, observer: Observer) -> None:
     done, total = state.get("downloaded_bytes") or 0, state.get("total_bytes")
     if max(done, total or 0) > MAX_BYTES:
-        raise Refused(f"the clip from {host} is larger than {MAX_BYTES / 1e9:g} GB", f"give --start and --end, or {BY_HAND}")
+        raise Refused(f"the clip from {host} is larger than {MAX_BYTES / 1e9:g} GB", f"give `start_s` and `end_s`, or {BY_HAND}")
     total = total or state.get("total_bytes_estimate")
     observer.advance(done, total)
     size = f"{done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"

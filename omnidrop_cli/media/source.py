@@ -111,8 +111,8 @@ def fetch(
     copy = cache.find(media, wanted)
     if offline:
         if copy is None:
-            message = f"this clip from {host_of(media)} has not been downloaded before, and --offline forbids it now"
-            raise FetchError(message, "run once without --offline")
+            message = f"this clip from {host_of(media)} has not been downloaded before, and `offline` forbids it now"
+            raise FetchError(message, "run once without `offline`")
         return _fetched(copy, checked=False)
     if copy is not None and not config.refresh:
         unchanged = True if copy.age_s < CHECK_AFTER_S else is_unchanged(copy, config)
@@ -196,7 +196,7 @@ def _whole_seconds(section: tuple[float, float | None] | None) -> Section | None
 
 def _fetched(copy: Copy, *, checked: bool) -> Fetched:
     offset_s = 0.0 if copy.origin.section is None else copy.origin.section[0]
-    old = () if checked or copy.age_s < OLD_S else (f"the copy of {copy.origin.url} is {_age(copy.age_s)} old; --refresh fetches it again",)
+    old = () if checked or copy.age_s < OLD_S else (f"the copy of {copy.origin.url} is {_age(copy.age_s)} old; `refresh` fetches it again",)
     return Fetched(copy.path, offset_s, copy.fetched_at, old)
 
 

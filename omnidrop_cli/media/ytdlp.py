@@ -23,7 +23,7 @@ _HINTS: tuple[tuple[str, str], ...] = (
     (r"javascript|js runtime|n challenge|nsig|not a bot", f"update yt-dlp and install deno, which this site needs, or {BY_HAND}"),
     (
         r"HTTP Error 40[13]|sign in|log ?in|private|cookies",
-        f"the site refuses: --cookies-from-browser BROWSER shows it your session; update yt-dlp; or {BY_HAND}",
+        f"the site refuses: `cookies_from_browser=BROWSER` shows it your session; update yt-dlp; or {BY_HAND}",
     ),
     (r"unsupported url|no video formats|no media|requested format", f"yt-dlp finds no clip at this address: {BY_HAND}"),
     (r"no space left|errno 28", "free some disk space"),
@@ -54,7 +54,7 @@ def base_options(config: FetchConfig) -> dict[str, Any]:
     }
     if config.cookies is not None:
         if not Path(config.cookies).is_file():
-            raise UsageError(f"--cookies {config.cookies}: no such file", "give a file of cookies in Netscape's format")
+            raise UsageError(f"`cookies={config.cookies}`: no such file", "give a file of cookies in Netscape's format")
         options["cookiefile"] = str(config.cookies)
     if config.cookies_from_browser is not None:
         options["cookiesfrombrowser"] = _browser(config.cookies_from_browser)
@@ -70,7 +70,7 @@ def _browser(text: str) -> Any:
             return yt_dlp.parse_options(["--cookies-from-browser", text]).ydl_opts["cookiesfrombrowser"]
     except (OptParseError, SystemExit, ValueError) as error:
         known = ", ".join(sorted(yt_dlp.cookies.SUPPORTED_BROWSERS))
-        raise UsageError(f"--cookies-from-browser {text} names no browser", f"one of {known}") from error
+        raise UsageError(f"`cookies_from_browser={text}` names no browser", f"one of {known}") from error
 
 
 def explained(host: str, message: str) -> FetchError:

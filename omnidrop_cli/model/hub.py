@@ -30,7 +30,7 @@ SMALL_FILES = (
 )
 """Files wanted where the repository has them. The tokenizer comes as one file or as vocabulary and merges."""
 
-_UNREACHABLE = "check the connection (HF_ENDPOINT names a mirror), or use --model nano or a directory"
+_UNREACHABLE = "check the connection (HF_ENDPOINT names a mirror), or use `model=nano` or a directory"
 
 
 def pull(repository: str, revision: str | None, offline: bool, observer: Observer) -> tuple[Path, str]:
@@ -109,7 +109,7 @@ def _explain(error: Exception, repository: str, revision: str | None, offline: b
         case errors.RepositoryNotFoundError():
             return f"the hub has no repository {repository}, or it is private", "check the name; `hf auth login` opens private ones"
         case errors.LocalEntryNotFoundError() if offline:
-            return f"{repository} is not in the cache, or not completely", "run once without --offline, or `omnidrop models pull` it"
+            return f"{repository} is not in the cache, or not completely", "run once without `offline`, or `omnidrop models pull` it"
         case errors.LocalEntryNotFoundError():
             return f"{repository} is not in the cache and the hub cannot be reached", _UNREACHABLE
         case errors.EntryNotFoundError():

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from omnidrop_cli.model.sizes import ThinkerSizes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-ATTENTIONS = ("sdpa", "flash_attention_2")
 
 LARGE = 1_000_000_000
 """Decoder parameters from which `auto` quantises, and keeps a CPU's activations in bfloat16 to halve the memory."""
@@ -43,11 +42,10 @@ def load(choice: ModelConfig, observer: Observer = SILENT) -> Thinker:
 
     Raises `UsageError` for values that mean nothing, `ModelError` for a checkpoint that cannot be found or read, `OutOfMemory`.
     """
-    check_choice(choice)
     spec = resolve(choice)
     device = resolve_device(choice.device)
     if choice.name == "auto" and spec.kind == "hub" and device.type == "cpu":
-        raise ModelError("there is an NVIDIA GPU, but this PyTorch cannot use it", "install PyTorch for its driver, or give --device cpu")
+        raise ModelError("there is an NVIDIA GPU, but this PyTorch cannot use it", "install PyTorch for its driver, or give `device=cpu`")
     attention = _attention(choice.attention, device)
     if spec.notice:
         observer.warn(spec.notice)
@@ -57,13 +55,13 @@ def load(choice: ModelConfig, observer: Observer = SILENT) -> Thinker:
     if spec.kind == "hub":
         directory, revision = pull(spec.source, choice.revision, choice.offline, observer)
     elif choice.revision is not None:
-        raise UsageError(f"--revision means nothing for {spec.name}", "it chooses a version of a hub repository")
+        raise UsageError(f"`revision` means nothing for {spec.name}", "it chooses a version of a hub repository")
     checkpoint = open_checkpoint(directory)
     sizes = sizes_of(checkpoint.thinker, spec.source)
     quant, why_quant = _quant(choice.quant, checkpoint.quant, sizes)
     dtype, why_dtype = _dtype(choice.dtype, device, sizes)
     if attention == "flash_attention_2" and dtype == torch.float32:
-        raise UsageError("flash_attention_2 does not compute in float32", "leave --dtype out, or use --attention sdpa")
+        raise UsageError("flash_attention_2 does not compute in float32", "leave `dtype` out, or use `attention=sdpa`")
     config = _config(checkpoint, attention)
     tokenizer = load_tokenizer(directory)
     if getattr(config, "vision_start_token_id", None) is None:  # transformers' position code reads it, its configuration lacks it
@@ -86,18 +84,6 @@ def load(choice: ModelConfig, observer: Observer = SILENT) -> Thinker:
         return Thinker.assemble(model, tokenizer, loaded, spec.frame_bounds, directory)
 
 
-def check_choice(choice: ModelConfig) -> None:
-    """Raises `UsageError` for a quantisation, dtype or attention that does not exist. Looks at names only."""
-    for what, value, known in (
-        ("quantisation", choice.quant, ("auto", *QUANTS)),
-        ("dtype", choice.dtype, ("auto", *DTYPES)),
-        ("attention", choice.attention, ATTENTIONS),
-    ):
-        if value not in known:
-            # Eager attention sizes its mask from layer 0 and cannot run on layers of different lengths, so it is not offered.
-            raise UsageError(f"unknown {what} {value!r}", f"one of {', '.join(known)}")
-
-
 # ---------------------------------------------------------------- what "auto" means
 
 
@@ -115,30 +101,30 @@ def resolve_device(name: str) -> torch.device:
         raise UsageError(f"device {name!r} is not supported", "one of auto, cpu, cuda, cuda:0, cuda:1, …")
     if not torch.cuda.is_available():
         why = "this PyTorch was built without CUDA" if torch.version.cuda is None else "PyTorch finds no usable NVIDIA GPU"
-        raise ModelError(f"--device {name}: {why}", "use --device cpu, or see `omnidrop doctor`")
+        raise ModelError(f"`device={name}`: {why}", "use `device=cpu`, or see `omnidrop doctor`")
     if (device.index or 0) >= torch.cuda.device_count():
-        raise ModelError(f"--device {name}: there are {torch.cuda.device_count()} GPUs", "they count from cuda:0")
+        raise ModelError(f"`device={name}`: there are {torch.cuda.device_count()} GPUs", "they count from cuda:0")
     return device
 
 
 def _attention(name: str, device: torch.device) -> str:
     if name == "flash_attention_2":
         if device.type != "cuda":
-            raise ModelError("flash_attention_2 runs on NVIDIA GPUs only", "leave --attn at sdpa")
+            raise ModelError("flash_attention_2 runs on NVIDIA GPUs only", "leave `attention` at sdpa")
         if importlib.util.find_spec("flash_attn") is None:
-            raise ModelError("flash_attention_2 is not installed", 'pip install "flash-attn>=2.5", or leave --attn at sdpa')
+            raise ModelError("flash_attention_2 is not installed", 'pip install "flash-attn>=2.5", or leave `attention` at sdpa')
     return name
 
 
 def _quant(asked: str, stored: str, sizes: ThinkerSizes) -> tuple[str, str | None]:
     if stored not in QUANTS:
         raise ModelError(
-            f"the checkpoint is stored in {stored[:60]}, which omnidrop does not read", "use the unquantised checkpoint with --quant nf4"
+            f"the checkpoint is stored in {stored[:60]}, which omnidrop does not read", "use the unquantised checkpoint with `quant=nf4`"
         )
     if stored != "none":
         if asked not in ("auto", stored):
             raise ModelError(
-                f"the checkpoint is stored in {stored} and cannot be loaded as {asked}", f"leave --quant out, or give {stored}"
+                f"the checkpoint is stored in {stored} and cannot be loaded as {asked}", f"leave `quant` out, or give {stored}"
             )
         return stored, f"{stored}: stored so"
     if asked == "auto":
@@ -219,7 +205,7 @@ def _loading(directory: Path) -> Iterator[None]:
     except (OmnidropError, torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:
-        raise ModelError(f"the checkpoint in {directory} cannot be loaded: {summarize(error)}", "--debug shows the whole error") from error
+        raise ModelError(f"the checkpoint in {directory} cannot be loaded: {summarize(error)}", "`debug` shows the whole error") from error
 
 
 @contextmanager
@@ -227,5 +213,5 @@ def _memory_explained(device: torch.device, quant: str) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        hint = "use a smaller model (--model 3b)" if quant == "nf4" else "use --quant nf4"
+        hint = "use a smaller model (`model=3b`)" if quant == "nf4" else "use `quant=nf4`"
         raise OutOfMemory(f"the model does not fit on {device}", f"{hint}; `omnidrop inspect` shows what each needs") from error

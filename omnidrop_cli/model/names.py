@@ -97,7 +97,7 @@ def resolve(choice: ModelConfig) -> ModelSpec:
 
 def _nano() -> ModelSpec:
     if not (NANO_DIRECTORY / "config.json").is_file():
-        raise ModelError("this installation has no built-in model", "reinstall omnidrop-cli, or give --model 3b, 7b or a directory")
+        raise ModelError("this installation has no built-in model", "reinstall omnidrop-cli, or give `model=3b`, 7b or a directory")
     return replace(_directory("nano", NANO_DIRECTORY), kind="builtin")
 
 
@@ -141,7 +141,7 @@ def _auto(device: str) -> ModelSpec:
         why = f"the GPU has {size / 1e9:.1f} GB and 3b needs {AUTO_BYTES['3b'] / 1e9:.1f}"
     else:
         why = "no NVIDIA GPU was found"
-    notice = f"{why}: the built-in nano model answers, and it only knows its demo world; --model 3b or 7b runs anywhere, slowly on a CPU"
+    notice = f"{why}: the built-in nano model answers, and it only knows its demo world; `model=3b` or 7b runs anywhere, slowly on a CPU"
     return replace(_nano(), reasons=(f"nano: {why}",), notice=notice)
 
 

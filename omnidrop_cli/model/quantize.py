@@ -62,9 +62,9 @@ def check_quantizable(quant: str, sizes: DecoderSizes) -> None:
         with quiet():  # its import warns of kernels that are optional
             import bitsandbytes  # noqa: F401
     except Exception as error:  # a broken CUDA installation makes it raise more than ImportError
-        raise ModelError(f"--quant {quant} needs bitsandbytes, which cannot be imported: {error}", "use --quant none") from error
+        raise ModelError(f"`quant={quant}` needs bitsandbytes, which cannot be imported: {error}", "use `quant=none`") from error
     if quant == "nf4" and any(size % NF4_BLOCK for size in (sizes.hidden, sizes.heads * sizes.head_dim, sizes.mlp)):
-        raise ModelError(f"NF4 works on rows that are multiples of {NF4_BLOCK} long, and this model's are not", "use --quant none")
+        raise ModelError(f"NF4 works on rows that are multiples of {NF4_BLOCK} long, and this model's are not", "use `quant=none`")
 
 
 def quantize_in_place(layer: nn.Module, quant: str, device: str | torch.device) -> None:

@@ -54,7 +54,7 @@ def build(
         sound = "no sound" if waveform is None else "under 30 ms of sound"
         raise PromptError(
             f"{clip.source.path}: nothing to look at or listen to (no picture, {sound})",
-            "check --start and --end, and whether --no-video or --no-audio leaves anything",
+            "check `start_s` and `end_s`, and whether `use_video=False` or `use_audio=False` leaves anything",
         )
     pieces = chat(
         question,
@@ -114,5 +114,5 @@ def _check_length(layout: Layout, spec: PromptSpec) -> tuple[str, ...]:
     seconds = spec.max_positions // spec.position_id_per_seconds
     return (
         f"the prompt has {counts.total} tokens and ends at position {layout.next_position}; the model was trained on {spec.max_positions} "
-        f"({seconds // 60} min of clip): --start/--end, --max-frames or a lower --fps bring it back",
+        f"({seconds // 60} min of clip): `start_s` and `end_s`, `max_frames` or a lower `fps` shorten it",
     )

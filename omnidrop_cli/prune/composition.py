@@ -62,7 +62,7 @@ class InputMethod(Method):
     def __post_init__(self) -> None:
         check(self)
         if (self.audio_keep is None) != (self.video_keep is None):
-            raise UsageError("audio_keep and video_keep go together", "give both, or --keep")
+            raise UsageError("audio_keep and video_keep go together", "give both, or `keep`")
         if self.audio_keep is not None and self.keep is not None:
             raise UsageError("keep and audio_keep both set the budget", "give one of them")
 

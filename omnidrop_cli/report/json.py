@@ -12,6 +12,8 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
+from omnidrop_cli.errors import UsageError
+from omnidrop_cli.options import restored
 from omnidrop_cli.outputs import (
     Answer,
     AudioStream,
@@ -193,7 +195,7 @@ def _read(value: Mapping[str, Any], kind: str, make: Callable[[Mapping[str, Any]
         raise ValueError(f"this is a {value.get('kind')}, not a {kind}")
     try:
         return make(value)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, UsageError) as error:
         raise ValueError(f"this {kind} is incomplete: {error}") from error
 
 
@@ -246,10 +248,10 @@ def _job(media: str, question: str, request: Mapping[str, Any]) -> Request:
         media=media,
         question=question,
         system=request["system"],
-        media_options=_record(MediaConfig, request["media"]),
-        model=_record(ModelConfig, request["model"]),
-        method=_record(PruningConfig, request["method"]),
-        generation=_record(GenerationConfig, request["generation"], stop=tuple(request["generation"]["stop"])),
+        media_options=restored(MediaConfig, request["media"]),
+        model=restored(ModelConfig, request["model"]),
+        method=restored(PruningConfig, request["method"]),
+        generation=restored(GenerationConfig, request["generation"], stop=tuple(request["generation"]["stop"])),
     )
 
 

@@ -204,7 +204,7 @@ def _timings(report: Report) -> Phrases:
 
 def _answer(report: Report) -> Phrases:
     count, rate = len(report.answer.token_ids), tokens_per_second(report)
-    ends = {"eos": "", "length": "cut at --max-new-tokens", "stop": "ended by --stop", "interrupted": "interrupted"}
+    ends = {"eos": "", "length": "cut at its maximum length", "stop": "ended by a stop text", "interrupted": "interrupted"}
     reason = ends.get(report.answer.finish_reason, report.answer.finish_reason)
     return phrases(f"{count} token{'s' * (count != 1)}", f"{rate:.3g} tokens/s" if rate else "", reason)
 

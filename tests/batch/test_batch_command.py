@@ -79,7 +79,7 @@ def test_force_keeps_the_old_answers_beside(omnidrop: Run, checkpoint: Path, fol
     ("words", "message"),
     [
         (["-o", "a.csv"], "answers are kept as JSON lines"),
-        (["--export", "a.xlsx"], "told by the suffix"),
+        (["--export", "a.xlsx"], "chosen by its suffix"),
         (["--devices", "cpu", "--cluster", "local"], "give one of them|both say where"),
         (["--devices", "gpu"], "is not a device"),
         (["--workers", "2"], "of a cluster"),

@@ -137,7 +137,7 @@ def test_script_on_stdin(omnidrop: Run, checkpoint: Path, clips: Clips, tmp_path
         ("/table", "nothing was asked"),
         ("/compare", "nothing was asked"),
         ("/save", "wants a file"),
-        ("/save a.xlsx", "told by the suffix"),
+        ("/save a.xlsx", "chosen by its suffix"),
         ("/save /no/such/folder/a.md", "no folder"),
     ],
 )

@@ -78,5 +78,5 @@ def test_markup_of_strangers_is_inert() -> None:
 def test_suffix_decides() -> None:
     assert writer_for(Path("a.CSV")) is to_csv
     assert writer_for(Path("a.md")) is to_markdown
-    with pytest.raises(UsageError, match="told by the suffix"):
+    with pytest.raises(UsageError, match="chosen by its suffix"):
         writer_for(Path("a.xlsx"))

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from omnidrop_cli.config import Request
 from omnidrop_cli.errors import MediaError
@@ -33,6 +33,7 @@ class Road:
 
     def __init__(self, pieces: list[str], pause_s: float = 0.0, stuck: str | None = None, fail: str | None = None) -> None:
         self.pieces, self.pause_s, self.stuck, self.fail = pieces, pause_s, stuck, fail
+        self.reason: Literal["eos", "length"] = "eos"
         self.jobs: list[Request] = []
 
     def run(self, job: Request, observer: Observer = SILENT) -> Report:
@@ -49,7 +50,7 @@ class Road:
         for piece in self.pieces:
             observer.text(piece)
             time.sleep(self.pause_s)
-        return replace(samples.report(job=job), answer=Answer("".join(self.pieces), (1, 2), "eos"))
+        return replace(samples.report(job=job), answer=Answer("".join(self.pieces), (1, 2), self.reason))
 
     def run_comparison(self, job: Request, observer: Observer = SILENT) -> Comparison:
         return replace(samples.comparison(), pruned=self.run(job, observer))

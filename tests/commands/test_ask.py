@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from omnidrop_cli.commands._options import method_words
+from omnidrop_cli.commands._complete import methods
 from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.nano.world.demo_clips import QUESTIONS
@@ -24,17 +24,53 @@ ANSWER = "The quick brown fox.\n"
 def test_the_answer_alone_is_on_stdout(omnidrop: Run, road: Road) -> None:
     done = omnidrop("ask", "clip.mp4", "what?")
     assert (done.code, done.out) == (0, ANSWER)
-    assert "retention" in done.err
+    assert done.err.count("\n") == 2
+    assert "retention" not in done.err
     assert "warning: the clip has [bold]no[/] sound[31m" in done.err
 
 
-@pytest.mark.parametrize("flags", [["--no-stream"], ["-q"], ["--no-table"], ["-v"], ["--compare"], ["--no-color"]])
+@pytest.mark.parametrize("flags", [["--no-stream"], ["--quiet"], ["--no-table"], ["--table"], ["-v"], ["--compare"], ["--no-color"]])
 def test_no_flag_changes_stdout(omnidrop: Run, road: Road, flags: list[str]) -> None:
     assert omnidrop("ask", "clip.mp4", "what?", *flags).out == ANSWER
 
 
 def test_quiet_says_nothing(omnidrop: Run, road: Road) -> None:
-    assert omnidrop("ask", "clip.mp4", "what?", "-q").err == ""
+    assert omnidrop("ask", "clip.mp4", "what?", "--quiet").err == ""
+
+
+@pytest.mark.parametrize("words", [["clip.mp4", "what?", "-q"], ["clip.mp4", "what?", "-q", "--keep", "0.3"], ["-q", "clip.mp4", "what?"]])
+def test_the_former_quiet_still_works_and_says_so(omnidrop: Run, road: Road, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").touch()
+    done = omnidrop("ask", *words)
+    assert (done.out, road.jobs[0].question) == (ANSWER, "what?")
+    assert done.err == "warning: -q is the question in every command; --quiet has no short form any more\n"
+
+
+def test_q_is_the_question(omnidrop: Run, road: Road) -> None:
+    done = omnidrop("ask", "clip.mp4", "-q", "what?")
+    assert (done.out, road.jobs[0].media, road.jobs[0].question) == (ANSWER, "clip.mp4", "what?")
+    assert "deprecated" not in done.err
+    assert "was given twice" in str(omnidrop("ask", "clip.mp4", "what?", "-q", "who?").error)
+    assert "no question was given" in str(omnidrop("ask", "clip.mp4").error)
+
+
+def test_tables_are_shown_on_request_and_in_comparisons(omnidrop: Run, road: Road) -> None:
+    ask = ("ask", "clip.mp4", "what?")
+    assert "retention" in omnidrop(*ask, "--table").err
+    assert "retention" in omnidrop(*ask, "-v").err
+    assert "agreement" in omnidrop(*ask, "--compare").err
+    for quiet in ("--no-table", "--quiet"):
+        done = omnidrop(*ask, "--compare", quiet)
+        assert "agreement" not in done.err
+        assert "unpruned: The quick" in done.err
+        assert done.out == ANSWER
+
+
+def test_an_answer_that_was_cut_is_said_always(omnidrop: Run, road: Road) -> None:
+    road.reason = "length"
+    for flags in ([], ["--quiet"], ["--no-table"], ["--json"], ["--table"]):
+        said = omnidrop("ask", "clip.mp4", "what?", *flags).err
+        assert said.count("warning: the answer was cut at 2 tokens; raise --max-new-tokens") == 1, flags
 
 
 def test_without_a_terminal_stages_are_told_on_request_only(omnidrop: Run, road: Road) -> None:
@@ -111,8 +147,8 @@ def test_a_composition_is_a_method(omnidrop: Run, road: Road) -> None:
 
 
 def test_a_shell_completes_methods_and_compositions() -> None:
-    assert method_words("omnid") == ["omnidrop"]
-    assert method_words("seats+om") == ["seats+omnidrop", "seats+omnizip", "seats+omnisift", "seats+omnifocus", "seats+omniblend"]
+    assert methods("omnid") == ["omnidrop"]
+    assert methods("seats+om") == ["seats+omnidrop", "seats+omnizip", "seats+omnisift", "seats+omnifocus", "seats+omniblend"]
 
 
 def test_no_flags_make_the_default_job(omnidrop: Run, road: Road) -> None:
@@ -144,11 +180,15 @@ def test_the_question_may_come_from_stdin(omnidrop: Run, road: Road) -> None:
         (["clip.mp4", "what?", "--option", "gamma=1"], "no option 'gamma'"),
         (["clip.mp4", "what?", "--option", "beta=x"], "beta"),
         (["clip.mp4", "what?", "--no-audio", "--no-video"], "--no-audio and --no-video leave nothing"),
-        (["clip.mp4", "what?", "--start", "soon"], "--start soon is not a time"),
-        (["clip.mp4", "what?", "--start", "9", "--end", "8"], "--end 8 is not after --start 9"),
+        (["clip.mp4", "what?", "--start", "soon"], "--start is 'soon'; it must be a time"),
+        (["clip.mp4", "what?", "--start", "9", "--end", "8"], "--end is 8 s, which is not after --start at 9 s"),
         (["clip.mp4", "what?", "--min-frames", "9", "--max-frames", "8"], "--min-frames is 9"),
         (["clip.mp4", "what?", "--quant", "nf5"], "--quant is 'nf5'"),
         (["clip.mp4", "what?", "--temperature", "-1"], "--temperature is -1"),
+        (["clip.mp4", "what?", "--temperature", "1e-38"], "--temperature is 1e-38; it must be 0, or a number at least 0.01"),
+        (["clip.mp4", "what?", "--min-pixels", "5"], "--min-pixels is 5; it must be a whole number at least 784"),
+        (["clip.mp4", "what?", "--fps", "Infinity"], "--fps is inf"),
+        (["clip.mp4", "what?", "--option", "lambda_div=Infinity"], "option lambda_div is inf"),
         (["clip.mp4", "what?", "-o", "."], "is a folder"),
         (["clip.mp4", "what?", "-o", "none/a.txt"], "there is no folder"),
     ],

@@ -10,6 +10,7 @@ import pytest
 
 from omnidrop_cli import paths
 from omnidrop_cli.commands import doctor
+from omnidrop_cli.commands._packages import within
 from omnidrop_cli.config import MediaConfig, ModelConfig
 from omnidrop_cli.errors import FetchError, MediaError, UsageError
 from omnidrop_cli.media.clip import decode_media
@@ -118,15 +119,15 @@ def test_doctor_never_fails(omnidrop: Run, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_versions_outside_the_tested_range_are_marked() -> None:
-    assert doctor._within("5.23.1", ">=5.23,<5.25") is True
-    assert doctor._within("5.25.0", ">=5.23,<5.25") is False
-    assert doctor._within("2.13.0+cpu", ">=2.9,<2.14") is True
-    assert doctor._within(None, ">=1") is False
-    assert doctor._within("1.0", None) is None
+    assert within("5.23.1", ">=5.23,<5.25") is True
+    assert within("5.25.0", ">=5.23,<5.25") is False
+    assert within("2.13.0+cpu", ">=2.9,<2.14") is True
+    assert within(None, ">=1") is False
+    assert within("1.0", None) is None
 
 
 def test_cache_sizes_survive_odd_places(tmp_path: Path) -> None:
-    assert doctor._size(tmp_path / "nowhere" / "at all") == {"size_mb": 0.0, "writable": True}
+    assert doctor._size(tmp_path / "nowhere" / "at all") == {"size_mb": 0.0, "exists": False, "writable": True}
     (tmp_path / "blob").write_bytes(b"x" * 2_000_000)
     (tmp_path / "link").symlink_to(tmp_path / "blob")
     (tmp_path / "dangling").symlink_to(tmp_path / "gone")

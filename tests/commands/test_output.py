@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from rich.console import Console as RichConsole
 
 from omnidrop_cli.commands import _console
-from omnidrop_cli.commands._console import ConsoleFlags, Screen, check_target, dump, write_stdout
+from omnidrop_cli.commands._console import Console, check_target, dump, write_stdout
+from omnidrop_cli.commands._options import ConsoleFlags
 from omnidrop_cli.errors import OmnidropError, UsageError
 from omnidrop_cli.fileio import write_text
 
@@ -90,14 +91,15 @@ def test_json_lines_refuse_what_json_lacks() -> None:
 
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     out = io.StringIO()
-    console = Console(file=out, force_terminal=True, width=80, markup=False, highlight=False)
-    monkeypatch.setattr(_console, "stderr_console", lambda flags: console)
+    console = RichConsole(file=out, force_terminal=True, width=80, markup=False, highlight=False)
+    monkeypatch.setattr(_console, "_rich", lambda flags, stderr: console)
+    monkeypatch.setattr(_console, "_is_live", lambda: True)
     return out
 
 
 def test_the_bar_goes_before_the_answer_begins(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     drawn = terminal(monkeypatch)
-    with Screen(ConsoleFlags(), stream=True) as screen:
+    with Console(ConsoleFlags(), stream=True) as screen:
         screen.stage("decode", "[red]x[/]\x1b]0;t\x07")
         screen.advance(1, 4)
         screen.text("\x1b")  # nothing to show yet
@@ -113,7 +115,7 @@ def test_the_bar_goes_before_the_answer_begins(monkeypatch: pytest.MonkeyPatch, 
 
 def test_an_error_takes_the_bar_away(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = terminal(monkeypatch)
-    screen = Screen(ConsoleFlags())
+    screen = Console(ConsoleFlags())
     with screen:
         screen.stage("decode")
         screen.__exit__(RuntimeError, RuntimeError(), None)
@@ -122,7 +124,7 @@ def test_an_error_takes_the_bar_away(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_quiet_screen_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = terminal(monkeypatch)
-    with Screen(ConsoleFlags(quiet=True)) as screen:
+    with Console(ConsoleFlags(quiet=True)) as screen:
         screen.stage("decode")
         screen.warn("odd")
         screen.show("table")

@@ -57,7 +57,7 @@ def test_float16_is_named_where_the_weights_are_sound() -> None:
     thinker = tiny_thinker(1)
     with pytest.raises(ModelError, match="float16") as caught:
         check(thinker, torch.tensor([0.0, float("inf")]), torch.float16)
-    assert "--dtype" in (caught.value.hint or "")
+    assert "`dtype=" in (caught.value.hint or "")
     with pytest.raises(ModelError, match="NaN or infinity"):
         check(thinker, torch.tensor([0.0, float("nan")]), torch.bfloat16)
 

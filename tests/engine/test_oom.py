@@ -137,7 +137,7 @@ def test_giving_up_says_how_much_it_was(session: Session, job: Request, where: s
         pytest.raises(OutOfMemory, match=r"\d+ video") as caught,
     ):
         session.run(job)
-    assert "--max-frames" in (caught.value.hint or "")
+    assert "`max_frames`" in (caught.value.hint or "")
 
 
 def test_a_decoding_step_is_not_repeated(session: Session, job: Request) -> None:

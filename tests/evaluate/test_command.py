@@ -129,8 +129,8 @@ def test_mistakes(arguments: tuple[str, ...], message: str) -> None:
 def test_data_that_is_not_there() -> None:
     error = call("avut").exception
     assert isinstance(error, DatasetError)
-    assert "--data" in str(error.hint)
-    assert "--fetch" in str(error.hint)
+    assert "`data`" in str(error.hint)
+    assert "`fetch`" in str(error.hint)
 
 
 def test_limit_spreads_over_the_set(tmp_path: Path, clips: Clips) -> None:

@@ -118,9 +118,6 @@ def test_random_weights_load_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
-        (ModelConfig("{plain}", quant="int3"), "int3"),
-        (ModelConfig("{plain}", dtype="float8"), "float8"),
-        (ModelConfig("{plain}", attention="eager"), "eager"),
         (ModelConfig("{plain}", device="gpu"), "gpu"),
         (ModelConfig("{plain}", device="meta"), "meta"),
         (ModelConfig("{plain}", device="cpu", revision="main"), "revision"),

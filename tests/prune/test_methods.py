@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -136,22 +138,22 @@ def test_omnidrop_with_itself_is_nearly_itself() -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        (PruningConfig("fastv+omnidrop"), "chooses nothing before"),
-        (PruningConfig("omnidrop+omnizip"), "drops nothing inside"),
-        (PruningConfig("none+omnidrop"), "chooses nothing before"),
-        (PruningConfig("seats+omnidrp"), "unknown method 'omnidrp'"),
-        (PruningConfig("a+b+c"), "is not two methods"),
-        (PruningConfig("seats+omnidrop", preset="paper-30"), "no presets"),
-        (PruningConfig("seats+omnidrop", options={"nope": "1"}), "no option 'nope'"),
-        (PruningConfig("seats+omnidrop", options={"dash.merge": "1"}), "no option 'dash.merge'"),
-        (PruningConfig("seats+omnidrop", keep=3.0), "--keep is 3"),
-        (PruningConfig("seats+fastv", options={"ratio": "0.5"}), "cannot set ratio"),
-        (PruningConfig("dycoke+omnidrop", options={"dycoke.audio_keep": "1", "dycoke.video_keep": "0.4"}), "cannot set audio_keep"),
+        (lambda: PruningConfig("fastv+omnidrop"), "chooses nothing before"),
+        (lambda: PruningConfig("omnidrop+omnizip"), "drops nothing inside"),
+        (lambda: PruningConfig("none+omnidrop"), "chooses nothing before"),
+        (lambda: PruningConfig("seats+omnidrp"), "unknown method 'omnidrp'"),
+        (lambda: PruningConfig("a+b+c"), "is not two methods"),
+        (lambda: PruningConfig("seats+omnidrop", preset="paper-30"), "no presets"),
+        (lambda: PruningConfig("seats+omnidrop", options={"nope": "1"}), "no option 'nope'"),
+        (lambda: PruningConfig("seats+omnidrop", options={"dash.merge": "1"}), "no option 'dash.merge'"),
+        (lambda: PruningConfig("seats+omnidrop", keep=3.0), "keep is 3"),
+        (lambda: PruningConfig("seats+fastv", options={"ratio": "0.5"}), "cannot set ratio"),
+        (lambda: PruningConfig("dycoke+omnidrop", options={"dycoke.audio_keep": "1", "dycoke.video_keep": "0.4"}), "cannot set audio_keep"),
     ],
 )
-def test_compositions_that_cannot_be(choice: PruningConfig, message: str) -> None:
+def test_compositions_that_cannot_be(choice: Callable[[], PruningConfig], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        create(choice)
+        create(choice())
     assert message in caught.value.message
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
@@ -33,30 +34,34 @@ def test_seed_and_preset_arrive() -> None:
 @pytest.mark.parametrize(
     ("choice", "message", "hint"),
     [
-        (PruningConfig("omnidrp"), "unknown method 'omnidrp'", "omnidrop"),
-        (PruningConfig("xyzzy"), "unknown method 'xyzzy'", "omnidrop methods"),
-        (PruningConfig("omnidrop", preset="paper-3"), "no preset 'paper-3'", "paper-30"),
-        (PruningConfig("none", preset="x"), "no preset 'x'", "none"),
-        (PruningConfig("omnidrop", keep=0.3, preset="paper-30"), "--keep and --preset", "one of them"),
-        (PruningConfig("omnidrop", keep=0.0), "--keep is 0", "0.3"),
-        (PruningConfig("omnidrop", keep=2.0), "--keep is 2", "0.3"),
-        (PruningConfig("omnidrop", keep=float("nan")), "--keep is nan", "0.3"),
-        (PruningConfig("none", keep=0.5), "none has no --keep", "methods"),
-        (PruningConfig("omnidrop", options={"lamda": "1"}), "no option 'lamda'", "lambda_div"),
-        (PruningConfig("omnidrop", options={"lambda_div": "much"}), "lambda_div is much; it must be a number", "lambda_div=0.5"),
-        (PruningConfig("omnidrop", options={"lambda_div": "-1"}), "lambda_div is -1; it must be at least 0", ""),
-        (PruningConfig("omnidrop", options={"lambda_div": "nan"}), "lambda_div is nan", ""),
-        (PruningConfig("omnidrop", options={"audio_keep": "0"}), "audio_keep is 0; it must be above 0 and at most 1", ""),
-        (PruningConfig("omnidrop", options={"tds_layer": "1.5"}), "tds_layer is 1.5; it must be a whole number", ""),
-        (PruningConfig("omnidrop", options={"rows": "first"}), "one of query, last, text", "queries=query"),
-        (PruningConfig("omnidrop", options={"use_tds": "maybe"}), "true or false", ""),
-        (PruningConfig("omnidrop", options={"keep": "0.2"}), "keep is not a method option", "--keep"),
-        (PruningConfig("omnidrop", keep=0.2, options={"calibration": "paper-30"}), "and so does keep", "one of them"),
+        (lambda: PruningConfig("omnidrp"), "unknown method 'omnidrp'", "omnidrop"),
+        (lambda: PruningConfig("xyzzy"), "unknown method 'xyzzy'", "omnidrop methods"),
+        (lambda: PruningConfig("omnidrop", preset="paper-3"), "no preset 'paper-3'", "paper-30"),
+        (lambda: PruningConfig("none", preset="x"), "no preset 'x'", "none"),
+        (lambda: PruningConfig("omnidrop", keep=0.3, preset="paper-30"), "`keep` and `preset`", "one of them"),
+        (lambda: PruningConfig("omnidrop", keep=0.0), "keep is 0", "0.3"),
+        (lambda: PruningConfig("omnidrop", keep=2.0), "keep is 2", "0.3"),
+        (lambda: PruningConfig("omnidrop", keep=float("nan")), "keep is nan", "0.3"),
+        (lambda: PruningConfig("none", keep=0.5), "none has no `keep`", "methods"),
+        (lambda: PruningConfig("omnidrop", options={"lamda": "1"}), "no option 'lamda'", "lambda_div"),
+        (
+            lambda: PruningConfig("omnidrop", options={"lambda_div": "much"}),
+            "lambda_div is 'much'; it must be a number",
+            "the default is 0.2",
+        ),
+        (lambda: PruningConfig("omnidrop", options={"lambda_div": "-1"}), "lambda_div is -1; it must be a number at least 0", ""),
+        (lambda: PruningConfig("omnidrop", options={"lambda_div": "nan"}), "lambda_div is nan", ""),
+        (lambda: PruningConfig("omnidrop", options={"audio_keep": "0"}), "audio_keep is 0; it must be a number above 0 and at most 1", ""),
+        (lambda: PruningConfig("omnidrop", options={"tds_layer": "1.5"}), "tds_layer is '1.5'; it must be a whole number", ""),
+        (lambda: PruningConfig("omnidrop", options={"rows": "first"}), "one of query, last, text", "the default is query"),
+        (lambda: PruningConfig("omnidrop", options={"use_tds": "maybe"}), "true or false", ""),
+        (lambda: PruningConfig("omnidrop", options={"keep": "0.2"}), "keep is not a method option", "`keep`"),
+        (lambda: PruningConfig("omnidrop", keep=0.2, options={"calibration": "paper-30"}), "and so does keep", "one of them"),
     ],
 )
-def test_mistakes_are_one_line_with_a_hint(choice: PruningConfig, message: str, hint: str) -> None:
+def test_mistakes_are_one_line_with_a_hint(choice: Callable[[], PruningConfig], message: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
-        create(choice)
+        create(choice())
     assert message in caught.value.message
     assert "\n" not in caught.value.message
     assert hint in (caught.value.hint or "")

@@ -29,7 +29,7 @@ def questions(benchmark: Benchmark, data: Path | None, limit: int | None = None)
     if data is None and benchmark.hub is not None and not root.is_dir():
         raise DatasetError(
             f"{benchmark.title} is not on this disk",
-            f"give its directory with --data, or download {benchmark.hub.repo} with --fetch (tens of gigabytes)",
+            f"give its directory with `data`, or download {benchmark.hub.repo} with `fetch` (tens of gigabytes)",
         )
     found = benchmark.read(root)
     if not found:

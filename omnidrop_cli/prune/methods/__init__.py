@@ -135,19 +135,15 @@ def _arguments(cls: type[Method], choice: PruningConfig) -> dict[str, object]:
     fields: Any = getattr(cls, "__dataclass_fields__", {})
     values: dict[str, object] = {}
     if choice.preset is not None:
-        if choice.keep is not None:
-            raise UsageError("--keep and --preset both set the budget", "give one of them")
         if choice.preset not in cls.presets:
             hint = did_you_mean(choice.preset, cls.presets, f"its presets: {', '.join(cls.presets) or 'none'}", most=2)
             raise UsageError(f"method {choice.name} has no preset '{choice.preset}'", hint)
         values.update(cls.presets[choice.preset])
     if choice.keep is not None:
-        if not 0 < choice.keep <= 1:
-            raise UsageError(f"--keep is {choice.keep:g}; it is the share kept, above 0 and at most 1", "for example: --keep 0.3")
         if "keep" in fields:
             values["keep"] = choice.keep
         elif choice.keep != 1:
-            raise UsageError(f"method {choice.name} has no --keep", "omnidrop methods tells which have one")
+            raise UsageError(f"method {choice.name} has no `keep`", "`omnidrop methods NAME` lists the options of each")
     if "seed" in fields:
         values["seed"] = choice.seed
     return {**values, **method_options.parse(cls, choice.options, choice.name)}
@@ -158,7 +154,7 @@ def _composition(choice: PruningConfig) -> Method:
 
     owners = parts(choice.name)
     if choice.preset is not None:
-        raise UsageError(f"{choice.name} has no presets", "give --keep")
+        raise UsageError(f"{choice.name} has no presets", "give `keep`")
     classes = [find(part) for part in owners]
     for name in choice.options:
         owner, dot, _ = name.partition(".")

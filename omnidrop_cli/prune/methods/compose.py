@@ -35,7 +35,7 @@ class Composition(Method):
             raise UsageError(f"method {self.second.name} drops nothing inside the decoder", "it can stand before the + only")
         for part in (self.first, self.second):
             for name in _own_budget(part):
-                raise UsageError(f"{part.name} cannot set {name} in a composition: --keep shares the budget", "leave it out")
+                raise UsageError(f"{part.name} cannot set {name} in a composition: `keep` shares the budget", "leave it out")
 
     @property
     def name(self) -> str:  # type: ignore[override]  # a class variable elsewhere; here it depends on the parts

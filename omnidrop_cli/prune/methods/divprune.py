@@ -29,7 +29,7 @@ class DivPrune(InputMethod):
 
     window: Literal["clip", "chunk"] = option("clip", "diversity over the clip, or in each window of two grids or two seconds of audio")
     time_decay: float = option(
-        0.0, "seconds over which similarity decays by e, so that what lasts is kept again; 0: never, as published", low=0, alias="fade"
+        0.0, "seconds over which similarity decays by e, so that what lasts is kept again; 0: never, as published", low=0, old=("fade",)
     )
 
     def make_input_stage(self, prompt: PromptInfo, layout: MediaLayout, audio: int, video: int) -> MostDiverse:

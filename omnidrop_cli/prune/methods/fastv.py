@@ -40,7 +40,7 @@ class FastV(Method):
     ratio: float | None = option(None, "share kept by the later layers, instead of keep", above=0, high=1)
     layer: int = option(2, "layers that see everything (K; OmniZip's comparison used 5)", low=1)
     queries: Literal["query", "last", "text"] = option(
-        "last", "tokens whose attention scores: question, last prompt token, text after media", alias="rows"
+        "last", "tokens whose attention scores: question, last prompt token, text after media", old=("rows",)
     )
 
     def __post_init__(self) -> None:

@@ -30,7 +30,7 @@ class OmniBlend(Method):
     keep: float | None = keep_option()
     window: Literal["clip", "chunk"] = option("clip", "diversity over the clip, or in each window of two grids or two seconds of audio")
     time_decay: float = option(
-        4.0, "seconds over which similarity decays by e, so that what lasts is kept again; 0: never", low=0, alias="fade"
+        4.0, "seconds over which similarity decays by e, so that what lasts is kept again; 0: never", low=0, old=("fade",)
     )
 
     def __post_init__(self) -> None:

@@ -81,7 +81,7 @@ class OmniDrop(Method):
     lambda_div: float = option(0.2, "weight of temporal distance", low=0)
     normalise: bool = option(False, "divide scores by their maximum before the distance is added")
     queries: Literal["query", "last", "text"] = option(
-        "query", "tokens whose attention scores: question, last prompt token, text after media", alias="rows"
+        "query", "tokens whose attention scores: question, last prompt token, text after media", old=("rows",)
     )
     ttm_frames: Literal["grids", "halves"] = option("grids", "unit of merging: temporal grids, or their halves as in OmniZip's code")
     input_stage: Literal["auto", "paper", "diverse"] = option(

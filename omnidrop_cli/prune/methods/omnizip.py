@@ -56,7 +56,7 @@ class OmniZip(InputMethod):
         "omnisift-25": {"audio_keep": 0.45, "video_keep": 0.25, **V1},
     }
 
-    contextual: float = option(0.05, "share of audio kept as contextual tokens, which merge others", low=0, high=0.5, alias="anchors")
+    contextual: float = option(0.05, "share of audio kept as contextual tokens, which merge others", low=0, high=0.5, old=("anchors",))
     merge: int = option(3, "tokens merged into each contextual token (G; 15 on AVUT)", low=0, high=100)
     spatial: Literal["paper", "v2", "v1"] = option(
         "paper", "spatial selection: density peaks of the paper or of the second code, or none (v1)"

@@ -136,7 +136,7 @@ def test_offline(server: Server, cache: DownloadCache) -> None:
     ("path", "words", "hint"),
     [
         ("/gone.mp4", "404", "address"),
-        ("/403", "403", "--cookies-from-browser"),
+        ("/403", "403", "`cookies_from_browser="),
         ("/page", "Unsupported URL", "download the clip yourself"),
         ("/empty.mp4", "no clip|data", "download"),
         ("/error.mp4", "a page of text instead of a clip", "login"),
@@ -343,7 +343,7 @@ def test_a_copy_that_cannot_be_checked_is_dated(server: Server, cache: DownloadC
     server.close()
     found = get(server, cache)
     assert found.path == first.path
-    assert found.warnings == (f"the copy of {server.url('/clip.mp4')} is 3 days old; --refresh fetches it again",)
+    assert found.warnings == (f"the copy of {server.url('/clip.mp4')} is 3 days old; `refresh` fetches it again",)
     assert get(server, cache, offline=True).warnings == found.warnings
     server.__init__()  # type: ignore[misc]  # for the fixture's end
 

@@ -91,7 +91,7 @@ def open_media(source: Source, part: int = 0) -> Iterator[InputContainer]:
         # Broken tags are no reason to fail.
         file = _file_of(source, part)
         container = av.open(file, options=_OPTIONS, metadata_errors="ignore", format="hls" if source.open_list else None)
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (av.FFmpegError, OSError, ValueError, LookupError) as error:
         raise MediaError(
             f"{source.path} cannot be read as video or audio ({_reason(error)})", f"{KINDS}; a file cut short may lack its index"
         ) from error
@@ -130,7 +130,7 @@ def guarded(path: Path, what: str) -> Iterator[None]:
 
     try:
         yield
-    except (av.FFmpegError, OSError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+    except (av.FFmpegError, OSError, ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:
         raise MediaError(f"{path}: {what} cannot be decoded ({_reason(error)})", "the file may be damaged; try to play it") from error
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from omnidrop_cli.media.clock import HOLE_S
 from omnidrop_cli.media.timeline import NO_PTS, TrackPackets
 
 if TYPE_CHECKING:
@@ -16,12 +17,15 @@ if TYPE_CHECKING:
 
     from omnidrop_cli.media.timeline import AudioTrack, VideoTrack
 
-DECODER_ERRORS = (OSError, ValueError, ArithmeticError, RuntimeError, MemoryError)
+DECODER_ERRORS = (OSError, ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError)
 """What PyAV raises, besides `av.FFmpegError`, where a decoder fails."""
 
 _KEY, _HIDDEN = 1, 2
 _LONGEST_S = 1.0
 """A packet lasts at most this long, or four times as long as the first one that was decoded."""
+
+_MIN_RATE_HZ = 1000
+"""No recording of speech or music has a lower sample rate; a damaged header may, and would last for hours."""
 
 _PATIENCE = 300
 """Packets without a picture after which only key frames are tried."""
@@ -55,6 +59,7 @@ class TrackReader:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._is_video = stream.type == "video"
+        self._is_vp9 = self._is_video and stream.codec_context.name == "vp9"
         self._rows = [array("q") for _ in range(8)]
         self._tried = 0
         self._last: Any = None
@@ -71,7 +76,8 @@ class TrackReader:
         pts, dts = packet.pts, packet.dts
         skip, trim = (0, 0) if self._is_video else _skipped(packet)
         # A damaged packet of audio is played as far as it goes; a damaged picture is not shown.
-        flags = _KEY * packet.is_keyframe + _HIDDEN * (packet.is_discard or (self._is_video and packet.is_corrupt))
+        key = packet.is_keyframe and not (self._is_vp9 and _predicted(packet))
+        flags = _KEY * key + _HIDDEN * (packet.is_discard or (self._is_video and packet.is_corrupt))
         values = (
             order,
             NO_PTS if pts is None else pts,
@@ -85,15 +91,15 @@ class TrackReader:
         for row, value in zip(self._rows, values, strict=True):
             row.append(value)
         if self.first is None:
-            self._try(packet)
+            self._try(packet, key)
         elif not self._is_video:
             self._last = packet
 
-    def _try(self, packet: Any) -> None:
+    def _try(self, packet: Any, key: bool) -> None:
         """Decodes a packet, from the first key frame on, if there may be a first frame in it."""
         import av
 
-        if self._is_video and not packet.is_keyframe and not 0 < self._tried < _PATIENCE:
+        if self._is_video and not key and not 0 < self._tried < _PATIENCE:
             return
         self._tried += 1
         try:
@@ -107,7 +113,7 @@ class TrackReader:
             if self._is_video and frame.width and frame.height:
                 self.first = Picture(frame.width, frame.height, *orientation(frame))
                 return
-            if not self._is_video and frame.sample_rate and frame.samples:
+            if not self._is_video and frame.sample_rate >= _MIN_RATE_HZ and frame.samples:
                 self.first = Sound(frame.sample_rate, frame.layout.nb_channels, frame.samples)
                 return
 
@@ -133,7 +139,10 @@ class TrackReader:
             usual_s = self.first.samples / self.first.rate_hz
         rate_hz = self.first.rate_hz if isinstance(self.first, Sound) else 1
         declared = duration[duration > 0] * tick_s
-        typical_s = float(np.median(declared)) if len(declared) else usual_s
+        typical_s = min(float(np.median(declared)) if len(declared) else usual_s, HOLE_S if self._is_video else np.inf)
+        longest_s = min(max(_LONGEST_S, 4 * typical_s), HOLE_S) if self._is_video else max(_LONGEST_S, 4 * usual_s)
+        if typical_s > longest_s:
+            typical_s = usual_s
         lengths = np.maximum(duration, 0) * tick_s
         if self._last_s is not None and 0 < lengths[-1] < typical_s and not trim[-1]:
             # Containers shorten the last packet of AAC to where the recording ended; its decoder gives all of it, as every player's does.
@@ -150,8 +159,18 @@ class TrackReader:
             skip_s=skip / rate_hz,
             trim_s=trim / rate_hz,
             usual_s=typical_s,
-            longest_s=max(_LONGEST_S, 4 * (typical_s if self._is_video else usual_s)),
+            longest_s=longest_s,
         )
+
+
+def _predicted(packet: Any) -> bool:
+    """Whether a VP9 packet that its container calls a key frame is none (VP9 bitstream specification, 6.2).
+
+    FFmpeg's decoder crashes where decoding begins at such a packet.
+    """
+    first = memoryview(packet)[0]
+    profile = first >> 4 & 3
+    return profile < 3 and (first & 0xC0 != 0x80 or bool(first & 0x0C))
 
 
 def _skipped(packet: Any) -> tuple[int, int]:

@@ -325,7 +325,9 @@ def _video_track(parts: Sequence[Sequence[_Placed]], audio_end_s: float) -> Vide
     order = visible[np.argsort(times[visible], kind="stable")]
     stays = np.diff(times[order])
     frame_s = float(np.median(stays)) if len(stays) else found[0][1].packets.usual_s
-    last_s = min(max(frame_s, float(declared[order[-1]])), HOLD_S) if len(order) else 0.0
+    # Lengths that contradict the time stamps are damage, not a picture that stays.
+    credible = len(order) == 1 or float(np.median(declared[order])) <= max(4 * frame_s, _NOTICEABLE_S) if len(order) else False
+    last_s = min(max(frame_s, float(declared[order[-1]]) if credible else 0.0), HOLD_S) if len(order) else 0.0
     held = bool(len(order) > 1 and np.append(stays, last_s).max() > max(2 * frame_s, _NOTICEABLE_S))
     end_s = float(times[order[-1]]) + last_s if len(order) else 0.0
     return VideoTrack(

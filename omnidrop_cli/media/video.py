@@ -88,7 +88,10 @@ def _attempts(track: VideoTrack, wanted: NDArray[np.int64]) -> Iterator[tuple[ND
         if not track.stretch.any():  # a seek goes by time stamps, which would name several places
             yield economical, True
         yield economical, False
-    yield np.full(len(track), Action.SHOW, np.int8), False
+    everything = np.full(len(track), Action.SHOW, np.int8)
+    if track.keyframe.any():
+        everything[: int(track.keyframe.argmax())] = Action.DROP
+    yield everything, False
 
 
 def _decode(source: Source, track: VideoTrack, actions: NDArray[np.int8], leap: bool) -> Iterator[tuple[int, Any]]:

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from omnidrop_cli import __version__
-from omnidrop_cli.commands import ask, batch, bench, chat, doctor, evaluate, inspect, methods, models
+from omnidrop_cli.commands import ask, batch, bench, chat, doctor, evaluate, explain, inspect, methods, models
 from omnidrop_cli.commands._app import FirstByDefault, Group, add
 from omnidrop_cli.commands._exit import end
 
@@ -17,6 +17,7 @@ COMMANDS: tuple[tuple[Callable[..., None], Sequence[str]], ...] = (
     (ask.ask, ask.EXAMPLES),
     (batch.batch, batch.EXAMPLES),
     (chat.chat, chat.EXAMPLES),
+    (explain.explain, explain.EXAMPLES),
     (inspect.inspect, inspect.EXAMPLES),
     (methods.methods, methods.EXAMPLES),
     (evaluate.evaluate, evaluate.EXAMPLES),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from omnidrop_cli.commands._console import Console, check_target, deprecated, dump, emit
-from omnidrop_cli.commands._options import INPUT, PRUNING, ConsoleFlags, Media, OutputFlags, SystemFlags, flag, switch
+from omnidrop_cli.commands._options import INPUT, OUTPUT, PRUNING, ConsoleFlags, Media, OutputFlags, SystemFlags, flag, switch
 from omnidrop_cli.commands._request import read_question, request_of
 from omnidrop_cli.config import DisplayConfig, FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig
 from omnidrop_cli.errors import UsageError
@@ -32,6 +32,7 @@ class AskFlags:
 
     question: str | None = flag(None, "The question, in place of the argument.", short="q", panel=INPUT)
     compare: bool = switch("Answer without pruning too, and show both runs side by side.", panel=PRUNING)
+    kept: bool = switch("With --json: add which tokens each layer kept, and where they are in the clip.", panel=OUTPUT)
 
 
 def _list_questions(wanted: bool) -> None:
@@ -76,7 +77,7 @@ def ask(
     stream = display.stream and not output.as_json and output.output is None
     with Console(console, stream=stream) as screen:
         result = pipeline.run_comparison(request, screen) if asked.compare else pipeline.run(request, screen)
-    _answer(result, screen, output)
+    _answer(result, screen, output, asked.kept)
     _account(result, screen, display, verbose=console.verbose, as_json=output.as_json)
 
 
@@ -101,11 +102,11 @@ def _is_clip(name: str) -> bool:
     return is_url(name) or Path(name).exists() or bundled(name) is not None
 
 
-def _answer(result: Report | Comparison, screen: Console, flags: OutputFlags) -> None:
+def _answer(result: Report | Comparison, screen: Console, flags: OutputFlags, kept: bool) -> None:
     if flags.as_json:
         from omnidrop_cli.report.json import comparison_to_dict, to_dict
 
-        emit(dump(comparison_to_dict(result) if isinstance(result, Comparison) else to_dict(result)), flags.output)
+        emit(dump(comparison_to_dict(result, kept=kept) if isinstance(result, Comparison) else to_dict(result, kept=kept)), flags.output)
     elif not screen.streamed:
         report = result.pruned if isinstance(result, Comparison) else result
         emit(clean(report.answer.text), flags.output)

@@ -1,0 +1,141 @@
+"""`omnidrop explain`: which patches and which seconds survived to which layer, as a page, a video, a picture or in the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import typer
+
+from omnidrop_cli.commands._console import Console, check_target, emit
+from omnidrop_cli.commands._options import OUTPUT, PRUNING, ConsoleFlags, Media, SystemFlags, flag, switch
+from omnidrop_cli.commands._request import read_question, request_of
+from omnidrop_cli.config import FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig
+from omnidrop_cli.errors import OmnidropError, UsageError
+from omnidrop_cli.report.text import clean
+
+if TYPE_CHECKING:
+    from omnidrop_cli.explain.files import Targets
+    from omnidrop_cli.explain.record import Explanation
+    from omnidrop_cli.outputs import Clip
+
+EXAMPLES = (
+    'omnidrop explain demo "What is said?" -o report.html',
+    'omnidrop explain talk.mp4 "What is said?" --methods omnidrop,seats,random -o report.html --embed-media',
+    'omnidrop explain talk.mp4 "What is said?" --overlay overlay.mp4 --png sheet.png',
+    "omnidrop explain saved.json -o report.html",
+)
+
+Wanted = Annotated[
+    str | None, typer.Argument(help="What to ask; - reads it from stdin. Not for a saved report.", metavar="QUESTION", show_default=False)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainFlags:
+    """Which methods are shown, and what is written."""
+
+    PANEL: ClassVar[str] = OUTPUT
+
+    methods: str | None = flag(None, "Show several methods, in place of --method.", panel=PRUNING, metavar="A,B")
+    full: bool = flag(True, "Answer without pruning too.", panel=PRUNING)
+    output: Path | None = flag(None, "Write the page to FILE.", short="o")
+    embed_media: bool = switch("Put the clip into the page instead of linking it.")
+    overlay: Path | None = flag(None, "Write the clip with dropped patches darkened (MP4).")
+    png: Path | None = flag(None, "Write a contact sheet (PNG).")
+    svg: Path | None = flag(None, "Write what the terminal shows (SVG).")
+
+    def targets(self) -> Targets:
+        from omnidrop_cli.explain.files import Targets
+
+        return Targets(self.output, self.embed_media, self.overlay, self.png, self.svg)
+
+
+def explain(
+    media: Media,
+    pruning: PruningConfig,
+    shown: ExplainFlags,
+    part: MediaConfig,
+    fetch: FetchConfig,
+    model: ModelConfig,
+    generation: GenerationConfig,
+    system: SystemFlags,
+    console: ConsoleFlags,
+    question: Wanted = None,
+) -> None:
+    """Show what each layer kept of a clip. MEDIA may also be a report that was saved as JSON with --kept; no model runs then.
+
+    The first method's answer goes to stdout; without a file to write, bars and a time line go to stderr.
+    """
+    targets = shown.targets()
+    for name, path in targets.named():
+        check_target(path, name)
+    saved = Path(media).suffix.lower() == ".json"
+    if saved and question is not None:
+        raise UsageError("a saved report has its question", "leave the question out")
+    if not saved and question is None:
+        raise UsageError("no question was given", 'for example: omnidrop explain clip.mp4 "What is said?" -o report.html')
+    with Console(console) as screen:
+        if saved:
+            explanation, clip = _of_file(Path(media))
+        else:
+            request = request_of(media, read_question(question or ""), system.system, part, model, pruning, generation, fetch)
+            methods = _methods(pruning, shown.methods)
+            from omnidrop_cli.explain.run import explain as run
+
+            explanation, clip = run(request, methods, full=shown.full, observer=screen)
+        screen.stage("draw")
+        written = _written(explanation, clip, targets)
+    emit(clean(explanation.first.answer.text))
+    _show(explanation, written, screen)
+
+
+def _methods(first: PruningConfig, names: str | None) -> list[PruningConfig]:
+    """The methods to run, each with the budget of --keep or --preset; options belong to --method alone."""
+    if names is None:
+        methods = [first]
+    else:
+        methods = [replace(first, name=name.strip(), options={}) for name in names.split(",") if name.strip()]
+    if not methods:
+        raise UsageError("--methods names none", "for example: --methods omnidrop,seats")
+    from omnidrop_cli.prune.methods import create
+
+    for method in methods:
+        create(method)
+    return methods
+
+
+def _of_file(path: Path) -> tuple[Explanation, Clip | None]:
+    from omnidrop_cli.explain.files import saved_reports
+    from omnidrop_cli.explain.run import of_saved
+
+    try:
+        reports, full = saved_reports(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}", "check the path") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}", "omnidrop ask ... --json --kept -o saved.json writes one") from error
+    return of_saved(reports, full)
+
+
+def _written(explanation: Explanation, clip: Clip | None, targets: Targets) -> list[Path]:
+    from omnidrop_cli.explain.files import write_files
+
+    try:
+        return write_files(explanation, clip, targets)
+    except ValueError as error:
+        raise OmnidropError(str(error)) from error
+
+
+def _show(explanation: Explanation, written: list[Path], screen: Console) -> None:
+    from rich.text import Text
+
+    from omnidrop_cli.report.kept_view import KeptView
+    from omnidrop_cli.report.tables import SummaryLine
+
+    screen.show(SummaryLine(explanation.first))
+    if not written:
+        screen.show("", KeptView(explanation.first))
+    for path in written:
+        screen.show(Text(f"wrote {clean(str(path))}", style="dim", overflow="fold"))

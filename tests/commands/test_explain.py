@@ -1,0 +1,81 @@
+"""`omnidrop explain` with the built-in model on the bundled clip."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.commands.running import Done, run
+
+QUESTION = "What is said while the car is shown?"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, Path]:
+    folder = tmp_path_factory.mktemp("explain")
+    files = ("-o", "report.html", "--embed-media", "--overlay", "o.mp4", "--png", "s.png", "--svg", "k.svg")
+    return run("explain", "demo", QUESTION, "--model", "nano", "--methods", "omnidrop,seats", *files, cwd=folder), folder
+
+
+def test_every_file_is_written_and_the_answer_goes_to_stdout(done: tuple[Done, Path]) -> None:
+    result, folder = done
+    assert result.code == 0, result.err
+    assert result.out == "garden\n"
+    page = (folder / "report.html").read_text()
+    assert "data:video/mp4;base64," in page
+    assert QUESTION in page
+    data = json.loads(page.split('id="data">', 1)[1].split("</script>", 1)[0])
+    assert [report["pruning"]["method"] for report in data["reports"]] == ["omnidrop", "seats"]
+    assert data["full"]["pruning"]["method"] == "none"
+    assert data["reports"][0]["attention"]["layers"]
+    assert data["marks"][0]["key_chunks"]
+    assert data["marks"][1]["windows"]
+    assert (folder / "o.mp4").read_bytes()[4:8] == b"ftyp"
+    assert (folder / "s.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "k.svg").read_text().startswith("<svg")
+
+
+def test_what_the_page_saves_renders_again_without_a_model(done: tuple[Done, Path], tmp_path: Path) -> None:
+    page = (done[1] / "report.html").read_text()
+    data = json.loads(page.split('id="data">', 1)[1].split("</script>", 1)[0])
+    (tmp_path / "saved.json").write_text(json.dumps({name: value for name, value in data.items() if name not in ("film", "sound")}))
+    again = run("explain", "saved.json", "-o", "again.html", cwd=tmp_path, OMNIDROP_MODEL="no-such-model")
+    assert again.code == 0, again.err
+    assert again.out == "garden\n"
+    assert "seats" in (tmp_path / "again.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("demo",), "no question was given"),
+        (("nope.json",), "nope.json cannot be read"),
+        (("nope.json", "what?"), "a saved report has its question"),
+        (("demo", "what?", "-o", "nowhere/r.html"), "no folder"),
+        (("demo", "what?", "--methods", "omnidrip"), "unknown method"),
+        (("demo", "what?", "--methods", ","), "--methods names none"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    result = run("explain", *arguments, "--model", "nano", cwd=tmp_path)
+    assert result.code == 2
+    assert words in result.err
+    assert "Traceback" not in result.err
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("text", ["[]", "not json", '{"schema": 1, "kind": "error"}'])
+def test_a_file_that_is_no_report_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "saved.json").write_text(text)
+    result = run("explain", "saved.json", cwd=tmp_path)
+    assert result.code == 2
+    assert "saved.json" in result.err
+
+
+def test_without_a_file_the_terminal_shows_it(tmp_path: Path) -> None:
+    result = run("explain", "demo", QUESTION, "--model", "nano", "--no-full", cwd=tmp_path)
+    assert result.code == 0
+    assert "share of the layers that see each moment" in result.err
+    assert not [*tmp_path.iterdir()]

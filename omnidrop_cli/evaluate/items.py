@@ -74,7 +74,7 @@ class Benchmark:
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class MethodSpec:
     """A method with its budget, as one column of the tables. `label` is what the user wrote."""
 
     label: str
@@ -85,7 +85,7 @@ class Arm:
 class Measured:
     """What one answer cost. Seconds; megabytes (1e6 bytes); retention as shares of audio and video tokens, in both conventions.
 
-    `encode_s` is the towers' time of the question that read the clip, 0 where the clip's features were used again.
+    `encode_s` is the encoders' time of the question that read the clip, 0 where the clip's features were used again.
     """
 
     tokens: int
@@ -116,7 +116,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One question under one arm: a line of the results file.
+    """One question under one method: a line of the results file.
 
     `prediction` is what was read out of `answer` (a letter), None where nothing could be. `error` (type, message, hint) stands in for
     both and for `measured`. `settings` are those of the run that a reader of the row needs: its `timing` ("true" where absent).

@@ -6,23 +6,23 @@ from collections.abc import Iterable
 
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.evaluate.items import Arm
+from omnidrop_cli.evaluate.items import MethodSpec
 
 SYNTAX = "write NAME, NAME@KEEP or NAME@PRESET, options behind it: omnidrop@0.3:beta=10"
 
 
-def parse(texts: Iterable[str], seed: int = 0) -> list[Arm]:
-    """Arms from comma-separated lists. Raises `UsageError` for an empty list, a repeated arm or a malformed one."""
+def parse(texts: Iterable[str], seed: int = 0) -> list[MethodSpec]:
+    """Methods from comma-separated lists. Raises `UsageError` for an empty list, a repeated method or a malformed one."""
     labels = [label.strip() for text in texts for label in text.split(",") if label.strip()]
     if not labels:
         raise UsageError("no method to evaluate", SYNTAX)
-    arms: list[Arm] = []
+    arms: list[MethodSpec] = []
     for label in labels:
         choice = _choice(label, seed)
         twin = next((arm.label for arm in arms if arm.choice == choice), None)
         if twin is not None:
-            raise UsageError(f"method given twice: {twin}, {label}", "every arm is one column of the table")
-        arms.append(Arm(label, choice))
+            raise UsageError(f"method given twice: {twin}, {label}", "every method is one row of the table")
+        arms.append(MethodSpec(label, choice))
     return arms
 
 

@@ -10,7 +10,7 @@ from omnidrop_cli import fileio
 from omnidrop_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from omnidrop_cli.evaluate.summary import ArmSummary, Summary
+    from omnidrop_cli.evaluate.summary import MethodSummary, Summary
 
 SUFFIXES = (".png", ".svg", ".pdf")
 REQUIREMENT = "matplotlib>=3.8"
@@ -65,13 +65,13 @@ def _lines(axis: Any, summary: Summary, cost: str) -> None:
             axis.errorbar(x, accuracy, yerr=[low, high], marker=marker, linestyle=style, markersize=5, capsize=3, linewidth=1.2, label=name)
 
 
-def _ends(points: Sequence[ArmSummary]) -> tuple[list[float], list[float]]:
+def _ends(points: Sequence[MethodSummary]) -> tuple[list[float], list[float]]:
     return [arm.score.low for arm in points], [arm.score.high for arm in points]
 
 
-def _families(arms: Sequence[ArmSummary], full: str | None) -> dict[str, list[ArmSummary]]:
+def _families(arms: Sequence[MethodSummary], full: str | None) -> dict[str, list[MethodSummary]]:
     """Methods by name and options, all budgets of one together."""
-    found: dict[str, list[ArmSummary]] = {}
+    found: dict[str, list[MethodSummary]] = {}
     for arm in arms:
         if arm.arm != full and arm.score.n:
             method, _, rest = arm.arm.partition("@")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.errors import MediaError, OmnidropError, UsageError
-from omnidrop_cli.evaluate.items import Arm, Benchmark, Measured, Question, Row, Timing
+from omnidrop_cli.evaluate.items import Benchmark, Measured, MethodSpec, Question, Row, Timing
 from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.prune.methods import create
 
@@ -33,13 +33,13 @@ PUBLISHED_SECONDS_PER_GRID = 1.0
 """How long a pair of frames lasts in the layouts of lmms-eval, SEATS, DASH, OmniZip, OmniSIFT and Daily-Omni: they call the processor
 without a frame rate, and its default is 2 frames per second."""
 
-Work = tuple[Question, tuple[Arm, ...]]
-"""A question and the arms that have no answer to it yet."""
+Work = tuple[Question, tuple[MethodSpec, ...]]
+"""A question and the methods that have no answer to it yet."""
 
 _TOLD = ("quant", "dtype", "device", "weights")
 
 NO_PRUNING = PruningConfig(name="none")
-"""What a clip is read under: a method that cannot work with a prompt must not take the other arms with it."""
+"""What a clip is read under: a method that cannot work with a prompt must not take the other methods with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +53,15 @@ class Run:
     """
 
     benchmark: Benchmark
-    arms: tuple[Arm, ...]
+    arms: tuple[MethodSpec, ...]
     model: ModelConfig
     media_options: MediaConfig
     generation: GenerationConfig
     text_first: bool = False
     timing: Timing = "true"
 
-    def job(self, question: Question, arm: Arm) -> Request:
-        """The job of one question under one arm."""
+    def job(self, question: Question, arm: MethodSpec) -> Request:
+        """The job of one question under one method."""
         return Request(
             media=question.media,
             question=self.benchmark.prompt(question),
@@ -72,8 +72,8 @@ class Run:
             generation=self.generation,
         )
 
-    def key(self, question: Question, arm: Arm) -> str:
-        """Names a row: equal for runs that would give the same one. The directory of the data does not count, nor the arm's spelling."""
+    def key(self, question: Question, arm: MethodSpec) -> str:
+        """Names a row: equal for runs that would give the same one. The directory of the data does not count, nor the method's spelling."""
         job = asdict(replace(self.job(question, arm), media="", model=replace(self.model, offline=False, graph=True, device="auto")))
         facts = [self.benchmark.name, question.id, self.text_first, job]
         if self.timing != "true":  # keys of files from before there was a choice stay valid
@@ -96,18 +96,18 @@ def with_timing(session: Session, timing: Timing) -> Session:
 
 
 def check(run: Run) -> None:
-    """Raise `UsageError` for an arm whose method, preset or options do not exist."""
+    """Raise `UsageError` for a method whose name, preset or options do not exist."""
     for arm in run.arms:
         create(arm.choice)
 
 
 def pending(run: Run, questions: Sequence[Question], journal: Journal) -> list[Work]:
-    """Questions with the arms that have no answer yet, the questions of one clip together."""
+    """Questions with the methods that have no answer yet, the questions of one clip together."""
     order = {media: at for at, media in reversed(list(enumerate(question.media for question in questions)))}
     work = []
     for number, question in enumerate(sorted(questions, key=lambda question: order[question.media])):
         turn = number % len(run.arms)
-        # Arms take turns in going first, so that none always meets warm or cold caches.
+        # Methods take turns in going first, so that none always meets warm or cold caches.
         arms = tuple(arm for arm in run.arms[turn:] + run.arms[:turn] if not journal.done(run.key(question, arm)))
         if arms:
             work.append((question, arms))
@@ -195,7 +195,7 @@ def clip_rows(
         yield tuple(replace(row, model=model) for row in rows)
 
 
-def _row_of(run: Run, question: Question, arm: Arm, read: EncodedPrompt, session: Session, observer: Observer) -> Row:
+def _row_of(run: Run, question: Question, arm: MethodSpec, read: EncodedPrompt, session: Session, observer: Observer) -> Row:
     try:
         report = session.answer(session.with_method(read, arm.choice), observer)
     except OmnidropError as error:
@@ -203,7 +203,7 @@ def _row_of(run: Run, question: Question, arm: Arm, read: EncodedPrompt, session
     return _answered(run, question, arm, report)
 
 
-def _answered(run: Run, question: Question, arm: Arm, report: Report) -> Row:
+def _answered(run: Run, question: Question, arm: MethodSpec, report: Report) -> Row:
     text = report.answer.text
     chosen, correct = run.benchmark.judge(question, text)
     measured = Measured(
@@ -223,11 +223,11 @@ def _answered(run: Run, question: Question, arm: Arm, report: Report) -> Row:
     return replace(row, answer=text, prediction=chosen, correct=correct, measured=measured, warnings=report.warnings)
 
 
-def _failed(run: Run, question: Question, arm: Arm, error: OmnidropError) -> Row:
+def _failed(run: Run, question: Question, arm: MethodSpec, error: OmnidropError) -> Row:
     return replace(_row(run, question, arm), error={"type": type(error).__name__, "message": error.message, "hint": error.hint})
 
 
-def _row(run: Run, question: Question, arm: Arm) -> Row:
+def _row(run: Run, question: Question, arm: MethodSpec) -> Row:
     return Row(
         key=run.key(question, arm),
         benchmark=run.benchmark.name,

@@ -31,7 +31,7 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided exact p of McNemar's test: are the questions that only one of two arms got right split evenly between them?"""
+    """Two-sided exact p of McNemar's test: are the questions that only one of two methods got right split evenly between them?"""
     n, least = only_first + only_second, min(only_first, only_second)
     if n == 0:
         return 1.0

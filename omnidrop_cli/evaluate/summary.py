@@ -20,7 +20,7 @@ SCHEMA = 1
 """Version of the summary's JSON shape."""
 
 Answers = Mapping[str, Mapping[str, Row]]
-"""Arm label to question id to row."""
+"""Method label to question id to row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class ArmSummary:
-    """One arm over a benchmark. Retention, seconds and megabytes as in `Measured`; None where nothing was answered.
+class MethodSummary:
+    """One method over a benchmark. Retention, seconds and megabytes as in `Measured`; None where nothing was answered.
 
     `prefill_s` is the median, `prefill` the same over that of the full model in the same run; `flops` the prefill's FLOPs over the full
     prefill's, summed; `peak_mb` the largest peak.
@@ -57,7 +57,7 @@ class ArmSummary:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Accuracy of every arm on the questions whose `label` has `value`."""
+    """Accuracy of every method on the questions whose `label` has `value`."""
 
     label: str
     value: str
@@ -66,10 +66,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two arms on the `n` questions both answered.
+    """Two methods on the `n` questions both answered.
 
     `difference` is the second's accuracy less the first's, `low` and `high` its 95 % interval (bootstrap over clips); `p` is McNemar's
-    exact test, `p_holm` the same corrected for the number of pairs with the same first arm.
+    exact test, `p_holm` the same corrected for the number of pairs with the same first method.
     """
 
     first: str
@@ -86,7 +86,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Everything the tables show. `full` is the arm without pruning, None where none ran; `headline` as in `Benchmark`;
+    """Everything the tables show. `full` is the method without pruning, None where none ran; `headline` as in `Benchmark`;
     `headline_pairs` are the pairs over its questions alone."""
 
     benchmark: str
@@ -100,7 +100,7 @@ class Summary:
     full: str | None
     media_options: MediaConfig
     model: Mapping[str, Any]
-    arms: tuple[ArmSummary, ...]
+    arms: tuple[MethodSummary, ...]
     groups: tuple[Group, ...]
     pairs: tuple[Pair, ...]
     headline_pairs: tuple[Pair, ...]
@@ -117,7 +117,7 @@ class Summary:
         values = {"timing": "true", **{name: value for name, value in data.items() if name != "schema"}}
         values["headline"] = tuple(values["headline"]) if values["headline"] else None
         values["media_options"] = restored(MediaConfig, values["media_options"])
-        values["arms"] = tuple(ArmSummary(**{**arm, "score": Score(**arm["score"])}) for arm in values["arms"])
+        values["arms"] = tuple(MethodSummary(**{**arm, "score": Score(**arm["score"])}) for arm in values["arms"])
         values["groups"] = tuple(
             Group(**{**group, "scores": {arm: Score(**score) for arm, score in group["scores"].items()}}) for group in values["groups"]
         )
@@ -169,7 +169,7 @@ def score(rows: Sequence[Row]) -> Score:
 
 
 def budget(arm: str) -> str:
-    """The budget in an arm's label: what stands between @ and the options."""
+    """The budget in a method's label: what stands between @ and the options."""
     return arm.partition("@")[2].partition(":")[0]
 
 
@@ -182,10 +182,10 @@ def _prefill_s(rows: Iterable[Row]) -> float | None:
     return median(seconds) if seconds else None
 
 
-def _arm(arm: str, rows: Sequence[Row], errors: int, full_prefill_s: float | None) -> ArmSummary:
+def _arm(arm: str, rows: Sequence[Row], errors: int, full_prefill_s: float | None) -> MethodSummary:
     measured = [row.measured for row in rows if row.measured is not None]
     prefill_s = _prefill_s(rows)
-    return ArmSummary(
+    return MethodSummary(
         arm=arm,
         score=score(rows),
         unparsed=sum(row.prediction is None for row in rows),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from omnidrop_cli.evaluate.summary import ArmSummary, Group, Pair, Score, Summary
+from omnidrop_cli.evaluate.summary import Group, MethodSummary, Pair, Score, Summary
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -182,7 +182,7 @@ _COSTS = {
 """Columns behind the accuracies, with their ranks."""
 
 
-def _arm(arm: ArmSummary, headline: Group | None, against: Mapping[str, Pair], apart: Mapping[str, Pair]) -> list[str]:
+def _arm(arm: MethodSummary, headline: Group | None, against: Mapping[str, Pair], apart: Mapping[str, Pair]) -> list[str]:
     return [
         arm.arm,
         str(arm.score.n),
@@ -233,7 +233,7 @@ def _pairs(title: str, pairs: Sequence[Pair], note: str = "") -> Section:
 
 
 def _less(pairs: Mapping[str, Pair], arm: str) -> list[str]:
-    """The two cells of an arm's difference; none where no arm has one."""
+    """The two cells of a method's difference; none where no method has one."""
     if not pairs:
         return []
     return [_difference(pairs[arm]), _p(pairs[arm].p_holm)] if arm in pairs else ["-", "-"]

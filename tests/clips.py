@@ -11,6 +11,7 @@ Use the `clips` fixture: `clips["speech_video"]` is a path, made once per test s
 
 from __future__ import annotations
 
+import random
 import shutil
 import struct
 import subprocess
@@ -204,6 +205,12 @@ def cut(source: Path, target: Path, share: float) -> Path:
     data = source.read_bytes()
     target.write_bytes(data[: int(len(data) * share)])
     return target
+
+
+def padded_mp4(clip: Path, seed: int, size: int = 400_000) -> bytes:
+    """An mp4 of a certain size: a clip, and a box of noise that players pass over."""
+    noise = random.Random(seed).randbytes(size)
+    return clip.read_bytes() + struct.pack(">I4s", len(noise) + 8, b"free") + noise
 
 
 def _jpeg(height: int = 64, width: int = 64) -> bytes:

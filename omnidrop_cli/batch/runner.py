@@ -46,13 +46,14 @@ class Watcher(Observer):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the questions asked. `failed` counts those of earlier runs too, `left` those not reached."""
+    """What became of the questions asked. `failed` counts those of earlier runs too (`failed_before`), `left` those not reached."""
 
     total: int
     answered: int
     failed: int
     earlier: int
     interrupted: bool = False
+    failed_before: int = 0
 
     @property
     def left(self) -> int:
@@ -156,7 +157,7 @@ class Runner:
         except KeyboardInterrupt:
             interrupted = True
         plan = self._plan
-        return Outcome(plan.total, self._answered, self._failed + plan.failed, plan.earlier, interrupted)
+        return Outcome(plan.total, self._answered, self._failed + plan.failed, plan.earlier, interrupted, plan.failed)
 
 
 def _with_next(items: Iterator[T]) -> Iterator[tuple[T, T | None]]:

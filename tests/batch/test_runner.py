@@ -87,7 +87,7 @@ def test_same_command_does_nothing_and_loads_nothing(batch: Setup, monkeypatch: 
     batch.run()
     before = batch.output.read_bytes()
     monkeypatch.setattr(worker_module, "_load", lambda *_: pytest.fail("the model was loaded"))
-    assert batch.run() == Outcome(total=3, answered=0, failed=1, earlier=2)
+    assert batch.run() == Outcome(total=3, answered=0, failed=1, earlier=2, failed_before=1)
     assert batch.output.read_bytes() == before
 
 

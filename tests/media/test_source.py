@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -26,7 +24,7 @@ from omnidrop_cli.media.open import open_clip
 from omnidrop_cli.media.source import Fetched, fetch, is_url
 from omnidrop_cli.media.ytdlp import explained
 from omnidrop_cli.outputs import FrameBounds
-from tests.clips import Clips, frame_index, onsets, tone_video
+from tests.clips import Clips, frame_index, onsets, padded_mp4, tone_video
 from tests.media.http_server import File, Server
 
 
@@ -223,15 +221,9 @@ class Impatient(Observer):
             raise KeyboardInterrupt
 
 
-def padded(clip: Path, seed: int) -> bytes:
-    """An mp4 of 400 kB: a clip and a box that players pass over."""
-    noise = random.Random(seed).randbytes(400_000)
-    return clip.read_bytes() + struct.pack(">I4s", len(noise) + 8, b"free") + noise
-
-
 @pytest.fixture
 def big(server: Server, clips: Clips) -> bytes:
-    content = padded(clips["tone_video"], 0)
+    content = padded_mp4(clips["tone_video"], 0)
     server.files["/big.mp4"] = File("video/mp4", content)
     return content
 
@@ -259,7 +251,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(server: Server, cache:
 def test_halves_of_two_versions_make_no_clip(etag: bool, server: Server, cache: DownloadCache, big: bytes, clips: Clips) -> None:
     server.files["/big.mp4"].etag = etag
     interrupt(server, cache)
-    other = padded(clips["tone_video"], 1)
+    other = padded_mp4(clips["tone_video"], 1)
     server.files["/big.mp4"] = File("video/mp4", other, etag=etag)
     assert get(server, cache, "/big.mp4").path.read_bytes() == other
 

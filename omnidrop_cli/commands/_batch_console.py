@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from omnidrop_cli.batch.runner import Watcher
 from omnidrop_cli.commands._console import Console
 from omnidrop_cli.commands._options import ConsoleFlags
+from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.report.text import one_line
 
 if TYPE_CHECKING:
@@ -21,13 +24,16 @@ if TYPE_CHECKING:
 class BatchScreen(Watcher):
     """Draws a batch on stderr. A context: leaving it takes the bar away."""
 
-    def __init__(self, flags: ConsoleFlags, groups: Sequence[Group]) -> None:
+    def __init__(self, flags: ConsoleFlags, groups: Sequence[Group], log_file: Path | None = None) -> None:
+        """`log_file` gets every line with its date, whatever the console shows. Raises `OmnidropError` where it cannot be written."""
         self._console = Console(flags)
         self._total = sum(len(group) for group in groups)
         self._open = Counter[str]()
         for group in groups:
             self._open[group[0].job.media] += len(group)
         self._of_clip: dict[str, Counter[str]] = {}
+        self._errors: dict[str, str] = {}
+        self._log: TextIO | None = None if log_file is None else _opened(log_file)
         self._done = self._failed = 0
         self._clip = ""
         self._began = time.monotonic()
@@ -62,7 +68,7 @@ class BatchScreen(Watcher):
         self._failed += failed
         self._of_clip.setdefault(media, Counter())["failed" if failed else "answered"] += 1
         if failed:
-            self._say(f"failed: {one_line(media)}: {one_line(row['error']['message'])}", style="red")
+            self._errors.setdefault(media, row["error"]["message"])
         for warning in row.get("warnings", ()):
             self.warn(f"{media}: {warning}")
         self._open[media] -= 1
@@ -71,21 +77,45 @@ class BatchScreen(Watcher):
         self._draw()
 
     def warn(self, message: str) -> None:
+        self._note(f"warning: {message}")
         self._console.warn(message)
+
+    def summary(self, line: str) -> None:
+        """A line at the end: in the log, and on stderr also when quiet."""
+        self._note(line)
+        self._console.say(line, always=True)
 
     def finishing(self) -> None:
         self._say("finishing what is in work; once more stops at once")
 
     def _clip_done(self, media: str) -> None:
-        """One line, for those who read along without a terminal."""
-        of_clip = self._of_clip.pop(media, None)
-        if of_clip and not self._console.live:
+        """One line per clip: in the log and where there is no bar of every clip, of a failing one always."""
+        of_clip, error = self._of_clip.pop(media, None), self._errors.pop(media, None)
+        if of_clip:
             counts = ", ".join(f"{count} {what}" for what, count in sorted(of_clip.items()))
-            self._say(f"{self._done}/{self._total} {one_line(media)}: {counts} ({time.monotonic() - self._began:.0f} s)")
+            why = "" if error is None else f": {one_line(error)}"
+            line = f"{self._done}/{self._total} {one_line(media)}: {counts} ({time.monotonic() - self._began:.0f} s){why}"
+            self._say(line, "" if error is None else "red", shown=error is not None or not self._console.live)
 
-    def _say(self, line: str, style: str = "") -> None:
-        self._console.say(line, style)
+    def _say(self, line: str, style: str = "", *, shown: bool = True) -> None:
+        """A line on stderr, with the time where that is no terminal, and with the date in the log file."""
+        self._note(line)
+        if shown:
+            self._console.say(line if self._console.live else f"{time.strftime('%H:%M:%S')} {line}", style)
+
+    def _note(self, line: str) -> None:
+        if self._log is not None:
+            self._log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {one_line(line)}\n")
+            self._log.flush()
 
     def _draw(self, stage: str = "") -> None:
         text = " · ".join(filter(None, (self._clip, stage))) or "starting"
         self._console.count(self._done, self._total, self._failed, text)
+
+
+def _opened(log_file: Path) -> TextIO:
+    try:
+        return log_file.open("a", encoding="utf-8")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OmnidropError(f"--log-file {log_file} cannot be written: {reason}", "choose another place") from error

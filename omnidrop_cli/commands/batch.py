@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +55,8 @@ class ResultFlags:
     retry_failed: bool = switch("Ask again where an earlier run failed.")
     force: bool = switch("Start over; the existing file is renamed FILE.bak-1.")
     dry_run: bool = switch("List the pending questions on stdout; run nothing.")
+    strict: bool = switch("Exit with 3 also where only an earlier run failed.")
+    log_file: Path | None = flag(None, "Append every line of the run to FILE, with its date.", metavar="FILE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +100,8 @@ def batch(
 ) -> None:
     """Ask many clips many questions; answers are appended to a file, and the same command continues a run that was stopped.
 
-    A clip that cannot be read becomes a row with an error, and the run goes on. Exit code 0: every question has an answer; 3: some
-    failed; 130: interrupted.
+    A clip that cannot be read becomes a row with an error, and the run goes on. Exit code 0: nothing failed in this run; 3:
+    something did; 130: interrupted.
     """
     from omnidrop_cli.batch.answers_file import AnswersFile, read, set_aside
     from omnidrop_cli.batch.export import writer_for
@@ -126,7 +130,8 @@ def batch(
         _dry_run(groups, spec, keeping, what.limit)
         return
     old = set_aside(keeping.output) if keeping.force else None
-    with AnswersFile(keeping.output) as journal, BatchScreen(console, groups) as watcher:
+    began = time.monotonic()
+    with AnswersFile(keeping.output) as journal, BatchScreen(console, groups, keeping.log_file) as watcher:
         if old is not None:
             notes.append(f"the earlier answers are in {old}")
         if journal.others:
@@ -137,7 +142,13 @@ def batch(
         outcome = _run(plan, journal, watcher, template, scale, what.limit)
     for path, pieces in exports:
         write_text(path, "".join(pieces(read(keeping.output))))
-    _finish(outcome, keeping, console)
+        watcher.summary(f"{path}: all answers of {keeping.output}")
+    for line in _summary(outcome, keeping.output, time.monotonic() - began):
+        watcher.summary(line)
+    if outcome.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if outcome.failed > (0 if keeping.strict else outcome.failed_before):
+        raise typer.Exit(EXIT_PARTIAL)
 
 
 def _run(plan: Plan, journal: AnswersFile, watcher: Watcher, template: Request, scale: ScaleFlags, limit: int | None) -> Outcome:
@@ -171,23 +182,20 @@ def _dry_run(groups: list[Group], spec: ModelSpec, keeping: ResultFlags, limit: 
             write_stdout(f"{one_line(task.job.media)}\t{one_line(task.job.question)}\n")
 
 
-def _finish(outcome: Outcome, keeping: ResultFlags, console: ConsoleFlags) -> None:
-    """The summary, what to do next, and the exit code."""
-    done = f"{outcome.answered} answered, {outcome.failed} failed"
-    earlier = f", {outcome.earlier} answered before" if outcome.earlier else ""
-    left = f", {outcome.left} open" if outcome.left else ""
-    lines = [f"{keeping.output}: {done}{earlier}{left}"]
+def _summary(outcome: Outcome, output: Path, seconds: float) -> Iterator[str]:
+    """What the run did and how fast, and what to do next."""
+    now = outcome.answered + outcome.failed - outcome.failed_before
+    parts = [f"{outcome.answered} answered", f"{outcome.failed - outcome.failed_before} failed"]
+    parts += [f"{outcome.earlier} answered before"] if outcome.earlier else []
+    parts += [f"{outcome.failed_before} failed before"] if outcome.failed_before else []
+    parts += [f"{outcome.left} open"] if outcome.left else []
+    rate = f" in {seconds:.0f} s ({60 * now / seconds:.1f} a minute)" if now else ""
+    yield f"{output}: {', '.join(parts)}{rate}"
     if outcome.left:
-        lines += ["to go on:", f"  {resume_command(sys.argv[1:])}"]
+        yield "to go on:"
+        yield f"  {resume_command(sys.argv[1:])}"
     elif outcome.failed:
-        lines.append("--retry-failed asks the failed ones again")
-    screen = Console(console)
-    for line in lines:
-        screen.say(line, always=True)
-    if outcome.interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
-    if outcome.failed:
-        raise typer.Exit(EXIT_PARTIAL)
+        yield "--retry-failed asks the failed ones again"
 
 
 def resume_command(arguments: list[str]) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.outputs import Modality, TokenMap
-from omnidrop_cli.prune.base import InputView, Method, Plan, PromptInfo
+from omnidrop_cli.prune.base import InputView, LayerSelection, Method, Plan, PromptInfo
 from omnidrop_cli.prune.methods import create
 
 TEXT_BEFORE, TEXT_AFTER = 4, 3
@@ -77,6 +77,10 @@ class FakeView:
         generator = torch.Generator().manual_seed(self.layer)
         return torch.randn(self.length, self.dim, generator=generator)[self.index]
 
+    @property
+    def text_hidden(self) -> Tensor:
+        return torch.randn(7, self.dim, generator=torch.Generator().manual_seed(500 + self.layer))
+
     def attention(self, queries: str = "query") -> Tensor:
         generator = torch.Generator().manual_seed(1000 + self.layer + len(queries))
         return torch.rand(self.length, generator=generator).softmax(0)[self.index]
@@ -126,6 +130,7 @@ def run(method: Method, tokens: TokenMap, layers: int = 8, dim: int = 16, seed: 
                 layer, layers, torch.as_tensor(tokens.modality)[alive], torch.as_tensor(tokens.chunk)[alive].long(), alive, len(tokens), dim
             )
             chosen = plan.in_llm_stage(view, keep)  # type: ignore[misc]
+            chosen = chosen.index if isinstance(chosen, LayerSelection) else chosen
             assert chosen.dtype == torch.int64
             assert len(chosen) == keep == len(chosen.unique())
             alive = alive[chosen].sort().values

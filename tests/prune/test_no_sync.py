@@ -12,7 +12,7 @@ import torch
 
 from omnidrop_cli.prune import scoring
 from omnidrop_cli.prune.audio_selector import untrained_selector
-from omnidrop_cli.prune.base import PromptInfo
+from omnidrop_cli.prune.base import LayerSelection, PromptInfo
 from omnidrop_cli.prune.methods import names
 from tests.prune.fakes import SHAPES, FakeView, input_view, made
 
@@ -21,6 +21,14 @@ LONG = SHAPES["long"]
 
 
 class MetaView(FakeView):
+    @property
+    def hidden(self) -> torch.Tensor:
+        return torch.empty(len(self.index), self.dim, device="meta")
+
+    @property
+    def text_hidden(self) -> torch.Tensor:
+        return torch.empty(7, self.dim, device="meta")
+
     def attention(self, queries: str = "query") -> torch.Tensor:
         return torch.empty(len(self.index), device="meta")
 
@@ -43,7 +51,8 @@ def test_stages_do_not_wait(name: str, shape: str) -> None:
         keep = plan.in_llm_stage.keep_count(layer, alive) if plan.in_llm_stage else alive
         if plan.in_llm_stage and keep < alive:
             meta = torch.empty(alive, dtype=torch.int64, device="meta")
-            assert len(plan.in_llm_stage(MetaView(layer, 28, meta.to(torch.int8), meta, meta, len(tokens), 16), keep)) == keep
+            chosen = plan.in_llm_stage(MetaView(layer, 28, meta.to(torch.int8), meta, meta, len(tokens), 16), keep)
+            assert len(chosen.index if isinstance(chosen, LayerSelection) else chosen) == keep
         alive = keep
 
 

@@ -33,6 +33,7 @@ _BUILT_IN = {
     "dycoke": f"{_HERE}.dycoke:DyCoke",
     "fastv": f"{_HERE}.fastv:FastV",
     "divprune": f"{_HERE}.divprune:DivPrune",
+    "omnipack": f"{_HERE}.omnipack:OmniPack",
     "omnifocus": f"{_HERE}.omnifocus:OmniFocus",
     "omniblend": f"{_HERE}.omniblend:OmniBlend",
     "random": f"{_HERE}.random:Random",

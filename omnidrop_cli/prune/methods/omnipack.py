@@ -1,0 +1,220 @@
+"""OmniPack: salient tokens and cluster centres merge the rest before the decoder; one query-guided cut inside (arXiv 2608.03812)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, normalize
+
+from omnidrop_cli.outputs import Modality, TokenMap
+from omnidrop_cli.prune import packing, topk
+from omnidrop_cli.prune.base import SCOPE_HELP, InputView, LayerSelection, LayerView, Plan, PromptInfo, Selection, audio_attention_need
+from omnidrop_cli.prune.budget import DEFAULT_KEEP
+from omnidrop_cli.prune.composition import InputMethod, split_along
+from omnidrop_cli.prune.groups import MediaLayout
+from omnidrop_cli.prune.method_options import option
+
+SCALE = 2.0
+"""Tokens that enter layer 0, as a multiple of those that remain after the cut."""
+
+BIAS_WEIGHT, CURVATURE_WEIGHT, NOVELTY_WEIGHT = 0.35, 0.35, 0.25
+DOMINANT = {Modality.VIDEO: 0.25, Modality.AUDIO: 0.35}
+COORDINATE_WEIGHT = {Modality.VIDEO: 0.10, Modality.AUDIO: 0.05}
+CENTRE = {Modality.VIDEO: 0.62, Modality.AUDIO: 0.65}
+
+
+@dataclass(frozen=True)
+class OmniPack(InputMethod):
+    """Stage I, per modality over the clip: a quarter of the video budget (35 % of audio) goes to the most salient tokens, the rest to
+    density peaks; dropped tokens are merged into the kept ones. Stage II, once after layer 18 of 28: half of them stay, by relevance to
+    the text and to the other modality and by max-min diversity, and merge the others.
+
+    Paper and code differ: the code multiplies the cues of salience, the paper adds them (`cues`); in the code a kept token is 62 to 65 %
+    itself after merging, in the paper the mean of its cluster (`centre=0`). The code also cuts the caches of the layers before the cut;
+    here every layer's cache keeps what the layer saw. The ratios of a preset are those after the cut.
+    """
+
+    name: ClassVar[str] = "omnipack"
+    summary: ClassVar[str] = "salient tokens and centres that merge the rest, then one query-guided cut"
+    paper: ClassVar[str] = "arXiv 2608.03812"
+    ratios = ((0.03, 0.175), (0.05, 0.225), (0.075, 0.25), (0.10, 0.275))
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "paper-25": {"audio_keep": 0.275, "video_keep": 0.10},
+        "paper-20": {"audio_keep": 0.25, "video_keep": 0.075},
+        "paper-15": {"audio_keep": 0.225, "video_keep": 0.05},
+        "paper-10": {"audio_keep": 0.175, "video_keep": 0.03},
+    }
+
+    cues: Literal["multiply", "add"] = option("multiply", "encoder attention and temporal change: multiplied (code) or added (paper)")
+    centre: float | None = option(
+        None, "share of a kept token's own embedding after merging (code: .62 video, .65 audio; paper: 0)", low=0, high=1
+    )
+    audio_scope: Literal["window", "clip"] = option("window", SCOPE_HELP)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({audio_attention_need(self.audio_scope), "video_attention"})
+
+    def plan(self, prompt: PromptInfo) -> Plan:
+        layout, layers = MediaLayout.of(prompt.tokens), prompt.num_layers
+        if not layout.total or self.keep == 1:
+            return Plan()
+        if self.audio_keep is not None and self.video_keep is not None:
+            wanted = (self.audio_keep * layout.audio, self.video_keep * layout.video)
+            audio, video = (min(n, max(min(n, 1), round(SCALE * w))) for n, w in zip((layout.audio, layout.video), wanted, strict=True))
+            target = (audio + video) * cut_layer(layers) + round(sum(wanted)) * (layers - cut_layer(layers))
+        else:
+            keep = DEFAULT_KEEP if self.keep is None else self.keep
+            audio, video = self.split_budget(layout, self.entry_budget(layout, layers, keep))
+            target = round(keep * layers * layout.total)
+        cut = self.make_in_llm_stage(prompt, layout, (audio, video), target)
+        return Plan(
+            input_stage=None if audio + video == layout.total else self.make_input_stage(prompt, layout, audio, video),
+            in_llm_stage=cut,
+            metadata={"audio_entering": audio, "video_entering": video, "layer": cut.after + 1, "kept": sum(cut.survivors)},
+        )
+
+    def split_budget(self, layout: MediaLayout, total: int) -> tuple[int, int]:
+        """Along the published ratios, which are those after the cut: twice as much of both modalities enters."""
+        return split_along([(SCALE * video, SCALE * audio) for video, audio in self.ratios], layout, total)
+
+    def make_input_stage(self, prompt: PromptInfo, layout: MediaLayout, audio: int, video: int) -> Pack:
+        return Pack(audio, video, layout, self.cues, self.centre)
+
+    def entry_budget(self, layout: MediaLayout, layers: int, keep: float) -> int:
+        weight = cut_layer(layers) + (layers - cut_layer(layers)) / SCALE
+        return min(layout.total, max(min(2, layout.total), round(keep * layers * layout.total / weight)))
+
+    def make_in_llm_stage(self, prompt: PromptInfo, layout: MediaLayout, entering: tuple[int, int], target: int) -> CutAndMerge:
+        layers, alive = prompt.num_layers, sum(entering)
+        before = cut_layer(layers)
+        while before and before * alive + layers - before > target:
+            before -= 1
+        kept = min(alive, max(min(alive, 1), round((target - before * alive) / (layers - before))))
+        audio = min(entering[0], max(kept - entering[1], round(kept * entering[0] / max(1, alive))))
+        return CutAndMerge(before, entering, (audio, kept - audio))
+
+
+def cut_layer(layers: int) -> int:
+    """Index of the layer after which stage II cuts: 17 of 28 and 25 of 36 as published, the same depth elsewhere."""
+    return 25 if layers == 36 else max(0, min(round(18 * layers / 28) - 1, layers - 2))
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Stage I: keeps `audio` and `video` tokens that merge the others."""
+
+    audio: int
+    video: int
+    layout: MediaLayout
+    cues: Literal["multiply", "add"]
+    centre: float | None
+
+    def __call__(self, view: InputView) -> Selection:
+        audio, audio_embeds = self._pack(view, Modality.AUDIO, view.audio, self.audio)
+        video, video_embeds = self._pack(view, Modality.VIDEO, view.video, self.video)
+        return Selection(audio, video, audio_embeds, video_embeds)
+
+    def _pack(self, view: InputView, modality: Modality, features: Tensor, keep: int) -> tuple[Tensor, Tensor | None]:
+        """Ascending indices kept of one modality, and their merged embeddings."""
+        present = features.shape[0]
+        if keep in (0, present):
+            return torch.arange(keep, device=features.device), None
+        salience = self._salience(view, modality, features, keep / present)
+        coordinates = coordinates_of(view.tokens, modality, features)
+        dominant = topk.top(salience, max(1, min(keep, round(DOMINANT[modality] * keep))))
+        rest = topk.without(dominant, present)
+        scores = packing.centre_scores(features[rest], coordinates[rest], salience[rest])
+        kept = torch.cat((dominant, rest[topk.top(scores, keep - dominant.shape[0])])).sort().values
+        centre = CENTRE[modality] if self.centre is None else self.centre
+        dropped, weight = topk.without(kept, present), COORDINATE_WEIGHT[modality]
+        merged = packing.merge_into_kept(features, kept, dropped, coordinates, salience, weight=weight, centre=centre)
+        return kept, merged.to(features.dtype)
+
+    def _salience(self, view: InputView, modality: Modality, features: Tensor, ratio: float) -> Tensor:
+        attention = view.audio_attention if modality == Modality.AUDIO else view.video_attention
+        if attention is None:
+            raise ValueError(f"{modality.name.lower()} is ranked by the attention of its encoder, and none was given")
+        if modality == Modality.AUDIO:
+            return packing.minmax(attention.float()) + NOVELTY_WEIGHT * packing.minmax(neighbour_change(features[:, None])[:, 0])
+        weight = BIAS_WEIGHT * (0.35 + 0.65 * min(1.0, max(0.0, (ratio - 0.14) / 0.28)))
+        bias = weight * packing.minmax(event_bias(features.view(self.layout.frames, self.layout.frame_size, -1)).flatten())
+        scaled = packing.minmax(attention.float())
+        return scaled * (1 + bias) + 1e-6 if self.cues == "multiply" else scaled + bias
+
+
+def neighbour_change(frames: Tensor) -> Tensor:
+    """(f, s) largest of 1 - cosine to the same place of the frame before and of the frame after, for `frames` (f, s, d)."""
+    change = 1 - cosine_similarity(frames[:-1].float(), frames[1:].float(), dim=-1)
+    edge = torch.zeros_like(frames[:1, :, 0], dtype=torch.float32)
+    return torch.maximum(torch.cat((change, edge)), torch.cat((edge, change)))
+
+
+def event_bias(frames: Tensor) -> Tensor:
+    """(f, s) evidence of events in `frames` (f, s, d): temporal change or spatial detail, and curvature of the change over time."""
+    frames = frames.float()
+    if frames.shape[0] < 2:
+        return torch.zeros(frames.shape[:2], device=frames.device)
+    detail = 1 - cosine_similarity(frames, frames.mean(dim=1, keepdim=True), dim=-1)
+    curvature = torch.zeros_like(detail)
+    steps = frames[1:] - frames[:-1]
+    curvature[1:-1] = 1 - cosine_similarity(steps[:-1], steps[1:], dim=-1)
+    return packing.minmax(torch.maximum(neighbour_change(frames), detail)) + CURVATURE_WEIGHT * packing.minmax(curvature)
+
+
+def coordinates_of(tokens: TokenMap, modality: Modality, like: Tensor) -> Tensor:
+    """(n, 3) time, row and column of video tokens, (n, 1) place of audio tokens, each in [0, 1]."""
+    at = tokens.rows(modality)
+    columns = (tokens.grid[at], tokens.row[at], tokens.col[at]) if modality == Modality.VIDEO else (range(len(at)),)
+    placed = torch.tensor([list(column) for column in columns], dtype=torch.float32).T
+    return (placed / placed.amax(dim=0).clamp(min=1)).to(like.device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class CutAndMerge:
+    """Stage II: after layer `after`, `survivors` (audio, video) of the `entering` tokens stay and merge the others."""
+
+    after: int
+    entering: tuple[int, int]
+    survivors: tuple[int, int]
+
+    def keep_count(self, layer: int, alive: int) -> int:
+        return min(alive, sum(self.survivors)) if layer == self.after else alive
+
+    def __call__(self, view: LayerView, keep: int) -> LayerSelection:
+        hidden, text = view.hidden, normalize(view.text_hidden.float(), dim=-1)
+        query = normalize(view.text_hidden.float().mean(dim=0), dim=0)
+        at = [topk.true_indices(view.modality == m, n) for m, n in zip((Modality.AUDIO, Modality.VIDEO), self.entering, strict=True)]
+        features = [hidden[indices] for indices in at]
+        index, states = [], []
+        for own, other, indices, count in zip(features, features[::-1], at, self.survivors, strict=True):
+            if not count:
+                continue
+            relevance = relevance_of(own, other, text, query)
+            kept = packing.relevant_and_diverse(own, relevance, count)
+            states.append(packing.merge_by_similarity(own, kept, topk.without(kept, own.shape[0]), relevance))
+            index.append(indices[kept])
+        return LayerSelection(torch.cat(index), torch.cat(states))
+
+
+def relevance_of(own: Tensor, other: Tensor, text: Tensor, query: Tensor) -> Tensor:
+    """(n,) relevance of `own` (n, d): similarity to the text, similarity to the other modality's mean, and density, each scaled to [0, 1].
+
+    `text` (t, d) are the unit states of all text tokens, `query` (d,) the unit vector of their mean.
+    """
+    unit = normalize(own.float(), dim=-1)
+    asked = torch.maximum(unit @ query, _highest(unit, text))
+    shared = unit @ normalize(other.float().mean(dim=0), dim=0) if other.shape[0] else torch.zeros_like(asked)
+    density = (unit @ unit.mean(dim=0) - 1).exp()  # the mean of 1 - cos over all tokens is 1 - x · mean
+    return packing.minmax(asked) + packing.minmax(shared) + packing.minmax(density)
+
+
+def _highest(unit: Tensor, text: Tensor) -> Tensor:
+    """(n,) highest cosine of each token with any text token."""
+    if not text.shape[0]:
+        return torch.zeros_like(unit[:, 0])
+    return torch.cat([(some @ text.T).amax(dim=1) for some in unit.split(max(1, packing.BLOCK // text.shape[0]))])

@@ -32,6 +32,7 @@ class AskFlags:
 
     question: str | None = flag(None, "The question, in place of the argument.", short="q", panel=INPUT)
     compare: bool = switch("Answer without pruning too, and show both runs side by side.", panel=PRUNING)
+    repeat: int = flag(3, "Rounds in which --compare times both prefills; the table shows the spread.", low=1, panel=PRUNING, metavar="N")
     kept: bool = switch("With --json: add which tokens each layer kept, and where they are in the clip.", panel=OUTPUT)
 
 
@@ -76,7 +77,7 @@ def ask(
 
     stream = display.stream and not output.as_json and output.output is None
     with Console(console, stream=stream) as screen:
-        result = pipeline.run_comparison(request, screen) if asked.compare else pipeline.run(request, screen)
+        result = pipeline.run_comparison(request, screen, asked.repeat) if asked.compare else pipeline.run(request, screen)
     _answer(result, screen, output, asked.kept)
     _account(result, screen, display, verbose=console.verbose, as_json=output.as_json)
 

@@ -52,7 +52,7 @@ class Road:
             time.sleep(self.pause_s)
         return replace(samples.report(job=job), answer=Answer("".join(self.pieces), (1, 2), self.reason))
 
-    def run_comparison(self, job: Request, observer: Observer = SILENT) -> Comparison:
+    def run_comparison(self, job: Request, observer: Observer = SILENT, rounds: int = 1) -> Comparison:
         return replace(samples.comparison(), pruned=self.run(job, observer))
 
     def _stay(self) -> None:

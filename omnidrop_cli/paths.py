@@ -23,6 +23,11 @@ def features() -> Path:
     return _cache() / "features"
 
 
+def self_checks() -> Path:
+    """The verdicts on transformers versions that were not tested."""
+    return _cache() / "transformers.json"
+
+
 def benchmarks() -> Path:
     """The folder of benchmarks fetched from the hub."""
     return _cache() / "benchmarks"
@@ -46,6 +51,7 @@ def chat_history() -> Path:
 PLACES: Mapping[str, Callable[[], Path]] = {
     "clips": downloads,
     "encoder outputs": features,
+    "transformers checks": self_checks,
     "benchmarks": benchmarks,
     "quantised copies": models,
     "settings": config_file,

@@ -32,7 +32,6 @@ HELD_AGAINST_STOCK = {
     "engine/test_encode.py",  # encoders and processor of transformers
     "model/checkpoints.py",  # files as published
     "model/test_encoder_attention.py",  # attention of the stock modules
-    "model/test_quantize.py",  # names in a saved checkpoint
     "model/test_sizes.py",  # parameter counts of the stock modules
     "model/test_random_weights.py",  # the stock rotary embedding
     "prompt/qwen.py",  # transformers' own processor

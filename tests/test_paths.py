@@ -13,6 +13,7 @@ from omnidrop_cli import paths
 ON_LINUX = {
     "clips": ".cache/omnidrop/media",
     "encoder outputs": ".cache/omnidrop/features",
+    "transformers checks": ".cache/omnidrop/transformers.json",
     "benchmarks": ".cache/omnidrop/benchmarks",
     "quantised copies": ".local/share/omnidrop/models",
     "settings": ".config/omnidrop/config.toml",

@@ -55,6 +55,15 @@ def _packages() -> dict[str, dict[str, Any]]:
     return {name: state._asdict() for name, state in package_states().items()}
 
 
+def _transformers() -> dict[str, Any]:
+    """Whether the installed version works; one that was never checked is checked now."""
+    from dataclasses import asdict
+
+    from omnidrop_cli.model.self_check import known_verdict, run_check
+
+    return asdict(known_verdict() or run_check())
+
+
 def _device() -> dict[str, Any]:
     import torch
 
@@ -120,6 +129,7 @@ def _settings() -> dict[str, dict[str, Any]]:
 PROBES: Mapping[str, Callable[[], Any]] = {
     "program": _program,
     "packages": _packages,
+    "transformers": _transformers,
     "device": _device,
     "codecs": _codecs,
     "caches": _caches,
@@ -154,8 +164,13 @@ def _program_lines(found: Mapping[str, str]) -> Iterator[Line]:
 
 def _package_lines(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Line]:
     for name, about in found.items():
-        tested = f" (tested: {about['tested']})" if about["tested"] else ""
-        yield name, f"{about['version'] or 'not installed'}{tested}", about["ok"] is False
+        allowed = f" (allowed: {about['tested']})" if about["tested"] else ""
+        yield name, f"{about['version'] or 'not installed'}{allowed}", about["ok"] is False
+
+
+def _transformers_lines(found: Mapping[str, Any]) -> Iterator[Line]:
+    works = "works (tested)" if found["tested"] else "passes the self-check (not among the tested versions)"
+    yield found["version"], found["failed"] or works, found["failed"] is not None
 
 
 def _device_lines(found: Mapping[str, Any]) -> Iterator[Line]:
@@ -197,6 +212,7 @@ def _setting_lines(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Line]:
 _LINES: Mapping[str, Callable[[Any], Iterator[Line]]] = {
     "program": _program_lines,
     "packages": _package_lines,
+    "transformers": _transformers_lines,
     "device": _device_lines,
     "codecs": _codec_lines,
     "caches": _cache_lines,

@@ -23,6 +23,7 @@ from omnidrop_cli.model.hub import pull
 from omnidrop_cli.model.names import ModelSpec, resolve
 from omnidrop_cli.model.quantize import QUANTS, check_quantizable, quantization_config
 from omnidrop_cli.model.quiet import quiet
+from omnidrop_cli.model.self_check import require_transformers
 from omnidrop_cli.model.stored_config import sizes_of
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.model.tokenizer import load_tokenizer
@@ -43,6 +44,7 @@ def load(choice: ModelConfig, observer: Observer = SILENT) -> Thinker:
     Raises `UsageError` for values that mean nothing, `ModelError` for a checkpoint that cannot be found or read, `OutOfMemory`.
     """
     spec = resolve(choice)
+    require_transformers(observer)
     device = resolve_device(choice.device)
     if choice.name == "auto" and spec.kind == "hub" and device.type == "cpu":
         raise ModelError("there is an NVIDIA GPU, but this PyTorch cannot use it", "install PyTorch for its driver, or give `device=cpu`")

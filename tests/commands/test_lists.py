@@ -126,6 +126,17 @@ def test_versions_outside_the_tested_range_are_marked() -> None:
     assert within("1.0", None) is None
 
 
+def test_the_verdict_on_transformers_is_shown(omnidrop: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from omnidrop_cli.model import self_check
+
+    assert "works (tested)" in omnidrop("doctor").out
+    monkeypatch.setattr(self_check, "_installed", lambda: "5.99.0")
+    monkeypatch.setitem(self_check.PROBES, "layer loop", lambda _: self_check._expect(False, "results differ by 2"))
+    done = omnidrop("doctor")
+    assert done.code == 0
+    assert "the probe 'layer loop' fails (results differ by 2)" in done.out
+
+
 def test_cache_sizes_survive_odd_places(tmp_path: Path) -> None:
     assert doctor._size(tmp_path / "nowhere" / "at all") == {"size_mb": 0.0, "exists": False, "writable": True}
     (tmp_path / "blob").write_bytes(b"x" * 2_000_000)

@@ -24,6 +24,7 @@ ELSEWHERE = {
     "ruff": ".ci/run",
     "mkdocs": "tests/test_docs.py builds the site",
     "python -m pytest": ".ci/run",
+    "python -m tests.compat": "makes environments; .ci/run runs it with the lowest versions",
     "python -m docs.make": "tests/test_docs.py compares its pages with the committed ones",
 }
 """Commands that another check runs, by their first words."""

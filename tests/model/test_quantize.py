@@ -14,8 +14,6 @@ from omnidrop_cli.model.quantize import check_quantizable, has_run_on_cpu, quant
 from omnidrop_cli.model.random_weights import tiny_sizes, tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
 
 def logits(thinker: Thinker, ids: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
@@ -25,12 +23,11 @@ def logits(thinker: Thinker, ids: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("quant", "kind"), [("nf4", "Linear4bit"), ("int8", "Linear8bitLt")])
 def test_exactly_the_decoder_layers_are_quantised(quant: str, kind: str, omni_checkpoint: Path) -> None:
     loaded = load(ModelConfig(str(omni_checkpoint), device="cpu", quant=quant))
-    expected = {
-        f"model.language_model.layers.{layer}.{'mlp' if name[0] in 'gud' else 'self_attn'}.{name}": kind
-        for layer in range(4)
-        for name in PROJECTIONS
-    }
-    assert quantized_modules(loaded.model) == expected
+    parts = [loaded.adapter.layer_parts(number) for number in range(4)]
+    expected = {id(module) for part in parts for module in (part.q, part.k, part.v, part.o, part.gate, part.up, part.down)}
+    found = quantized_modules(loaded.model)
+    assert {id(loaded.model.get_submodule(name)) for name in found} == expected
+    assert set(found.values()) == {kind}
     assert loaded.loaded.quant == quant
     assert type(loaded.adapter.lm_head) is torch.nn.Linear
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
+from omnidrop_cli.model.adapter import QwenOmniAdapter
 from omnidrop_cli.model.memory_estimate import MemoryGuess, decoder_bytes, guess
 from omnidrop_cli.model.names import AUTO_BYTES
 from omnidrop_cli.model.random_weights import thinker_config, tiny_sizes, tiny_thinker, tiny_tokenizer
@@ -25,11 +26,15 @@ def test_parameter_counts_are_exact(sizes: ThinkerSizes) -> None:
     with init_empty_weights():
         model = Qwen2_5OmniThinkerForConditionalGeneration(thinker_config(sizes, tiny_tokenizer()))
     model.tie_weights()
-    count = {name: sum(p.numel() for p in part.parameters()) for name, part in model.model.named_children()}
-    assert count["visual"] == sizes.vision.parameters(sizes.decoder.hidden)
-    assert count["audio_tower"] == sizes.audio.parameters(sizes.decoder.hidden)
-    assert sum(p.numel() for p in model.parameters()) == sizes.parameters
-    assert sum(p.numel() for p in model.model.language_model.layers[0].parameters()) == sizes.decoder.layer_parameters
+    adapter = QwenOmniAdapter(model)
+    assert count(adapter.vision_encoder) == sizes.vision.parameters(sizes.decoder.hidden)
+    assert count(adapter.audio_encoder) == sizes.audio.parameters(sizes.decoder.hidden)
+    assert count(model) == sizes.parameters
+    assert count(adapter.layers[0]) == sizes.decoder.layer_parameters
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 def test_published_sizes() -> None:
@@ -54,7 +59,7 @@ def test_a_bare_configuration_has_the_defaults_of_transformers() -> None:
 def test_weights_are_guessed_to_a_percent(quant: str) -> None:
     sizes = tiny_sizes(layers=3, heads=4, kv_heads=2, head_dim=64, mlp=1024)
     model = _random(sizes, quant)
-    held = sum(_bytes(parameter) for parameter in model.model.language_model.layers.parameters())
+    held = sum(_bytes(parameter) for parameter in QwenOmniAdapter(model).layers.parameters())
     assert decoder_bytes(sizes, quant) == pytest.approx(held, rel=0.01)
 
 

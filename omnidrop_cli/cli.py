@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from omnidrop_cli import __version__
-from omnidrop_cli.commands import ask, batch, bench, chat, doctor, evaluate, explain, inspect, methods, models
+from omnidrop_cli.commands import ask, batch, bench, chat, config, doctor, evaluate, explain, inspect, methods, models
 from omnidrop_cli.commands._app import FirstByDefault, Group, add
 from omnidrop_cli.commands._exit import end
 
@@ -28,6 +28,7 @@ COMMANDS: tuple[tuple[Callable[..., None], Sequence[str]], ...] = (
 GROUPS = (
     ("bench", "Measure time and memory on this machine. omnidrop bench \\[MEDIA] is bench prefill.", bench.COMMANDS),
     ("models", "Models on this disk: list, download, quantize, remove.", models.COMMANDS),
+    ("config", "Settings: where the files are, and what holds.", config.COMMANDS),
 )
 """Groups of commands; `bench` runs its first where none is named."""
 
@@ -50,7 +51,14 @@ def build() -> typer.Typer:
         for command, run, examples in commands:
             add(group, command, run, examples, help_without_arguments="clips" in run.__annotations__)
         app.add_typer(group, name=name)
+    app.command("help")(_help)
     return app
+
+
+def _help(context: typer.Context, words: Annotated[list[str] | None, typer.Argument(metavar="COMMAND")] = None) -> None:
+    """Show the help of a command, as COMMAND --help does."""
+    root: Any = context.find_root().command
+    root(["--help"] if not words else [*words, "--help"], prog_name="omnidrop", standalone_mode=False)
 
 
 def main() -> NoReturn:

@@ -63,7 +63,7 @@ def _command(command: Any, path: str) -> Iterator[str]:
     if arguments or options:
         yield "| | default | |\n|---|---|---|"
         for parameter in [*arguments, *options]:
-            yield _row(parameter, command.callback.options.get(parameter.name))
+            yield _row(parameter, getattr(command.callback, "options", {}).get(parameter.name))
         yield ""
 
 

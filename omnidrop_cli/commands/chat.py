@@ -111,6 +111,12 @@ class Chat:
     def take(self, line: str) -> bool:
         """Do one line; False where it ends the chat."""
         line = line.strip()
+        if line.lower() in ("quit", "exit"):
+            return False
+        if line.lower() == "help":
+            line = "/help"
+        if not self._person and line.startswith("#"):
+            return True
         try:
             if line.startswith("/"):
                 name, _, argument = line.partition(" ")

@@ -114,7 +114,8 @@ def words(checkpoint: Path, clips: Clips) -> list[str]:
 
 
 def test_script_on_stdin(omnidrop: Run, checkpoint: Path, clips: Clips, tmp_path: Path, encoded: list[int]) -> None:
-    script = f"who?\n\n/keep 0.5\nwhat?\n/method none\nwhere?\n/save {tmp_path / 'a.jsonl'}\n/save {tmp_path / 'a.md'}\n/quit\nnever?\n"
+    script = "# a comment\nwho?\n\n/keep 0.5\nwhat?\n/method none\nwhere?\n"
+    script += f"/save {tmp_path / 'a.jsonl'}\n/save {tmp_path / 'a.md'}\nquit\nnever?\n"
     result = omnidrop(*words(checkpoint, clips), stdin=script)
     assert result.exit_code == 0, result.stderr
     reports = [from_dict(json.loads(line)) for line in (tmp_path / "a.jsonl").read_text().splitlines()]

@@ -103,6 +103,20 @@ def test_doctor_tells_all_and_where_settings_came_from(omnidrop: Run, monkeypatc
     assert {cache["holds"] for cache in value["caches"]} == {"models", *paths.PLACES}
 
 
+def test_config_lists_every_settable_option(omnidrop: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("omnidrop.toml").write_text("[profile.work]\nkeep = 0.5")
+    monkeypatch.setenv("OMNIDROP_MODEL", "3b")
+    value = json.loads(omnidrop("config", "list", "--json", "--profile", "work").out)["settings"]
+    assert value["keep"] == {"value": 0.5, "origin": "omnidrop.toml [profile.work]"}
+    assert "3b (from OMNIDROP_MODEL)" in omnidrop("config", "list").out
+    assert omnidrop("config", "path").out.splitlines() == ["omnidrop.toml", str(paths.config_file())]
+
+
+def test_help_is_a_command_too(omnidrop: Run) -> None:
+    assert omnidrop("help", "ask").out == omnidrop("ask", "--help").out
+    assert "--revision" in omnidrop("help", "models", "pull").out
+
+
 def test_doctor_never_fails(omnidrop: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every probe breaks; a broken settings file lies about too."""
 

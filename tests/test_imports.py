@@ -194,3 +194,40 @@ def test_no_file_outgrows_its_reason(path: Path) -> None:
     # adapter.py is longer by design: everything that knows transformers is in one file.
     limit = 550 if path.name == "adapter.py" else 400
     assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
+
+
+def module_of(path: Path) -> str:
+    return ".".join(("omnidrop_cli", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def circles(edges: dict[str, set[str]]) -> list[list[str]]:
+    """Every import path that returns to its start, one per circle."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> None:
+        if module in path:
+            found.append([*path[path.index(module) :], module])
+        elif module not in done:
+            for other in sorted(edges.get(module, ())):
+                visit(other, [*path, module])
+            done.add(module)
+
+    for module in sorted(edges):
+        visit(module, [])
+    return found
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Imports inside functions and for types count too: a circle is a circle for its reader."""
+    modules = {module_of(path) for path in FILES}
+    edges: dict[str, set[str]] = {}
+    for path in FILES:
+        here = module_of(path)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "omnidrop_cli":
+                named = {f"{node.module}.{alias.name}" for alias in node.names}
+                edges.setdefault(here, set()).update((named & modules) or {node.module} - {here})
+    edges.pop("omnidrop_cli")  # the package names what is public
+    assert circles(edges) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == [["a", "b", "c", "a"]]

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from omnidrop_cli.commands._console import deprecated
+from omnidrop_cli.commands._deprecation import deprecated
 from omnidrop_cli.commands._options import OLD_FLAGS, grouped
 
 

@@ -173,12 +173,6 @@ def _is_live() -> bool:
     return stream is not None and stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
-def deprecated(line: str) -> None:
-    """Print a deprecation line on stderr."""
-    if sys.stderr is not None:
-        sys.stderr.write(f"warning: {one_line(line)}\n")
-
-
 # ---------------------------------------------------------------- results
 
 STDOUT: set[str] = set()

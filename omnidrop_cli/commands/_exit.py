@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
@@ -89,6 +89,14 @@ def _usage_error(error: TyperException) -> UsageError:
     return UsageError(error.format_message().strip(), f"{context.command_path} --help" if context is not None else None)
 
 
+NO_MEMORY: Mapping[type[BaseException], tuple[str, ...]] = {
+    RuntimeError: ("can't allocate memory",),
+    ImportError: ("failed to map segment", "cannot allocate memory", "Cannot allocate memory"),  # torch's libraries do not fit
+    SystemError: ("returned NULL without setting",),  # an extension module that could not allocate
+}
+"""What a failed allocation says where it is no `MemoryError`."""
+
+
 def explained(error: BaseException) -> OmnidropError:
     """What a user can do about an exception. Only what remains is called a bug."""
     if isinstance(error, OmnidropError):
@@ -96,7 +104,7 @@ def explained(error: BaseException) -> OmnidropError:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return OutOfMemory("the GPU ran out of memory", SMALLER)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+    if isinstance(error, MemoryError) or any(text in str(error) for text in NO_MEMORY.get(type(error), ())):
         return OutOfMemory("this machine ran out of memory", SMALLER)
     if isinstance(error, typer.Abort):
         return OmnidropError("stopped: the input ended")

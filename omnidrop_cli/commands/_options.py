@@ -19,6 +19,7 @@ import typer
 
 from omnidrop_cli import settings
 from omnidrop_cli.commands._complete import COMPLETIONS, words_of
+from omnidrop_cli.commands._deprecation import deprecated
 from omnidrop_cli.config import FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.options import Option, option, options_of
@@ -163,8 +164,6 @@ class Values:
             if setting is None:
                 raise ValueError(f"--{one.flag} has no value")
             if setting.notice:
-                from omnidrop_cli.commands._console import deprecated
-
                 deprecated(setting.notice)
             return settings.value_of(one, setting)
         if one.kind is bool:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnidrop_cli.commands._console import Console, check_target, deprecated, dump, emit
+from omnidrop_cli.commands._console import Console, check_target, dump, emit
+from omnidrop_cli.commands._deprecation import deprecated
 from omnidrop_cli.commands._options import INPUT, OUTPUT, PRUNING, ConsoleFlags, Media, OutputFlags, SystemFlags, flag, switch
 from omnidrop_cli.commands._request import read_question, request_of
 from omnidrop_cli.config import DisplayConfig, FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from omnidrop_cli.commands import _exit
+from omnidrop_cli.commands._exit import explained
 from omnidrop_cli.commands._options import as_flags
 from omnidrop_cli.errors import EXIT_FAILED
 from tests.commands.running import Done, environment, program, run
@@ -188,3 +189,17 @@ def test_no_colours_when_not_wanted(flags: list[str], variables: dict[str, str])
     whole = "".join(text for _, text in on_a_terminal(*ASK, "--table", *flags, plan={"pieces": ["x"]}, **variables))
     table = whole[whole.index("layer") :]
     assert "\x1b[3" not in table
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        SystemError("<class 'type'> returned NULL without setting an exception"),
+    ],
+)
+def test_too_little_memory_is_no_bug_of_ours(error: BaseException) -> None:
+    """Importing torch under a small memory limit fails in several ways."""
+    assert "ran out of memory" in explained(error).message

@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
@@ -35,6 +36,8 @@ def end(app: Callable[..., Any], arguments: Sequence[str]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # an answer in any script must not fail on a narrow encoding
             stream.reconfigure(errors="replace")
+    if not sys.warnoptions:  # deprecations inside dependencies are for developers; -W or PYTHONWARNINGS shows them
+        warnings.simplefilter("ignore")
     with _prompt_interrupts():
         code = _run(app, arguments)
     _leave(code)

@@ -203,3 +203,13 @@ def test_no_colours_when_not_wanted(flags: list[str], variables: dict[str, str])
 def test_too_little_memory_is_no_bug_of_ours(error: BaseException) -> None:
     """Importing torch under a small memory limit fails in several ways."""
     assert "ran out of memory" in explained(error).message
+
+
+@pytest.mark.parametrize(("options", "shown"), [((), False), (("-W", "default"), True)])
+def test_warnings_of_dependencies_do_not_reach_the_terminal(options: tuple[str, ...], shown: bool) -> None:
+    code = (
+        "import warnings\nfrom omnidrop_cli.commands._exit import end\n"
+        "end(lambda *_, **__: warnings.warn('an argument is deprecated', FutureWarning, stacklevel=1), [])"
+    )
+    done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, timeout=60, env=environment())
+    assert ("deprecated" in done.stderr) is shown, done.stderr

@@ -41,10 +41,10 @@ def open_both(request: Request, observer: Observer = SILENT) -> tuple[Session, C
     loading = Background(lambda: _load(request, relay))
     seconds: dict[str, float] = {}
     clip = open_clip(request, spec.frame_bounds, observer, seconds)
-    if notice := spec.notice or _outside_nanos_world(spec, request.media):
+    if spec.notice is None and (notice := _outside_nanos_world(spec, request.media)):  # `load` gives the model's own notice
         observer.warn(notice)
     observer.stage("load", spec.name)
-    relay.target = observer
+    relay.attach(observer)
     session, seconds["load"] = loading.result()
     seconds["open"] = time.perf_counter() - start - seconds["fetch"]
     return session, clip, seconds
@@ -67,12 +67,27 @@ def _load(request: Request, observer: Observer) -> tuple[Session, float]:
 
 
 class _Relay(Observer):
-    """Passes on how far loading is, once the clip is decoded: two stages at a time would fight over one bar."""
+    """Passes on what loading says, once the clip is decoded: two stages at a time would share one bar. Warnings are kept until then."""
 
-    target: Observer = SILENT
+    def __init__(self) -> None:
+        self._target: Observer | None = None
+        self._kept: list[str] = []
+
+    def attach(self, target: Observer) -> None:
+        self._target = target
+        for message in self._kept:
+            target.warn(message)
 
     def stage(self, name: str, detail: str = "") -> None:
-        self.target.stage(name, detail)
+        if self._target is not None:
+            self._target.stage(name, detail)
 
     def advance(self, done: float, total: float | None) -> None:
-        self.target.advance(done, total)
+        if self._target is not None:
+            self._target.advance(done, total)
+
+    def warn(self, message: str) -> None:
+        if self._target is not None:
+            self._target.warn(message)
+        else:
+            self._kept.append(message)

@@ -38,6 +38,10 @@ LARGE = 1_000_000_000
 """Decoder parameters from which `auto` quantises, and keeps a CPU's activations in bfloat16 to halve the memory."""
 
 
+AMPERE = 8
+"""Compute capability from which NVIDIA GPUs compute in bfloat16."""
+
+
 def load(choice: ModelConfig, observer: Observer = SILENT) -> Thinker:
     """Load the thinker that `choice` names; everything left at "auto" is settled here and told in `Thinker.loaded.reasons`.
 
@@ -62,6 +66,8 @@ def load(choice: ModelConfig, observer: Observer = SILENT) -> Thinker:
     sizes = sizes_of(checkpoint.thinker, spec.source)
     quant, why_quant = _quant(choice.quant, checkpoint.quant, sizes)
     dtype, why_dtype = _dtype(choice.dtype, device, sizes)
+    if device.type == "cpu" and choice.device == "auto" and sizes.decoder.parameters >= LARGE:
+        observer.warn(f"{spec.name} runs on the CPU, which is slow: {_why_no_gpu()}")
     if attention == "flash_attention_2" and dtype == torch.float32:
         raise UsageError("flash_attention_2 does not compute in float32", "leave `dtype` out, or use `attention=sdpa`")
     config = _config(checkpoint, attention)
@@ -102,11 +108,21 @@ def resolve_device(name: str) -> torch.device:
     if device.type != "cuda":
         raise UsageError(f"device {name!r} is not supported", "one of auto, cpu, cuda, cuda:0, cuda:1, …")
     if not torch.cuda.is_available():
-        why = "this PyTorch was built without CUDA" if torch.version.cuda is None else "PyTorch finds no usable NVIDIA GPU"
-        raise ModelError(f"`device={name}`: {why}", "use `device=cpu`, or see `omnidrop doctor`")
+        raise ModelError(f"`device={name}`: {_why_no_gpu()}", "use `device=cpu`, or see `omnidrop doctor`")
     if (device.index or 0) >= torch.cuda.device_count():
         raise ModelError(f"`device={name}`: there are {torch.cuda.device_count()} GPUs", "they count from cuda:0")
     return device
+
+
+def _why_no_gpu() -> str:
+    """Why PyTorch uses no GPU, in the driver's words where it has any."""
+    if torch.version.cuda is None:
+        return "this PyTorch was built without CUDA"
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return summarize(error)
+    return "PyTorch finds no usable NVIDIA GPU"
 
 
 def _attention(name: str, device: torch.device) -> str:
@@ -142,6 +158,9 @@ def _quant(asked: str, stored: str, sizes: ThinkerSizes) -> tuple[str, str | Non
 def _dtype(asked: str, device: torch.device, sizes: ThinkerSizes) -> tuple[torch.dtype, str | None]:
     if asked != "auto":
         return DTYPES[asked], None
+    if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] < AMPERE:
+        # bfloat16 runs in slow kernels there, and its attention keeps the whole matrix of weights.
+        return torch.float16, "float16: this GPU has no bfloat16"
     if device.type == "cuda":
         return torch.bfloat16, "bfloat16: a GPU computes in it at full speed"
     if sizes.decoder.parameters >= LARGE:

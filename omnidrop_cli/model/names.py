@@ -7,6 +7,7 @@ not import torch: resolving a name costs little, so the clip can decode while th
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -153,7 +154,7 @@ def gpu_bytes(number: int = 0) -> int:
     try:
         if version("torch").endswith("+cpu"):
             return 0
-        driver = ctypes.CDLL("libcuda.so.1")
+        driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except (PackageNotFoundError, OSError):
         return 0
     device, size = ctypes.c_int(), ctypes.c_size_t()

@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError, UsageError
+from omnidrop_cli.events import Observer
+from omnidrop_cli.model import load as load_module
 from omnidrop_cli.model.checkpoint import open_checkpoint, thinker_slices
 from omnidrop_cli.model.load import load
 from omnidrop_cli.model.random_weights import tiny_sizes, tiny_thinker
@@ -246,3 +248,30 @@ def test_broken_directories(what: str, omni_checkpoint: Path, tmp_path: Path) ->
         load(ModelConfig(str(tmp_path / "broken"), device="cpu"))
     assert caught.value.hint
     assert "\n" not in caught.value.message
+
+
+class Heard(Observer):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_large_model_on_the_cpu_says_why(plain_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_module, "LARGE", 1)
+    heard = Heard()
+    load(ModelConfig(str(plain_checkpoint), quant="none", dtype="float32"), heard)
+    assert [message for message in heard.warnings if "runs on the CPU" in message and ("CUDA" in message or "GPU" in message)]
+    heard = Heard()
+    load(ModelConfig(str(plain_checkpoint), quant="none", dtype="float32", device="cpu"), heard)
+    assert heard.warnings == [], "who asks for the CPU knows"
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 5), torch.float16), ((7, 0), torch.float16), ((8, 0), torch.bfloat16)])
+def test_dtype_of_a_gpu_follows_its_capability(capability: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    chosen, reason = load_module._dtype("auto", torch.device("cuda"), tiny_sizes())
+    assert chosen == dtype
+    assert str(dtype).removeprefix("torch.") in (reason or "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.options import check_options, option, seconds
@@ -17,6 +17,10 @@ TOKEN_PIXELS = 28 * 28
 """Pixels of a frame that become one token; a frame has at least one."""
 
 _TIME = "a time: seconds (90), minutes (1:30) or hours (1:02:03.5)"
+
+
+Timing = Literal["true", "published"]
+"""Time of the frames in a benchmark's prompts: the clip's own, or one second per pair of frames for every clip."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from omnidrop_cli.commands._options import MEDIA, OUTPUT, PRUNING, flag, same, switch
-from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig
+from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Timing
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.evaluate.items import Timing
 
 if TYPE_CHECKING:
     from omnidrop_cli.evaluate.items import Benchmark

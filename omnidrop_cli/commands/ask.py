@@ -14,11 +14,12 @@ from omnidrop_cli.commands._options import INPUT, OUTPUT, PRUNING, ConsoleFlags,
 from omnidrop_cli.commands._request import read_question, request_of
 from omnidrop_cli.config import DisplayConfig, FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.outputs import Comparison, Report
 from omnidrop_cli.report.text import clean
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from omnidrop_cli.outputs import Comparison, Report
 
 EXAMPLES = (
     'omnidrop ask demo "What is said?"',
@@ -105,6 +106,8 @@ def _is_clip(name: str) -> bool:
 
 
 def _answer(result: Report | Comparison, screen: Console, flags: OutputFlags, kept: bool) -> None:
+    from omnidrop_cli.outputs import Comparison
+
     if flags.as_json:
         from omnidrop_cli.report.json import comparison_to_dict, to_dict
 
@@ -118,6 +121,7 @@ def _account(result: Report | Comparison, screen: Console, display: DisplayConfi
     """The table or its one line; the unpruned answer where no table shows it; a warning where an answer was cut."""
     from rich.text import Text
 
+    from omnidrop_cli.outputs import Comparison
     from omnidrop_cli.report.tables import SummaryLine
 
     full = display.table if display.table is not None else verbose or isinstance(result, Comparison)
@@ -138,6 +142,7 @@ def cut_warning(report: Report) -> str:
 
 
 def _table(result: Report | Comparison, screen: Console) -> RenderableType:
+    from omnidrop_cli.outputs import Comparison
     from omnidrop_cli.report.compare_table import ComparisonTable
     from omnidrop_cli.report.tables import ReportTable
 

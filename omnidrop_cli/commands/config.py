@@ -44,7 +44,7 @@ def _shown(name: str, setting: settings.Setting) -> str:
 
 
 COMMANDS = (
-    ("list", show, ("omnidrop config list", "omnidrop config list --profile work")),
+    ("list", show, ("omnidrop config list",)),
     ("path", path, ("omnidrop config path",)),
 )
 """Names, functions and examples of the group's commands."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from omnidrop_cli import jsonl
 from omnidrop_cli.config import MediaConfig, PruningConfig
@@ -13,9 +13,6 @@ from omnidrop_cli.evaluate.parse_answer import letter
 
 SCHEMA = 1
 """Version of a row's shape."""
-
-Timing = Literal["true", "published"]
-"""Time of the frames in a prompt: the clip's own, or one second per pair of frames for every clip."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
+from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request, Timing
 from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.errors import MediaError, OmnidropError, UsageError
-from omnidrop_cli.evaluate.items import Benchmark, Measured, MethodSpec, Question, Row, Timing
+from omnidrop_cli.evaluate.items import Benchmark, Measured, MethodSpec, Question, Row
 from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.prune.methods import create
 

@@ -19,6 +19,6 @@ def test_a_killed_batch_and_a_killed_download_go_on(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     with kill._server() as server:
         found = [case for case in kill.cases(tmp_path, server) if case.name in ("batch", "fetch")]
-        tallies = kill.run(found, 4, random.Random(0))
+        tallies = kill.run(found, 8, random.Random(0))
     assert sum(tally.kills for tally in tallies.values()) >= 2
     assert not any(tally.orphans or tally.faults for tally in tallies.values())

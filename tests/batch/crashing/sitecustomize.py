@@ -8,7 +8,7 @@ from typing import Any
 
 from omnidrop_cli.media import open as opening
 
-_decode = opening.decode
+_decode = opening.decode_media
 
 
 def decode(path: str | Path, *arguments: Any) -> Any:
@@ -17,4 +17,4 @@ def decode(path: str | Path, *arguments: Any) -> Any:
     return _decode(path, *arguments)
 
 
-opening.decode = decode
+opening.decode_media = decode

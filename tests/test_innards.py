@@ -47,7 +47,7 @@ def package_files() -> list[Path]:
     return sorted(set(PACKAGE.rglob("*.py")) - EXEMPT)
 
 
-def test_files() -> list[Path]:
+def files_of_tests() -> list[Path]:
     return sorted(
         path
         for path in TESTS.rglob("*.py")
@@ -68,7 +68,7 @@ def spelled(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, "kwargs.get"
 
 
-@pytest.mark.parametrize("path", [*package_files(), *test_files()], ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", [*package_files(), *files_of_tests()], ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_only_the_adapter_spells_them(path: Path) -> None:
     found = list(spelled(ast.parse(path.read_text(encoding="utf-8"))))
     assert not found, f"{path}: use model/adapter.py"

@@ -161,6 +161,11 @@ class QwenOmniAdapter:
         logits: Tensor = self.lm_head(self.norm(hidden[:, -1:])[0, -1]).float()
         return logits
 
+    def tie_head(self) -> None:
+        """Let the output matrix be the embedding table."""
+        if self.lm_head is not None:
+            self.lm_head.weight = self._embedding.weight
+
     def layer_parts(self, number: int) -> LayerParts:
         """The modules of layer `number`."""
         layer = self.layers[number]
@@ -336,10 +341,12 @@ def unquantized_names(config: Any) -> list[str]:
     bitsandbytes takes names. They are found by identity in a model without storage, since a name that matches nothing protects nothing
     and is not reported: before transformers 5.22 the encoders had other names.
     """
+    from copy import deepcopy
+
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
     with torch.device("meta"):
-        adapter = QwenOmniAdapter(Qwen2_5OmniThinkerForConditionalGeneration(config))
+        adapter = QwenOmniAdapter(Qwen2_5OmniThinkerForConditionalGeneration(deepcopy(config)))
     kept = {id(part) for part in (adapter.audio_encoder, adapter.vision_encoder, adapter.lm_head)}
     return [name for name, module in adapter.model.named_modules() if id(module) in kept]
 

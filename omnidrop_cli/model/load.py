@@ -199,6 +199,9 @@ def _model(checkpoint: Checkpoint, sizes: ThinkerSizes, config: Any, quant: str,
 
     slices = thinker_slices(checkpoint)
     check_parameter_count(slices, checkpoint.quant, sizes, checkpoint.directory)
+    quantization = None
+    if quant != "none" and checkpoint.quantization is None:
+        quantization = quantization_config(quant, unquantized_names(config))
     with _loading(checkpoint.directory):
         model, info = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
             None,
@@ -206,15 +209,19 @@ def _model(checkpoint: Checkpoint, sizes: ThinkerSizes, config: Any, quant: str,
             state_dict=slices,
             dtype=dtype,
             device_map={"": device},
-            quantization_config=quantization_config(quant, unquantized_names(config)) if checkpoint.quantization is None else None,
+            quantization_config=quantization,
             output_loading_info=True,
         )
+    adapter = QwenOmniAdapter(model)
     missing = sorted(info["missing_keys"])
+    if sizes.decoder.tied and missing == ["lm_head.weight"]:  # a tied head is stored once, as the embedding table
+        adapter.tie_head()
+        missing = []
     if missing:
         where, first = checkpoint.directory, missing[0]
         raise ModelError(f"the checkpoint in {where} lacks {len(missing)} tensors, the first is {first}", "download it again")
     model.eval().requires_grad_(False)
-    QwenOmniAdapter(model).set_up_attention()
+    adapter.set_up_attention()
     return model
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -341,8 +342,6 @@ def unquantized_names(config: Any) -> list[str]:
     bitsandbytes takes names. They are found by identity in a model without storage, since a name that matches nothing protects nothing
     and is not reported: before transformers 5.22 the encoders had other names.
     """
-    from copy import deepcopy
-
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
     with torch.device("meta"):

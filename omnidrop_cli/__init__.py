@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from omnidrop_cli.outputs import TokenMap as TokenMap
     from omnidrop_cli.outputs import Trace as Trace
     from omnidrop_cli.prune.base import Method as Method
-    from omnidrop_cli.prune.methods import create as get_method
+    from omnidrop_cli.prune.methods import get_method
     from omnidrop_cli.prune.methods import names as methods
 
 __version__ = "0.1.0"
@@ -77,7 +77,7 @@ _MODULES = {
     "prune.base": ("Method",),
 }
 _LOCATIONS = {name: (module, name) for module, names in _MODULES.items() for name in names} | {
-    "get_method": ("prune.methods", "create"),
+    "get_method": ("prune.methods", "get_method"),
     "methods": ("prune.methods", "names"),
 }
 

@@ -71,7 +71,7 @@ class Worker:
             UsageError: The pruning method cannot be made.
             DecoderLost: The decoder cannot be started. No clip would fare better, in all three cases.
         """
-        from omnidrop_cli.prune.methods import create
+        from omnidrop_cli.prune.methods import get_method
 
         if self._ahead is not None and self._ahead[0] == work:
             decoding = self._ahead[1]
@@ -79,7 +79,7 @@ class Worker:
             self._decoder.cancel()  # the clip that was to come went to another worker
             decoding = self._begin(work)
         self._loading.result()
-        create(work.tasks[0].job.method)  # the same for every clip of a run
+        get_method(work.tasks[0].job.method)  # the same for every clip of a run
         opened = decoding.result()
         # Only now: two clips decoding at once would slow the one that is waited for, and three in memory are one too many.
         self._ahead = None if ahead is None else (ahead, self._begin(ahead))

@@ -22,7 +22,7 @@ from omnidrop_cli.engine.generate import Decoding
 from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.engine.sampling import Sampler
 from omnidrop_cli.events import SILENT, Observer
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 
 if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
@@ -60,7 +60,7 @@ def measure_decoding(
 def _backends(
     thinker: Thinker, prompt: Prompt, features: MediaFeatures, choice: PruningConfig, tokens: int
 ) -> Iterator[tuple[str, Callable[[], Sample]]]:
-    start = prefill(thinker, prompt, embed(thinker, prompt, features), features, create(choice))
+    start = prefill(thinker, prompt, embed(thinker, prompt, features), features, get_method(choice))
     lengths = start.cache.lengths
     sampler = Sampler(thinker, torch.from_numpy(prompt.input_ids).to(thinker.device), GenerationConfig())
     cuda = thinker.device.type == "cuda"

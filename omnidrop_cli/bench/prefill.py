@@ -19,7 +19,7 @@ from omnidrop_cli.engine.encode import MediaFeatures, embed
 from omnidrop_cli.engine.metrics import synchronise
 from omnidrop_cli.engine.prefill import Prefilled, prefill
 from omnidrop_cli.events import SILENT, Observer
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 
 if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
@@ -52,7 +52,7 @@ def measure_prefill(
     `over_floor` (seconds divided by the time of its matrix products alone), seconds per decoding step, megabytes of the cache.
     """
     pruned = [choice for choice in choices if choice.name != "none"]
-    runs = {label(choice): partial(_sample, thinker, prompt, features, create(choice)) for choice in (PruningConfig("none"), *pruned)}
+    runs = {label(choice): partial(_sample, thinker, prompt, features, get_method(choice)) for choice in (PruningConfig("none"), *pruned)}
     return Group("prefill", [_over_floor(run, floor) for run in alternate(runs, repeats, observer)])
 
 

@@ -16,7 +16,7 @@ from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
 from omnidrop_cli.config import PruningConfig, Request
 from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.events import SILENT, Observer
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.encode import MediaFeatures
@@ -51,7 +51,7 @@ def bench_synthetic(session: Session, seconds: float, plan: BenchPlan, observer:
 
 def bench_clip(session: Session, request: Request, plan: BenchPlan, observer: Observer = SILENT) -> BenchReport:
     """Measure on a clip and a question. Raises `OmnidropError`."""
-    needs = frozenset().union(*(create(choice).needs for choice in plan.choices))
+    needs = frozenset().union(*(get_method(choice).needs for choice in plan.choices))
     read = session.encode(PromptSource(request, needs=needs), observer)
     return _bench(session, request.media, read.prompt, read.features, plan, observer)
 

@@ -27,11 +27,11 @@ def request_of(
 
 def check_method(pruning: PruningConfig) -> None:
     """Raises `UsageError` for a method that cannot be created. Imports it (and torch) only where its name alone does not tell."""
-    from omnidrop_cli.prune.methods import create, parts
+    from omnidrop_cli.prune.methods import get_method, parts
 
     parts(pruning.name)
     if pruning.preset or pruning.options or "+" in pruning.name:
-        create(pruning)
+        get_method(pruning)
 
 
 def read_question(question: str) -> str:

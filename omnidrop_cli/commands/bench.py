@@ -76,10 +76,10 @@ def bench(
     with Console(console) as screen:
         from omnidrop_cli.bench.run import BenchPlan, bench_clip, bench_synthetic
         from omnidrop_cli.engine.session import Session
-        from omnidrop_cli.prune.methods import create
+        from omnidrop_cli.prune.methods import get_method
 
         for choice in choices:
-            create(choice)  # a wrong name or option fails before gigabytes load
+            get_method(choice)  # a wrong name or option fails before gigabytes load
         screen.stage("load", model.name)
         session = Session.load(model, screen)
         plan = BenchPlan(choices, measured.repeats, measured.encoders, measured.decode)

@@ -99,10 +99,10 @@ def _methods(first: PruningConfig, names: str | None) -> list[PruningConfig]:
         methods = [replace(first, name=name.strip(), options={}) for name in names.split(",") if name.strip()]
     if not methods:
         raise UsageError("--methods names none", "for example: --methods omnidrop,seats")
-    from omnidrop_cli.prune.methods import create
+    from omnidrop_cli.prune.methods import get_method
 
     for method in methods:
-        create(method)
+        get_method(method)
     return methods
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.events import SILENT, Observer
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +48,7 @@ class Conversation:
     @method.setter
     def method(self, choice: PruningConfig) -> None:
         """Raises `UsageError` for a method that cannot be made; the one before then stays."""
-        create(choice)
+        get_method(choice)
         self._template = replace(self._template, method=choice)
 
     def ask(self, question: str, observer: Observer = SILENT) -> Report:
@@ -76,7 +76,7 @@ class Conversation:
 
     def _encode(self, question: str, history: list[tuple[str, str]], observer: Observer) -> EncodedPrompt:
         job = replace(self._template, question=question)
-        needs = create(job.method).needs
+        needs = get_method(job.method).needs
         seconds, self._seconds = self._seconds, {}
         source = PromptSource(job, self.clip, self._features, self._encoded_for, [*history], seconds=seconds)
         encoded = self._session.encode(source, observer)

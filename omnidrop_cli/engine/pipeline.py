@@ -60,9 +60,9 @@ def _outside_nanos_world(spec: ModelSpec, media: str) -> str | None:
 def _load(request: Request, observer: Observer) -> tuple[Session, float]:
     start = time.perf_counter()
     from omnidrop_cli.engine.session import Session
-    from omnidrop_cli.prune.methods import create
+    from omnidrop_cli.prune.methods import get_method
 
-    create(request.method)  # a wrong option is found before gigabytes load
+    get_method(request.method)  # a wrong option is found before gigabytes load
     return Session.load(request.model, observer), time.perf_counter() - start
 
 

@@ -18,7 +18,7 @@ from omnidrop_cli.model.adapter import QwenOmniAdapter
 from omnidrop_cli.prompt.token_map import token_map_of
 from omnidrop_cli.prune.base import Scope
 from omnidrop_cli.prune.generate_hook import pruning
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,7 @@ def pruned(
         UsageError: a batch, several clips, or a method that cannot work with this prompt.
         ModelError: a model that cannot be pruned.
     """
-    chosen = create(PruningConfig(method, keep, preset, dict(options or {})))
+    chosen = get_method(PruningConfig(method, keep, preset, dict(options or {})))
     ids = inputs["input_ids"]
     if ids.ndim != 2 or ids.shape[0] != 1:
         raise UsageError(f"pruning runs one prompt at a time, not input_ids of shape {tuple(ids.shape)}")

@@ -35,7 +35,7 @@ from omnidrop_cli.model.load import load
 from omnidrop_cli.outputs import Clip, Comparison, LoadedModel, Prompt, Report, Timings
 from omnidrop_cli.prompt.build import build
 from omnidrop_cli.prune.base import PromptInfo
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 from omnidrop_cli.request import make_request
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Session:
 
     def with_method(self, encoded: EncodedPrompt, pruning: PruningConfig) -> EncodedPrompt:
         """The same prompt and encoder outputs under another method, whose needs the outputs must meet."""
-        method = create(pruning)
+        method = get_method(pruning)
         self._check(method, encoded.prompt)
         request = replace(encoded.request, method=pruning)
         return replace(encoded, source=replace(encoded.source, request=request), method=method)
@@ -245,7 +245,7 @@ class Session:
         if clip is None:
             raise ValueError("a prompt is built from a decoded clip")
         watch = metrics.Stopwatch(thinker.device, source.seconds)
-        method = create(request.method)
+        method = get_method(request.method)
         observer.stage("build")
         with watch.stage("build"):
             prompt = build(

@@ -1,4 +1,4 @@
-"""Parses `--methods omnidrop@0.3,omnidrop@paper-20,none`. `prune.methods.create` checks names, presets and options."""
+"""Parses `--methods omnidrop@0.3,omnidrop@paper-20,none`. `prune.methods.get_method` checks names, presets and options."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.errors import MediaError, OmnidropError, UsageError
 from omnidrop_cli.evaluate.items import Benchmark, Measured, MethodSpec, Question, Row
 from omnidrop_cli.events import SILENT, Observer
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.encoded_prompt import EncodedPrompt
@@ -98,7 +98,7 @@ def with_timing(session: Session, timing: Timing) -> Session:
 def check(run: Run) -> None:
     """Raise `UsageError` for a method whose name, preset or options do not exist."""
     for arm in run.arms:
-        create(arm.choice)
+        get_method(arm.choice)
 
 
 def pending(run: Run, questions: Sequence[Question], journal: Journal) -> list[Work]:
@@ -173,7 +173,7 @@ def clip_rows(
     run: Run, group: Sequence[Work], session: Session, model: Mapping[str, Any], observer: Observer = SILENT
 ) -> Iterator[tuple[Row, ...]]:
     """The rows of one clip, question by question. `model` is `model_facts(session)`."""
-    needs = frozenset[str]().union(*(create(arm.choice).needs for _, arms in group for arm in arms))
+    needs = frozenset[str]().union(*(get_method(arm.choice).needs for _, arms in group for arm in arms))
     # A clip that cannot be made ends the run: it fails for want of a program, not for what it shows.
     media = run.benchmark.prepare(group[0][0]) if run.benchmark.prepare else group[0][0].media
     read: EncodedPrompt | None = None

@@ -89,9 +89,9 @@ def _answers(
     The only function here that calls the engine.
     """
     from omnidrop_cli.engine.encoded_prompt import PromptSource
-    from omnidrop_cli.prune.methods import create
+    from omnidrop_cli.prune.methods import get_method
 
-    needs = frozenset[str]().union(*(create(method).needs for method in methods))
+    needs = frozenset[str]().union(*(get_method(method).needs for method in methods))
     source = PromptSource(replace(request, method=methods[0]), clip, seconds=seconds, needs=needs)
     encoded = session.encode(source, observer)
     unpruned = session.answer(session.with_method(encoded, PruningConfig(name="none")), observer) if full else None

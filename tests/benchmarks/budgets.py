@@ -20,7 +20,7 @@ from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.evaluate.tables import percent, table
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.sizes import QWEN_7B
-from omnidrop_cli.prune.methods import create, find, names
+from omnidrop_cli.prune.methods import find, get_method, names
 
 PAGE = Path(__file__).parents[2] / "docs" / "results" / "budgets.md"
 SECONDS = 60
@@ -95,7 +95,7 @@ def row(choice: PruningConfig) -> list[str]:
     thinker = tiny_thinker(QWEN_7B.decoder.num_layers)
     prompt = papers_prompt(thinker, SECONDS)
     features = noise_features(thinker, prompt)
-    trace = prefill(thinker, prompt, embed(thinker, prompt, features), features, create(choice)).trace
+    trace = prefill(thinker, prompt, embed(thinker, prompt, features), features, get_method(choice)).trace
     lengths, media = trace.kv_lengths, trace.prompt.media
     flops, encoders = flops_of(QWEN_7B.decoder, len(prompt), lengths), _encoders()
     return [

@@ -60,9 +60,9 @@ def _prefilling(model: ModelConfig, seconds: float, choice: PruningConfig) -> Wo
     from omnidrop_cli.engine.encode import embed
     from omnidrop_cli.engine.prefill import prefill
     from omnidrop_cli.model.load import load
-    from omnidrop_cli.prune.methods import create
+    from omnidrop_cli.prune.methods import get_method
 
-    thinker, method = load(model), create(choice)
+    thinker, method = load(model), get_method(choice)
     warm = papers_prompt(thinker, 2)
     features = noise_features(thinker, warm)
     prefill(thinker, warm, embed(thinker, warm, features), features, method)  # kernels' workspaces are no part of a prompt's cost
@@ -148,7 +148,7 @@ def lengths_of(layers: int, seconds: float, choice: PruningConfig) -> tuple[int,
     from omnidrop_cli.engine.encode import embed
     from omnidrop_cli.engine.prefill import prefill
     from omnidrop_cli.model.random_weights import tiny_thinker
-    from omnidrop_cli.prune.methods import create
+    from omnidrop_cli.prune.methods import get_method
 
     thinker = tiny_thinker(layers)
     prompt = papers_prompt(thinker, seconds)
@@ -159,4 +159,4 @@ def lengths_of(layers: int, seconds: float, choice: PruningConfig) -> tuple[int,
         for name in ("audio", "video", "audio_attention", "audio_attention_clip", "video_attention")
     }
     features = replace(features, **on_meta)
-    return prefill(thinker, prompt, embed(thinker, prompt, features), features, create(choice)).cache.lengths
+    return prefill(thinker, prompt, embed(thinker, prompt, features), features, get_method(choice)).cache.lengths

@@ -23,7 +23,7 @@ from omnidrop_cli.engine.metrics import Stopwatch
 from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.prune.base import InLLMStage, InputStage, InputView, LayerSelection, LayerView, Method, Plan, PromptInfo, Selection
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 from tests.benchmarks.replay import Replay
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def bench_overhead(
         return replace(taken, seconds=sum(clock.parts.seconds.values()), cpu_s=clock.cpu_s, facts=facts)
 
     observer.stage("prefill", f"{len(prompt)} tokens")
-    runs: dict[str, Callable[[], Sample]] = {FULL: partial(sample, create(PruningConfig("none")))}
+    runs: dict[str, Callable[[], Sample]] = {FULL: partial(sample, get_method(PruningConfig("none")))}
     for choice in choices:
-        method = create(choice)
+        method = get_method(choice)
         name = label(choice)
         runs |= {
             name: partial(clocked, method),

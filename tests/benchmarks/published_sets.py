@@ -17,7 +17,7 @@ from torch import Tensor
 
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.prune.base import InputView, PromptInfo
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 from tests.prune import published
 from tests.prune.fakes import input_view
 
@@ -54,7 +54,7 @@ def overlap(choice: PruningConfig, reference: Reference, seconds: float, layout_
     video, sound = (published.scenes if kind == "structured" else published.noise)(GRIDS, SIZE, audio)
     tokens = published.timed_map(layout_seconds, GRIDS, audio, CELLS)
     view = replace(input_view(tokens), video=video.flatten(0, 1), audio=sound)
-    plan = create(choice).plan(PromptInfo(tokens, 28))
+    plan = get_method(choice).plan(PromptInfo(tokens, 28))
     assert plan.input_stage is not None
     return published.jaccard(reference(video, view), plan.input_stage(view).video.tolist())
 

@@ -18,7 +18,7 @@ from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.media.clip import decode_media
 from omnidrop_cli.model.random_weights import tiny_thinker
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 from tests.bench.bodies import body_of
 from tests.benchmarks import budgets, memory_by_length
 from tests.benchmarks.decoders import DECODERS
@@ -91,7 +91,7 @@ def test_lengths_counted_without_data_are_those_of_a_prefill(choice: PruningConf
     thinker = tiny_thinker(6)
     prompt = papers_prompt(thinker, 6)
     features = noise_features(thinker, prompt)
-    real = prefill(thinker, prompt, embed(thinker, prompt, features), features, create(choice)).cache.lengths
+    real = prefill(thinker, prompt, embed(thinker, prompt, features), features, get_method(choice)).cache.lengths
     assert lengths_of(6, 6, choice) == real
 
 
@@ -129,7 +129,7 @@ def test_overhead_clocks_what_methods_do_and_changes_nothing() -> None:
     for choice in choices:
         kept = [
             prefill(thinker, prompt, embed(thinker, prompt, features), features, method).trace.kept
-            for method in (create(choice), Clocked(create(choice), Clock(Stopwatch(thinker.device))))
+            for method in (get_method(choice), Clocked(get_method(choice), Clock(Stopwatch(thinker.device))))
         ]
         assert all(map(np.array_equal, *kept))
 
@@ -139,7 +139,7 @@ def test_a_replay_keeps_the_same_tokens(choice: PruningConfig) -> None:
     thinker = tiny_thinker(6)
     prompt = papers_prompt(thinker, 4)
     features = noise_features(thinker, prompt)
-    first = prefill(thinker, prompt, embed(thinker, prompt, features), features, create(choice))
+    first = prefill(thinker, prompt, embed(thinker, prompt, features), features, get_method(choice))
     again = prefill(thinker, prompt, embed(thinker, prompt, features), features, Replay(first.trace, thinker.device))
     assert all((a == b).all() for a, b in zip(first.trace.kept, again.trace.kept, strict=True))
     assert torch.equal(first.logits, again.logits)

@@ -14,7 +14,7 @@ from omnidrop_cli.engine.session import Session
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.prune.generate_hook import pruning
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 from tests.clips import Clips
 
 TOKENS = 12
@@ -40,7 +40,7 @@ def test_stock_generate_equals_the_own_loop(choice: PruningConfig, thinker: Thin
 
     prompt, features = encoded.prompt, encoded.features
     ids = torch.from_numpy(prompt.input_ids)[None]
-    method = create(choice)
+    method = get_method(choice)
     audio, video = features.attention_for(method.needs)
     hooked = pruning(thinker.model, method, prompt.token_map, audio_attention=audio, video_attention=video)
     with torch.inference_mode(), hooked as state:

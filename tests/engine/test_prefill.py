@@ -17,7 +17,7 @@ from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.prune.generate_hook import pruning
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 
 METHODS = [PruningConfig("none"), PruningConfig("omnidrop", 0.3), PruningConfig("random", 0.5)]
 
@@ -35,7 +35,7 @@ def test_prefill_equals_every_row_through_every_layer(
 ) -> None:
     thinker = tiny_thinker(layers, heads, kv_heads, head_dim)
     prompt = papers_prompt(thinker, 3)
-    features, method = noise_features(thinker, prompt), create(choice)
+    features, method = noise_features(thinker, prompt), get_method(choice)
     before = hooks(thinker)
     prefilled = prefill(thinker, prompt, embed(thinker, prompt, features), features, method, limits=Limits(rows=rows))
     assert hooks(thinker) == before
@@ -64,7 +64,7 @@ def test_chunks_bound_what_an_mlp_sees() -> None:
     prompt = papers_prompt(thinker, 2)
     features = noise_features(thinker, prompt)
     embeds = embed(thinker, prompt, features)
-    prefill(thinker, prompt, embeds, features, create(METHODS[0]), limits=Limits(rows=100))
+    prefill(thinker, prompt, embeds, features, get_method(METHODS[0]), limits=Limits(rows=100))
     assert seen == [100] * (len(prompt) // 100) + [len(prompt) % 100] * (len(prompt) % 100 > 0) + [1]
 
 
@@ -80,7 +80,7 @@ def test_last_row_of_one_token_prompts() -> None:
         token_map=replace(tokens, **{name: getattr(tokens, name)[:1] for name in tokens.__slots__}),
     )
     features = replace(noise_features(thinker, prompt), audio=None, video=None)
-    prefilled = prefill(thinker, one, embed(thinker, one, features), features, create(METHODS[0]))
+    prefilled = prefill(thinker, one, embed(thinker, one, features), features, get_method(METHODS[0]))
     assert prefilled.cache.lengths == (1, 1)
 
 
@@ -93,7 +93,7 @@ def test_a_prefill_never_waits_for_the_device(choice: PruningConfig) -> None:
     thinker.model.to("meta")
     names = ("audio", "video", "audio_attention", "audio_attention_clip", "video_attention")
     features = replace(features, **{name: getattr(features, name).to("meta") for name in names})
-    method = create(choice)
+    method = get_method(choice)
     prefilled = prefill(thinker, prompt, embed(thinker, prompt, features), features, method, limits=Limits(rows=100))
     assert prefilled.logits.is_meta
     if choice.name == "omnidrop":

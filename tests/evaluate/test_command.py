@@ -21,7 +21,7 @@ from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import DatasetError, OmnidropError, UsageError
 from omnidrop_cli.evaluate import benchmarks, download, method_specs, paper, paper_tables
 from omnidrop_cli.model.random_weights import tiny_thinker
-from omnidrop_cli.prune.methods import create, names
+from omnidrop_cli.prune.methods import get_method, names
 from tests.clips import Clips
 from tests.evaluate import datasets
 
@@ -178,7 +178,7 @@ def test_every_row_of_a_published_table_names_a_method_that_exists() -> None:
     for table in paper_tables.TABLES.values():
         methods = method_specs.parse([row.method for row in table.rows])
         for method in methods:
-            create(method.choice)
+            get_method(method.choice)
         assert len(paper.commands(table, names())[0].split("--methods ")[1].split(" ")[0].split(",")) == len(table.rows)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.outputs import Modality, TokenMap
 from omnidrop_cli.prune.base import InputView, LayerSelection, Method, Plan, PromptInfo
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 
 TEXT_BEFORE, TEXT_AFTER = 4, 3
 
@@ -24,7 +24,7 @@ def choice(name: str, **settings: Any) -> PruningConfig:
 
 def made(name: str, **settings: Any) -> Method:
     """The method of `choice`."""
-    return create(choice(name, **settings))
+    return get_method(choice(name, **settings))
 
 
 def token_map(audio: tuple[int, ...], grids: tuple[int, ...], cells: tuple[int, int] = (3, 4), query: int = 5) -> TokenMap:

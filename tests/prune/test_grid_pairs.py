@@ -14,7 +14,7 @@ from omnidrop_cli.outputs import Modality, TokenMap
 from omnidrop_cli.prune import topk
 from omnidrop_cli.prune.base import InputView, PromptInfo, Selection
 from omnidrop_cli.prune.groups import GridPairs
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 from omnidrop_cli.prune.methods.omnisift import audio_windows
 from omnidrop_cli.prune.methods.seats import drop_windows, window_shares
 from tests.prune import published
@@ -29,7 +29,7 @@ def view_of(tokens: TokenMap, video: torch.Tensor, audio: torch.Tensor) -> Input
 
 
 def select(choice: PruningConfig, view: InputView) -> Selection:
-    plan = create(choice).plan(PromptInfo(view.tokens, 28))
+    plan = get_method(choice).plan(PromptInfo(view.tokens, 28))
     assert plan.input_stage is not None
     return plan.input_stage(view)
 

@@ -11,7 +11,7 @@ from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune.base import Plan, PromptInfo
 from omnidrop_cli.prune.composition import HasInLLMStage, HasInputStage
-from omnidrop_cli.prune.methods import create, find, names
+from omnidrop_cli.prune.methods import find, get_method, names
 from tests.prune.fakes import SHAPES, made, run
 
 KEEPS = [0.01, 0.05, 0.2, 0.3, 0.45, 0.7, 0.95]
@@ -97,38 +97,39 @@ def test_notes_tell_the_mean_that_was_run() -> None:
 
 @pytest.mark.parametrize("second", SECOND)
 def test_a_composition_takes_each_half_from_its_part(second: str) -> None:
-    composed = create(PruningConfig(f"divprune+{second}", keep=0.3))
+    composed = get_method(PruningConfig(f"divprune+{second}", keep=0.3))
     done = run(composed, SHAPES["long"], 28)
     assert composed.name == f"divprune+{second}"
-    before = run(create(PruningConfig("divprune", keep=len(done.entering) / SHAPES["long"].counts().media)), SHAPES["long"], 28)
+    before = run(get_method(PruningConfig("divprune", keep=len(done.entering) / SHAPES["long"].counts().media)), SHAPES["long"], 28)
     assert torch.equal(done.entering, before.entering)
     assert len(done.leaving[-1]) < len(done.entering)
 
 
 def test_options_of_omnidrop_reach_its_half_of_a_composition() -> None:
     gentle, harsh = (
-        run(create(PruningConfig("divprune+omnidrop", keep=0.3, options={"p_init": value})), SHAPES["long"], 28) for value in ("0", "0.05")
+        run(get_method(PruningConfig("divprune+omnidrop", keep=0.3, options={"p_init": value})), SHAPES["long"], 28)
+        for value in ("0", "0.05")
     )
     assert len(gentle.leaving[0]) == len(gentle.entering)
     assert len(harsh.leaving[0]) == len(harsh.entering) - int(0.05 * len(harsh.entering))
 
 
 def test_no_time_decay_is_divprune_as_published() -> None:
-    zero, plain = (create(PruningConfig("divprune", keep=0.3, options=options)) for options in ({"fade": "0"}, {}))
+    zero, plain = (get_method(PruningConfig("divprune", keep=0.3, options=options)) for options in ({"fade": "0"}, {}))
     assert zero == plain
     assert torch.equal(run(zero, SHAPES["long"], 4).entering, run(plain, SHAPES["long"], 4).entering)
 
 
 def test_omniblend_is_its_two_parts() -> None:
     spelling = PruningConfig("divprune+seats", keep=0.2, options={"fade": "4"})
-    named, spelt = (run(create(choice), SHAPES["long"], 28) for choice in (PruningConfig("omniblend", keep=0.2), spelling))
+    named, spelt = (run(get_method(choice), SHAPES["long"], 28) for choice in (PruningConfig("omniblend", keep=0.2), spelling))
     assert torch.equal(named.entering, spelt.entering)
     assert all(torch.equal(a, b) for a, b in zip(named.leaving, spelt.leaving, strict=True))
 
 
 def test_omnidrop_with_itself_is_nearly_itself() -> None:
     alone, twice = (
-        run(create(PruningConfig(name, keep=0.3, options={"input_stage": "paper"})), SHAPES["long"], 28)
+        run(get_method(PruningConfig(name, keep=0.3, options={"input_stage": "paper"})), SHAPES["long"], 28)
         for name in ("omnidrop", "omnidrop+omnidrop")
     )
     assert [len(kept) for kept in alone.leaving] == [len(kept) for kept in twice.leaving]
@@ -153,13 +154,13 @@ def test_omnidrop_with_itself_is_nearly_itself() -> None:
 )
 def test_compositions_that_cannot_be(choice: Callable[[], PruningConfig], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        create(choice())
+        get_method(choice())
     assert message in caught.value.message
 
 
 def test_options_of_a_composition_reach_their_part() -> None:
     options = {"omnidrop.rows": "last", "lambda_div": "0.7", "seats.scale": "2"}
-    described = create(PruningConfig("seats+omnidrop", options=options)).describe()
+    described = get_method(PruningConfig("seats+omnidrop", options=options)).describe()
     assert described["omnidrop"]["queries"] == "last"  # type: ignore[index]
     assert described["omnidrop"]["lambda_div"] == 0.7  # type: ignore[index]
     assert described["seats"]["scale"] == 2.0  # type: ignore[index]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.outputs import TokenMap
 from omnidrop_cli.prune.base import PromptInfo
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 from omnidrop_cli.prune.methods.divprune import MostDiverse
 from omnidrop_cli.prune.methods.omnidrop import IntraModality, OmniDrop, QueryGuided, modality_counts, usable_queries
 from tests.prune.fakes import SHAPES, FakeView, input_view, run, token_map
@@ -104,14 +104,14 @@ def test_auto_runs_the_papers_input_where_it_was_made_for(
     assert plan.metadata["input_stage"] == kind
     assert why in str(plan.metadata["input_stage_reason"])
     for preset in ("paper-30", "paper-20"):
-        literal = create(PruningConfig("omnidrop", preset=preset)).plan(info)
+        literal = get_method(PruningConfig("omnidrop", preset=preset)).plan(info)
         assert isinstance(literal.input_stage, IntraModality)
 
 
 def test_the_diverse_input_keeps_as_many_tokens() -> None:
     paper, diverse = (run(OmniDrop(keep=0.3, input_stage=kind), LONG, 28) for kind in ("paper", "diverse"))  # type: ignore[arg-type]
     assert [len(kept) for kept in paper.leaving] == [len(kept) for kept in diverse.leaving]
-    spelt = run(create(PruningConfig("divprune+omnidrop", keep=0.3, options={"fade": "4"})), LONG, 28)
+    spelt = run(get_method(PruningConfig("divprune+omnidrop", keep=0.3, options={"fade": "4"})), LONG, 28)
     assert torch.equal(diverse.entering, spelt.entering)
     assert OmniDrop(input_stage="diverse").needs == frozenset()
 

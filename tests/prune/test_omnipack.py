@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.prune import packing
 from omnidrop_cli.prune.base import LayerSelection, PromptInfo
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 from omnidrop_cli.prune.methods.omnipack import CutAndMerge, cut_layer
 from tests.prune import published
 from tests.prune.fakes import FakeView, input_view, run
@@ -29,7 +29,7 @@ def test_stage_one_equals_the_slow_form(seed: int, monkeypatch: pytest.MonkeyPat
     view = replace(input_view(TOKENS, dim=24, seed=seed), video=video.flatten(0, 1), audio=audio)
     assert view.video_attention is not None
     assert view.audio_attention is not None
-    plan = create(PruningConfig("omnipack", preset="paper-25")).plan(PromptInfo(TOKENS, 28))
+    plan = get_method(PruningConfig("omnipack", preset="paper-25")).plan(PromptInfo(TOKENS, 28))
     assert plan.input_stage is not None
     chosen = plan.input_stage(view)
     assert chosen.video_embeds is not None
@@ -69,14 +69,14 @@ def test_stage_two_equals_the_slow_form(seed: int) -> None:
 def test_the_cut_is_where_it_was_published() -> None:
     assert (cut_layer(28), cut_layer(36)) == (17, 25)
     tokens = published.timed_map(1.0, 10, 250, (9, 16))
-    done = run(create(PruningConfig("omnipack", preset="paper-25")), tokens, 28)
+    done = run(get_method(PruningConfig("omnipack", preset="paper-25")), tokens, 28)
     counts = [len(kept) for kept in done.leaving]
     assert counts[:17] == [round(0.55 * 250) + round(0.2 * 1440)] * 17
     assert counts[17:] == [round(0.275 * 250 + 0.1 * 1440)] * 11
 
 
 def test_options_are_the_papers_text() -> None:
-    literal, code = (create(PruningConfig("omnipack", keep=0.1, options=options)) for options in ({"cues": "add", "centre": "0"}, {}))
+    literal, code = (get_method(PruningConfig("omnipack", keep=0.1, options=options)) for options in ({"cues": "add", "centre": "0"}, {}))
     stages = [method.plan(PromptInfo(TOKENS, 28)).input_stage for method in (literal, code)]
     view = input_view(TOKENS, dim=24)
     first, second = (stage(view) for stage in stages if stage is not None)

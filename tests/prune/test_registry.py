@@ -13,20 +13,20 @@ import pytest
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune import methods
-from omnidrop_cli.prune.methods import create, describe, describe_all, names, parts
+from omnidrop_cli.prune.methods import describe, describe_all, get_method, names, parts
 from omnidrop_cli.prune.methods.omnidrop import OmniDrop
 from omnidrop_cli.prune.methods.random import Random
 
 
 def test_options_become_values_of_their_type() -> None:
     given = {"tds-layer": "9", "use_tds": "off", "lambda_div": "0.5", "rows": "last", "audio_keep": "none"}
-    method = create(PruningConfig("omnidrop", keep=0.25, options=given))
+    method = get_method(PruningConfig("omnidrop", keep=0.25, options=given))
     assert method == OmniDrop(keep=0.25, tds_layer=9, use_tds=False, lambda_div=0.5, queries="last")
 
 
 def test_seed_and_preset_arrive() -> None:
-    assert create(PruningConfig("random", seed=7)) == Random(seed=7)
-    assert create(PruningConfig("omnidrop", preset="paper-20", options={"t_mid": "0.6"})) == OmniDrop(
+    assert get_method(PruningConfig("random", seed=7)) == Random(seed=7)
+    assert get_method(PruningConfig("omnidrop", preset="paper-20", options={"t_mid": "0.6"})) == OmniDrop(
         calibration="paper-20", input_stage="paper", t_mid=0.6
     )
 
@@ -61,14 +61,14 @@ def test_seed_and_preset_arrive() -> None:
 )
 def test_mistakes_are_one_line_with_a_hint(choice: Callable[[], PruningConfig], message: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
-        create(choice())
+        get_method(choice())
     assert message in caught.value.message
     assert "\n" not in caught.value.message
     assert hint in (caught.value.hint or "")
 
 
 def test_none_takes_keep_1() -> None:
-    create(PruningConfig("none", keep=1.0))
+    get_method(PruningConfig("none", keep=1.0))
 
 
 def test_every_method_describes_itself() -> None:
@@ -88,14 +88,14 @@ def test_methods_read_the_attention_that_their_papers_read() -> None:
         ("seats+omnidrop", {"audio_attention", "video_attention"}),
         ("divprune", set()),
     ):
-        assert create(PruningConfig(name)).needs == expected
-    assert create(PruningConfig("omnidrop", options={"audio_scope": "window"})).needs == {"audio_attention"}
+        assert get_method(PruningConfig(name)).needs == expected
+    assert get_method(PruningConfig("omnidrop", options={"audio_scope": "window"})).needs == {"audio_attention"}
 
 
 def test_presets_can_be_made() -> None:
     for entry in describe_all():
         for preset in entry["presets"]:
-            create(PruningConfig(entry["name"], preset=preset))
+            get_method(PruningConfig(entry["name"], preset=preset))
 
 
 def test_naming_methods_imports_no_torch() -> None:
@@ -117,19 +117,19 @@ def offer(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
 def test_another_package_offers_a_method(offer) -> None:  # type: ignore[no-untyped-def]
     offer("theirs", "omnidrop_cli.prune.methods.random:RandomAtInput")
     assert names()[-1] == "theirs"
-    assert create(PruningConfig("theirs", keep=0.5)).name == "random-input"
+    assert get_method(PruningConfig("theirs", keep=0.5)).name == "random-input"
 
 
 @pytest.mark.parametrize("value", ["not_a_module:X", "omnidrop_cli.prune.topk:Nope", "omnidrop_cli.prune.topk:top"])
 def test_a_broken_plugin_is_a_clear_error(offer, value: str) -> None:  # type: ignore[no-untyped-def]
     offer("broken", value)
     with pytest.raises(UsageError, match="'broken'"):
-        create(PruningConfig("broken"))
+        get_method(PruningConfig("broken"))
 
 
 def test_a_plugin_cannot_replace_a_built_in(offer) -> None:  # type: ignore[no-untyped-def]
     offer("omnidrop", "omnidrop_cli.prune.methods.random:Random")
-    assert isinstance(create(PruningConfig("omnidrop")), OmniDrop)
+    assert isinstance(get_method(PruningConfig("omnidrop")), OmniDrop)
 
 
 def test_a_name_consists_of_one_method_or_two() -> None:
@@ -150,4 +150,4 @@ def test_every_option_of_a_composition_is_accepted_by_the_name_it_is_described_w
         if option["name"].rpartition(".")[2] in ("audio_keep", "video_keep", "p_final", "calibration"):
             continue  # a composition shares the budget
         value = "none" if option["default"] is None else str(option["default"]).lower()
-        create(PruningConfig("seats+omnidrop", keep=0.3, options={option["name"]: value}))
+        get_method(PruningConfig("seats+omnidrop", keep=0.3, options={option["name"]: value}))

@@ -13,7 +13,7 @@ from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.prune.base import PromptInfo
 from omnidrop_cli.prune.composition import InputMethod, split_along
 from omnidrop_cli.prune.groups import MediaLayout
-from omnidrop_cli.prune.methods import create
+from omnidrop_cli.prune.methods import get_method
 from omnidrop_cli.prune.methods.dash import Dash, boundaries, frame_segments, fused_scores, uniqueness
 from omnidrop_cli.prune.methods.divprune import MostDiverse
 from omnidrop_cli.prune.methods.dycoke import DyCoke
@@ -42,7 +42,7 @@ LONG = SHAPES["long"]
     ],
 )
 def test_presets_keep_the_published_share(name: str, preset: str, overall: float) -> None:
-    method = create(PruningConfig(name, preset=preset))
+    method = get_method(PruningConfig(name, preset=preset))
     assert isinstance(method, InputMethod)
     assert sum(method.counts(PAPER)) / PAPER.total == pytest.approx(overall, abs=1e-3)
 
@@ -127,7 +127,7 @@ def test_dycoke_prunes_audio_under_keep_unless_it_is_kept() -> None:
 def test_dycoke_keeps_the_first_grid_of_short_groups(grids: int, expected: int) -> None:
     """k = 0.7: ten tokens of every first grid, three of each other."""
     tokens = token_map((50,) * 5, (2,) * (grids // 2) + (1,) * (grids % 2), cells=(2, 5))
-    kept = run(create(PruningConfig("dycoke", preset="paper")), tokens, 4).entering
+    kept = run(get_method(PruningConfig("dycoke", preset="paper")), tokens, 4).entering
     of_video = tokens.grid[kept][tokens.modality[kept] == 2].tolist()
     assert len(of_video) == expected
     assert [of_video.count(grid) for grid in range(grids)] == [3 if grid % 4 else 10 for grid in range(grids)]
@@ -141,11 +141,11 @@ def test_dycoke_keeps_the_first_grid_of_short_groups(grids: int, expected: int) 
 def test_omnizip_leaves_short_clips_unnormalised(preset: str, audio: float, video: float, windows: int) -> None:
     """Up to two windows the rate is .75 - .4 S, S the retained audio: 55 and 51 % of the video stay, not 40 and 30."""
     tokens = token_map((100,) * windows, (2,) * windows, cells=(10, 10))
-    done = run(create(PruningConfig("omnizip", preset=preset)), tokens, 4)
+    done = run(get_method(PruningConfig("omnizip", preset=preset)), tokens, 4)
     kept = tokens.modality[done.entering]
     assert (kept == 1).sum() == round(audio * 100 * windows)
     assert (kept == 2).sum() == pytest.approx(video * 200 * windows, abs=1)
-    by_keep = run(create(PruningConfig("omnizip", keep=0.3)), tokens, 4)
+    by_keep = run(get_method(PruningConfig("omnizip", keep=0.3)), tokens, 4)
     assert len(by_keep.entering) == round(0.3 * tokens.counts().media)
 
 
@@ -264,7 +264,7 @@ def test_seats_drops_are_the_published_ones_in_its_own_convention(target: float)
 )
 def test_seats_presets_have_the_published_means(preset: str, mean: float, entering: float) -> None:
     tokens = token_map((50,) * 10, (2,) * 10, cells=(12, 12))
-    notes = create(PruningConfig("seats", preset=preset)).plan(PromptInfo(tokens, 28)).metadata
+    notes = get_method(PruningConfig("seats", preset=preset)).plan(PromptInfo(tokens, 28)).metadata
     assert notes is not None
     assert notes["retention_entering"] == pytest.approx(mean, abs=2e-3)
     assert (int(notes["audio_entering"]) + int(notes["video_entering"])) / tokens.counts().media == pytest.approx(entering, abs=2e-3)

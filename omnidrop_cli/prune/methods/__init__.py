@@ -46,7 +46,7 @@ def names() -> tuple[str, ...]:
     return (*_BUILT_IN, *sorted(set(_offered()) - set(_BUILT_IN)))
 
 
-def create(choice: PruningConfig) -> Method:
+def get_method(choice: PruningConfig) -> Method:
     """The method a choice names, its options parsed and checked. `a+b` takes the input of a and the inside of b.
 
     In a composition an option goes to every part that has it, or to one as `part.option`.
@@ -111,10 +111,10 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def _describe_composition(name: str) -> dict[str, Any]:
-    """Options of a part carry its name before a dot, as `create` takes them."""
+    """Options of a part carry its name before a dot, as `get_method` takes them."""
     from omnidrop_cli.config import PruningConfig
 
-    composition = create(PruningConfig(name))
+    composition = get_method(PruningConfig(name))
     first, second = parts(name)
     described = [describe(part) for part in (first, second)]
     options = [

@@ -151,10 +151,20 @@ def _leave(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
+    if code != EXIT_INTERRUPTED:
+        _finish_files()
     # A thread that still imports torch or loads weights crashes an interpreter that takes itself apart around it.
     if code == EXIT_INTERRUPTED or any(thread.daemon for thread in threading.enumerate()):
         os._exit(code)
     sys.exit(code)
+
+
+def _finish_files() -> None:
+    """Wait for the encoder outputs that are still being written; Ctrl-C ends the wait, since the answer is complete."""
+    cache: Any = sys.modules.get("omnidrop_cli.engine.feature_cache")
+    if cache is not None:
+        with suppress(KeyboardInterrupt):
+            cache.wait_for_all()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -86,7 +87,8 @@ class EncoderOutput:
 class FeatureStore:
     """Outputs of the encoders by key; the least recently used go first.
 
-    Files are written behind: the answer does not wait for them, and the process ends when they are complete (`wait`).
+    Files are written behind: the answer does not wait for them. An interpreter that ends joins the thread that writes; a process that
+    ends by `os._exit` calls `wait_for_all` first.
     """
 
     def __init__(self, folder: Path | None = None, *, memory_bytes: int = MEMORY_BYTES, disk_bytes: int = DISK_BYTES) -> None:
@@ -97,6 +99,7 @@ class FeatureStore:
         self._fingerprints: dict[int, tuple[Any, bytes]] = {}
         self._writer: ThreadPoolExecutor | None = None
         self._writes: list[Future[None]] = []
+        _stores.add(self)
 
     def key(self, encoder: Any, parts: Iterable[bytes]) -> str:
         """The name of `encoder`'s output for an input that `parts` tell apart from every other."""
@@ -170,9 +173,10 @@ class FeatureStore:
         return found if found.is_finite() else None
 
     def _write(self, folder: Path, key: str, output: EncoderOutput) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, SafetensorError):  # a full disk is either
             folder.mkdir(parents=True, exist_ok=True)
             self._make_room(folder, output.nbytes)
             with fileio.replacing(self._path(folder, key)) as part:
@@ -186,6 +190,15 @@ class FeatureStore:
             needed += size
             if needed > self._disk_bytes:
                 path.unlink(missing_ok=True)
+
+
+_stores: weakref.WeakSet[FeatureStore] = weakref.WeakSet()
+
+
+def wait_for_all() -> None:
+    """Wait until every store of this process has written its files."""
+    for store in [*_stores]:
+        store.wait()
 
 
 def fingerprint(module: nn.Module) -> bytes:

@@ -311,7 +311,6 @@ class Session:
             ids = torch.from_numpy(encoded.prompt.input_ids).to(self.thinker.device)
             generation = encoded.request.generation
             answer = generate(self.thinker, prefilled, ids, generation, observer.text, runner=self.runner, warn=warn)
-        self.store.wait()  # written behind the answer; the program may end right after it
         encoded = replace(encoded, seconds=watch.seconds, warnings=(*encoded.warnings, *warnings))
         return build_report(self.thinker, encoded, prefilled, answer, kv_bytes), prefilled.logits
 

@@ -212,15 +212,17 @@ def test_the_answer_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pyte
     assert {path.stem for path in tmp_path.iterdir()} == {"a", "b"}
 
 
-def test_a_process_ends_when_its_files_are_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["", "threading.Thread(target=time.sleep, args=(30,), daemon=True).start(); _exit._leave(0)"])
+def test_a_process_ends_when_its_files_are_written(ending: str, tmp_path: Path) -> None:
+    """Also one that a daemon thread makes end by `os._exit`, as the program does."""
     code = (
-        "import sys, time, torch; from pathlib import Path\n"
+        "import sys, threading, time, torch; from pathlib import Path; from omnidrop_cli.commands import _exit\n"
         "from omnidrop_cli.engine.feature_cache import EncoderOutput, FeatureStore\n"
         "real = FeatureStore._write\n"
         "FeatureStore._write = lambda *arguments: (time.sleep(0.5), real(*arguments))\n"
-        "FeatureStore(Path(sys.argv[1])).put('a', EncoderOutput(torch.zeros(250, 1)))"
+        "FeatureStore(Path(sys.argv[1])).put('a', EncoderOutput(torch.zeros(250, 1)))\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    subprocess.run([sys.executable, "-c", code + ending, str(tmp_path)], check=True)
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 

@@ -9,7 +9,7 @@ import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from omnidrop_cli.errors import DatasetError
@@ -60,7 +60,17 @@ def value(row: Mapping[str, Any], column: str, path: Path) -> Any:
 
 
 def clip(root: Path, candidates: Sequence[str]) -> str:
-    """The first of `candidates` that exists under `root`, else the first: opening that one then says what is missing."""
+    """The first of `candidates` that exists under `root`, else the first: opening that one then says what is missing.
+
+    Raises:
+        DatasetError: a row names a file that is not under `root`.
+    """
+    for candidate in candidates:
+        path = PurePath(candidate)
+        if path.is_absolute() or ".." in path.parts:
+            raise DatasetError(
+                f"{root}: a row names a clip outside of the data set, {candidate!r}", "clips are named relative to the data set"
+            )
     for candidate in candidates:
         if (root / candidate).is_file():
             return str(root / candidate)

@@ -75,8 +75,8 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     return Checkpoint(directory, thinker, quantization, shards)
 
 
-def thinker_shards(index: Mapping[str, Any], source: str) -> tuple[str, ...]:
-    """Names of the files that hold at least one tensor of the thinker.
+def weight_map(index: Mapping[str, Any], source: str) -> dict[str, str]:
+    """The file of every tensor, by the tensor's name, from the index of a checkpoint.
 
     Raises:
         ModelError: The index has no map from tensors to safetensors files of the same directory.
@@ -84,7 +84,12 @@ def thinker_shards(index: Mapping[str, Any], source: str) -> tuple[str, ...]:
     files = index.get("weight_map")
     if not isinstance(files, dict) or not all(isinstance(name, str) and _SHARD_NAME.fullmatch(name) for name in files.values()):
         raise ModelError(f"{source}: {INDEX} has no usable weight map", _DAMAGED)
-    return tuple(sorted({name for key, name in files.items() if not key.startswith(OTHER_PARTS)}))
+    return files
+
+
+def thinker_shards(index: Mapping[str, Any], source: str) -> tuple[str, ...]:
+    """Names of the files that hold at least one tensor of the thinker. Raises `ModelError` as `weight_map` does."""
+    return tuple(sorted({name for key, name in weight_map(index, source).items() if not key.startswith(OTHER_PARTS)}))
 
 
 def thinker_slices(checkpoint: Checkpoint) -> dict[str, Any]:

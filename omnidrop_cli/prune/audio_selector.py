@@ -1,6 +1,7 @@
 """OmniSIFT's trained audio selector: the network, and its weights in and out of a checkpoint (arXiv 2602.04804).
 
-Knows: the layout of `thinker.compressor.*`, 4,856,321 parameters for embeddings of 3,584. Does not know: budgets, prompts, training.
+The network has 4,856,321 parameters for embeddings of 3,584. Its weights are read from `thinker.compressor.*` of a checkpoint's
+safetensors files, or from a file of their own, and are written under the same names.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from omnidrop_cli.errors import ModelError
-from omnidrop_cli.jsonl import parse_json
+from omnidrop_cli.model.checkpoint import INDEX, TRAINED_PARTS_FILE, weight_map
+from omnidrop_cli.model.stored_config import read_json
 
 WIDTH = 512
 HEAD_WIDTH = 64
@@ -24,9 +26,6 @@ HEAD_WIDTH = 64
 PREFIX = "thinker.compressor."
 MARK = "compressor."
 ANCHOR = "a_proj.weight"
-FILE = "selector.safetensors"
-"""Where a selector lies beside weights that were saved without it."""
-INDEX = "model.safetensors.index.json"
 
 
 class AudioSelector(nn.Module):
@@ -47,9 +46,15 @@ class AudioSelector(nn.Module):
         return self.a_proj.in_features
 
     def forward(self, audio: Tensor, video: Tensor, shown: Tensor) -> Tensor:
-        """(c, a) scores in (0, 1) of `audio` (c, a, d) beside `video` (c, v, d), where `shown` (c, v) tells tokens from padding.
+        """Scores the audio tokens of each chunk.
 
-        A chunk with no video at all is scored by its sound alone: the attention adds nothing.
+        Args:
+            audio: (c, a, d) embeddings of the audio tokens.
+            video: (c, v, d) embeddings of the kept video tokens of the same chunk.
+            shown: (c, v) True for tokens, False for padding.
+
+        Returns:
+            (c, a) scores in (0, 1). A chunk without video is scored by its audio alone: the attention adds nothing.
         """
         heard = self.a_norm(self.a_proj(audio))
         seen = self.v_norm(self.v_proj(video))
@@ -82,7 +87,7 @@ def load_selector(path: str) -> AudioSelector:
 
 @cache
 def has_selector(directory: Path) -> bool:
-    """Whether a checkpoint's directory holds a selector beside or among its weights. Reads the files' headers only."""
+    """Whether a checkpoint's directory holds a selector, in a file of its own or among the weights. Reads the headers only."""
     with _readable(str(directory)):
         return any(name.endswith(MARK + ANCHOR) for file in _open_shards(directory) for name in file.keys())  # noqa: SIM118  # no mapping
 
@@ -121,13 +126,16 @@ def _open_shards(path: Path) -> Iterator[Any]:
 
 
 def _shards(directory: Path) -> list[Path]:
-    """Files that may hold a selector. Where an index tells, no other shard is opened: the talker's may not even be there."""
-    index = directory / INDEX
-    if not index.is_file():
+    """Files that may hold a selector. With an index, only those it names for one: the files of other parts may be absent.
+
+    Raises `ModelError` for an index that names anything but safetensors files of the directory.
+    """
+    index = read_json(directory / INDEX)
+    if index is None:
         return sorted(directory.glob("*.safetensors"))
-    listed = parse_json(index.read_text(encoding="utf-8"))["weight_map"]
-    beside = directory / FILE
-    return [*sorted({directory / str(file) for name, file in listed.items() if MARK in name}), *([beside] if beside.is_file() else [])]
+    named = {name for tensor, name in weight_map(index, str(directory)).items() if MARK in tensor}
+    separate = directory / TRAINED_PARTS_FILE
+    return [*(directory / name for name in sorted(named)), *([separate] if separate.is_file() else [])]
 
 
 @contextmanager

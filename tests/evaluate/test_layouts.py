@@ -120,3 +120,9 @@ def test_wrong_directories_and_files(tmp_path: Path) -> None:
     (tmp_path / "worldsense_qa.json").write_text("[]")
     with pytest.raises(DatasetError, match="expected an object of videos"):
         worldsense.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../secret.mp4", "videos/../../secret.mp4", "/etc/secret.mp4"])
+def test_a_row_that_names_a_clip_outside_of_the_data_set_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DatasetError, match="outside of the data set"):
+        dataset_files.clip(tmp_path, [name])

@@ -1,8 +1,9 @@
-"""A whole checkpoint in the layout of OmniSIFT-7B, from its files to an answer, by the road a user takes."""
+"""A whole checkpoint in the layout of OmniSIFT-7B, from its files to an answer, as a user asks for it."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -124,3 +125,23 @@ def test_a_width_that_heads_do_not_divide_is_said(tmp_path: Path) -> None:
     save_file({f"thinker.compressor.{name}": tensor.contiguous() for name, tensor in odd.items()}, tmp_path / "odd.safetensors")
     with pytest.raises(ModelError, match="other parts"):
         load_selector(str(tmp_path / "odd.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "name", ["../OmniSIFT/model-00001-of-00004.safetensors", "/etc/hostname.safetensors", "a/b.safetensors", "selector.pt", 3]
+)
+def test_an_index_that_names_other_files_than_its_own_is_refused(published: Path, tmp_path: Path, name: object) -> None:
+    hostile = tmp_path / "hostile"
+    shutil.copytree(published, hostile)
+    index = json.loads((hostile / INDEX).read_text())
+    index["weight_map"]["thinker.compressor.a_proj.weight"] = name
+    (hostile / INDEX).write_text(json.dumps(index))
+    for read in (lambda: load_selector(str(hostile)), lambda: has_selector(hostile)):
+        with pytest.raises(ModelError, match="weight map"):
+            read()
+
+
+def test_an_index_that_is_nested_too_deeply_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / INDEX).write_text("[" * 100_000)
+    with pytest.raises(ModelError, match="nested too deeply"):
+        load_selector(str(tmp_path))

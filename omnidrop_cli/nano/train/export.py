@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from omnidrop_cli.errors import OmnidropError
+from omnidrop_cli.model.checkpoint import TRAINED_PARTS_FILE
 from omnidrop_cli.nano.train.model_shape import MAX_PIXELS, MIN_PIXELS
-from omnidrop_cli.prune.audio_selector import FILE, save_selector
+from omnidrop_cli.prune.audio_selector import save_selector
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
@@ -51,9 +52,9 @@ def export(
         model.to(torch.bfloat16).save_pretrained(str(directory))
         tokenizer.save_pretrained(str(directory))
         if selector is None:
-            (directory / FILE).unlink(missing_ok=True)
+            (directory / TRAINED_PARTS_FILE).unlink(missing_ok=True)
         else:
-            save_selector(selector, directory / FILE)
+            save_selector(selector, directory / TRAINED_PARTS_FILE)
         (directory / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise OmnidropError(f"{directory}: cannot write the checkpoint ({error})", "check the directory and the free space") from error

@@ -5,7 +5,6 @@ Token budgets come from `budget.py`, attention from `LayerView`. What the paper 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.errors import UsageError
+from omnidrop_cli.jsonl import parse_json
 from omnidrop_cli.outputs import Modality, TokenMap
 from omnidrop_cli.prune import budget, topk
 from omnidrop_cli.prune.base import (
@@ -294,7 +294,7 @@ def diverse_input(audio: int, video: int) -> MostDiverse:
 def has_qwen_encoders(checkpoint: Path) -> bool:
     """Whether both encoders of a checkpoint are as wide as Qwen2.5-Omni's. True where its configuration cannot be read."""
     try:
-        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+        config = parse_json((checkpoint / "config.json").read_text(encoding="utf-8"))
         config = config.get("thinker_config", config)
         return (config["audio_config"]["d_model"], config["vision_config"]["hidden_size"]) == QWEN_ENCODER_WIDTHS
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

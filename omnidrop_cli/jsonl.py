@@ -48,11 +48,12 @@ class RowFormat(Generic[R]):
     """The rows of one kind of file.
 
     Attributes:
-        schema: The version this program reads and writes. Rows of other versions are left alone and count for nothing.
+        schema: The version this program writes. Rows of versions that it does not read are left alone and count for nothing.
         mark: A field that rows of this kind have in every version, and others lack.
         head: How every line begins; it tells a line cut short from the end of somebody else's file.
         parse: The row in a decoded line. Raises `ValueError` where a field is missing or of the wrong type.
         foreign: What to raise for a file whose line of that number is no such row.
+        older: Earlier versions that `parse` reads too.
     """
 
     schema: int
@@ -60,6 +61,7 @@ class RowFormat(Generic[R]):
     head: bytes
     parse: Callable[[dict[str, Any]], R]
     foreign: Callable[[Path, int], OmnidropError]
+    older: tuple[int, ...] = ()
 
     def encode(self, row: Mapping[str, Any]) -> bytes:
         """A row as one line, harmless on a terminal, and UTF-8 whatever bytes a file name holds."""
@@ -74,7 +76,7 @@ class RowFormat(Generic[R]):
             value = parse_json(line)
             if not isinstance(value, dict) or self.mark not in value:
                 return None
-            if field(value, "schema", int) != self.schema:
+            if field(value, "schema", int) not in (self.schema, *self.older):
                 return OTHER_VERSION
             return self.parse(value)
         except ValueError:

@@ -39,7 +39,7 @@ def table(summary: Summary, *, headline: bool, only: Sequence[str] = ()) -> str:
         headline: only the questions that the benchmark singles out.
         only: the methods to show; all without it.
     """
-    scores = _headline_scores(summary) if headline else {arm.arm: arm.score for arm in summary.arms}
+    scores = _headline_scores(summary) if headline else {entry.method: entry.score for entry in summary.methods}
     pairs = {pair.second: pair for pair in (summary.headline_pairs if headline else summary.pairs) if pair.first == summary.full}
     cells = {_method_and_budget(name): _cell(score, pairs.get(name)) for name, score in scores.items() if "@" in name}
     methods = [method for method in dict.fromkeys(method for method, _ in cells) if not only or method in only]

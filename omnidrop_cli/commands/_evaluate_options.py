@@ -53,7 +53,7 @@ class ProtocolFlags:
         media = benchmark.media_options
         run = Run(
             benchmark=benchmark,
-            arms=tuple(method_specs.parse(self.methods or [DEFAULT_METHODS], self.seed)),
+            methods=tuple(method_specs.parse(self.methods or [DEFAULT_METHODS], self.seed)),
             model=replace(model, name=benchmark.model) if model.name == "auto" else model,
             media_options=replace(
                 media,

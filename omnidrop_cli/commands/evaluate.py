@@ -79,8 +79,8 @@ def evaluate(
         _work(run, questions, journal, console, places)
         answers = _answers(run, questions, journal)
     summary = _show(run, questions, answers, results, console)
-    if any(arm.errors for arm in summary.arms):
-        raise typer.Exit(EXIT_PARTIAL if any(arm.score.n for arm in summary.arms) else EXIT_FAILED)
+    if any(entry.errors for entry in summary.methods):
+        raise typer.Exit(EXIT_PARTIAL if any(entry.score.n for entry in summary.methods) else EXIT_FAILED)
     return None
 
 
@@ -108,7 +108,7 @@ def _work(run: Run, questions: Sequence[Question], journal: Journal, flags: Cons
     if not devices:
         with Console(flags) as screen:
             session = load_session(run, screen)
-    with _Progress(sum(len(arms) for _, arms in work), flags) as progress:
+    with _Progress(sum(len(methods) for _, methods in work), flags) as progress:
         if notice := resolve(run.model).notice:
             progress.say(notice)
         try:
@@ -122,7 +122,7 @@ def _work(run: Run, questions: Sequence[Question], journal: Journal, flags: Cons
 
 
 def _answers(run: Run, questions: Sequence[Question], journal: Journal) -> Answers:
-    keys = {arm.label: {question.id: run.key(question, arm) for question in questions} for arm in run.arms}
+    keys = {method.label: {question.id: run.key(question, method) for question in questions} for method in run.methods}
     return {label: {name: journal.rows[key] for name, key in mine.items() if key in journal.rows} for label, mine in keys.items()}
 
 

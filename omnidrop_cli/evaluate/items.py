@@ -11,8 +11,8 @@ from omnidrop_cli import jsonl
 from omnidrop_cli.config import MediaConfig, PruningConfig
 from omnidrop_cli.evaluate.parse_answer import letter
 
-SCHEMA = 1
-"""Version of a row's shape."""
+SCHEMA = 2
+"""Version of a row's shape. Version 1 had `arm` for `method`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ class Hub:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A benchmark and its protocol: how its files are read, and what the model is told.
+    """A benchmark and its protocol: how its files are read, and how the model is asked.
 
     `read` turns a directory into questions and raises `DatasetError`; `prompt` is the user's turn; `system` None is Qwen's own system
-    prompt. `judge` reads an answer: what was chosen (None: cannot be told), and whether it is right. `prepare`, where given, makes a
+    prompt. `judge` reads an answer: what was chosen (None: unclear), and whether it is right. `prepare`, where given, makes a
     question's clip on demand and returns its path. `headline`, a label and a value, are the questions with a column in the first table.
     `source` names the published protocol, `model` what "auto" stands for.
     """
@@ -72,7 +72,7 @@ class Benchmark:
 
 @dataclass(frozen=True, slots=True)
 class MethodSpec:
-    """A method with its budget, as one column of the tables. `label` is what the user wrote."""
+    """A method with its budget: one row of the tables. `label` is what the user wrote."""
 
     label: str
     choice: PruningConfig
@@ -123,7 +123,7 @@ class Row:
     benchmark: str
     question: str
     media: str
-    arm: str
+    method: str
     labels: Mapping[str, str]
     gold: str
     answer: str | None = None
@@ -141,10 +141,12 @@ class Row:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Row:
-        """The inverse of `to_json`. Raises `ValueError` for anything else."""
-        if data.get("schema") != SCHEMA:
+        """The inverse of `to_json`, also of version 1. Raises `ValueError` for anything else."""
+        if data.get("schema") not in (1, SCHEMA):
             raise ValueError(f"schema {data.get('schema')!r}, expected {SCHEMA}")
-        for name in ("key", "benchmark", "question", "media", "arm", "gold"):
+        if data["schema"] == 1:
+            data = {"method": data.get("arm"), **{name: value for name, value in data.items() if name != "arm"}}
+        for name in ("key", "benchmark", "question", "media", "method", "gold"):
             jsonl.field(data, name, str)
         for name, kinds in _TYPES.items():
             if name in data:

@@ -16,14 +16,14 @@ def parse(texts: Iterable[str], seed: int = 0) -> list[MethodSpec]:
     labels = [label.strip() for text in texts for label in text.split(",") if label.strip()]
     if not labels:
         raise UsageError("no method to evaluate", SYNTAX)
-    arms: list[MethodSpec] = []
+    methods: list[MethodSpec] = []
     for label in labels:
         choice = _choice(label, seed)
-        twin = next((arm.label for arm in arms if arm.choice == choice), None)
+        twin = next((method.label for method in methods if method.choice == choice), None)
         if twin is not None:
             raise UsageError(f"method given twice: {twin}, {label}", "every method is one row of the table")
-        arms.append(MethodSpec(label, choice))
-    return arms
+        methods.append(MethodSpec(label, choice))
+    return methods
 
 
 def _choice(label: str, seed: int) -> PruningConfig:

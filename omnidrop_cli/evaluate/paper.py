@@ -58,7 +58,7 @@ def _cost_columns(paper: PaperTable) -> list[str]:
 
 
 def _cells(row: PaperRow, paper: PaperTable, own: Mapping[str, Sequence[Row]]) -> list[str]:
-    mine = {name: [r for r in own[name] if r.arm == row.method and r.error is None] for name in paper.benchmarks}
+    mine = {name: [r for r in own[name] if r.method == row.method and r.error is None] for name in paper.benchmarks}
     measured = [r.measured for rows in mine.values() for r in rows if r.measured is not None]
     costs = [(published(row), here(measured) if measured else None) for published, here in (_COSTS[name] for name in _cost_columns(paper))]
     return [

@@ -51,30 +51,32 @@ def draw(summary: Summary, path: Path) -> None:
 
 
 def _lines(axis: Any, summary: Summary, cost: str) -> None:
-    full = next((arm for arm in summary.arms if arm.arm == summary.full), None)
+    full = next((entry for entry in summary.methods if entry.method == summary.full), None)
     if full is not None:
         axis.axhspan(100 * full.score.low, 100 * full.score.high, alpha=0.12, color="black")
-        axis.axhline(100 * full.score.accuracy, color="black", linewidth=1, label=full.arm)
-    for number, (name, arms) in enumerate(_families(summary.arms, summary.full).items()):
-        points = sorted((arm for arm in arms if getattr(arm, cost) is not None), key=lambda arm: float(getattr(arm, cost)))
+        axis.axhline(100 * full.score.accuracy, color="black", linewidth=1, label=full.method)
+    for number, (name, methods) in enumerate(_families(summary.methods, summary.full).items()):
+        points = sorted((entry for entry in methods if getattr(entry, cost) is not None), key=lambda entry: float(getattr(entry, cost)))
         if points:
-            low, high = ([100 * abs(arm.score.accuracy - end) for arm, end in zip(points, ends, strict=True)] for ends in _ends(points))
-            accuracy = [100 * arm.score.accuracy for arm in points]
+            low, high = (
+                [100 * abs(entry.score.accuracy - end) for entry, end in zip(points, ends, strict=True)] for ends in _ends(points)
+            )
+            accuracy = [100 * entry.score.accuracy for entry in points]
             marker, style = MARKERS[number % len(MARKERS)], ("-", "--", ":")[number // len(MARKERS) % 3]
-            x = [100 * float(getattr(arm, cost)) for arm in points]
+            x = [100 * float(getattr(entry, cost)) for entry in points]
             axis.errorbar(x, accuracy, yerr=[low, high], marker=marker, linestyle=style, markersize=5, capsize=3, linewidth=1.2, label=name)
 
 
 def _ends(points: Sequence[MethodSummary]) -> tuple[list[float], list[float]]:
-    return [arm.score.low for arm in points], [arm.score.high for arm in points]
+    return [entry.score.low for entry in points], [entry.score.high for entry in points]
 
 
-def _families(arms: Sequence[MethodSummary], full: str | None) -> dict[str, list[MethodSummary]]:
+def _families(methods: Sequence[MethodSummary], full: str | None) -> dict[str, list[MethodSummary]]:
     """Methods by name and options, all budgets of one together."""
     found: dict[str, list[MethodSummary]] = {}
-    for arm in arms:
-        if arm.arm != full and arm.score.n:
-            method, _, rest = arm.arm.partition("@")
+    for entry in methods:
+        if entry.method != full and entry.score.n:
+            name, _, rest = entry.method.partition("@")
             options = rest.partition(":")[2]
-            found.setdefault(f"{method}:{options}" if options else method, []).append(arm)
+            found.setdefault(f"{name}:{options}" if options else name, []).append(entry)
     return found

@@ -17,7 +17,7 @@ def _foreign(path: Path, number: int) -> DatasetError:
     return DatasetError(f"{path}, line {number}: not a result of `omnidrop evaluate`", "choose another file with -o")
 
 
-FORMAT: RowFormat[Row] = RowFormat(SCHEMA, "benchmark", f'{{"schema": {SCHEMA}, "key": '.encode(), Row.from_json, _foreign)
+FORMAT: RowFormat[Row] = RowFormat(SCHEMA, "benchmark", b'{"schema": ', Row.from_json, _foreign, older=(1,))
 
 
 def load(path: Path) -> dict[str, Row]:

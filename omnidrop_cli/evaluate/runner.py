@@ -53,14 +53,14 @@ class Run:
     """
 
     benchmark: Benchmark
-    arms: tuple[MethodSpec, ...]
+    methods: tuple[MethodSpec, ...]
     model: ModelConfig
     media_options: MediaConfig
     generation: GenerationConfig
     text_first: bool = False
     timing: Timing = "true"
 
-    def job(self, question: Question, arm: MethodSpec) -> Request:
+    def job(self, question: Question, method: MethodSpec) -> Request:
         """The job of one question under one method."""
         return Request(
             media=question.media,
@@ -68,13 +68,13 @@ class Run:
             system=self.benchmark.system,
             media_options=self.media_options,
             model=self.model,
-            method=arm.choice,
+            method=method.choice,
             generation=self.generation,
         )
 
-    def key(self, question: Question, arm: MethodSpec) -> str:
+    def key(self, question: Question, method: MethodSpec) -> str:
         """Names a row: equal for runs that would give the same one. The directory of the data does not count, nor the method's spelling."""
-        job = asdict(replace(self.job(question, arm), media="", model=replace(self.model, offline=False, graph=True, device="auto")))
+        job = asdict(replace(self.job(question, method), media="", model=replace(self.model, offline=False, graph=True, device="auto")))
         facts = [self.benchmark.name, question.id, self.text_first, job]
         if self.timing != "true":  # keys of files from before there was a choice stay valid
             facts.append({"timing": self.timing})
@@ -97,8 +97,8 @@ def with_timing(session: Session, timing: Timing) -> Session:
 
 def check(run: Run) -> None:
     """Raise `UsageError` for a method whose name, preset or options do not exist."""
-    for arm in run.arms:
-        get_method(arm.choice)
+    for method in run.methods:
+        get_method(method.choice)
 
 
 def pending(run: Run, questions: Sequence[Question], journal: Journal) -> list[Work]:
@@ -106,11 +106,11 @@ def pending(run: Run, questions: Sequence[Question], journal: Journal) -> list[W
     order = {media: at for at, media in reversed(list(enumerate(question.media for question in questions)))}
     work = []
     for number, question in enumerate(sorted(questions, key=lambda question: order[question.media])):
-        turn = number % len(run.arms)
+        turn = number % len(run.methods)
         # Methods take turns in going first, so that none always meets warm or cold caches.
-        arms = tuple(arm for arm in run.arms[turn:] + run.arms[:turn] if not journal.done(run.key(question, arm)))
-        if arms:
-            work.append((question, arms))
+        methods = tuple(method for method in run.methods[turn:] + run.methods[:turn] if not journal.done(run.key(question, method)))
+        if methods:
+            work.append((question, methods))
     return work
 
 
@@ -173,37 +173,37 @@ def clip_rows(
     run: Run, group: Sequence[Work], session: Session, model: Mapping[str, Any], observer: Observer = SILENT
 ) -> Iterator[tuple[Row, ...]]:
     """The rows of one clip, question by question. `model` is `model_facts(session)`."""
-    needs = frozenset[str]().union(*(get_method(arm.choice).needs for _, arms in group for arm in arms))
+    needs = frozenset[str]().union(*(get_method(method.choice).needs for _, methods in group for method in methods))
     # A clip that cannot be made ends the run: it fails for want of a program, not for what it shows.
     media = run.benchmark.prepare(group[0][0]) if run.benchmark.prepare else group[0][0].media
     read: EncodedPrompt | None = None
     broken: MediaError | None = None
-    for question, arms in group:
+    for question, methods in group:
         try:
             if broken is not None:
                 raise broken
-            request = replace(run.job(question, arms[0]), media=media, method=NO_PRUNING)
+            request = replace(run.job(question, methods[0]), media=media, method=NO_PRUNING)
             source = PromptSource(request, needs=needs, media_first=not run.text_first)
             if read is not None:
                 source = replace(source, clip=read.clip, features=read.features)
             read = session.encode(source, observer)
         except OmnidropError as error:
             broken = error if isinstance(error, MediaError) else None
-            rows = [_failed(run, question, arm, error) for arm in arms]
+            rows = [_failed(run, question, method, error) for method in methods]
         else:
-            rows = [_row_of(run, question, arm, read, session, observer) for arm in arms]
+            rows = [_row_of(run, question, method, read, session, observer) for method in methods]
         yield tuple(replace(row, model=model) for row in rows)
 
 
-def _row_of(run: Run, question: Question, arm: MethodSpec, read: EncodedPrompt, session: Session, observer: Observer) -> Row:
+def _row_of(run: Run, question: Question, method: MethodSpec, read: EncodedPrompt, session: Session, observer: Observer) -> Row:
     try:
-        report = session.answer(session.with_method(read, arm.choice), observer)
+        report = session.answer(session.with_method(read, method.choice), observer)
     except OmnidropError as error:
-        return _failed(run, question, arm, error)
-    return _answered(run, question, arm, report)
+        return _failed(run, question, method, error)
+    return _answered(run, question, method, report)
 
 
-def _answered(run: Run, question: Question, arm: MethodSpec, report: Report) -> Row:
+def _answered(run: Run, question: Question, method: MethodSpec, report: Report) -> Row:
     text = report.answer.text
     chosen, correct = run.benchmark.judge(question, text)
     measured = Measured(
@@ -219,21 +219,21 @@ def _answered(run: Run, question: Question, arm: MethodSpec, report: Report) -> 
         flops_full=report.flops.full,
         flops_pruned=report.flops.pruned,
     )
-    row = _row(run, question, arm)
+    row = _row(run, question, method)
     return replace(row, answer=text, prediction=chosen, correct=correct, measured=measured, warnings=report.warnings)
 
 
-def _failed(run: Run, question: Question, arm: MethodSpec, error: OmnidropError) -> Row:
-    return replace(_row(run, question, arm), error={"type": type(error).__name__, "message": error.message, "hint": error.hint})
+def _failed(run: Run, question: Question, method: MethodSpec, error: OmnidropError) -> Row:
+    return replace(_row(run, question, method), error={"type": type(error).__name__, "message": error.message, "hint": error.hint})
 
 
-def _row(run: Run, question: Question, arm: MethodSpec) -> Row:
+def _row(run: Run, question: Question, method: MethodSpec) -> Row:
     return Row(
-        key=run.key(question, arm),
+        key=run.key(question, method),
         benchmark=run.benchmark.name,
         question=question.id,
         media=question.media,
-        arm=arm.label,
+        method=method.label,
         labels=dict(question.labels),
         gold=question.answer,
         settings={"timing": run.timing},

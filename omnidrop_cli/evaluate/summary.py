@@ -16,8 +16,8 @@ from omnidrop_cli.evaluate import stats
 from omnidrop_cli.evaluate.items import Benchmark, Question, Row
 from omnidrop_cli.options import restored
 
-SCHEMA = 1
-"""Version of the summary's JSON shape."""
+SCHEMA = 2
+"""Version of the summary's JSON shape. Version 1 had `arms` and `arm` for `methods` and `method`."""
 
 Answers = Mapping[str, Mapping[str, Row]]
 """Method label to question id to row."""
@@ -42,7 +42,7 @@ class MethodSummary:
     prefill's, summed; `peak_mb` the largest peak.
     """
 
-    arm: str
+    method: str
     score: Score
     unparsed: int
     errors: int
@@ -100,7 +100,7 @@ class Summary:
     full: str | None
     media_options: MediaConfig
     model: Mapping[str, Any]
-    arms: tuple[MethodSummary, ...]
+    methods: tuple[MethodSummary, ...]
     groups: tuple[Group, ...]
     pairs: tuple[Pair, ...]
     headline_pairs: tuple[Pair, ...]
@@ -111,15 +111,18 @@ class Summary:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Summary:
-        """The inverse of `to_json`. Raises `ValueError` for another schema."""
-        if data.get("schema") != SCHEMA:
+        """The inverse of `to_json`, also of version 1. Raises `ValueError` for another schema."""
+        if data.get("schema") not in (1, SCHEMA):
             raise ValueError(f"schema {data.get('schema')!r}, expected {SCHEMA}")
         values = {"timing": "true", **{name: value for name, value in data.items() if name != "schema"}}
+        if data["schema"] == 1:
+            values["methods"] = [{"method": entry["arm"], **{k: v for k, v in entry.items() if k != "arm"}} for entry in values.pop("arms")]
         values["headline"] = tuple(values["headline"]) if values["headline"] else None
         values["media_options"] = restored(MediaConfig, values["media_options"])
-        values["arms"] = tuple(MethodSummary(**{**arm, "score": Score(**arm["score"])}) for arm in values["arms"])
+        values["methods"] = tuple(MethodSummary(**{**entry, "score": Score(**entry["score"])}) for entry in values["methods"])
         values["groups"] = tuple(
-            Group(**{**group, "scores": {arm: Score(**score) for arm, score in group["scores"].items()}}) for group in values["groups"]
+            Group(**{**group, "scores": {method: Score(**score) for method, score in group["scores"].items()}})
+            for group in values["groups"]
         )
         for name in ("pairs", "headline_pairs"):
             values[name] = tuple(Pair(**pair) for pair in values[name])
@@ -136,12 +139,12 @@ def summarise(
     timing: str = "true",
 ) -> Summary:
     """The summary of `answers` to `questions`; questions without a row yet are left out of every figure."""
-    good = {arm: {name: row for name, row in rows.items() if row.error is None} for arm, rows in answers.items()}
+    good = {method: {name: row for name, row in rows.items() if row.error is None} for method, rows in answers.items()}
     model = next((row.model for rows in good.values() for row in rows.values()), {})
-    full = next((arm for arm, rows in good.items() if rows and all(_unpruned(row) for row in rows.values())), None)
+    full = next((method for method, rows in good.items() if rows and all(_unpruned(row) for row in rows.values())), None)
     full_s = _prefill_s(good[full].values()) if full is not None else None
     apart = {question.id for question in questions if benchmark.headline and benchmark.headline in question.labels.items()}
-    headline = {arm: {name: row for name, row in rows.items() if name in apart} for arm, rows in good.items()}
+    headline = {method: {name: row for name, row in rows.items() if name in apart} for method, rows in good.items()}
     return Summary(
         benchmark=benchmark.name,
         title=benchmark.title,
@@ -154,7 +157,9 @@ def summarise(
         full=full,
         media_options=media_options,
         model=model,
-        arms=tuple(_arm(arm, list(rows.values()), len(answers[arm]) - len(rows), full_s) for arm, rows in good.items()),
+        methods=tuple(
+            _method_summary(method, list(rows.values()), len(answers[method]) - len(rows), full_s) for method, rows in good.items()
+        ),
         groups=tuple(_groups(questions, good)),
         pairs=tuple(_pairs(good, full)),
         headline_pairs=tuple(_pairs(headline, full)) if apart else (),
@@ -168,9 +173,9 @@ def score(rows: Sequence[Row]) -> Score:
     return Score(len(rows), correct, correct / len(rows) if rows else 0.0, low, high)
 
 
-def budget(arm: str) -> str:
+def budget(method: str) -> str:
     """The budget in a method's label: what stands between @ and the options."""
-    return arm.partition("@")[2].partition(":")[0]
+    return method.partition("@")[2].partition(":")[0]
 
 
 def _unpruned(row: Row) -> bool:
@@ -182,11 +187,11 @@ def _prefill_s(rows: Iterable[Row]) -> float | None:
     return median(seconds) if seconds else None
 
 
-def _arm(arm: str, rows: Sequence[Row], errors: int, full_prefill_s: float | None) -> MethodSummary:
+def _method_summary(method: str, rows: Sequence[Row], errors: int, full_prefill_s: float | None) -> MethodSummary:
     measured = [row.measured for row in rows if row.measured is not None]
     prefill_s = _prefill_s(rows)
     return MethodSummary(
-        arm=arm,
+        method=method,
         score=score(rows),
         unparsed=sum(row.prediction is None for row in rows),
         errors=errors,
@@ -206,17 +211,19 @@ def _groups(questions: Sequence[Question], good: Answers) -> list[Group]:
     for label in labels:
         for value in sorted({question.labels[label] for question in questions if question.labels.get(label)}):
             names = [question.id for question in questions if question.labels.get(label) == value]
-            groups.append(Group(label, value, {arm: score([rows[name] for name in names if name in rows]) for arm, rows in good.items()}))
+            groups.append(
+                Group(label, value, {method: score([rows[name] for name in names if name in rows]) for method, rows in good.items()})
+            )
     return groups
 
 
 def _pairs(good: Answers, full: str | None) -> list[Pair]:
-    families: dict[str, list[str]] = {} if full is None else {full: [arm for arm in good if arm != full]}
-    pruned = [arm for arm in good if arm != full]
-    for arm in pruned:
-        first = next(other for other in pruned if budget(other) == budget(arm))
-        if arm != first:
-            families.setdefault(first, []).append(arm)
+    families: dict[str, list[str]] = {} if full is None else {full: [method for method in good if method != full]}
+    pruned = [method for method in good if method != full]
+    for method in pruned:
+        first = next(other for other in pruned if budget(other) == budget(method))
+        if method != first:
+            families.setdefault(first, []).append(method)
     pairs = []
     for first, seconds in families.items():
         drafts = [_pair(first, second, good) for second in seconds]

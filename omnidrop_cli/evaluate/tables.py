@@ -79,16 +79,16 @@ def comma_separated(summary: Summary) -> str:
     paired = ("difference", "low", "high", "p", "p_holm")
     scored = ("n", "correct", "accuracy", "low", "high")
     writer.writerow(["method", *scored, *(f"less_full_{name}" for name in paired), "unparsed", "errors", *costs])
-    for arm in summary.arms:
-        pair = against.get(arm.arm)
+    for entry in summary.methods:
+        pair = against.get(entry.method)
         writer.writerow(
             [
-                _plain(arm.arm),
-                *(getattr(arm.score, name) for name in scored),
+                _plain(entry.method),
+                *(getattr(entry.score, name) for name in scored),
                 *("" if pair is None else getattr(pair, name) for name in paired),
-                arm.unparsed,
-                arm.errors,
-                *("" if (value := getattr(arm, name)) is None else value for name in costs),
+                entry.unparsed,
+                entry.errors,
+                *("" if (value := getattr(entry, name)) is None else value for name in costs),
             ]
         )
     return out.getvalue()
@@ -96,7 +96,7 @@ def comma_separated(summary: Summary) -> str:
 
 def latex(summary: Summary) -> str:
     """The table of methods for a paper (package booktabs)."""
-    section = _arms(summary)
+    section = _by_method(summary)
     lines = [" & ".join(map(_latex, row)) + r" \\" for row in (section.header, *section.rows)]
     columns = "l" + "r" * (len(section.header) - 1)
     body = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"]
@@ -108,7 +108,7 @@ def _latex(text: str) -> str:
 
 
 def _sections(summary: Summary) -> list[Section]:
-    found = [_arms(summary)]
+    found = [_by_method(summary)]
     found += [_by_label(summary, label) for label in dict.fromkeys(group.label for group in summary.groups)]
     if summary.pairs:
         found.append(_pairs("Pairs", summary.pairs, _PAIRS_NOTE))
@@ -145,12 +145,12 @@ def _facts(summary: Summary) -> str:
         if model
         else "Nothing was answered.",
     ]
-    if any(arm.errors for arm in summary.arms):
+    if any(entry.errors for entry in summary.methods):
         lines.append("Failed questions are in no other figure; a rerun tries them again.")
     return "\n".join(lines)
 
 
-def _arms(summary: Summary) -> Section:
+def _by_method(summary: Summary) -> Section:
     headline = next((group for group in summary.groups if (group.label, group.value) == summary.headline), None)
     against = {pair.second: pair for pair in summary.pairs if pair.first == summary.full}
     apart = {pair.second: pair for pair in summary.headline_pairs if pair.first == summary.full}
@@ -165,7 +165,7 @@ def _arms(summary: Summary) -> Section:
         *_COSTS,
     ]
     ranks = {"n": 3, "p (Holm)": 2, f"{headline.value} % [95 %]" if headline else "": 2, **_COSTS}
-    return Section("Methods", header, [_arm(arm, headline, against, apart) for arm in summary.arms], ranks=ranks)
+    return Section("Methods", header, [_method_cells(entry, headline, against, apart) for entry in summary.methods], ranks=ranks)
 
 
 _COSTS = {
@@ -182,23 +182,23 @@ _COSTS = {
 """Columns behind the accuracies, with their ranks."""
 
 
-def _arm(arm: MethodSummary, headline: Group | None, against: Mapping[str, Pair], apart: Mapping[str, Pair]) -> list[str]:
+def _method_cells(entry: MethodSummary, headline: Group | None, against: Mapping[str, Pair], apart: Mapping[str, Pair]) -> list[str]:
     return [
-        arm.arm,
-        str(arm.score.n),
-        _score(arm.score),
-        *_less(against, arm.arm),
-        *([_score(headline.scores[arm.arm])] if headline else []),
-        *_less(apart, arm.arm),
-        percent(arm.unparsed / arm.score.n if arm.score.n else None),
-        str(arm.errors),
-        percent(arm.retention_entering),
-        percent(arm.retention_after),
-        "-" if arm.prefill_s is None else f"{arm.prefill_s:.3f}",
-        "-" if arm.prefill is None else f"{arm.prefill:.2f}",
-        percent(arm.flops),
-        "-" if arm.kv_mb is None else f"{arm.kv_mb:.1f}",
-        "-" if arm.peak_mb is None else f"{arm.peak_mb:.0f}",
+        entry.method,
+        str(entry.score.n),
+        _score(entry.score),
+        *_less(against, entry.method),
+        *([_score(headline.scores[entry.method])] if headline else []),
+        *_less(apart, entry.method),
+        percent(entry.unparsed / entry.score.n if entry.score.n else None),
+        str(entry.errors),
+        percent(entry.retention_entering),
+        percent(entry.retention_after),
+        "-" if entry.prefill_s is None else f"{entry.prefill_s:.3f}",
+        "-" if entry.prefill is None else f"{entry.prefill:.2f}",
+        percent(entry.flops),
+        "-" if entry.kv_mb is None else f"{entry.kv_mb:.1f}",
+        "-" if entry.peak_mb is None else f"{entry.peak_mb:.0f}",
     ]
 
 
@@ -207,11 +207,17 @@ def _by_label(summary: Summary, label: str) -> Section:
     title = f"By {label}"
     groups = [group for group in summary.groups if group.label == label]
     sizes = [max(score.n for score in group.scores.values()) for group in groups]
-    if len(summary.arms) > len(groups):
+    methods = [entry.method for entry in summary.methods]
+    if len(methods) > len(groups):
         header = ["method", *(f"{group.value} ({n})" for group, n in zip(groups, sizes, strict=True))]
-        return Section(title, header, [[arm.arm, *(_score(group.scores[arm.arm]) for group in groups)] for arm in summary.arms])
-    header = [label, "n", *(arm.arm for arm in summary.arms)]
-    rows = [[group.value, str(n), *(_score(group.scores[arm.arm]) for arm in summary.arms)] for group, n in zip(groups, sizes, strict=True)]
+        return Section(
+            title, header, [[entry.method, *(_score(group.scores[entry.method]) for group in groups)] for entry in summary.methods]
+        )
+    header = [label, "n", *(entry.method for entry in summary.methods)]
+    rows = [
+        [group.value, str(n), *(_score(group.scores[entry.method]) for entry in summary.methods)]
+        for group, n in zip(groups, sizes, strict=True)
+    ]
     return Section(title, header, rows)
 
 
@@ -232,11 +238,11 @@ def _pairs(title: str, pairs: Sequence[Pair], note: str = "") -> Section:
     return Section(title, header, rows, note, {"n": 3, "only first right": 2, "only second right": 2, "p": 1})
 
 
-def _less(pairs: Mapping[str, Pair], arm: str) -> list[str]:
+def _less(pairs: Mapping[str, Pair], method: str) -> list[str]:
     """The two cells of a method's difference; none where no method has one."""
     if not pairs:
         return []
-    return [_difference(pairs[arm]), _p(pairs[arm].p_holm)] if arm in pairs else ["-", "-"]
+    return [_difference(pairs[method]), _p(pairs[method].p_holm)] if method in pairs else ["-", "-"]
 
 
 def _difference(pair: Pair) -> str:

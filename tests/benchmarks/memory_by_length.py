@@ -30,7 +30,7 @@ COMPUTED_S = (60, 600)
 def bench_memory(
     model: ModelConfig, lengths_s: Sequence[float], choices: Sequence[PruningConfig], *, repeats: int = 1, observer: Observer = SILENT
 ) -> BenchReport:
-    """One group per clip length, one arm per method. `peak_mb` less `before_mb` is what the prefill took beside the weights."""
+    """One group per clip length, one run per method. `peak_mb` less `before_mb` is what the prefill took on top of the weights."""
     import torch
 
     from omnidrop_cli.bench.device import device_name

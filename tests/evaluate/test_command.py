@@ -54,9 +54,9 @@ def test_json_and_no_model_when_nothing_is_left(tmp_path: Path, clips: Clips, mo
     first = call(*arguments)
     assert first.exit_code == 0, first.output
     summary = json.loads(first.stdout)
-    assert summary["schema"] == 1
-    assert [arm["arm"] for arm in summary["arms"]] == ["none", "omnidrop@0.3"]
-    assert summary["arms"][0]["retention_after"] == 1.0
+    assert summary["schema"] == 2
+    assert [method["method"] for method in summary["methods"]] == ["none", "omnidrop@0.3"]
+    assert summary["methods"][0]["retention_after"] == 1.0
     assert {group["value"] for group in summary["groups"]} == {"Event Sequence", "Inference", "30s", "Howto & Style"}
 
     def no_model(*_: object) -> None:
@@ -82,7 +82,7 @@ def test_formats_flips_and_plot_of_a_finished_run(tmp_path: Path, clips: Clips) 
     assert "| ---" not in fitted
     flips = json.loads(call(*arguments, "--flips", "none,random@0.5", "--json").stdout)
     rows = [json.loads(line) for line in Path("avut.jsonl").read_text().splitlines()]
-    right = {name: {row["question"] for row in rows if row["arm"] == name and row["correct"]} for name in ("none", "random@0.5")}
+    right = {name: {row["question"] for row in rows if row["method"] == name and row["correct"]} for name in ("none", "random@0.5")}
     assert {flip["question"] for flip in flips["flips"]} == right["none"] ^ right["random@0.5"]
 
 
@@ -160,9 +160,9 @@ def test_paper_table_before_and_after_an_evaluation(tmp_path: Path, clips: Clips
     assert row.startswith("| OmniDrop, 20 % | 66.44 / - | 46.50 / - | 63.67 / ")
     rows = [json.loads(line) for line in Path("omnidrop-table2-avut.jsonl").read_text().splitlines()]
     rows = [r for r in rows if r["settings"] == {"timing": "published"}]
-    mine = [r["measured"] for r in rows if r["arm"] == "omnidrop@paper-20"]
+    mine = [r["measured"] for r in rows if r["method"] == "omnidrop@paper-20"]
     with_encoders = median(m["prefill_s"] + m["encode_s"] for m in mine if m["encode_s"])
-    right = sum(r["correct"] for r in rows if r["arm"] == "omnidrop@paper-20")
+    right = sum(r["correct"] for r in rows if r["method"] == "omnidrop@paper-20")
     assert f"63.67 / {100 * right / 3:.2f} [" in row
     assert f"1.04 / {with_encoders:.2f} " in row
 

@@ -1,4 +1,4 @@
-"""How arms are written."""
+"""How methods are written."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from omnidrop_cli.errors import UsageError
 from omnidrop_cli.evaluate.method_specs import parse
 
 
-def test_arms() -> None:
-    arms = parse(["none, omnidrop@0.3", "omnidrop@paper-20,random@0.3:a=1:b=x"], seed=7)
-    assert [arm.label for arm in arms] == ["none", "omnidrop@0.3", "omnidrop@paper-20", "random@0.3:a=1:b=x"]
-    assert [arm.choice for arm in arms] == [
+def test_methods() -> None:
+    methods = parse(["none, omnidrop@0.3", "omnidrop@paper-20,random@0.3:a=1:b=x"], seed=7)
+    assert [method.label for method in methods] == ["none", "omnidrop@0.3", "omnidrop@paper-20", "random@0.3:a=1:b=x"]
+    assert [method.choice for method in methods] == [
         PruningConfig("none", seed=7),
         PruningConfig("omnidrop", keep=0.3, seed=7),
         PruningConfig("omnidrop", preset="paper-20", seed=7),

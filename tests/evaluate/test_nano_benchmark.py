@@ -51,6 +51,6 @@ def test_clips_are_made_once_and_asked_about(tmp_path: Path) -> None:
     def no_voices(question: object) -> str:
         raise OmnidropError("espeak-ng is not installed")
 
-    broken = Run(replace(benchmark, prepare=no_voices), run.arms, run.model, run.media_options, run.generation)
+    broken = Run(replace(benchmark, prepare=no_voices), run.methods, run.model, run.media_options, run.generation)
     with Journal(tmp_path / "none.jsonl") as journal, pytest.raises(OmnidropError, match="espeak-ng"):
         execute(broken, pending(broken, questions, journal), Session(tiny_thinker()), journal)

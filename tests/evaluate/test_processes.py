@@ -62,7 +62,7 @@ def test_two_workers_write_what_one_process_does(tmp_path: Path, clips: Clips) -
     foreign = replace(next(iter(load(tmp_path / "two.jsonl").values())), key="k", model={"name": "another"})
     with Journal(tmp_path / "two.jsonl") as journal:
         journal.add(foreign)
-        more = replace(run, arms=tuple(method_specs.parse(["random@0.5"])))
+        more = replace(run, methods=tuple(method_specs.parse(["random@0.5"])))
         with pytest.raises(UsageError, match="rows of another"):
             processes.execute(more, pending(more, questions, journal), ["cpu"], journal)
 

@@ -83,14 +83,14 @@ def test_videomme_end_to_end(tmp_path: Path, clips: Clips, session: Session, tow
     run = make_run(videomme.BENCHMARK)
     rows = evaluate(run, questions, session, tmp_path / "out" / "rows.jsonl")
     assert len(rows) == 7 * 3
-    assert len(towers) == 2, "the towers run once per readable clip, for all questions and arms"
+    assert len(towers) == 2, "the towers run once per readable clip, for all questions and methods"
     assert opened == ["spoken_01x.mp4", "-silent_02.mp4", "broken_03x.mp4", "missing_04.mp4"], "each file is opened once, broken or not"
-    by_arm = {arm.label: [rows[run.key(question, arm)] for question in questions] for arm in run.arms}
-    for label, mine in by_arm.items():
+    by_method = {method.label: [rows[run.key(question, method)] for question in questions] for method in run.methods}
+    for label, mine in by_method.items():
         assert [row.error is None for row in mine] == [True] * 4 + [False] * 3
         for row in mine[:4]:
             assert row.measured is not None
-            assert row.arm == label
+            assert row.method == label
             assert 0 < row.measured.prefill_s < 30
             assert row.measured.media_tokens < row.measured.tokens
             if label == "none":
@@ -102,7 +102,7 @@ def test_videomme_end_to_end(tmp_path: Path, clips: Clips, session: Session, tow
                 )  # to within a token's rounding: a clip here has a few dozen
                 assert row.measured.retention_entering > row.measured.retention_after
                 assert row.measured.flops_pruned < row.measured.flops_full
-    errors = [row.error for row in by_arm["none"] if row.error is not None]
+    errors = [row.error for row in by_method["none"] if row.error is not None]
     assert all(error["type"] == "MediaError" and error["message"] for error in errors)
     assert "missing_04.mp4" in str(errors[-1]["message"])
 
@@ -121,7 +121,7 @@ def test_an_arm_that_cannot_work_with_a_prompt_fails_alone(
     questions = videomme.read(datasets.videomme(tmp_path / "data", clips))[:2]
     run = make_run(videomme.BENCHMARK, "random@0.3,none")
     rows = evaluate(run, questions, session, tmp_path / "rows.jsonl")
-    assert sorted((row.arm, row.error is None) for row in rows.values()) == [("none", True)] * 2 + [("random@0.3", False)] * 2
+    assert sorted((row.method, row.error is None) for row in rows.values()) == [("none", True)] * 2 + [("random@0.3", False)] * 2
 
 
 def test_the_answer_equals_that_of_a_single_ask(tmp_path: Path, clips: Clips, session: Session) -> None:
@@ -129,8 +129,8 @@ def test_the_answer_equals_that_of_a_single_ask(tmp_path: Path, clips: Clips, se
     run = make_run(videomme.BENCHMARK)
     rows = evaluate(run, questions, session, tmp_path / "rows.jsonl")
     for question in questions:
-        for arm in run.arms:
-            assert rows[run.key(question, arm)].answer == session.run(run.job(question, arm)).answer.text
+        for method in run.methods:
+            assert rows[run.key(question, method)].answer == session.run(run.job(question, method)).answer.text
 
 
 def test_a_second_run_does_nothing_but_retry_failures(tmp_path: Path, clips: Clips, session: Session, towers: list[str]) -> None:
@@ -152,7 +152,7 @@ def test_a_second_run_does_nothing_but_retry_failures(tmp_path: Path, clips: Cli
 
     more = make_run(videomme.BENCHMARK, METHODS + ",omnidrop@0.5")
     with Journal(path) as journal:
-        assert [[arm.label for arm in missing] for _, missing in pending(more, questions[:4], journal)] == [["omnidrop@0.5"]] * 4
+        assert [[method.label for method in missing] for _, missing in pending(more, questions[:4], journal)] == [["omnidrop@0.5"]] * 4
 
 
 def test_a_torn_line_is_cut_and_done_again(tmp_path: Path, clips: Clips, session: Session) -> None:
@@ -220,23 +220,23 @@ def test_published_timing_moves_the_frames_and_names_other_rows(tmp_path: Path, 
     true = make_run(videomme.BENCHMARK, "none")
     true = replace(true, media_options=replace(true.media_options, fps=1.0, max_frames=8))
     published = replace(true, timing="published")
-    assert true.key(question, true.arms[0]) != published.key(question, published.arms[0])
+    assert true.key(question, true.methods[0]) != published.key(question, published.methods[0])
     seconds = []
     for run in (true, published):
         session = with_timing(Session(tiny_thinker()), run.timing)
-        read = session.encode(PromptSource(run.job(question, run.arms[0])))
+        read = session.encode(PromptSource(run.job(question, run.methods[0])))
         seconds.append(read.prompt.seconds_per_grid)
         rows = evaluate(run, [question], session, tmp_path / f"{run.timing}.jsonl")
-        assert rows[run.key(question, run.arms[0])].answer is not None
+        assert rows[run.key(question, run.methods[0])].answer is not None
     assert seconds == [pytest.approx(2.0, rel=0.1), 1.0]
 
 
 def test_keys_of_rows_with_true_timing_are_those_of_older_files() -> None:
     question = Question("q", "clip.mp4", "What?", ("A. a", "B. b"), "A")
     run = make_run(videomme.BENCHMARK, "none")
-    job = asdict(replace(run.job(question, run.arms[0]), media="", model=replace(run.model, device="auto", graph=True)))
+    job = asdict(replace(run.job(question, run.methods[0]), media="", model=replace(run.model, device="auto", graph=True)))
     facts = ["videomme", "q", False, job]
-    assert run.key(question, run.arms[0]) == hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+    assert run.key(question, run.methods[0]) == hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def test_text_first_changes_the_prompt_and_the_key(tmp_path: Path, clips: Clips, session: Session, towers: list[str]) -> None:
@@ -255,9 +255,9 @@ def test_other_layouts_end_to_end(tmp_path: Path, clips: Clips, session: Session
     run = make_run(module.BENCHMARK)
     rows = evaluate(run, questions, session, tmp_path / "rows.jsonl")
     assert len(rows) == count * 3
-    answers = {arm.label: {question.id: rows[run.key(question, arm)] for question in questions} for arm in run.arms}
+    answers = {method.label: {question.id: rows[run.key(question, method)] for question in questions} for method in run.methods}
     made = summary.summarise(module.BENCHMARK, questions, answers, run.media_options)
-    assert [arm.arm for arm in made.arms] == METHODS.split(",")
+    assert [method.method for method in made.methods] == METHODS.split(",")
     text = tables.markdown(made)
     assert all(f"| {name} |" in text for name in METHODS.split(","))
     json.dumps(made.to_json())

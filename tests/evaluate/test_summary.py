@@ -11,6 +11,7 @@ from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.evaluate import stats, tables
 from omnidrop_cli.evaluate.benchmarks.videomme import BENCHMARK
 from omnidrop_cli.evaluate.items import Measured, Question, Row
+from omnidrop_cli.evaluate.results import FORMAT
 from omnidrop_cli.evaluate.summary import Summary, summarise
 
 FULL = Measured(100, 80, 1.0, 1.0, 0.5, 0.2, 0.1, 900.0, 10.0, 1000, 1000)
@@ -20,13 +21,13 @@ MODEL = {"name": "7b|x", "quant": "nf4", "dtype": "bfloat16", "attention": "sdpa
 QUESTIONS = [Question(str(at), f"clip{at // 4}.mp4", "?", ("A. a", "B. b"), "A", {"task": "one" if at < 6 else "t|wo"}) for at in range(8)]
 
 
-def row(question: Question, arm: str, letter: str | None, measured: Measured) -> Row:
+def row(question: Question, method: str, letter: str | None, measured: Measured) -> Row:
     return Row(
-        f"{arm}/{question.id}",
+        f"{method}/{question.id}",
         "videomme",
         question.id,
         question.media,
-        arm,
+        method,
         question.labels,
         "A",
         letter or "well",
@@ -38,9 +39,9 @@ def row(question: Question, arm: str, letter: str | None, measured: Measured) ->
     )
 
 
-def failed(question: Question, arm: str) -> Row:
+def failed(question: Question, method: str) -> Row:
     error = {"type": "MediaError", "message": "broken", "hint": None}
-    return replace(row(question, arm, None, FULL), answer=None, measured=None, error=error)
+    return replace(row(question, method, None, FULL), answer=None, measured=None, error=error)
 
 
 @pytest.fixture
@@ -56,8 +57,8 @@ def made() -> Summary:
     return summarise(BENCHMARK, QUESTIONS, answers, MediaConfig(max_frames=8))
 
 
-def test_arms(made: Summary) -> None:
-    full, pruned = made.arms
+def test_methods(made: Summary) -> None:
+    full, pruned = made.methods
     assert (full.score.n, full.score.correct, full.unparsed, full.errors) == (8, 6, 1, 0)
     assert (pruned.score.n, pruned.score.correct, pruned.unparsed, pruned.errors) == (7, 3, 0, 1)
     assert (full.score.low, full.score.high) == stats.wilson(6, 8)
@@ -94,26 +95,29 @@ def test_markdown(made: Summary) -> None:
     assert any(line.startswith("| none → p@0.3 | 7 | -28.6 [") and line.endswith("| 3 | 1 | 0.625 | 0.625 |") for line in lines)
 
 
-def test_every_arm_meets_the_full_model_and_the_first_of_its_budget() -> None:
-    arms = ["a@0.3", "none", "b@0.3:x=1", "a@0.1", "b@0.1", "c@0.3"]
-    answers = {arm: {q.id: row(q, arm, "A", FULL if arm == "none" else PRUNED) for q in QUESTIONS} for arm in arms}
+def test_every_method_meets_the_full_model_and_the_first_of_its_budget() -> None:
+    methods = ["a@0.3", "none", "b@0.3:x=1", "a@0.1", "b@0.1", "c@0.3"]
+    answers = {method: {q.id: row(q, method, "A", FULL if method == "none" else PRUNED) for q in QUESTIONS} for method in methods}
     made = summarise(BENCHMARK, QUESTIONS, answers, MediaConfig())
     assert made.full == "none"
     assert [(pair.first, pair.second) for pair in made.pairs] == [
-        *(("none", arm) for arm in arms if arm != "none"),
+        *(("none", method) for method in methods if method != "none"),
         ("a@0.3", "b@0.3:x=1"),
         ("a@0.3", "c@0.3"),
         ("a@0.1", "b@0.1"),
     ]
-    pruned_only = summarise(BENCHMARK, QUESTIONS, {arm: answers[arm] for arm in arms if arm != "none"}, MediaConfig())
+    pruned_only = summarise(BENCHMARK, QUESTIONS, {method: answers[method] for method in methods if method != "none"}, MediaConfig())
     assert pruned_only.full is None
-    assert [arm.prefill for arm in pruned_only.arms] == [None] * 5
+    assert [method.prefill for method in pruned_only.methods] == [None] * 5
     assert {pair.first for pair in pruned_only.pairs} == {"a@0.3", "a@0.1"}
     assert "less full" not in tables.markdown(pruned_only)
 
 
 def test_many_methods_run_down_and_the_headline_has_a_column() -> None:
-    answers = {arm: {q.id: row(q, arm, "A", FULL if arm == "none" else PRUNED) for q in QUESTIONS} for arm in ("none", "a@0.3", "b@0.3")}
+    answers = {
+        method: {q.id: row(q, method, "A", FULL if method == "none" else PRUNED) for q in QUESTIONS}
+        for method in ("none", "a@0.3", "b@0.3")
+    }
     made = summarise(replace(BENCHMARK, headline=("task", "one")), QUESTIONS, answers, MediaConfig())
     lines = tables.markdown(made).splitlines()
     assert "| method | one (6) | t\\|wo (2) |" in lines
@@ -132,17 +136,29 @@ def test_many_methods_run_down_and_the_headline_has_a_column() -> None:
 def test_json_round_trip(made: Summary) -> None:
     again = json.loads(json.dumps(made.to_json(), allow_nan=False))
     assert Summary.from_json(again) == made
-    assert again["schema"] == 1
-    with pytest.raises(ValueError, match="schema 2"):
-        Summary.from_json({**again, "schema": 2})
+    assert again["schema"] == 2
+    with pytest.raises(ValueError, match="schema 3"):
+        Summary.from_json({**again, "schema": 3})
     assert again["pairs"][0]["first_only"] == 3
     one = failed(QUESTIONS[0], "none")
     assert Row.from_json(json.loads(json.dumps(one.to_json()))) == one
     two = row(QUESTIONS[0], "none", "A", FULL)
     assert Row.from_json(json.loads(json.dumps(two.to_json()))) == two
-    for wrong in ({}, {"schema": 2}, {"schema": 1, "key": "x"}):
+    for wrong in ({}, {"schema": 3}, {"schema": 2}, {"schema": 1, "key": "x"}):
         with pytest.raises(ValueError):
             Row.from_json(wrong)
+
+
+def test_files_of_version_1_are_read(made: Summary) -> None:
+    """They name a method `arm`."""
+    new = made.to_json()
+    entries = [{"arm": entry["method"], **{name: value for name, value in entry.items() if name != "method"}} for entry in new["methods"]]
+    old = {**{name: value for name, value in new.items() if name != "methods"}, "arms": entries, "schema": 1}
+    assert Summary.from_json(json.loads(json.dumps(old))) == made
+    one = row(QUESTIONS[0], "a@0.3", "A", PRUNED)
+    old_row = {**{name: value for name, value in one.to_json().items() if name != "method"}, "arm": "a@0.3", "schema": 1}
+    assert Row.from_json(json.loads(json.dumps(old_row))) == one
+    assert FORMAT.decode(json.dumps(old_row).encode()) == one
 
 
 def test_nothing_answered() -> None:

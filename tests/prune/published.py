@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -164,6 +165,57 @@ def omnizip_video(video: Tensor, audio_kept: set[int], windows: Sequence[Window]
     for (grids, _), drop in zip(windows, rates, strict=True):
         frames = [f for grid in grids for f in (2 * grid, 2 * grid + 1)] if halves else grids
         kept |= interleaved(cut, frames, [int(cut.shape[1] * (1 - drop) + 1e-9)] * len(frames), rule)
+    return kept
+
+
+# ---------------------------------------------------------------- dash
+
+
+def dash_audio(audio: Tensor, attention: Tensor, keep: int, contextual: int) -> set[int]:
+    """0.4 boundary probability, 0.3 uniqueness and 0.3 attention rank the audio; contextual tokens as OmniZip's."""
+    n, dim = audio.shape
+    boundary = [1.0, *(min(1.0, max(0.0, (1 - cosine(audio[i - 1], audio[i])) / 2)) for i in range(1, n))]
+    columns = sorted(sorted(range(dim), key=lambda c: float(audio[:, c].var(unbiased=False)))[: dim // 2]) if dim > 10 else range(dim)
+    unit = [row / row.norm() for row in audio[:, list(columns)]]
+    mean = torch.stack(unit).mean(0)
+    similar = [sum(math.exp(-float((row - mean).square().sum()) / (2 * a)) for a in (0.125, 0.25, 0.5, 1, 2)) for row in unit]
+    values = zip(boundary, similar, attention.tolist(), strict=True)
+    fused = [0.4 * b + 0.3 * (1 - s / max(similar)) + 0.3 * a / float(attention.max()) for b, s, a in values]
+    return omnizip_audio(torch.tensor(fused), keep, contextual)
+
+
+def dash_cuts(audio: Tensor, threshold: float = 0.4, shortest: int = 30) -> list[int]:
+    """First tokens of the audio segments, and the number of tokens."""
+    cuts = [0]
+    for i in range(1, len(audio)):
+        if cosine(audio[i - 1], audio[i]) < threshold and i - cuts[-1] >= shortest:
+            cuts.append(i)
+    return [*cuts, len(audio)]
+
+
+def dash_video(video: Tensor, audio: Tensor, audio_kept: set[int], rate: float, *, halves: bool) -> set[int]:
+    """Video kept by DASH. `halves` is the published code: frames of half a grid, segments from any token on.
+
+    Without `halves` a frame is a grid and segments begin at the nearest one. Without audio the rate is 15 points lower.
+    """
+    flat, size = video.flatten(0, 1), video.shape[1] // (2 if halves else 1)
+    if not len(audio):
+        segments = [(0, len(flat), max(0.35, rate - 0.15))]
+    else:
+        cuts, scale = dash_cuts(audio), len(flat) / len(audio)
+        starts = [int(cut * scale + 1e-9) if halves else size * math.floor(cut * scale / size + 0.5 + 1e-9) for cut in cuts]
+        retained = [len(audio_kept & set(range(a, b))) / (b - a) for a, b in pairwise(cuts)]
+        rates = [max(0.1, min(0.95, rate + 0.1 * (0.5 - share))) for share in retained]
+        segments = [(a, b, r) for (a, b), r in zip(pairwise(starts), rates, strict=True) if b > a]
+    kept: set[int] = set()
+    for start, end, drop in segments:
+        if halves and end - start < 2 * size:
+            kept |= set(range(start, end))
+            continue
+        frames = (end - start) // size
+        cut = flat[start : start + frames * size].reshape(frames, size, -1)
+        count = int(size * (1 - drop) + 1e-9)
+        kept |= {start + i for i in interleaved(cut, range(frames), [count] * frames, "v1")}
     return kept
 
 

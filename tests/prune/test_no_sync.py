@@ -10,13 +10,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.prune import scoring
 from omnidrop_cli.prune.audio_selector import untrained_selector
 from omnidrop_cli.prune.base import LayerSelection, PromptInfo
-from omnidrop_cli.prune.methods import names
+from omnidrop_cli.prune.methods import get_method, names
 from tests.prune.fakes import SHAPES, FakeView, input_view, made
 
-ASKS_ONCE = {"dash"}  # finds its boundaries on the host, before the language model
 LONG = SHAPES["long"]
 
 
@@ -33,7 +33,7 @@ class MetaView(FakeView):
         return torch.empty(len(self.index), device="meta")
 
 
-@pytest.mark.parametrize("name", [*(name for name in names() if name not in ASKS_ONCE | {"none"}), "omnizip+omnidrop"])
+@pytest.mark.parametrize("name", [*(name for name in names() if name != "none"), "omnizip+omnidrop"])
 @pytest.mark.parametrize("shape", ["long", "sound", "picture"])
 def test_stages_do_not_wait(name: str, shape: str) -> None:
     tokens = SHAPES[shape]
@@ -54,6 +54,15 @@ def test_stages_do_not_wait(name: str, shape: str) -> None:
             chosen = plan.in_llm_stage(MetaView(layer, 28, meta.to(torch.int8), meta, meta, len(tokens), 16), keep)
             assert len(chosen.index if isinstance(chosen, LayerSelection) else chosen) == keep
         alive = keep
+
+
+@pytest.mark.parametrize("name", ["omnizip", "dash"])
+def test_half_grids_do_not_wait(name: str) -> None:
+    plan = get_method(PruningConfig(name, keep=0.3, options={"frames": "halves"})).plan(PromptInfo(LONG, 28))
+    assert plan.input_stage is not None
+    view = input_view(LONG)
+    meta = {field: getattr(view, field).to("meta") for field in ("audio", "video", "query", "audio_attention", "video_attention")}
+    assert plan.input_stage(replace(view, **meta)).video.is_meta
 
 
 def test_scores_do_not_wait() -> None:

@@ -14,7 +14,7 @@ from omnidrop_cli.prune.base import PromptInfo
 from omnidrop_cli.prune.composition import InputMethod, split_along
 from omnidrop_cli.prune.groups import MediaLayout
 from omnidrop_cli.prune.methods import get_method
-from omnidrop_cli.prune.methods.dash import Dash, boundaries, frame_segments, fused_scores, uniqueness
+from omnidrop_cli.prune.methods.dash import Dash
 from omnidrop_cli.prune.methods.divprune import MostDiverse
 from omnidrop_cli.prune.methods.dycoke import DyCoke
 from omnidrop_cli.prune.methods.fastv import FastV, OneCut
@@ -205,43 +205,6 @@ def test_chunks_with_much_kept_sound_keep_more_picture() -> None:
     assert per_chunk[1] == max(per_chunk)
     assert per_chunk[1] > per_chunk[4] >= max(per_chunk[i] for i in (0, 2, 3, 5))
     assert sum(per_chunk) == round(0.4 * 192)
-
-
-# ---------------------------------------------------------------- dash
-
-
-def test_boundaries_open_where_sound_changes_and_not_too_soon() -> None:
-    cosine = [1.0] * 40
-    cosine[4] = 0.1  # too soon after the start
-    cosine[29] = 0.1
-    cosine[31] = -0.5  # too soon after the one before
-    assert boundaries(cosine, 0.4, 30) == [0, 30]
-    assert boundaries(cosine, 0.4, 5) == [0, 5, 30]
-
-
-def test_segments_cover_every_frame() -> None:
-    assert frame_segments([0, 30, 60], 100, 10) == (0, 0, 0, 1, 1, 1, 2, 2, 2, 2)
-    assert frame_segments([0], 0, 4) == (0, 0, 0, 0)
-    assert frame_segments([0, 99], 100, 2) == (0, 0)
-
-
-@settings(deadline=None, max_examples=25)
-@given(n=st.integers(2, 20), dim=st.sampled_from([4, 24]), seed=st.integers(0, 99))
-def test_fused_audio_score_follows_the_formula(n: int, dim: int, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    audio, attention = torch.randn(n, dim, generator=generator), torch.rand(n, generator=generator)
-    cosine = torch.cosine_similarity(audio[:-1], audio[1:], dim=-1)
-    columns = list(range(dim))
-    if dim > 10:
-        columns = sorted(sorted(columns, key=lambda c: audio[:, c].var(unbiased=False).item())[: dim // 2])
-    unit = [row / row.norm() for row in audio[:, columns]]
-    mean = torch.stack(unit).mean(dim=0)
-    like = [sum(math.exp(-((row - mean) ** 2).sum().item() / (2 * a)) for a in (0.125, 0.25, 0.5, 1, 2)) for row in unit]
-    unique = torch.tensor([1 - value / max(like) for value in like])
-    torch.testing.assert_close(uniqueness(audio), unique, atol=1e-5, rtol=1e-4)
-    boundary = torch.tensor([1.0, *((1 - value) / 2 for value in cosine.tolist())])
-    expected = 0.4 * boundary + 0.3 * unique + 0.3 * attention / attention.max()
-    torch.testing.assert_close(fused_scores(audio, cosine, attention), expected, atol=1e-4, rtol=1e-4)
 
 
 # ---------------------------------------------------------------- seats

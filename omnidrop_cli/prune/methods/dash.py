@@ -1,62 +1,73 @@
-"""DASH: chunks that follow the sound's own boundaries (arXiv 2603.15685).
-
-Knows: where sound changes, the fused audio score, the rate of a segment. Anchors and the interleaved compression are OmniZip's.
-"""
+"""DASH: video segments follow the boundaries of the audio (arXiv 2603.15685)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from omnidrop_cli.prune import topk
+from omnidrop_cli.prune import diversity, topk
 from omnidrop_cli.prune.base import SCOPE_HELP, InputView, PromptInfo, Selection, audio_attention_need
 from omnidrop_cli.prune.composition import InputMethod
 from omnidrop_cli.prune.groups import MediaLayout
 from omnidrop_cli.prune.merging import select_and_merge
 from omnidrop_cli.prune.method_options import option
-from omnidrop_cli.prune.methods.omnizip import interleaved_scores
 
 BOUNDARY_WEIGHT, UNIQUE_WEIGHT, ATTENTION_WEIGHT = 0.4, 0.3, 0.3
 SCALES = (0.125, 0.25, 0.5, 1.0, 2.0)
-WHOLE_BELOW = 2
-"""Segments with fewer frames are kept whole."""
+
+GUIDANCE = 0.1
+"""How far a segment's drop rate moves with the share of its audio that was kept."""
+
+VIDEO_ONLY_RELIEF, VIDEO_ONLY_RATE_MIN = 0.15, 0.35
+"""Without audio the published code drops 15 points less of the video, but at least 35 %."""
 
 
 @dataclass(frozen=True)
 class Dash(InputMethod):
-    """Audio by boundary, uniqueness and attention; video compressed segment by segment, less where more sound was kept.
+    """Audio by boundary, uniqueness and attention; video compressed segment by segment, less where more audio was kept.
 
-    `audio_keep` counts the anchors: rho_a = 0.45 keeps 60 %. Segment boundaries fall on whole frames here; the published code cuts
-    between any two tokens, which shifts its frames by a part of a grid. It fuses the three scores always (its first boundary
-    probability is 1 by construction), and so does this. Budgets are rounded to an exact total by `topk.top_by_share`. The
-    boundaries are found on the host: one copy of one number per audio token, before the language model.
+    `audio_keep` counts the contextual tokens: rho_a = 0.45 keeps 60 %. The preset `paper` runs the published code: a frame is half a
+    temporal grid, a segment begins at any token, tokens after its last whole frame are dropped, and a segment shorter than two frames
+    (one grid) is kept whole. With `frames=grids` boundaries fall on the nearest grid, and no segment is shorter than one. With
+    explicit ratios, clips without audio keep 15 points more of the video, as published; with `keep` they keep what was asked for.
+
+    Video budgets are rounded to an exact total by `topk.top_by_share`, where the published code truncates frame by frame. It fuses the
+    three audio scores always (its first boundary probability is 1 by construction), and so does this.
     """
 
     name: ClassVar[str] = "dash"
-    summary: ClassVar[str] = "segments cut where the sound changes, before the language model"
+    summary: ClassVar[str] = "segments cut where the audio changes, before the language model"
     paper: ClassVar[str] = "arXiv 2603.15685"
     ratios = ((0.24, 0.6),)
-    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"paper": {"audio_keep": 0.6, "video_keep": 0.24}}
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"paper": {"audio_keep": 0.6, "video_keep": 0.24, "frames": "halves"}}
 
-    threshold: float = option(0.4, "cosine of neighbouring audio tokens below which a boundary opens", low=-1, high=1)
-    min_segment: int = option(30, "audio tokens between two boundaries", low=1)
-    anchors: float = option(0.05, "share of audio kept as contextual anchors", low=0, high=0.5)
-    merge: int = option(3, "tokens merged into each anchor", low=0, high=100)
-    spatial: Literal["paper", "v2", "v1"] = option("v1", "centres of even frames: density peaks, or none as in the published code (v1)")
+    threshold: float = option(0.4, "cosine of neighbouring audio tokens below which a segment begins", low=-1, high=1)
+    min_segment: int = option(30, "audio tokens of the shortest segment", low=1)
+    contextual: float = option(0.05, "share of audio kept as contextual tokens, which merge others", low=0, high=0.5, old=("anchors",))
+    merge: int = option(3, "tokens merged into each contextual token", low=0, high=100)
+    spatial: Literal["paper", "v2", "v1"] = option("v1", "spatial selection: density peaks, or none as in the published code (v1)")
+    frames: Literal["grids", "halves"] = option("grids", "frames of a segment: temporal grids, or their halves as in the published code")
     audio_scope: Literal["window", "clip"] = option("clip", SCOPE_HELP)
 
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({audio_attention_need(self.audio_scope)})
 
+    def counts(self, layout: MediaLayout) -> tuple[int, int]:
+        """See `InputMethod.counts`. Clips without audio keep more video when ratios are explicit."""
+        audio, video = super().counts(layout)
+        if self.video_keep is None or layout.audio or not layout.video:
+            return audio, video
+        rate = max(min(VIDEO_ONLY_RATE_MIN, 1 - self.video_keep), 1 - self.video_keep - VIDEO_ONLY_RELIEF)
+        return audio, max(1, round((1 - rate) * layout.video))
+
     def make_input_stage(self, prompt: PromptInfo, layout: MediaLayout, audio: int, video: int) -> AudioSegmented:
-        return AudioSegmented(audio, video, layout, self)
+        return AudioSegmented(audio, video, MediaLayout.of(prompt.tokens, halves=self.frames == "halves"), self)
 
 
 @dataclass(frozen=True)
@@ -69,53 +80,136 @@ class AudioSegmented:
     method: Dash
 
     def __call__(self, view: InputView) -> Selection:
-        present = view.audio.shape[0]
-        if present and view.audio_attention is None:
-            raise ValueError("audio is ranked by the attention of its encoder, and none was given")
         cosine = torch.cosine_similarity(view.audio[:-1].float(), view.audio[1:].float(), dim=-1)
-        kept, embeds = torch.arange(self.audio, device=view.audio.device), None
-        if view.audio_attention is not None and self.audio < present:
-            scores = fused_scores(view.audio, cosine, view.audio_attention)
-            method = self.method
-            chosen = select_and_merge(view.audio, scores, view.video, self.audio, share=method.anchors, merge=method.merge)
-            kept, embeds = chosen.index, chosen.embeds
-        return Selection(audio=kept, video=self._video(view, kept, cosine), audio_embeds=embeds)
+        audio, embeds = self._audio(view, cosine)
+        return Selection(audio=audio, video=self._video(view, cosine, audio), audio_embeds=embeds)
 
-    def _video(self, view: InputView, audio: Tensor, cosine: Tensor) -> Tensor:
-        present, size = view.video.shape[0], self.layout.frame_size
+    def _audio(self, view: InputView, cosine: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Ascending indices of the kept audio, and its embeddings after merging; None where nothing was merged."""
+        if self.audio in (0, view.audio.shape[0]):
+            return torch.arange(self.audio, device=view.audio.device), None
+        if view.audio_attention is None:
+            raise ValueError("audio is ranked by the attention of its encoder, and none was given")
+        scores, method = fused_scores(view.audio, cosine, view.audio_attention), self.method
+        merged = select_and_merge(view.audio, scores, view.video, self.audio, share=method.contextual, merge=method.merge)
+        return merged.index, merged.embeds
+
+    def _video(self, view: InputView, cosine: Tensor, audio: Tensor) -> Tensor:
+        """Ascending indices of the kept video, where `audio` holds the indices of the kept audio."""
+        present, heard, method = view.video.shape[0], view.audio.shape[0], self.method
         if self.video == present:
             return torch.arange(present, device=view.video.device)
-        heard = view.audio.shape[0]
-        cuts = boundaries(cosine.tolist(), self.method.threshold, self.method.min_segment) if heard else [0]
-        segments = frame_segments(cuts, heard, self.layout.frames)
-        ends = [*cuts[1:], heard]
-        of_audio = [place for place, (start, end) in enumerate(zip(cuts, ends, strict=True)) for _ in range(start, end)]
-        sizes = topk.on_device([end - start for start, end in zip(cuts, ends, strict=True)], audio)
-        retained = topk.segment_sizes(topk.on_device(of_audio, audio)[audio], len(cuts)) / sizes.clamp(min=1)
-        if not heard:
-            retained = torch.full_like(retained, 0.5)
-        rates = (1 - self.video / present + 0.1 * (0.5 - retained)).clamp(0.1, 0.95)[topk.on_device(segments, audio)]
-        whole = torch.tensor([segments.count(segment) < WHOLE_BELOW for segment in segments]).to(rates.device, non_blocking=True)
-        shares = torch.where(whole, torch.ones_like(rates), 1 - rates) * size
-        scores = interleaved_scores(view.video.view(-1, size, view.video.shape[1]), segments, self.method.spatial)
-        frame = torch.arange(present, device=view.video.device) // size
-        return topk.top_by_share(scores.flatten(), frame, shares, self.video)
+        segments = heard // method.min_segment + 1
+        rates = torch.full((segments,), 1 - self.video / present, device=view.video.device)
+        of_video = torch.zeros(present, dtype=torch.int64, device=view.video.device)
+        if heard:
+            of_audio = audio_segments(cosine, method.threshold, method.min_segment)
+            kept = topk.segment_sizes(of_audio[audio], segments) / topk.segment_sizes(of_audio, segments).clamp(min=1)
+            rates = (rates + GUIDANCE * (0.5 - kept)).clamp(0.1, 0.95)
+            of_video = video_segments(of_audio, self.layout, whole=method.frames == "grids")
+        # The published "shorter than two frames" means half grids: one grid.
+        shortest = self.layout.frame_size * (2 if method.frames == "halves" else 1)
+        frames = SegmentFrames.of(of_video, segments, self.layout.frame_size, shortest)
+        return topk.top_by_share(frames.scores(view.video, method.spatial), frames.group, frames.shares(rates), self.video)
 
 
-def boundaries(cosine: Sequence[float], threshold: float, min_segment: int) -> list[int]:
-    """First tokens of the segments, from the cosines between neighbours: below `threshold`, and `min_segment` after the last one."""
-    cuts = [0]
-    for place, value in enumerate(cosine, start=1):
-        if value < threshold and place - cuts[-1] >= min_segment:
-            cuts.append(place)
-    return cuts
+def audio_segments(cosine: Tensor, threshold: float, min_segment: int) -> Tensor:
+    """(n,) segment of each audio token, from the n - 1 cosines between neighbours, without asking the device.
+
+    A segment begins at a token whose cosine with the one before is below `threshold`, at least `min_segment` tokens after the last
+    beginning. Where the next segment begins is a function of where one begins, so doubling the step of that function finds all of them.
+    """
+    n = cosine.shape[0] + 1
+    place = torch.arange(n + 1, device=cosine.device)
+    begins = torch.zeros(n + 1, dtype=torch.bool, device=cosine.device)
+    begins[1:n] = cosine < threshold
+    nearest = torch.where(begins, place, n).flip(0).cummin(0).values.flip(0)
+    after = nearest[(place + min_segment).clamp(max=n)]
+    reached = (place == 0).long()
+    for _ in range((n // min_segment).bit_length()):
+        reached = reached | torch.zeros_like(reached).index_add(0, after, reached).clamp(max=1)
+        after = after[after]
+    return reached[:n].cumsum(0) - 1
 
 
-def frame_segments(cuts: Sequence[int], heard: int, frames: int) -> tuple[int, ...]:
-    """The segment of each video frame: audio boundaries mapped linearly, to the nearest frame."""
-    starts = [round(cut * frames / heard) if heard else 0 for cut in cuts]
-    spans = pairwise([*starts, frames])
-    return tuple(segment for segment, (start, end) in enumerate(spans) for _ in range(start, end))
+def video_segments(of_audio: Tensor, layout: MediaLayout, *, whole: bool) -> Tensor:
+    """(m,) segment of each video token: the beginnings of `of_audio` (n,) mapped linearly, `whole` to the nearest frame.
+
+    Of segments that begin at the same video token, the last one has it.
+    """
+    n, video = of_audio.shape[0], layout.video
+    place = torch.arange(n, device=of_audio.device)
+    place = (2 * place * layout.frames + n) // (2 * n) * layout.frame_size if whole else place * video // n
+    begins = torch.cat((of_audio.new_ones(1), of_audio.diff()))
+    first = torch.zeros(video + 1, dtype=torch.int64, device=of_audio.device).scatter_reduce(0, place, of_audio * begins, "amax")
+    return first[:video].cummax(0).values
+
+
+@dataclass(frozen=True)
+class SegmentFrames:
+    """Video tokens cut into frames that start where their segment starts; all (m,).
+
+    Attributes:
+        segment: segment of each token, ascending.
+        group: number of the token's frame; tokens outside every whole frame form one group per segment, numbered after the frames.
+        cell: place in the frame.
+        even: whether the token is in a frame with an even number in its segment (and in a whole one).
+        even_frame: number of that frame among all even ones.
+        framed: whether the token is in a whole frame.
+        kept_whole: whether the token's segment is too short for selection.
+        size: tokens of a frame.
+        segments: upper bound of the number of segments.
+    """
+
+    segment: Tensor
+    group: Tensor
+    cell: Tensor
+    even: Tensor
+    even_frame: Tensor
+    framed: Tensor
+    kept_whole: Tensor
+    size: int
+    segments: int
+
+    @classmethod
+    def of(cls, segment: Tensor, segments: int, size: int, shortest: int) -> SegmentFrames:
+        """Frames of `size` tokens; segments of less than `shortest` tokens are kept whole and have none."""
+        lengths = topk.segment_sizes(segment, segments)
+        short = lengths < shortest
+        frames = torch.where(short, 0, lengths // size)
+        evens = (frames + 1) // 2
+        offset = torch.arange(segment.shape[0], device=segment.device) - (lengths.cumsum(0) - lengths)[segment]
+        frame = offset // size
+        framed = frame < frames[segment]
+        number = torch.where(framed, (frames.cumsum(0) - frames)[segment] + frame, segment.shape[0] // size + segment)
+        even_frame = (evens.cumsum(0) - evens)[segment] + frame // 2
+        return cls(segment, number, offset % size, framed & (frame % 2 == 0), even_frame, framed, short[segment], size, segments)
+
+    def shares(self, rates: Tensor) -> Tensor:
+        """(groups,) tokens due to each group, for the drop rate of each segment. Tokens after a segment's last whole frame get none."""
+        lengths = topk.segment_sizes(self.segment, self.segments).float()
+        rest = torch.where(self.kept_whole, lengths[self.segment], 0.0)
+        due = torch.where(self.framed, ((1 - rates) * self.size)[self.segment], rest)
+        groups = self.segment.shape[0] // self.size + self.segments
+        return torch.zeros(groups, device=rates.device).scatter(0, self.group, due)
+
+    def scores(self, video: Tensor, spatial: diversity.Peaks) -> Tensor:
+        """(m,) score of each token of `video` (m, d): even frames by spatial selection, odd ones by change since the frame before."""
+        frames = self.segment.shape[0] // self.size
+        most = max(1, min(frames, (frames + self.segments) // 2))
+        place = torch.where(self.even, self.even_frame * self.size + self.cell, most * self.size)
+        token = torch.arange(video.shape[0], device=video.device)
+        table = torch.zeros(most * self.size + 1, dtype=torch.int64, device=video.device).scatter(0, place, token)
+        centres = diversity.density_peaks(video[table[:-1]].view(most, self.size, -1), spatial).flatten()
+        return torch.where(self.even, centres[place.clamp(max=most * self.size - 1)], change_since(video, self.size))
+
+
+def change_since(video: Tensor, lag: int) -> Tensor:
+    """(m,) minus the cosine of each token of `video` (m, d) with the one `lag` tokens before; 0 for the first ones."""
+    block = topk.BLOCK * lag
+    pairs = zip(video[lag:].split(block), video[:-lag].split(block), strict=True)
+    parts = [-torch.cosine_similarity(now.float(), before.float(), dim=-1) for now, before in pairs]
+    return torch.cat((torch.zeros(min(lag, video.shape[0]), device=video.device), *parts))
 
 
 def fused_scores(audio: Tensor, cosine: Tensor, attention: Tensor) -> Tensor:

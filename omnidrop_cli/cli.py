@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from omnidrop_cli import __version__
-from omnidrop_cli.commands import ask, batch, bench, chat, config, doctor, evaluate, explain, inspect, methods, models
+from omnidrop_cli.commands import ask, batch, bench, cache, chat, config, doctor, evaluate, explain, inspect, methods, models
 from omnidrop_cli.commands._app import FirstByDefault, Group, add
 from omnidrop_cli.commands._exit import end
 
@@ -28,6 +28,7 @@ COMMANDS: tuple[tuple[Callable[..., None], Sequence[str]], ...] = (
 GROUPS = (
     ("bench", "Measure time and memory on this machine. omnidrop bench \\[MEDIA] is bench prefill.", bench.COMMANDS),
     ("models", "Models on this disk: list, download, quantize, remove.", models.COMMANDS),
+    ("cache", "What omnidrop keeps on this disk: list, remove.", cache.COMMANDS),
     ("config", "Settings: where the files are, and what holds.", config.COMMANDS),
 )
 """Groups of commands; `bench` runs its first where none is named."""

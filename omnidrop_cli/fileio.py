@@ -119,9 +119,12 @@ def locked_folder(folder: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def remove_abandoned(folder: Path, target: Path | None = None, older_than_s: float = 0.0) -> None:
-    """Remove unfinished files and folders of `folder` whose process is gone: all, or those of `target`. What cannot be removed stays."""
-    for part in folder.glob(f"{PART}*" if target is None else f"{_part_prefix(target)}*"):
+def remove_abandoned(folder: Path, target: Path | None = None, older_than_s: float = 0.0, only: Path | None = None) -> None:
+    """Remove unfinished files and folders of `folder` whose process is gone: all, those of `target`, or the one called `only`.
+
+    What cannot be removed stays.
+    """
+    for part in [only] if only is not None else folder.glob(f"{PART}*" if target is None else f"{_part_prefix(target)}*"):
         with suppress(OSError):
             if time.time() - _last_change(part) < older_than_s:
                 continue

@@ -219,6 +219,14 @@ def seconds(text: str) -> float:
     return total
 
 
+def days(text: str) -> float:
+    """Seconds of an age: "30d" (days), "2w" (weeks), "12h" or "45m". Raises `ValueError` for anything else."""
+    size = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}[text[-1]] if text[-1:] in ("m", "h", "d", "w") else 0
+    if not size or not text[:-1].replace(".", "", 1).isdecimal():
+        raise ValueError(text)
+    return float(text[:-1]) * size
+
+
 def _option(field: dataclasses.Field[Any], hint: Any) -> Option | None:
     declared = dict(field.metadata)
     kinds = [kind for kind in get_args(hint) if kind is not NoneType] if get_origin(hint) in (Union, UnionType) else [hint]

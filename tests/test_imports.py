@@ -17,7 +17,7 @@ import omnidrop_cli
 ROOT = Path(omnidrop_cli.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-BASE = {"config", "outputs", "tokens", "errors", "events", "paths", "suggest", "fileio", "jsonl", "options"}
+BASE = {"config", "outputs", "tokens", "errors", "events", "paths", "suggest", "fileio", "in_use", "jsonl", "options"}
 STEPS = BASE | {"media", "prompt", "model", "prune"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": BASE | {"engine", "prune", "suggest"},
@@ -35,6 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prompt": BASE,
     "model": BASE | {"prompt"},
     "prune": BASE | {"model"},
+    "in_use": set(),
+    "cache": BASE | {"media", "model"},
     "request": {"config", "errors", "options", "suggest"},
     "engine": STEPS | {"request"},
     "report": {"config", "options", "errors", "outputs", "tokens"},
@@ -47,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluate": STEPS | {"engine", "report", "nano.world"},
     "bench": STEPS | {"engine", "report"},
     "explain": STEPS | {"engine", "report", "fileio", "__init__"},
-    "commands": STEPS | {"settings", "engine", "report", "batch", "evaluate", "bench", "explain", "nano.world"},
+    "commands": STEPS | {"cache", "settings", "engine", "report", "batch", "evaluate", "bench", "explain", "nano.world"},
     "cli": {"commands", "settings", "errors"},
 }
 """Room -> rooms it may import. cli -> commands -> batch, evaluate -> engine -> the steps; never back."""
@@ -66,6 +68,8 @@ LIGHT_ROOMS = {
     "paths",
     "suggest",
     "fileio",
+    "in_use",
+    "cache",
     "jsonl",
     "settings",
     "cli",

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from omnidrop_cli import fileio, jsonl, paths
+from omnidrop_cli.in_use import is_in_use
 
 LIMIT_BYTES = 20 * 10**9
 """All finished copies together; those unused for longest go first."""
 
 IN_USE_S = 3600.0
-"""A copy used this recently is never removed: another process may read it."""
+"""A copy used this recently is not removed to make room."""
 
 RESUMABLE_S = 7 * 86400.0
 """How long an unfinished download is kept."""
@@ -122,7 +123,7 @@ class DownloadCache:
         used, now = 0, time.time()
         for used_at, path in sorted(((_used_at(path), path) for path in self._files()), reverse=True):
             used += path.stat().st_size
-            if used > self._limit_bytes and now - used_at > IN_USE_S:
+            if used > self._limit_bytes and now - used_at > IN_USE_S and not is_in_use(path):
                 with suppress(OSError):
                     self.remove(Copy(path, Origin("")))
 

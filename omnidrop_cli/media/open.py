@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from omnidrop_cli.in_use import in_use
 from omnidrop_cli.media.clip import decode_media
 from omnidrop_cli.media.source import Fetched, fetch
 
@@ -33,7 +35,8 @@ def open_clip(request: Request, bounds: FrameBounds, observer: Observer, seconds
     source = fetch(request.media, request.fetch, section=section, offline=request.model.offline, observer=observer)
     fetched = time.perf_counter()
     observer.stage("decode")
-    clip = _in_full(decode_media(source.path, _in_part(options, source.offset_s), observer), source)
+    with in_use(source.path) if source.fetched_at is not None else nullcontext():  # a copy in the cache, which others may clean
+        clip = _in_full(decode_media(source.path, _in_part(options, source.offset_s), observer), source)
     seconds["fetch"] = fetched - start
     seconds["decode"] = time.perf_counter() - fetched
     for warning in clip.warnings:

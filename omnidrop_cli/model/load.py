@@ -17,6 +17,7 @@ import torch
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError, OmnidropError, OutOfMemory, UsageError, summarize
 from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.in_use import keep_in_use
 from omnidrop_cli.model.adapter import QwenOmniAdapter, set_attention, unquantized_names
 from omnidrop_cli.model.checkpoint import Checkpoint, check_parameter_count, open_checkpoint, thinker_slices
 from omnidrop_cli.model.hub import pull
@@ -62,6 +63,7 @@ def load(choice: ModelConfig, observer: Observer = SILENT) -> Thinker:
         directory, revision = pull(spec.source, choice.revision, choice.offline, observer)
     elif choice.revision is not None:
         raise UsageError(f"`revision` means nothing for {spec.name}", "it chooses a version of a hub repository")
+    keep_in_use(directory)  # `cache clean` and `models rm` then leave it alone
     checkpoint = open_checkpoint(directory)
     sizes = sizes_of(checkpoint.thinker, spec.source)
     quant, why_quant = _quant(choice.quant, checkpoint.quant, sizes)

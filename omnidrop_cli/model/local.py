@@ -7,7 +7,7 @@ not import torch. Copies live in `paths.models()`, by names that `--model` takes
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +25,14 @@ TOKENS_PER_MINUTE = 30 * (50 + 288)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A model on this disk. `name` is what `--model` takes; `quant` is how it is stored; `problem` is set where it cannot load."""
+    """A model on this disk.
+
+    Attributes:
+        name: what `--model` takes.
+        quant: how it is stored.
+        problem: set where it cannot load.
+        used_at: Unix time at which a file of the hub's copy was last read, as far as the file system says; 0 for other models.
+    """
 
     name: str
     kind: Literal["builtin", "hub", "copy"]
@@ -35,11 +42,12 @@ class Entry:
     revision: str | None = None
     sizes: ThinkerSizes | None = None
     problem: str | None = None
+    used_at: float = 0.0
 
 
 def entries() -> list[Entry]:
     """Every model found: the built-in one, then hub models, then copies. Models of other kinds in the hub's cache are left out."""
-    return [*_builtin(), *_cached(), *_copies()]
+    return [*_builtin(), *cached(), *_copies()]
 
 
 def needed_mb(sizes: ThinkerSizes, quant: str, minutes: float = 1.0) -> float:
@@ -68,11 +76,16 @@ def remove(found: list[Entry]) -> None:
                 shutil.rmtree(entry.path)
         commits = [entry.revision for entry in found if entry.kind == "hub" and entry.revision]
         if commits:
-            from huggingface_hub import constants, scan_cache_dir
-
-            scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(*commits).execute()
+            remove_revisions(commits)
     except OSError as error:
         raise OmnidropError(f"{found[0].name} cannot be removed: {error}", "check the permissions of its folder") from error
+
+
+def remove_revisions(commits: list[str]) -> None:
+    """Delete revisions from the hub's cache, and the files that no other revision shares. Raises `OSError`."""
+    from huggingface_hub import constants, scan_cache_dir
+
+    scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(*commits).execute()
 
 
 def _builtin() -> list[Entry]:
@@ -92,7 +105,8 @@ def _copies() -> list[Entry]:
     ]
 
 
-def _cached() -> list[Entry]:
+def cached() -> list[Entry]:
+    """The models in the hub's cache, every revision; those of other kinds are left out."""
     from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -105,7 +119,7 @@ def _cached() -> list[Entry]:
         for revision in sorted(repo.revisions, key=lambda revision: -revision.last_modified):
             entry = _entry(repo.repo_id, "hub", revision.snapshot_path, revision.commit_hash, revision.size_on_disk)
             if entry.sizes is not None:
-                found.append(entry)
+                found.append(replace(entry, used_at=max(repo.last_accessed, revision.last_modified)))
     return found
 
 

@@ -45,6 +45,15 @@ def megabytes(value: float) -> str:
     return f"{scaled:.{digits}f} {unit}"
 
 
+def age(value: float) -> str:
+    """A time long past, in the largest unit that leaves at least one: 7200 -> "2 hours", 90000 -> "1 day", 20 -> "just now"."""
+    for unit, size in (("year", 365 * 86400), ("day", 86400), ("hour", 3600), ("minute", 60)):
+        if value >= size:
+            count = int(value // size)
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return "just now"
+
+
 def share(value: float) -> str:
     """0.2874 -> "28.7 %", 1 -> "100 %", 0.0004 -> "0.04 %"."""
     scaled = value * 100

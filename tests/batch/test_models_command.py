@@ -123,3 +123,22 @@ def test_other_models_in_the_cache_are_left_out(omnidrop: Run, tmp_path: Path) -
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text('{"model_type": "bert"}')
     assert listed(omnidrop) == {}
+
+
+def test_the_cache_command_knows_models_of_the_hub(omnidrop: Run, hub: Hub) -> None:
+    """Removed as others are, but not while a process has one loaded."""
+    from omnidrop_cli import cache
+    from omnidrop_cli.model.load import load
+
+    assert omnidrop("models", "pull", "owner/model").exit_code == 0
+    (item,) = cache.items(["models"])
+    assert (item.name, item.revision) == ("owner/model", COMMIT)
+    assert omnidrop("cache", "clean", "--yes").exit_code == 0
+    assert item.path.exists(), "a download of gigabytes goes only where it is named"
+    assert omnidrop("cache", "clean", "models", "--yes").exit_code == 0
+    assert not item.path.exists()
+    assert cache.items(["models"]) == []
+    assert omnidrop("models", "pull", "owner/model").exit_code == 0
+    load(ModelConfig(name="owner/model"))
+    assert "owner/model stays: a running process uses it" in omnidrop("cache", "clean", "models", "--yes").stderr
+    assert item.path.exists()

@@ -9,6 +9,7 @@ from omnidrop_cli.errors import DatasetError, UsageError
 from omnidrop_cli.evaluate.benchmarks import avut, dailyomni, nano, videomme, worldsense
 from omnidrop_cli.evaluate.download import directory
 from omnidrop_cli.evaluate.items import Benchmark, Question
+from omnidrop_cli.in_use import keep_in_use
 from omnidrop_cli.suggest import did_you_mean
 
 _ALL = (videomme.BENCHMARK, worldsense.BENCHMARK, avut.BENCHMARK, dailyomni.BENCHMARK, nano.BENCHMARK)
@@ -31,6 +32,7 @@ def questions(benchmark: Benchmark, data: Path | None, limit: int | None = None)
             f"{benchmark.title} is not on this disk",
             f"give its directory with `data`, or download {benchmark.hub.repo} with `fetch` (tens of gigabytes)",
         )
+    keep_in_use(root)  # `cache clean` then leaves it alone
     found = benchmark.read(root)
     if not found:
         raise DatasetError(f"{root}: no questions in it", "is the download complete?")

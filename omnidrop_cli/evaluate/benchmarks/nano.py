@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omnidrop_cli.evaluate.items import Benchmark, Question
+from omnidrop_cli.in_use import keep_in_use
 
 if TYPE_CHECKING:
     from omnidrop_cli.nano.world.benchmark import BenchQuestion
@@ -47,7 +48,9 @@ def prepare(question: Question) -> str:
     """Make the question's clip unless it is there; its path. Raises `OmnidropError` with what to install."""
     from omnidrop_cli.nano.world import benchmark
 
-    return str(benchmark.make_clip(_recipe()[question.id], Path(question.media).parent))
+    path = benchmark.make_clip(_recipe()[question.id], Path(question.media).parent)
+    keep_in_use(path.parent)  # there was no folder before the first clip
+    return str(path)
 
 
 def judge(question: Question, answer: str) -> tuple[str | None, bool]:

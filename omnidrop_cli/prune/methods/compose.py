@@ -1,7 +1,4 @@
-"""Two methods as one: the choice at the input of the first, the drop inside the decoder of the second (`seats+omnidrop`).
-
-Knows: how one mean is shared between the two. Does not know: any selection rule, nor which methods there are.
-"""
+"""Two methods as one: the input stage of the first, the in-LLM stage of the second, one mean retention for both (`seats+omnidrop`)."""
 
 from __future__ import annotations
 
@@ -11,16 +8,16 @@ from dataclasses import asdict, dataclass, fields
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune.base import Method, Plan, PromptInfo
 from omnidrop_cli.prune.budget import DEFAULT_KEEP
-from omnidrop_cli.prune.composition import HasInLLMStage, HasInputStage, InputMethod
+from omnidrop_cli.prune.composition import HasInLLMStage, HasInputStage, InputMethod, layer_sum, two_stage_plan
 from omnidrop_cli.prune.groups import MediaLayout
 from omnidrop_cli.prune.method_options import check, keep_option
 
 
 @dataclass(frozen=True)
 class Composition(Method):
-    """The second method says how many tokens should enter for a mean of `keep`, the first chooses them, the second drops the rest.
+    """The second method sets how many tokens enter for a mean of `keep`, the first selects them, the second drops the rest.
 
-    So `x+omnidrop` opens as `omnidrop` does (1.5 F, or what the paper's 70 % and 40 % give), and only the choice differs.
+    So as many tokens enter `x+omnidrop` as `omnidrop` (1.5 times `keep`, or what the paper's 70 % and 40 % give); only which differs.
     """
 
     first: Method
@@ -53,13 +50,9 @@ class Composition(Method):
         if not isinstance(first, HasInputStage) or not isinstance(second, HasInLLMStage):
             raise TypeError("checked when made")
         keep = DEFAULT_KEEP if self.keep is None else self.keep
-        audio, video = first.split_budget(layout, second.entry_budget(layout, layers, keep))
-        target = max(1, round(keep * layers * layout.total))
-        return Plan(
-            input_stage=None if audio + video == layout.total else first.make_input_stage(prompt, layout, audio, video),
-            in_llm_stage=second.make_in_llm_stage(prompt, layout, (audio, video), target),
-            metadata={"audio_entering": audio, "video_entering": video},
-        )
+        entering = first.split_budget(layout, second.entry_budget(layout, layers, keep))
+        stage = second.make_in_llm_stage(prompt, layout, entering, layer_sum(layout, layers, keep))
+        return two_stage_plan(prompt, layout, entering, first.make_input_stage, stage)
 
     def describe(self) -> dict[str, object]:
         return {"keep": self.keep, self.first.name: asdict(self.first), self.second.name: asdict(self.second)}  # type: ignore[call-overload]

@@ -12,9 +12,8 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from omnidrop_cli.outputs import Modality, TokenMap
 from omnidrop_cli.prune import packing, topk
-from omnidrop_cli.prune.base import SCOPE_HELP, InputView, LayerSelection, LayerView, Plan, PromptInfo, Selection, audio_attention_need
-from omnidrop_cli.prune.budget import DEFAULT_KEEP
-from omnidrop_cli.prune.composition import InputMethod, split_along
+from omnidrop_cli.prune.base import InputView, LayerSelection, LayerView, PromptInfo, Selection
+from omnidrop_cli.prune.composition import TwoStageMethod
 from omnidrop_cli.prune.groups import MediaLayout
 from omnidrop_cli.prune.method_options import option
 
@@ -28,7 +27,7 @@ CENTRE = {Modality.VIDEO: 0.62, Modality.AUDIO: 0.65}
 
 
 @dataclass(frozen=True)
-class OmniPack(InputMethod):
+class OmniPack(TwoStageMethod):
     """Stage I, per modality over the clip: a quarter of the video budget (35 % of audio) goes to the most salient tokens, the rest to
     density peaks; dropped tokens are merged into the kept ones. Stage II, once after layer 18 of 28: half of them stay, by relevance to
     the text and to the other modality and by max-min diversity, and merge the others.
@@ -53,34 +52,10 @@ class OmniPack(InputMethod):
     centre: float | None = option(
         None, "share of a kept token's own embedding after merging (code: .62 video, .65 audio; paper: 0)", low=0, high=1
     )
-    audio_scope: Literal["window", "clip"] = option("window", SCOPE_HELP)
 
     @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({audio_attention_need(self.audio_scope), "video_attention"})
-
-    def plan(self, prompt: PromptInfo) -> Plan:
-        layout, layers = MediaLayout.of(prompt.tokens), prompt.num_layers
-        if not layout.total or self.keep == 1:
-            return Plan()
-        if self.audio_keep is not None and self.video_keep is not None:
-            wanted = (self.audio_keep * layout.audio, self.video_keep * layout.video)
-            audio, video = (min(n, max(min(n, 1), round(SCALE * w))) for n, w in zip((layout.audio, layout.video), wanted, strict=True))
-            target = (audio + video) * cut_layer(layers) + round(sum(wanted)) * (layers - cut_layer(layers))
-        else:
-            keep = DEFAULT_KEEP if self.keep is None else self.keep
-            audio, video = self.split_budget(layout, self.entry_budget(layout, layers, keep))
-            target = round(keep * layers * layout.total)
-        cut = self.make_in_llm_stage(prompt, layout, (audio, video), target)
-        return Plan(
-            input_stage=None if audio + video == layout.total else self.make_input_stage(prompt, layout, audio, video),
-            in_llm_stage=cut,
-            metadata={"audio_entering": audio, "video_entering": video, "layer": cut.after + 1, "kept": sum(cut.survivors)},
-        )
-
-    def split_budget(self, layout: MediaLayout, total: int) -> tuple[int, int]:
-        """Along the published ratios, which are those after the cut: twice as much of both modalities enters."""
-        return split_along([(SCALE * video, SCALE * audio) for video, audio in self.ratios], layout, total)
+    def entry_scale(self) -> float:
+        return SCALE
 
     def make_input_stage(self, prompt: PromptInfo, layout: MediaLayout, audio: int, video: int) -> Pack:
         return Pack(audio, video, layout, self.cues, self.centre)
@@ -88,6 +63,12 @@ class OmniPack(InputMethod):
     def entry_budget(self, layout: MediaLayout, layers: int, keep: float) -> int:
         weight = cut_layer(layers) + (layers - cut_layer(layers)) / SCALE
         return min(layout.total, max(min(2, layout.total), round(keep * layers * layout.total / weight)))
+
+    def in_llm_stage_of_ratios(self, prompt: PromptInfo, layout: MediaLayout, entering: tuple[int, int]) -> CutAndMerge:
+        """The paper's ratios are those after the cut."""
+        layers, kept = prompt.num_layers, round((self.audio_keep or 0) * layout.audio + (self.video_keep or 0) * layout.video)
+        before = cut_layer(layers)
+        return self.make_in_llm_stage(prompt, layout, entering, sum(entering) * before + kept * (layers - before))
 
     def make_in_llm_stage(self, prompt: PromptInfo, layout: MediaLayout, entering: tuple[int, int], target: int) -> CutAndMerge:
         layers, alive = prompt.num_layers, sum(entering)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,9 +15,8 @@ from torch import Tensor
 
 from omnidrop_cli.outputs import Modality, TokenMap
 from omnidrop_cli.prune import topk
-from omnidrop_cli.prune.base import SCOPE_HELP, LayerView, Plan, PromptInfo, audio_attention_need
-from omnidrop_cli.prune.budget import DEFAULT_KEEP
-from omnidrop_cli.prune.composition import InputMethod, split_along
+from omnidrop_cli.prune.base import LayerView, PromptInfo
+from omnidrop_cli.prune.composition import TwoStageMethod, layer_sum
 from omnidrop_cli.prune.groups import GridPairs, MediaLayout
 from omnidrop_cli.prune.method_options import option
 from omnidrop_cli.prune.methods.divprune import MostDiverse
@@ -33,7 +32,7 @@ STEPS = (1.0, 1.0 + math.e, 1.0 + math.e + math.e**2)
 
 
 @dataclass(frozen=True)
-class Seats(InputMethod):
+class Seats(TwoStageMethod):
     """Stage I keeps `scale` times the target by attention-weighted diversity, in windows of two temporal grids and of 50 audio tokens
     (Sec. 3.2). Stage II drops three times by the last token's attention, with budgets per window and modality (Sec. 3.3). Stage III
     removes every audio and video token (Sec. 3.4).
@@ -63,55 +62,28 @@ class Seats(InputMethod):
     scale: float = option(1.4, "tokens that enter layer 0, as a multiple of the target", low=1, high=3)
     late: bool = option(True, "remove all audio and video for the last fifth of the layers")
     temperature: float = option(0.1, "softmax temperature of the budgets over windows", above=0)
-    audio_scope: Literal["window", "clip"] = option("window", SCOPE_HELP)
 
     @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({audio_attention_need(self.audio_scope), "video_attention"})
-
-    def plan(self, prompt: PromptInfo) -> Plan:
-        layout, layers = MediaLayout.of(prompt.tokens), prompt.num_layers
-        if not layout.total or self.keep == 1:
-            return Plan()
-        if self.audio_keep is not None and self.video_keep is not None:
-            targets = (self.audio_keep, self.video_keep)
-            audio, video = (
-                _share(self.scale * target, present) for target, present in zip(targets, (layout.audio, layout.video), strict=True)
-            )
-            target = (targets[0] * layout.audio + targets[1] * layout.video) * layers
-            counts = drop_counts(layers, audio + video, round(target), late=self.late, entering=True)
-        else:
-            keep = DEFAULT_KEEP if self.keep is None else self.keep
-            audio, video = self.split_budget(layout, self.entry_budget(layout, layers, keep))
-            counts = drop_counts(layers, audio + video, round(keep * layers * layout.total), late=self.late)
-        return Plan(
-            input_stage=None if audio + video == layout.total else self.make_input_stage(prompt, layout, audio, video),
-            in_llm_stage=WindowBudgets(counts, (audio, video), *drop_windows(prompt.tokens), self.temperature),
-            metadata={
-                "audio_entering": audio,
-                "video_entering": video,
-                "last_layers": counts[-1],
-                "retention_after": round(sum(counts) / (layers * layout.total), 4),
-                "retention_entering": round((audio + video + sum(counts[:-1])) / (layers * layout.total), 4),
-            },
-        )
-
-    def split_budget(self, layout: MediaLayout, total: int) -> tuple[int, int]:
-        """Along the published ratios, which are targets: `scale` times as much of both modalities enters."""
-        scaled = [(min(1.0, self.scale * video), min(1.0, self.scale * audio)) for video, audio in self.ratios]
-        return split_along(scaled, layout, total)
+    def entry_scale(self) -> float:
+        return self.scale
 
     def make_input_stage(self, prompt: PromptInfo, layout: MediaLayout, audio: int, video: int) -> MostDiverse:
         return MostDiverse(audio, video, "chunk", weighted=True)
 
     def entry_budget(self, layout: MediaLayout, layers: int, keep: float) -> int:
-        target = round(keep * layers * layout.total)
-        total = min(layout.total, max(min(2, layout.total), round(self.scale * keep * layout.total)))
+        target, total = layer_sum(layout, layers, keep), super().entry_budget(layout, layers, keep)
         if layers == 1:
-            return min(layout.total, max(1, target))
+            return min(layout.total, target)
         while total > 1 and sum(drop_counts(layers, total, target, late=self.late)) > target + 1:
             total -= 1
         return total
+
+    def in_llm_stage_of_ratios(self, prompt: PromptInfo, layout: MediaLayout, entering: tuple[int, int]) -> WindowBudgets:
+        """The paper's ratios are means over the tokens that enter the layers."""
+        layers = prompt.num_layers
+        target = ((self.audio_keep or 0) * layout.audio + (self.video_keep or 0) * layout.video) * layers
+        counts = drop_counts(layers, sum(entering), round(target), late=self.late, entering=True)
+        return WindowBudgets(counts, entering, *drop_windows(prompt.tokens), self.temperature)
 
     def make_in_llm_stage(self, prompt: PromptInfo, layout: MediaLayout, entering: tuple[int, int], target: int) -> WindowBudgets:
         counts = drop_counts(prompt.num_layers, sum(entering), target, late=self.late)
@@ -223,7 +195,3 @@ def window_shares(scores: Tensor, segment: Tensor, windows: int, audio: float, v
     due = weight * torch.tensor([audio, video]).to(weight.device, non_blocking=True) * (size.view(windows, 2) > 0)
     budget = weight.mean(dim=1, keepdim=True) * (audio + video)
     return (budget * due / due.sum(dim=1, keepdim=True).clamp(min=1e-12)).flatten()
-
-
-def _share(share: float, present: int) -> int:
-    return min(present, max(min(present, 1), round(share * present)))

@@ -10,7 +10,7 @@ import typer
 
 from omnidrop_cli import __version__
 from omnidrop_cli.commands import ask, batch, bench, cache, chat, config, doctor, evaluate, explain, inspect, methods, models
-from omnidrop_cli.commands._app import FirstByDefault, Group, add
+from omnidrop_cli.commands._app import FirstByDefault, CommandGroup, add
 from omnidrop_cli.commands._exit import end
 
 COMMANDS: tuple[tuple[Callable[..., None], Sequence[str]], ...] = (
@@ -38,7 +38,7 @@ def build() -> typer.Typer:
     """The Typer app."""
     app = typer.Typer(
         name="omnidrop",
-        cls=Group,
+        cls=CommandGroup,
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
@@ -48,7 +48,7 @@ def build() -> typer.Typer:
     for run, examples in COMMANDS:
         add(app, run.__name__, run, examples, help_without_arguments="media" in run.__annotations__)
     for name, text, commands in GROUPS:
-        group = typer.Typer(help=text, no_args_is_help=True, cls=FirstByDefault if name == "bench" else Group)
+        group = typer.Typer(help=text, no_args_is_help=True, cls=FirstByDefault if name == "bench" else CommandGroup)
         for command, run, examples in commands:
             add(group, command, run, examples, help_without_arguments="clips" in run.__annotations__)
         app.add_typer(group, name=name)

@@ -182,7 +182,7 @@ class JsonlStore(Generic[R]):
         return end
 
 
-def set_aside(path: str | Path, kind: RowFormat[R]) -> Path | None:
+def backup(path: str | Path, kind: RowFormat[R]) -> Path | None:
     """Rename a file of rows to the first free PATH.bak-N, so that a run can start over; None where there is no file.
 
     Raises:

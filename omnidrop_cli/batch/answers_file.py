@@ -97,6 +97,6 @@ def look(path: str | Path) -> Known:
     return known
 
 
-def set_aside(path: str | Path) -> Path | None:
+def backup(path: str | Path) -> Path | None:
     """Rename an answers file to FILE.bak-N, so that a run can start over; None where there is no file."""
-    return jsonl.set_aside(path, FORMAT)
+    return jsonl.backup(path, FORMAT)

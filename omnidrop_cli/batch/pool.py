@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from omnidrop_cli.batch.scheduler import Event, Finished, Got, Lost
+from omnidrop_cli.batch.scheduler import Answered, Event, Finished, Lost
 from omnidrop_cli.batch.worker import DeviceLost, Worker
 from omnidrop_cli.engine import child_process
 from omnidrop_cli.errors import OmnidropError, UsageError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
     from multiprocessing.process import BaseProcess
 
-    from omnidrop_cli.batch.packets import Work
+    from omnidrop_cli.batch.rows import Work
     from omnidrop_cli.config import ModelConfig
 
 
@@ -32,7 +32,7 @@ class _Member:
 
 
 class Processes:
-    """A crew of one process per device; leave the `with` block to end them."""
+    """A pool of one process per device; leave the `with` block to end them."""
 
     def __init__(self, choice: ModelConfig, devices: list[str]) -> None:
         self._choice, self._devices = choice, devices
@@ -48,7 +48,7 @@ class Processes:
         for member in self._members.values():
             child_process.end(member.process, 0 if kind is not None else child_process.GRACE_S)
 
-    def hire(self, worker: int) -> None:
+    def start(self, worker: int) -> None:
         ours, theirs = self._context.Pipe()
         choice = replace(self._choice, device=self._devices[worker])
         # Not a daemon: those may have no children, and each worker has a decoder.
@@ -57,7 +57,7 @@ class Processes:
         theirs.close()  # else a dead worker's pipe would never end
         self._members[worker] = _Member(process, ours)
 
-    def give(self, worker: int, work: Work, ahead: Work | None) -> None:
+    def submit(self, worker: int, work: Work, ahead: Work | None) -> None:
         try:
             self._members[worker].pipe.send((work, ahead))
         except OSError:
@@ -76,7 +76,7 @@ class Processes:
         if message == "finished":
             return Finished(worker)
         if isinstance(message, dict):
-            return Got(worker, message)
+            return Answered(worker, message)
         member.process.join(child_process.GRACE_S)
         del self._members[worker]
         member.pipe.close()

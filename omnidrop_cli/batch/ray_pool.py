@@ -1,7 +1,7 @@
 """Workers on a Ray cluster: an actor per GPU, or per CPU slot where the cluster has no GPU.
 
 Knows: Ray. Does not know who gets which clip (`scheduler.py`) or how clips are answered (`worker.py`). Every node needs this package
-and sees the clips under the same paths; the journal stays with the process that started the run.
+and sees the clips under the same paths; the answers file stays with the process that started the run.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from omnidrop_cli.batch.scheduler import Event, Finished, Got, Lost
+from omnidrop_cli.batch.scheduler import Answered, Event, Finished, Lost
 from omnidrop_cli.batch.worker import DeviceLost, Worker
 from omnidrop_cli.errors import OmnidropError, UsageError
 
 if TYPE_CHECKING:
     from omnidrop_cli.batch.answers_file import Row
-    from omnidrop_cli.batch.packets import Work
+    from omnidrop_cli.batch.rows import Work
     from omnidrop_cli.config import ModelConfig
 
 
 class Cluster:
-    """A crew of Ray actors; leave the `with` block to let them go."""
+    """A pool of Ray actors; leave the `with` block to let them go."""
 
     def __init__(self, choice: ModelConfig, address: str, size: int | None = None) -> None:
         """Join the cluster at `address` ("auto": the one this machine is part of; "local": a new one on this machine).
@@ -43,7 +43,7 @@ class Cluster:
         gpus = int(resources.get("GPU", 0))
         self.size = size or gpus or 1
         wanted = {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": 1}
-        # A worker that dies comes back as a new actor by `hire`, with its clip, so Ray need not restart it.
+        # A worker that dies comes back as a new actor by `start`, with its clip, so Ray need not restart it.
         self._actor = self._ray.remote(**wanted, max_restarts=0, max_task_retries=0)(_Actor)
         # Ray shows an actor its own GPU only, as device 0.
         self._choice = replace(choice, device="cuda" if gpus else "cpu")
@@ -58,10 +58,10 @@ class Cluster:
             self._ray.kill(actor)
         self._ray.shutdown()
 
-    def hire(self, worker: int) -> None:
+    def start(self, worker: int) -> None:
         self._actors[worker] = self._actor.remote(self._choice)
 
-    def give(self, worker: int, work: Work, ahead: Work | None) -> None:
+    def submit(self, worker: int, work: Work, ahead: Work | None) -> None:
         self._answers[self._actors[worker].rows.remote(work, ahead)] = worker
 
     def events(self) -> list[Event]:
@@ -80,7 +80,7 @@ class Cluster:
             return [Lost(worker, outcome.message)]
         if isinstance(outcome, OmnidropError):
             return [Lost(worker, outcome.message, outcome)]
-        return [*(Got(worker, row) for row in outcome), Finished(worker)]
+        return [*(Answered(worker, row) for row in outcome), Finished(worker)]
 
 
 class _Actor:

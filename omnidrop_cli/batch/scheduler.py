@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from omnidrop_cli.batch.answers_file import Row
-from omnidrop_cli.batch.packets import Work, failed
+from omnidrop_cli.batch.rows import Work, failed
 from omnidrop_cli.errors import ModelError, OmnidropError
 
 ATTEMPTS = 2
@@ -23,7 +23,7 @@ DEATHS_IN_A_ROW = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Got:
+class Answered:
     """A row arrived from `worker`."""
 
     worker: int
@@ -46,61 +46,61 @@ class Lost:
     error: OmnidropError | None = None
 
 
-Event = Got | Finished | Lost
+Event = Answered | Finished | Lost
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Workers in other processes, by number."""
 
-    def hire(self, worker: int) -> None:
+    def start(self, worker: int) -> None:
         """Start a worker under this number; it may take its time."""
 
-    def give(self, worker: int, work: Work, ahead: Work | None) -> None:
+    def submit(self, worker: int, work: Work, ahead: Work | None) -> None:
         """Hand over a clip, and the one that will come after it."""
 
     def events(self) -> list[Event]:
         """What happened since; waits until something did, a second at most."""
 
 
-def distribute(crew: Crew, size: int, works: Iterator[Work], stopping: Callable[[], bool] = lambda: False) -> Iterator[Row]:
+def distribute(pool: WorkerPool, size: int, works: Iterator[Work], stopping: Callable[[], bool] = lambda: False) -> Iterator[Row]:
     """Every row of `works`, as they come. Once `stopping` says so, clips in work are finished and no new ones begun.
 
     Raises `ModelError` where workers cannot be kept alive, and whatever a worker says ends the run.
     """
-    board = _Board(works)
+    schedule = _Schedule(works)
     alive: set[int] = set()
     deaths = 0
     for worker in range(size):
-        if not board.assign(worker):
+        if not schedule.assign(worker):
             break
-        crew.hire(worker)
+        pool.start(worker)
         alive.add(worker)
     for worker in alive:
-        crew.give(worker, *board.orders(worker))
-    while board.busy:
-        for event in crew.events():
+        pool.submit(worker, *schedule.orders(worker))
+    while schedule.busy:
+        for event in pool.events():
             worker = event.worker
-            if isinstance(event, Got):
+            if isinstance(event, Answered):
                 deaths = 0
-                board.answered(worker, event.row["batch"]["key"])
+                schedule.answered(worker, event.row["batch"]["key"])
                 yield event.row
                 continue
             if isinstance(event, Lost):
                 if event.error is not None:
                     raise event.error
                 deaths += 1
-                yield from board.lost(worker, event.reason)
+                yield from schedule.lost(worker, event.reason)
                 if deaths >= DEATHS_IN_A_ROW:
                     raise ModelError(f"{deaths} workers died one after another: {event.reason}", "try one of the clips with `omnidrop ask`")
             else:
-                board.finished(worker)
-            if not stopping() and board.assign(worker):
+                schedule.finished(worker)
+            if not stopping() and schedule.assign(worker):
                 if isinstance(event, Lost):
-                    crew.hire(worker)
-                crew.give(worker, *board.orders(worker))
+                    pool.start(worker)
+                pool.submit(worker, *schedule.orders(worker))
 
 
-class _Board:
+class _Schedule:
     """Which worker has which clip in work and in sight."""
 
     def __init__(self, works: Iterator[Work]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from omnidrop_cli.batch.packets import Task, Work, answered, failed
+from omnidrop_cli.batch.rows import Task, Work, answered, failed
 from omnidrop_cli.engine.background import Background
 from omnidrop_cli.engine.decode_process import DecodeProcess, DecoderLost
 from omnidrop_cli.engine.encoded_prompt import PromptSource

@@ -9,7 +9,7 @@ from rich.console import Group as Parts
 from rich.console import RenderableType
 from rich.text import Text
 
-from omnidrop_cli.report.layout import Column, DataTable, phrases
+from omnidrop_cli.report.columns import Column, DataTable, phrases
 from omnidrop_cli.report.numbers import megabytes, seconds, share
 from omnidrop_cli.report.text import one_line
 

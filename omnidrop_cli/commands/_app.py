@@ -35,14 +35,14 @@ class Command(TyperCommand):
             raise
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """A group of commands."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _without_types(super().get_params(ctx))
 
 
-class FirstByDefault(Group):
+class FirstByDefault(CommandGroup):
     """A group that takes what is no command's name for arguments of its first command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from omnidrop_cli.batch.runner import Watcher
+from omnidrop_cli.batch.batch_run import BatchProgress
 from omnidrop_cli.commands._console import Console
 from omnidrop_cli.commands._options import ConsoleFlags
 from omnidrop_cli.errors import OmnidropError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from omnidrop_cli.batch.inputs import Group
 
 
-class BatchScreen(Watcher):
+class BatchConsole(BatchProgress):
     """Draws a batch on stderr. A context: leaving it takes the bar away."""
 
     def __init__(self, flags: ConsoleFlags, groups: Sequence[Group], log_file: Path | None = None) -> None:
@@ -38,7 +38,7 @@ class BatchScreen(Watcher):
         self._clip = ""
         self._began = time.monotonic()
 
-    def __enter__(self) -> BatchScreen:
+    def __enter__(self) -> BatchConsole:
         self._console.__enter__()
         self._draw()
         return self

@@ -11,8 +11,8 @@ from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, Prun
 from omnidrop_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from omnidrop_cli.evaluate.evaluation import Run
     from omnidrop_cli.evaluate.items import Benchmark
-    from omnidrop_cli.evaluate.runner import Run
 
 DEFAULT_METHODS = "none,omnidrop@0.3"
 THE_BENCHMARKS = "the benchmark's own"
@@ -48,7 +48,7 @@ class ProtocolFlags:
     def run(self, benchmark: Benchmark, model: ModelConfig) -> Run:
         """The evaluation that these options describe. Raises `UsageError` for a method that cannot be made."""
         from omnidrop_cli.evaluate import method_specs
-        from omnidrop_cli.evaluate.runner import Run, check
+        from omnidrop_cli.evaluate.evaluation import Run, check
 
         media = benchmark.media_options
         run = Run(
@@ -78,7 +78,7 @@ class WhereFlags:
 
 
 @dataclass(frozen=True, slots=True)
-class ResultFlags:
+class EvaluationOutputFlags:
     """What is written and printed."""
 
     PANEL: ClassVar[str] = OUTPUT

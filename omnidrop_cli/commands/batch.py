@@ -24,8 +24,8 @@ from omnidrop_cli.report.text import one_line
 
 if TYPE_CHECKING:
     from omnidrop_cli.batch.answers_file import AnswersFile
+    from omnidrop_cli.batch.batch_run import BatchPlan, BatchProgress, Outcome
     from omnidrop_cli.batch.inputs import Group
-    from omnidrop_cli.batch.runner import Outcome, Plan, Watcher
     from omnidrop_cli.model.names import ModelSpec
 
 SCALE = "Scale"
@@ -45,7 +45,7 @@ class QuestionFlags:
 
 
 @dataclass(frozen=True, slots=True)
-class ResultFlags:
+class AnswersFlags:
     """Where answers go, and which of an earlier run count."""
 
     PANEL: ClassVar[str] = OUTPUT
@@ -86,7 +86,7 @@ def batch(
     model: ModelConfig,
     generation: GenerationConfig,
     system: SystemFlags,
-    keeping: ResultFlags,
+    keeping: AnswersFlags,
     console: ConsoleFlags,
     paths: Annotated[
         list[str] | None,
@@ -103,11 +103,11 @@ def batch(
     A clip that cannot be read becomes a row with an error, and the run goes on. Exit code 0: nothing failed in this run; 3:
     something did; 130: interrupted.
     """
-    from omnidrop_cli.batch.answers_file import AnswersFile, read, set_aside
+    from omnidrop_cli.batch.answers_file import AnswersFile, backup, read
+    from omnidrop_cli.batch.batch_run import BatchPlan
     from omnidrop_cli.batch.export import writer_for
     from omnidrop_cli.batch.inputs import gather
-    from omnidrop_cli.batch.runner import Plan
-    from omnidrop_cli.commands._batch_console import BatchScreen
+    from omnidrop_cli.commands._batch_console import BatchConsole
     from omnidrop_cli.model.names import resolve
 
     if scale.devices is not None and scale.cluster is not None:
@@ -129,55 +129,57 @@ def batch(
             Console(console).say(note)
         _dry_run(groups, spec, keeping, what.limit)
         return
-    old = set_aside(keeping.output) if keeping.force else None
+    old = backup(keeping.output) if keeping.force else None
     began = time.monotonic()
-    with AnswersFile(keeping.output) as journal, BatchScreen(console, groups, keeping.log_file) as watcher:
+    with AnswersFile(keeping.output) as answers, BatchConsole(console, groups, keeping.log_file) as progress:
         if old is not None:
             notes.append(f"the earlier answers are in {old}")
-        if journal.others:
-            notes.append(f"{journal.others} rows of {keeping.output} are of another version of omnidrop and count for nothing")
+        if answers.others:
+            notes.append(f"{answers.others} rows of {keeping.output} are of another version of omnidrop and count for nothing")
         for note in (*notes, *([spec.notice] if spec.notice is not None else [])):
-            watcher.warn(note)
-        plan = Plan(groups, spec, journal.known, retry_failed=keeping.retry_failed)
-        outcome = _run(plan, journal, watcher, template, scale, what.limit)
+            progress.warn(note)
+        plan = BatchPlan(groups, spec, answers.known, retry_failed=keeping.retry_failed)
+        outcome = _run(plan, answers, progress, template, scale, what.limit)
     for path, pieces in exports:
         write_text(path, "".join(pieces(read(keeping.output))))
-        watcher.summary(f"{path}: all answers of {keeping.output}")
+        progress.summary(f"{path}: all answers of {keeping.output}")
     for line in _summary(outcome, keeping.output, time.monotonic() - began):
-        watcher.summary(line)
+        progress.summary(line)
     if outcome.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
     if outcome.failed > (0 if keeping.strict else outcome.failed_before):
         raise typer.Exit(EXIT_PARTIAL)
 
 
-def _run(plan: Plan, journal: AnswersFile, watcher: Watcher, template: Request, scale: ScaleFlags, limit: int | None) -> Outcome:
+def _run(
+    plan: BatchPlan, answers: AnswersFile, progress: BatchProgress, template: Request, scale: ScaleFlags, limit: int | None
+) -> Outcome:
+    from omnidrop_cli.batch.batch_run import Runner
     from omnidrop_cli.batch.interrupt import Interrupt
-    from omnidrop_cli.batch.runner import Runner
     from omnidrop_cli.batch.worker import Worker
 
     with ExitStack() as stack:
-        stop = stack.enter_context(Interrupt(watcher.finishing))
-        runner = Runner(plan, journal, watcher, stop)
+        stop = stack.enter_context(Interrupt(progress.finishing))
+        runner = Runner(plan, answers, progress, stop)
         if scale.devices is not None:
             from omnidrop_cli.batch.pool import Processes, devices
 
             names = devices(scale.devices)
-            return runner.apart(stack.enter_context(Processes(template.model, names)), len(names), limit)
+            return runner.run_in_pool(stack.enter_context(Processes(template.model, names)), len(names), limit)
         if scale.cluster is not None:
             from omnidrop_cli.batch.ray_pool import Cluster
 
             cluster = stack.enter_context(Cluster(template.model, scale.cluster, scale.workers))
-            return runner.apart(cluster, cluster.size, limit)
-        return runner.here(lambda: Worker(template.model, watcher), limit)
+            return runner.run_in_pool(cluster, cluster.size, limit)
+        return runner.run_here(lambda: Worker(template.model, progress), limit)
 
 
-def _dry_run(groups: list[Group], spec: ModelSpec, keeping: ResultFlags, limit: int | None) -> None:
+def _dry_run(groups: list[Group], spec: ModelSpec, keeping: AnswersFlags, limit: int | None) -> None:
     from omnidrop_cli.batch.answers_file import Known, look
-    from omnidrop_cli.batch.runner import Plan, Watcher
+    from omnidrop_cli.batch.batch_run import BatchPlan, BatchProgress
 
-    plan = Plan(groups, spec, Known() if keeping.force else look(keeping.output), retry_failed=keeping.retry_failed)
-    for work in plan.works(Watcher(), limit):
+    plan = BatchPlan(groups, spec, Known() if keeping.force else look(keeping.output), retry_failed=keeping.retry_failed)
+    for work in plan.works(BatchProgress(), limit):
         for task in work.tasks:
             write_stdout(f"{one_line(task.job.media)}\t{one_line(task.job.question)}\n")
 

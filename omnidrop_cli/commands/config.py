@@ -14,7 +14,7 @@ def show(result: JsonFlags, console: ConsoleFlags) -> None:
     """List every option that a variable or a settings file may set, with its value and where that comes from."""
     from rich.text import Text
 
-    from omnidrop_cli.report.layout import facts
+    from omnidrop_cli.report.columns import facts
 
     found = settings.effective(console.profile)
     if result.as_json:

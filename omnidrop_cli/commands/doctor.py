@@ -143,7 +143,7 @@ PROBES: Mapping[str, Callable[[], Any]] = {
 def _render(findings: Mapping[str, Any]) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    from omnidrop_cli.report.layout import facts
+    from omnidrop_cli.report.columns import facts
     from omnidrop_cli.report.text import one_line
 
     for name, finding in findings.items():

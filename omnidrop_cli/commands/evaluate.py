@@ -11,7 +11,7 @@ import typer
 from omnidrop_cli.commands._complete import COMPLETIONS
 from omnidrop_cli.commands._console import Console, emit
 from omnidrop_cli.commands._console import dump as to_json
-from omnidrop_cli.commands._evaluate_options import ProtocolFlags, ResultFlags, WhereFlags
+from omnidrop_cli.commands._evaluate_options import EvaluationOutputFlags, ProtocolFlags, WhereFlags
 from omnidrop_cli.commands._options import ConsoleFlags
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import EXIT_FAILED, EXIT_PARTIAL, UsageError
@@ -20,11 +20,11 @@ from omnidrop_cli.report.text import one_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from omnidrop_cli.evaluate.evaluation import Run
     from omnidrop_cli.evaluate.items import Question, Row
-    from omnidrop_cli.evaluate.results import Journal
-    from omnidrop_cli.evaluate.runner import Run
+    from omnidrop_cli.evaluate.results import ResultsFile
+    from omnidrop_cli.evaluate.score_tables import Section
     from omnidrop_cli.evaluate.summary import Answers, Summary
-    from omnidrop_cli.evaluate.tables import Section
 
 EXAMPLES = (
     "omnidrop evaluate nano",
@@ -38,7 +38,7 @@ def evaluate(
     protocol: ProtocolFlags,
     where: WhereFlags,
     model: ModelConfig,
-    results: ResultFlags,
+    results: EvaluationOutputFlags,
     console: ConsoleFlags,
     name: Annotated[
         str | None,
@@ -63,21 +63,21 @@ def evaluate(
         raise UsageError("no benchmark named", "for example: omnidrop evaluate nano")
     results.check()
     from omnidrop_cli.evaluate import benchmarks
-    from omnidrop_cli.evaluate.results import Journal
+    from omnidrop_cli.evaluate.results import ResultsFile
 
     benchmark = benchmarks.find(name)
     run = protocol.run(benchmark, model)
     places = _devices(where.devices, model)
     data = protocol.data
     if protocol.fetch:
-        from omnidrop_cli.evaluate.download import fetch
+        from omnidrop_cli.evaluate.dataset_download import fetch
 
         with Console(console) as screen:
             data = fetch(benchmark, screen)
     questions = benchmarks.questions(benchmark, data, protocol.limit)
-    with Journal(results.output or Path(f"{benchmark.name}.jsonl")) as journal:
-        _work(run, questions, journal, console, places)
-        answers = _answers(run, questions, journal)
+    with ResultsFile(results.output or Path(f"{benchmark.name}.jsonl")) as file:
+        _work(run, questions, file, console, places)
+        answers = _answers(run, questions, file)
     summary = _show(run, questions, answers, results, console)
     if any(entry.errors for entry in summary.methods):
         raise typer.Exit(EXIT_PARTIAL if any(entry.score.n for entry in summary.methods) else EXIT_FAILED)
@@ -95,13 +95,13 @@ def _devices(text: str | None, choice: ModelConfig) -> list[str]:
     return devices(text)
 
 
-def _work(run: Run, questions: Sequence[Question], journal: Journal, flags: ConsoleFlags, devices: Sequence[str]) -> None:
+def _work(run: Run, questions: Sequence[Question], results: ResultsFile, flags: ConsoleFlags, devices: Sequence[str]) -> None:
     """Load the model and answer what is pending; without anything pending, do neither."""
     from omnidrop_cli.evaluate import processes
-    from omnidrop_cli.evaluate.runner import execute, load_session, pending
+    from omnidrop_cli.evaluate.evaluation import execute, load_session, pending
     from omnidrop_cli.model.names import resolve
 
-    work = pending(run, questions, journal)
+    work = pending(run, questions, results)
     if not work:
         return
     session = None
@@ -113,20 +113,20 @@ def _work(run: Run, questions: Sequence[Question], journal: Journal, flags: Cons
             progress.say(notice)
         try:
             if session is None:
-                processes.execute(run, work, devices, journal, progress)
+                processes.execute(run, work, devices, results, progress)
             else:
-                execute(run, work, session, journal, progress)
+                execute(run, work, session, results, progress)
         except KeyboardInterrupt:
-            progress.say(f"the same command goes on from {journal.path}")
+            progress.say(f"the same command goes on from {results.path}")
             raise
 
 
-def _answers(run: Run, questions: Sequence[Question], journal: Journal) -> Answers:
+def _answers(run: Run, questions: Sequence[Question], results: ResultsFile) -> Answers:
     keys = {method.label: {question.id: run.key(question, method) for question in questions} for method in run.methods}
-    return {label: {name: journal.rows[key] for name, key in mine.items() if key in journal.rows} for label, mine in keys.items()}
+    return {label: {name: results.rows[key] for name, key in mine.items() if key in results.rows} for label, mine in keys.items()}
 
 
-def _show(run: Run, questions: Sequence[Question], answers: Answers, results: ResultFlags, console: ConsoleFlags) -> Summary:
+def _show(run: Run, questions: Sequence[Question], answers: Answers, results: EvaluationOutputFlags, console: ConsoleFlags) -> Summary:
     """Print the tables or the flips, and draw what was asked for."""
     from omnidrop_cli.evaluate import flips, plot
     from omnidrop_cli.evaluate.summary import summarise
@@ -146,23 +146,23 @@ def _show(run: Run, questions: Sequence[Question], answers: Answers, results: Re
 
 
 def _print_summary(summary: Summary, chosen: str, console: ConsoleFlags) -> None:
-    from omnidrop_cli.evaluate import tables
+    from omnidrop_cli.evaluate import score_tables
 
     if chosen == "table":
-        Console(console).print(tables.terminal(summary))
+        Console(console).print(score_tables.terminal(summary))
     elif chosen == "json":
         emit(to_json(summary.to_json()))
     else:
-        emit({"md": tables.markdown, "csv": tables.comma_separated, "latex": tables.latex}[chosen](summary))
+        emit({"md": score_tables.markdown, "csv": score_tables.comma_separated, "latex": score_tables.latex}[chosen](summary))
 
 
 def _print_flips(section: Section, chosen: str, console: ConsoleFlags) -> None:
-    from omnidrop_cli.evaluate import tables
+    from omnidrop_cli.evaluate import score_tables
 
     if chosen == "table":
-        Console(console).print(tables.fitted(section))
+        Console(console).print(score_tables.fitted(section))
     else:
-        emit(f"## {section.title}\n\n{tables.table(section.header, section.rows)}")
+        emit(f"## {section.title}\n\n{score_tables.table(section.header, section.rows)}")
 
 
 def _paper(name: str) -> None:

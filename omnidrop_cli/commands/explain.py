@@ -82,7 +82,7 @@ def explain(
         else:
             request = request_of(media, read_question(question or ""), system.system, part, model, pruning, generation, fetch)
             methods = _methods(pruning, shown.methods)
-            from omnidrop_cli.explain.run import explain as run
+            from omnidrop_cli.explain.make import explain as run
 
             explanation, clip = run(request, methods, full=shown.full, observer=screen)
         screen.stage("draw")
@@ -108,7 +108,7 @@ def _methods(first: PruningConfig, names: str | None) -> list[PruningConfig]:
 
 def _of_file(path: Path) -> tuple[Explanation, Clip | None]:
     from omnidrop_cli.explain.files import saved_reports
-    from omnidrop_cli.explain.run import of_saved
+    from omnidrop_cli.explain.make import of_saved
 
     try:
         reports, full = saved_reports(path.read_text(encoding="utf-8"))

@@ -101,7 +101,7 @@ def _guesses(plan: ClipPlan, spec: ModelSpec, tokens: int) -> Iterator[dict[str,
 def _render(plan: ClipPlan, found: Mapping[str, Any]) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    from omnidrop_cli.report.layout import Column, DataTable, facts
+    from omnidrop_cli.report.columns import Column, DataTable, facts
 
     yield facts((*_facts(plan.source), ("sampled", _sampled(plan)), ("model", Text(one_line(found["model"])))))
     yield Text()
@@ -118,7 +118,7 @@ def _render(plan: ClipPlan, found: Mapping[str, Any]) -> Iterator[RenderableType
 def _facts(source: SourceFacts) -> Iterator[tuple[str, RenderableType]]:
     from rich.text import Text
 
-    from omnidrop_cli.report.layout import phrases
+    from omnidrop_cli.report.columns import phrases
 
     yield "file", Text(one_line(source.path))
     yield "", phrases(source.container.replace(",", "/"), megabytes(source.size_bytes / 1e6), seconds(source.duration_s))
@@ -133,7 +133,7 @@ def _facts(source: SourceFacts) -> Iterator[tuple[str, RenderableType]]:
 
 
 def _sampled(plan: ClipPlan) -> RenderableType:
-    from omnidrop_cli.report.layout import phrases
+    from omnidrop_cli.report.columns import phrases
 
     taken = []
     if (frames := plan.frames) is not None:

@@ -37,7 +37,7 @@ def methods(
 ) -> None:
     """List the pruning methods; with a name, its options and presets."""
     from omnidrop_cli.prune.methods import describe, describe_all
-    from omnidrop_cli.report.layout import facts
+    from omnidrop_cli.report.columns import facts
 
     described = describe_all() if name is None else [describe(name)]
     if result.as_json:

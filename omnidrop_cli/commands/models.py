@@ -20,7 +20,7 @@ from omnidrop_cli.report.text import one_line
 if TYPE_CHECKING:
     from omnidrop_cli.model.local import Entry
     from omnidrop_cli.model.names import ModelSpec
-    from omnidrop_cli.report.layout import DataTable
+    from omnidrop_cli.report.columns import DataTable
 
 QUANTS = ("nf4", "int8", "none")
 
@@ -209,7 +209,7 @@ def _needs(entry: Entry) -> dict[str, float]:
 
 
 def _table(found: list[Entry], gpu: int) -> DataTable:
-    from omnidrop_cli.report.layout import Column, DataTable
+    from omnidrop_cli.report.columns import Column, DataTable
 
     columns = [Column("model", right=False), Column("on disk"), Column("stored", 1, right=False)]
     columns += [Column("bf16" if quant == "none" else quant) for quant in QUANTS]

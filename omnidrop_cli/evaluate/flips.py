@@ -9,8 +9,8 @@ from typing import Any
 
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.evaluate.items import Question, Row
+from omnidrop_cli.evaluate.score_tables import Section
 from omnidrop_cli.evaluate.summary import Answers
-from omnidrop_cli.evaluate.tables import Section
 from omnidrop_cli.suggest import did_you_mean
 
 

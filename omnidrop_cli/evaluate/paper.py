@@ -9,7 +9,7 @@ from statistics import fmean, median
 from omnidrop_cli.evaluate import summary as summaries
 from omnidrop_cli.evaluate.items import Measured, Row
 from omnidrop_cli.evaluate.paper_tables import PaperRow, PaperTable
-from omnidrop_cli.evaluate.tables import percent, table
+from omnidrop_cli.evaluate.score_tables import percent, table
 
 
 def results_file(paper: PaperTable, benchmark: str) -> Path:

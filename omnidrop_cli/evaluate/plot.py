@@ -58,9 +58,7 @@ def _lines(axis: Any, summary: Summary, cost: str) -> None:
     for number, (name, methods) in enumerate(_families(summary.methods, summary.full).items()):
         points = sorted((entry for entry in methods if getattr(entry, cost) is not None), key=lambda entry: float(getattr(entry, cost)))
         if points:
-            low, high = (
-                [100 * abs(entry.score.accuracy - end) for entry, end in zip(points, ends, strict=True)] for ends in _ends(points)
-            )
+            low, high = ([100 * abs(entry.score.accuracy - end) for entry, end in zip(points, ends, strict=True)] for ends in _ends(points))
             accuracy = [100 * entry.score.accuracy for entry in points]
             marker, style = MARKERS[number % len(MARKERS)], ("-", "--", ":")[number // len(MARKERS) % 3]
             x = [100 * float(getattr(entry, cost)) for entry in points]

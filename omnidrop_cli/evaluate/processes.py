@@ -15,10 +15,10 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.errors import ModelError, OmnidropError
-from omnidrop_cli.evaluate.runner import Progress, Run, Work, by_clip, check_model, clip_rows, keep, load_session, model_facts
+from omnidrop_cli.evaluate.evaluation import Progress, Run, Work, by_clip, check_model, clip_rows, keep, load_session, model_facts
 
 if TYPE_CHECKING:
-    from omnidrop_cli.evaluate.results import Journal
+    from omnidrop_cli.evaluate.results import ResultsFile
 
 GRACE_S = 5.0
 """How long a worker may take to leave before it is killed."""
@@ -31,7 +31,7 @@ class _Worker:
     device: str
 
 
-def execute(run: Run, work: Sequence[Work], devices: Sequence[str], journal: Journal, progress: Progress = lambda row: None) -> None:
+def execute(run: Run, work: Sequence[Work], devices: Sequence[str], results: ResultsFile, progress: Progress = lambda row: None) -> None:
     """`runner.execute` with one worker on each of `devices`. Raises what a worker raised, `ModelError` where one died."""
     groups = iter(by_clip(work))
     workers = [_hire(run, device, len(devices)) for device in devices]
@@ -42,10 +42,10 @@ def execute(run: Run, work: Sequence[Work], devices: Sequence[str], journal: Jou
                 worker = busy[pipe]  # type: ignore[index]  # only pipes are waited for
                 message = _message(worker)
                 if isinstance(message, tuple):
-                    keep(message, journal, progress)
+                    keep(message, results, progress)
                     continue
                 if message is not None:
-                    check_model(journal, message)
+                    check_model(results, message)
                 group = next(groups, None)
                 if group is None:
                     del busy[worker.pipe]

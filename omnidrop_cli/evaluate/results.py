@@ -25,7 +25,7 @@ def load(path: Path) -> dict[str, Row]:
     return {row.key: row for _, row in jsonl.read_rows(path, FORMAT)} if path.exists() else {}
 
 
-class Journal(JsonlStore[Row]):
+class ResultsFile(JsonlStore[Row]):
     """A results file open for appending, and its latest `rows` by key. Raises as `JsonlStore` does."""
 
     def __init__(self, path: Path) -> None:

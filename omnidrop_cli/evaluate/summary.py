@@ -56,7 +56,7 @@ class MethodSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class LabelGroup:
     """Accuracy of every method on the questions whose `label` has `value`."""
 
     label: str
@@ -101,7 +101,7 @@ class Summary:
     media_options: MediaConfig
     model: Mapping[str, Any]
     methods: tuple[MethodSummary, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[LabelGroup, ...]
     pairs: tuple[Pair, ...]
     headline_pairs: tuple[Pair, ...]
 
@@ -121,7 +121,7 @@ class Summary:
         values["media_options"] = restored(MediaConfig, values["media_options"])
         values["methods"] = tuple(MethodSummary(**{**entry, "score": Score(**entry["score"])}) for entry in values["methods"])
         values["groups"] = tuple(
-            Group(**{**group, "scores": {method: Score(**score) for method, score in group["scores"].items()}})
+            LabelGroup(**{**group, "scores": {method: Score(**score) for method, score in group["scores"].items()}})
             for group in values["groups"]
         )
         for name in ("pairs", "headline_pairs"):
@@ -205,14 +205,14 @@ def _method_summary(method: str, rows: Sequence[Row], errors: int, full_prefill_
     )
 
 
-def _groups(questions: Sequence[Question], good: Answers) -> list[Group]:
+def _groups(questions: Sequence[Question], good: Answers) -> list[LabelGroup]:
     labels = list(dict.fromkeys(label for question in questions for label in question.labels))
     groups = []
     for label in labels:
         for value in sorted({question.labels[label] for question in questions if question.labels.get(label)}):
             names = [question.id for question in questions if question.labels.get(label) == value]
             groups.append(
-                Group(label, value, {method: score([rows[name] for name in names if name in rows]) for method, rows in good.items()})
+                LabelGroup(label, value, {method: score([rows[name] for name in names if name in rows]) for method, rows in good.items()})
             )
     return groups
 

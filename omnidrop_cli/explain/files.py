@@ -38,8 +38,8 @@ def write_files(explanation: Explanation, clip: Clip | None, targets: Targets) -
     """
     report = explanation.first
     if targets.page is not None:
+        from omnidrop_cli.explain.make import with_link, with_preview
         from omnidrop_cli.explain.page import page
-        from omnidrop_cli.explain.run import with_link, with_preview
 
         shown = with_preview(explanation, clip) if targets.embed_media and clip is not None else with_link(explanation, targets.page)
         write_text(targets.page, page(shown))

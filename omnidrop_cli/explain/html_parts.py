@@ -7,7 +7,7 @@ from html import escape
 
 from omnidrop_cli.explain.record import Explanation
 from omnidrop_cli.outputs import Report, Timings
-from omnidrop_cli.report.alignment import Piece, align
+from omnidrop_cli.report.alignment import AlignedPiece, align
 from omnidrop_cli.report.numbers import flops, megabytes, seconds, share
 from omnidrop_cli.report.tables import summary
 from omnidrop_cli.report.text import clean, one_line
@@ -39,8 +39,8 @@ def _text(report: Report) -> str:
 def card(name: str, report: Report, full: Report | None = None) -> str:
     """One answer. With an unpruned run, what only this one says is inserted text, and words that it lacks follow as deleted text."""
     text = _text(report)
-    pieces: Sequence[Piece] = [Piece(text, True)] if text else []
-    missed: Sequence[Piece] = []
+    pieces: Sequence[AlignedPiece] = [AlignedPiece(text, True)] if text else []
+    missed: Sequence[AlignedPiece] = []
     if full is not None:
         aligned = align(_text(full), text)
         pieces, missed = aligned.second, aligned.first

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from omnidrop_cli.explain.depth import DepthMap, depth_map
+from omnidrop_cli.explain.make import preview_fps, preview_frames
 from omnidrop_cli.explain.pictures import peaks_of
 from omnidrop_cli.explain.preview import encode_mp4
-from omnidrop_cli.explain.run import preview_fps, preview_frames
 from omnidrop_cli.outputs import SAMPLE_RATE_HZ, Clip, Report
 
 if TYPE_CHECKING:

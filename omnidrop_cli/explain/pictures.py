@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from omnidrop_cli.explain.record import Film, Sound
+from omnidrop_cli.explain.record import Film, SoundImage
 from omnidrop_cli.outputs import FRAMES_PER_GRID, SAMPLE_RATE_HZ, Clip
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def film_of(clip: Clip) -> Film | None:
     return Film(size, tuple(round(float(time) - clip.start_s, 3) for time in times), jpegs)
 
 
-def sound_of(clip: Clip) -> Sound | None:
+def sound_of(clip: Clip) -> SoundImage | None:
     """Spectrogram and peaks; None without audio."""
     if clip.waveform is None or len(clip.waveform) < SAMPLE_RATE_HZ // 100:
         return None
@@ -46,7 +46,7 @@ def sound_of(clip: Clip) -> Sound | None:
 
     mel = log_mel(clip.waveform)
     size = min(MEL_WIDTH, mel.shape[1]), MEL_HEIGHT
-    return Sound(len(clip.waveform) / SAMPLE_RATE_HZ, _png(_grey(mel, size)), size, peaks_of(clip.waveform))
+    return SoundImage(len(clip.waveform) / SAMPLE_RATE_HZ, _png(_grey(mel, size)), size, peaks_of(clip.waveform))
 
 
 def jpeg(pixels: NDArray[np.uint8], size: tuple[int, int]) -> bytes:

@@ -25,7 +25,7 @@ class Film:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sound:
+class SoundImage:
     """The waveform in short. `mel_png` is the log-mel spectrogram in grey, low frequencies at the bottom.
 
     `peaks` int8 (bins, 2) are the lowest and highest sample of each of equal parts of `seconds`, full scale 127.
@@ -48,7 +48,7 @@ class Explanation:
     reports: tuple[Report, ...]
     full: Report | None = None
     film: Film | None = None
-    sound: Sound | None = None
+    sound: SoundImage | None = None
     preview: bytes | None = None
     link: str | None = None
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from omnidrop_cli.errors import OmnidropError, UsageError
 from omnidrop_cli.explain.html_parts import card, layers_table
-from omnidrop_cli.explain.run import of_saved, with_preview
+from omnidrop_cli.explain.make import of_saved, with_preview
 from omnidrop_cli.fileio import write_bytes
 from omnidrop_cli.outputs import Comparison, Report
 

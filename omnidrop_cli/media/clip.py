@@ -18,8 +18,8 @@ from omnidrop_cli.errors import MediaError, UsageError
 from omnidrop_cli.events import SILENT, Observer
 from omnidrop_cli.media.audio import Waveform, read_audio
 from omnidrop_cli.media.container import guarded
+from omnidrop_cli.media.frame_choice import FrameChoice, choose_frames
 from omnidrop_cli.media.probe import scan
-from omnidrop_cli.media.sampling import FrameChoice, choose_frames
 from omnidrop_cli.media.video import Frames, read_frames
 from omnidrop_cli.outputs import SAMPLE_RATE_HZ, Clip
 

@@ -38,7 +38,7 @@ _SHORT_RUN = 8
 
 
 @dataclass(slots=True, eq=False)
-class Clock:
+class TrackClock:
     """The time stamps of one track in decoding order. All arrays (n,).
 
     `order` is a packet's place among the packets of all tracks; `decode_s` runs forward but where the clock starts again; `shown_s` is
@@ -51,7 +51,7 @@ class Clock:
     length_s: Seconds
 
 
-def clean(order: Indices, pts_s: Seconds, dts_s: Seconds, length_s: Seconds) -> Clock:
+def clean(order: Indices, pts_s: Seconds, dts_s: Seconds, length_s: Seconds) -> TrackClock:
     """Fills in time stamps that are missing (NaN) and replaces damaged ones."""
     dts = _without_outliers(pts_s if np.isnan(dts_s).all() else dts_s)
     decode = _filled(dts, length_s)
@@ -62,7 +62,7 @@ def clean(order: Indices, pts_s: Seconds, dts_s: Seconds, length_s: Seconds) -> 
     usual = float(np.nanmedian(ahead)) if not np.isnan(ahead).all() else 0.0
     shown = np.where(np.isnan(pts), decode + usual, pts)
     _follow_jumps(decode, shown)
-    return Clock(order, decode, shown, length_s)
+    return TrackClock(order, decode, shown, length_s)
 
 
 def _follow_jumps(decode: Seconds, shown: Seconds) -> None:
@@ -102,7 +102,7 @@ def _filled(times: Seconds, length_s: Seconds) -> Seconds:
     return filled
 
 
-def split_at_breaks(clocks: Sequence[Clock]) -> list[Indices]:
+def split_at_breaks(clocks: Sequence[TrackClock]) -> list[Indices]:
     """For each of at most two tracks, the stretch (0, 1, ...) that every packet belongs to; within one, the tracks share a clock.
 
     Where both tracks start again or jump ahead at about the same place of the file, or one starts again where the other shows the same
@@ -138,14 +138,14 @@ def split_at_breaks(clocks: Sequence[Clock]) -> list[Indices]:
     return [_labels(s, len(clock.order)) for s, clock in zip(starts, clocks, strict=True)]
 
 
-def _breaks(clock: Clock) -> Indices:
+def _breaks(clock: TrackClock) -> Indices:
     """Packets before which the clock starts again or jumps ahead."""
     steps = np.diff(clock.decode_s)
     found: Indices = np.flatnonzero((steps < -_BACK_S) | (steps - clock.length_s[:-1] > HOLE_S)) + 1
     return found
 
 
-def _follows(mine: Clock, other: Clock, breaks: Indices, k: int) -> bool:
+def _follows(mine: TrackClock, other: TrackClock, breaks: Indices, k: int) -> bool:
     """Whether track `other` breaks soon after its packet `k`, to the time that track `mine` shows at that place of the file."""
     following = breaks[breaks >= k]
     if not len(following):

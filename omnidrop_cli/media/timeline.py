@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from omnidrop_cli.media.clock import HOLD_S, Clock, Holes, clean, find_holes, jumps_among, split_at_breaks
+from omnidrop_cli.media.clock import HOLD_S, Holes, TrackClock, clean, find_holes, jumps_among, split_at_breaks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +53,7 @@ class TrackPackets:
     def __len__(self) -> int:
         return len(self.pts)
 
-    def clock(self) -> Clock:
+    def clock(self) -> TrackClock:
         lengths = np.where(self.length_s > 0, self.length_s, self.usual_s)
         return clean(self.order, self.pts_s, self.dts_s, np.where(lengths > self.longest_s, self.usual_s, lengths).clip(max=self.longest_s))
 
@@ -151,7 +151,7 @@ class _Placed:
     """One track of one part on the clip's clock."""
 
     packets: TrackPackets
-    clock: Clock
+    clock: TrackClock
     stretch: NDArray[np.int64]
     shown: Flags
     times_s: Seconds

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from numpy.typing import NDArray
 
-    from omnidrop_cli.media.sampling import FrameChoice
+    from omnidrop_cli.media.frame_choice import FrameChoice
     from omnidrop_cli.media.timeline import VideoTrack
     from omnidrop_cli.outputs import VideoStream
 

@@ -18,7 +18,7 @@ _WORD = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class AlignedPiece:
     """A stretch of one answer, white space included. `equal` says that the other answer has the same words there."""
 
     text: str
@@ -32,8 +32,8 @@ class Alignment:
     `matched` words, counted without punctuation and case, are common to both in order; `longest` is the longer answer's count.
     """
 
-    first: tuple[Piece, ...]
-    second: tuple[Piece, ...]
+    first: tuple[AlignedPiece, ...]
+    second: tuple[AlignedPiece, ...]
     matched: int
     longest: int
 
@@ -64,18 +64,18 @@ def _counts(word: str) -> bool:
     return any(character.isalnum() for character in word)
 
 
-def _pieces(text: str, spans: Sequence[tuple[int, int]], equal: set[int]) -> Iterator[Piece]:
+def _pieces(text: str, spans: Sequence[tuple[int, int]], equal: set[int]) -> Iterator[AlignedPiece]:
     """`text` cut where marked and unmarked words meet; white space between two marked words is marked with them."""
     start, end, state = 0, 0, True
     for index, (word_start, word_end) in enumerate(spans):
         if (index in equal) != state:
             cut = end if state is False else word_start  # white space belongs to the equal side
             if cut > start:
-                yield Piece(text[start:cut], state)
+                yield AlignedPiece(text[start:cut], state)
             start, state = cut, index in equal
         end = word_end
     if state is False and end < len(text):
-        yield Piece(text[start:end], False)
+        yield AlignedPiece(text[start:end], False)
         start, state = end, True
     if start < len(text):
-        yield Piece(text[start:], state)
+        yield AlignedPiece(text[start:], state)

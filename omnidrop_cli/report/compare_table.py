@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from omnidrop_cli.outputs import Comparison, Timings
-from omnidrop_cli.report.alignment import Alignment, Piece, align
-from omnidrop_cli.report.layout import Column, DataTable, Phrases, facts, phrases
+from omnidrop_cli.report.alignment import AlignedPiece, Alignment, align
+from omnidrop_cli.report.columns import Column, DataTable, Phrases, facts, phrases
 from omnidrop_cli.report.numbers import flops_short, megabytes, seconds, seconds_span, share, times
 from omnidrop_cli.report.tables import layer_table, tokens_per_second, warning_lines
 from omnidrop_cli.report.text import clean, one_line
@@ -128,7 +128,7 @@ def _answers(comparison: Comparison, plain: bool) -> Iterator[tuple[str, Rendera
     yield "first token", phrases(f"KL {kl:.3g} nats" if math.isfinite(kl) else "KL infinite")
 
 
-def _marked(pieces: Sequence[Piece], side: int, plain: bool) -> Text:
+def _marked(pieces: Sequence[AlignedPiece], side: int, plain: bool) -> Text:
     if not pieces:
         return Text("(nothing)", style="dim")
     text, (opening, closing) = Text(overflow="fold"), BRACKETS[side]

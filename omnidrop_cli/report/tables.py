@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from omnidrop_cli.outputs import Counts, Report
-from omnidrop_cli.report.layout import Column, DataTable, Phrases, facts, phrases
+from omnidrop_cli.report.columns import Column, DataTable, Phrases, facts, phrases
 from omnidrop_cli.report.numbers import flops, megabytes, percent, seconds, share, times
 from omnidrop_cli.report.text import one_line
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from omnidrop_cli.batch.keys import Stamp
-from omnidrop_cli.batch.packets import Task, Work
+from omnidrop_cli.batch.rows import Task, Work
 from omnidrop_cli.config import Request
 
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from omnidrop_cli.batch.answers_file import FORMAT, AnswersFile, read, set_aside
+from omnidrop_cli.batch.answers_file import FORMAT, AnswersFile, backup, read
 from omnidrop_cli.errors import OmnidropError, UsageError
 from tests.batch.samples import row
 
@@ -64,7 +64,7 @@ def test_a_foreign_file_is_refused_and_left_alone(content: bytes, tmp_path: Path
     with pytest.raises(UsageError):
         [*read(path)]
     with pytest.raises(UsageError):
-        set_aside(path)
+        backup(path)
     assert path.read_bytes() == content
 
 
@@ -84,17 +84,17 @@ def test_second_writer_is_refused(tmp_path: Path) -> None:
         assert "another process is writing" in refused.stderr
         assert len([*read(path)]) == 1  # readers are welcome meanwhile
         with pytest.raises(UsageError, match="another process"):
-            set_aside(path)
+            backup(path)
     AnswersFile(path).close()
 
 
 def test_set_aside_takes_the_first_free_name(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    assert set_aside(path) is None
+    assert backup(path) is None
     for number in (1, 2):
         with AnswersFile(path) as book:
             book.append(row(number))
-        assert set_aside(path) == tmp_path / f"a.jsonl.bak-{number}"
+        assert backup(path) == tmp_path / f"a.jsonl.bak-{number}"
     assert not path.exists()
 
 

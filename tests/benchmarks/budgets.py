@@ -17,7 +17,7 @@ from omnidrop_cli.engine.encode import embed
 from omnidrop_cli.engine.metrics import encoder_flops
 from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.errors import OmnidropError
-from omnidrop_cli.evaluate.tables import percent, table
+from omnidrop_cli.evaluate.score_tables import percent, table
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.sizes import QWEN_7B
 from omnidrop_cli.prune.methods import find, get_method, names

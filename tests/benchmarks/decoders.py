@@ -23,14 +23,14 @@ from omnidrop_cli.engine import process_memory
 from omnidrop_cli.errors import MediaError
 from omnidrop_cli.media.clip import ClipPlan, plan_clip
 from omnidrop_cli.media.container import audio_track, find_source, open_media, video_track
-from omnidrop_cli.media.sampling import FRAME_PIXELS
+from omnidrop_cli.media.frame_choice import FRAME_PIXELS
 from omnidrop_cli.media.video import shrinker
 from omnidrop_cli.outputs import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from omnidrop_cli.media.sampling import FrameChoice
+    from omnidrop_cli.media.frame_choice import FrameChoice
     from omnidrop_cli.media.timeline import VideoTrack
     from omnidrop_cli.outputs import VideoStream
 

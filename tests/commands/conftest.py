@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from omnidrop_cli.engine import pipeline as real_road
-from tests.commands.fake_road import Road
+from tests.commands.fake_pipeline import Road
 from tests.commands.running import Done
 
 

@@ -23,7 +23,7 @@ def program(*arguments: str, plan: dict[str, Any] | None = None) -> list[str]:
     """The command line of a process of its own; with a plan, on the fake road."""
     if plan is None:
         return [sys.executable, "-m", "omnidrop_cli", *arguments]
-    return [sys.executable, "-m", "tests.commands.fake_road", json.dumps(plan), *arguments]
+    return [sys.executable, "-m", "tests.commands.fake_pipeline", json.dumps(plan), *arguments]
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from omnidrop_cli.errors import UsageError
 from omnidrop_cli.nano.world.demo_clips import QUESTIONS
 from omnidrop_cli.report.json import comparison_from_dict, from_dict
 from tests.clips import Clips
-from tests.commands.fake_road import Road
+from tests.commands.fake_pipeline import Road
 from tests.commands.running import Done, run
 
 Run = Callable[..., Done]

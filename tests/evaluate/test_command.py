@@ -19,7 +19,7 @@ from omnidrop_cli.commands._app import grouped
 from omnidrop_cli.commands.evaluate import evaluate
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import DatasetError, OmnidropError, UsageError
-from omnidrop_cli.evaluate import benchmarks, download, method_specs, paper, paper_tables
+from omnidrop_cli.evaluate import benchmarks, dataset_download, method_specs, paper, paper_tables
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.prune.methods import get_method, names
 from tests.clips import Clips
@@ -206,11 +206,11 @@ def test_fetch_unpacks_once_and_fails_clearly(monkeypatch: pytest.MonkeyPatch, t
             zipped.writestr("data/b.mp4", "clip")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    root = download.fetch(benchmark)
+    root = dataset_download.fetch(benchmark)
     assert asked == [("liarliar/Daily-Omni", ["qa.json", "Videos.tar"])]
     assert (root / "Videos" / "a" / "a_video.mp4").read_text() == (root / "data" / "b.mp4").read_text() == "clip"
     (root / "Videos" / "a" / "a_video.mp4").unlink()
-    download.fetch(benchmark)
+    dataset_download.fetch(benchmark)
     assert not (root / "Videos" / "a" / "a_video.mp4").exists()
 
     def offline(*_: object, **__: object) -> None:
@@ -218,11 +218,11 @@ def test_fetch_unpacks_once_and_fails_clearly(monkeypatch: pytest.MonkeyPatch, t
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(DatasetError, match=r"cannot be fetched: Name or service not known$") as caught:
-        download.fetch(benchmark)
+        dataset_download.fetch(benchmark)
     assert "hf download --repo-type dataset liarliar/Daily-Omni" in str(caught.value.hint)
     (root / "bad.zip").write_text("no archive")
     with pytest.raises(DatasetError, match="cannot be unpacked"):
-        download.unpack(root / "bad.zip", root)
+        dataset_download.unpack(root / "bad.zip", root)
 
 
 def test_archives_cannot_write_elsewhere(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_archives_cannot_write_elsewhere(tmp_path: Path) -> None:
         tar.add(tmp_path / "x", "../outside.txt")
     (tmp_path / "in").mkdir()
     with pytest.raises(DatasetError):
-        download.unpack(tmp_path / "evil.tar", tmp_path / "in")
+        dataset_download.unpack(tmp_path / "evil.tar", tmp_path / "in")
     assert not (tmp_path / "outside.txt").exists()
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.evaluate import flips, plot, tables
+from omnidrop_cli.evaluate import flips, plot, score_tables
 from omnidrop_cli.evaluate.benchmarks import avut
 from omnidrop_cli.evaluate.items import Measured, Question, Row
 from omnidrop_cli.evaluate.summary import Summary, summarise
@@ -50,7 +50,7 @@ def summary(questions: list[Question], answers: dict[str, dict[str, Row]]) -> Su
 @pytest.mark.parametrize("width", [50, 80, 120, 250])
 def test_tables_fit_the_terminal(summary: Summary, width: int) -> None:
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(tables.terminal(summary))
+    console.print(score_tables.terminal(summary))
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
@@ -62,7 +62,7 @@ def test_tables_fit_the_terminal(summary: Summary, width: int) -> None:
 
 
 def test_csv_has_plain_numbers_for_every_method(summary: Summary) -> None:
-    rows = list(csv.DictReader(io.StringIO(tables.comma_separated(summary))))
+    rows = list(csv.DictReader(io.StringIO(score_tables.comma_separated(summary))))
     assert [row["method"] for row in rows] == ["none", "omnidrop@0.3", "omnidrop@0.1", "ran|dom_x@0.3"]
     full, pruned = rows[0], rows[1]
     assert (full["n"], full["correct"], float(full["accuracy"])) == ("6", "5", pytest.approx(5 / 6))
@@ -72,7 +72,7 @@ def test_csv_has_plain_numbers_for_every_method(summary: Summary) -> None:
 
 
 def test_latex_is_one_table_with_escaped_names(summary: Summary) -> None:
-    text = tables.latex(summary)
+    text = score_tables.latex(summary)
     header, body = re.findall(r"\\toprule\n(.*)\n\\midrule\n(.*)\n\\bottomrule", text, re.DOTALL)[0]
     lines = body.splitlines()
     assert len(lines) == len(RIGHT)

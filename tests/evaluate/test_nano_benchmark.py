@@ -12,8 +12,8 @@ from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.evaluate import benchmarks, method_specs
 from omnidrop_cli.evaluate.benchmarks import nano
-from omnidrop_cli.evaluate.results import Journal
-from omnidrop_cli.evaluate.runner import Run, execute, pending
+from omnidrop_cli.evaluate.evaluation import Run, execute, pending
+from omnidrop_cli.evaluate.results import ResultsFile
 from omnidrop_cli.model.random_weights import tiny_thinker
 
 
@@ -43,14 +43,14 @@ def test_clips_are_made_once_and_asked_about(tmp_path: Path) -> None:
         benchmark.media_options,
         GenerationConfig(max_new_tokens=2),
     )
-    with Journal(tmp_path / "rows.jsonl") as journal:
-        execute(run, pending(run, questions, journal), Session(tiny_thinker()), journal)
-        assert [row.error for row in journal.rows.values()] == [None] * 6
+    with ResultsFile(tmp_path / "rows.jsonl") as results:
+        execute(run, pending(run, questions, results), Session(tiny_thinker()), results)
+        assert [row.error for row in results.rows.values()] == [None] * 6
     assert made.stat().st_mtime_ns == written
 
     def no_voices(question: object) -> str:
         raise OmnidropError("espeak-ng is not installed")
 
     broken = Run(replace(benchmark, prepare=no_voices), run.methods, run.model, run.media_options, run.generation)
-    with Journal(tmp_path / "none.jsonl") as journal, pytest.raises(OmnidropError, match="espeak-ng"):
-        execute(broken, pending(broken, questions, journal), Session(tiny_thinker()), journal)
+    with ResultsFile(tmp_path / "none.jsonl") as results, pytest.raises(OmnidropError, match="espeak-ng"):
+        execute(broken, pending(broken, questions, results), Session(tiny_thinker()), results)

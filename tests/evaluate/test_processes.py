@@ -14,11 +14,11 @@ import pytest
 from omnidrop_cli.config import GenerationConfig, ModelConfig
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import ModelError, UsageError
-from omnidrop_cli.evaluate import method_specs, processes, runner
+from omnidrop_cli.evaluate import evaluation, method_specs, processes
 from omnidrop_cli.evaluate.benchmarks import BENCHMARKS, avut
+from omnidrop_cli.evaluate.evaluation import Run, pending
 from omnidrop_cli.evaluate.items import Benchmark, Question, Row
-from omnidrop_cli.evaluate.results import Journal, load
-from omnidrop_cli.evaluate.runner import Run, pending
+from omnidrop_cli.evaluate.results import ResultsFile, load
 from tests.clips import Clips
 from tests.evaluate import datasets
 
@@ -50,26 +50,26 @@ def test_what_a_worker_gets_can_be_sent() -> None:
 
 def test_two_workers_write_what_one_process_does(tmp_path: Path, clips: Clips) -> None:
     questions, run = avut.read(datasets.avut(tmp_path / "data", clips)), make_run()
-    with Journal(tmp_path / "one.jsonl") as journal:
-        runner.execute(run, pending(run, questions, journal), Session.load(run.model), journal)
+    with ResultsFile(tmp_path / "one.jsonl") as results:
+        evaluation.execute(run, pending(run, questions, results), Session.load(run.model), results)
     seen: list[Row] = []
-    with Journal(tmp_path / "two.jsonl") as journal:
-        processes.execute(run, pending(run, questions, journal), ["cpu", "cpu"], journal, seen.append)
-        assert not pending(run, questions, journal)
+    with ResultsFile(tmp_path / "two.jsonl") as results:
+        processes.execute(run, pending(run, questions, results), ["cpu", "cpu"], results, seen.append)
+        assert not pending(run, questions, results)
     assert answers(load(tmp_path / "two.jsonl")) == answers(load(tmp_path / "one.jsonl"))
     assert len(seen) == len(questions) * 2
 
     foreign = replace(next(iter(load(tmp_path / "two.jsonl").values())), key="k", model={"name": "another"})
-    with Journal(tmp_path / "two.jsonl") as journal:
-        journal.add(foreign)
+    with ResultsFile(tmp_path / "two.jsonl") as results:
+        results.add(foreign)
         more = replace(run, methods=tuple(method_specs.parse(["random@0.5"])))
         with pytest.raises(UsageError, match="rows of another"):
-            processes.execute(more, pending(more, questions, journal), ["cpu"], journal)
+            processes.execute(more, pending(more, questions, results), ["cpu"], results)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_dead_worker_ends_the_run(tmp_path: Path, clips: Clips) -> None:
     questions = avut.read(datasets.avut(tmp_path / "data", clips))
     run = make_run(replace(avut.BENCHMARK, prepare=killed))
-    with Journal(tmp_path / "rows.jsonl") as journal, pytest.raises(ModelError, match="the worker on cpu ended"):
-        processes.execute(run, pending(run, questions, journal), ["cpu"], journal)
+    with ResultsFile(tmp_path / "rows.jsonl") as results, pytest.raises(ModelError, match="the worker on cpu ended"):
+        processes.execute(run, pending(run, questions, results), ["cpu"], results)

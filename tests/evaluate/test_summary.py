@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from omnidrop_cli.config import MediaConfig
-from omnidrop_cli.evaluate import stats, tables
+from omnidrop_cli.evaluate import score_tables, stats
 from omnidrop_cli.evaluate.benchmarks.videomme import BENCHMARK
 from omnidrop_cli.evaluate.items import Measured, Question, Row
 from omnidrop_cli.evaluate.results import FORMAT
@@ -83,7 +83,7 @@ def test_pairs_use_shared_questions_and_resample_clips(made: Summary) -> None:
 
 
 def test_markdown(made: Summary) -> None:
-    lines = tables.markdown(made).splitlines()
+    lines = score_tables.markdown(made).splitlines()
     assert "8 questions about 2 clips; clip before the words; 2 frames per second, at most 8." in lines
     assert "Model: 7b\\|x (nf4, bfloat16, sdpa, cuda, weights c0ffee), greedy." in lines
     assert "Failed questions are in no other figure; a rerun tries them again." in lines
@@ -110,7 +110,7 @@ def test_every_method_meets_the_full_model_and_the_first_of_its_budget() -> None
     assert pruned_only.full is None
     assert [method.prefill for method in pruned_only.methods] == [None] * 5
     assert {pair.first for pair in pruned_only.pairs} == {"a@0.3", "a@0.1"}
-    assert "less full" not in tables.markdown(pruned_only)
+    assert "less full" not in score_tables.markdown(pruned_only)
 
 
 def test_many_methods_run_down_and_the_headline_has_a_column() -> None:
@@ -119,7 +119,7 @@ def test_many_methods_run_down_and_the_headline_has_a_column() -> None:
         for method in ("none", "a@0.3", "b@0.3")
     }
     made = summarise(replace(BENCHMARK, headline=("task", "one")), QUESTIONS, answers, MediaConfig())
-    lines = tables.markdown(made).splitlines()
+    lines = score_tables.markdown(made).splitlines()
     assert "| method | one (6) | t\\|wo (2) |" in lines
     assert "| b@0.3 | 100.0 [61.0, 100.0] | 100.0 [34.2, 100.0] |" in lines
     assert any(
@@ -164,7 +164,7 @@ def test_files_of_version_1_are_read(made: Summary) -> None:
 def test_nothing_answered() -> None:
     answers = {"none": {"0": failed(QUESTIONS[0], "none")}, "p": {}}
     made = summarise(BENCHMARK, QUESTIONS, answers, MediaConfig())
-    text = tables.markdown(made)
+    text = score_tables.markdown(made)
     assert "Nothing was answered." in text
     assert "| none | 0 | - | - | 1 | - | - | - | - | - | - | - |" in text
     json.dumps(made.to_json(), allow_nan=False)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from omnidrop_cli.nano.train.model_shape import NanoShape, build_model
-from omnidrop_cli.nano.train.tokenizer import build
+from omnidrop_cli.nano.train.train_tokenizer import build
 from omnidrop_cli.nano.world.vocabulary import WORDS
 from omnidrop_cli.nano.world.voices import VoiceBank, voices
 from omnidrop_cli.prompt.spec import PromptSpec

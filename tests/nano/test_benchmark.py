@@ -12,7 +12,7 @@ import pytest
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.nano.world import benchmark
 from omnidrop_cli.nano.world.questions import CATEGORIES, ask
-from omnidrop_cli.nano.world.timeline import Profile
+from omnidrop_cli.nano.world.scenario import Profile
 from omnidrop_cli.nano.world.voices import voices
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from omnidrop_cli.nano.train.model_shape import MAX_PIXELS, MIN_PIXELS
-from omnidrop_cli.nano.train.tokenizer import build
+from omnidrop_cli.nano.train.train_tokenizer import build
 from omnidrop_cli.nano.world import demo_clips
 
 ASSETS = Path(demo_clips.__file__).parents[1] / "assets"

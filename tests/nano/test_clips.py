@@ -15,13 +15,13 @@ from omnidrop_cli.nano.train.model_shape import MAX_PIXELS, MIN_PIXELS
 from omnidrop_cli.nano.train.render import worn
 from omnidrop_cli.nano.world import benchmark, draw, media_files, mix
 from omnidrop_cli.nano.world.resample import to_length
-from omnidrop_cli.nano.world.timeline import Beep, Show, Spoken, Timeline
+from omnidrop_cli.nano.world.scenario import Beep, Scenario, Show, Spoken
 from omnidrop_cli.nano.world.vocabulary import WORDS, Item
 from omnidrop_cli.nano.world.voices import VoiceBank, synthesise, voices
 
 needs_emoji = pytest.mark.skipif(not draw.EMOJI_FONT.exists(), reason="Noto Color Emoji is not installed")
 
-CLIP = Timeline(
+CLIP = Scenario(
     duration_s=4.0,
     cells=(3, 3),
     has_video=True,

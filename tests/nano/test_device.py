@@ -26,7 +26,7 @@ def test_a_stage_learns_elsewhere_what_it_learns_here(
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
-    plan = loop.Plan(2, 1e-3)
+    plan = loop.StagePlan(2, 1e-3)
     stage = build(pickle.loads(frozen_model), tokenizer, bank)
     with sdpa_kernel(SDPBackend.MATH):  # the selector's; the fused kernel of the CPU sums in another order than its plain form
         loop.run(stage, plan, here, say=lambda line: None)

@@ -12,20 +12,20 @@ import torch
 from omnidrop_cli.nano.train import batched_encoders, drop_schedule, model_shape, packed_forward
 from omnidrop_cli.nano.train.labels import label
 from omnidrop_cli.nano.train.optim import Optimiser, orthogonal, rate_at
-from omnidrop_cli.nano.train.samples import Packer, Sample
+from omnidrop_cli.nano.train.samples import Packer, TrainingSample
 from omnidrop_cli.nano.world.questions import ask
-from omnidrop_cli.nano.world.timeline import Profile, sample
+from omnidrop_cli.nano.world.scenario import Profile, sample
 from omnidrop_cli.prompt.patches import patchify
 from omnidrop_cli.prompt.spec import PromptSpec
 
 
-def _batch(tokenizer: Any, spec: PromptSpec) -> tuple[Any, list[Sample]]:
+def _batch(tokenizer: Any, spec: PromptSpec) -> tuple[Any, list[TrainingSample]]:
     rng = np.random.default_rng(0)
     samples = []
     for profile in (Profile(2, 2, silent=0.0, sound_only=0.0), Profile(3, 4, silent=1.0)):
         timeline = sample(rng, profile)
         labels = label(timeline, spec)
-        samples.append(Sample(timeline, labels, np.arange(len(labels)), tuple(ask(timeline, rng)[:3])))
+        samples.append(TrainingSample(timeline, labels, np.arange(len(labels)), tuple(ask(timeline, rng)[:3])))
     return Packer(tokenizer).collate(samples), samples
 
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from omnidrop_cli.nano.train import compare_selectors, loop, packed_forward
-from omnidrop_cli.nano.train.export import export
 from omnidrop_cli.nano.train.labels import MediaLabels, label
 from omnidrop_cli.nano.train.prefetch import Drawn, Seen
 from omnidrop_cli.nano.train.selector_stage import _with_some_others, sift
+from omnidrop_cli.nano.train.write_checkpoint import export
 from omnidrop_cli.nano.world import benchmark
-from omnidrop_cli.nano.world.timeline import Profile, sample
+from omnidrop_cli.nano.world.scenario import Profile, sample
 from omnidrop_cli.nano.world.voices import VoiceBank
 from omnidrop_cli.prompt.spec import PromptSpec
 from omnidrop_cli.prune.audio_selector import AudioSelector, has_selector, load_selector
@@ -34,7 +34,7 @@ def test_only_the_selector_learns_and_a_stopped_run_goes_on(frozen_model: bytes,
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     first = stage(model, tokenizer, bank)
     start = {name: weight.clone() for name, weight in first.selector.state_dict().items()}
-    assert loop.run(first, loop.Plan(2, 1e-2, every=1), tmp_path, say=lambda line: None)
+    assert loop.run(first, loop.StagePlan(2, 1e-2, every=1), tmp_path, say=lambda line: None)
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
     moved = [name for name, weight in first.selector.state_dict().items() if not torch.equal(start[name], weight)]
     assert len(moved) == len(start)

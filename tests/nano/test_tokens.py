@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omnidrop_cli.nano.train.labels import label
-from omnidrop_cli.nano.train.samples import IGNORE, Packer, Sample
-from omnidrop_cli.nano.train.tokenizer import PHRASES, SPECIAL, SYSTEM, row_ids, save
+from omnidrop_cli.nano.train.samples import IGNORE, Packer, TrainingSample
+from omnidrop_cli.nano.train.train_tokenizer import PHRASES, SPECIAL, SYSTEM, row_ids, save
 from omnidrop_cli.nano.world import multiple_choice
-from omnidrop_cli.nano.world.questions import Question, ask
-from omnidrop_cli.nano.world.timeline import Profile, sample
+from omnidrop_cli.nano.world.questions import WorldQuestion, ask
+from omnidrop_cli.nano.world.scenario import Profile, sample
 from omnidrop_cli.nano.world.vocabulary import media_classes
 from omnidrop_cli.outputs import Clip, SourceFacts
 from omnidrop_cli.prompt.build import build as build_prompt
@@ -69,7 +69,7 @@ def test_packed_samples_are_the_prompts_that_inference_builds(tokenizer: Any, sp
     for profile in profiles * 3:
         timeline = sample(rng, profile)
         labels = label(timeline, spec)
-        samples.append(Sample(timeline, labels, np.arange(len(labels)), tuple(ask(timeline, rng)[:3])))
+        samples.append(TrainingSample(timeline, labels, np.arange(len(labels)), tuple(ask(timeline, rng)[:3])))
     batch = packer.collate(samples)
     for row, one in enumerate(samples):
         for number, question in enumerate(one.questions):
@@ -89,7 +89,7 @@ def test_packed_samples_are_the_prompts_that_inference_builds(tokenizer: Any, sp
 
 def test_a_letter_is_said_and_its_option_known(tokenizer: Any) -> None:
     packer, rng = Packer(tokenizer), np.random.default_rng(0)
-    asked = Question("said after", "order", "What is said after river?", "mirror", ("ladder", "window", "music", "river"))
+    asked = WorldQuestion("said after", "order", "What is said after river?", "mirror", ("ladder", "window", "music", "river"))
     for style in multiple_choice.STYLES:
         lettered = multiple_choice.as_choice(asked, style, rng)
         block = packer.block(lettered)

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.nano.train import loop, recipe
-from omnidrop_cli.nano.train.answer_loss import Score, early_loss
+from omnidrop_cli.nano.train.answer_loss import AnswerScore, early_loss
 from omnidrop_cli.nano.train.decoder_stage import DecoderStage, climb, forward
 from omnidrop_cli.nano.train.encoder_stage import EncoderStage, stranger
-from omnidrop_cli.nano.train.export import export
 from omnidrop_cli.nano.train.labels import label
 from omnidrop_cli.nano.train.prefetch import ClipMaker, Stream
-from omnidrop_cli.nano.train.samples import Packer, Sample
+from omnidrop_cli.nano.train.samples import Packer, TrainingSample
+from omnidrop_cli.nano.train.write_checkpoint import export
 from omnidrop_cli.nano.world.questions import ask
-from omnidrop_cli.nano.world.timeline import Profile, sample
+from omnidrop_cli.nano.world.scenario import Profile, sample
 from omnidrop_cli.nano.world.voices import VoiceBank
 from omnidrop_cli.prompt.spec import PromptSpec
 from tests.nano import stages
@@ -45,7 +45,7 @@ def _run(stage: Any, steps: int, work: Path, total: int = 4) -> None:
 
     start = loop.resume(stage, work / f"{stage.name}.pt")[0]
     stage.step = step
-    loop.run(stage, loop.Plan(total, 1e-3, every=2), work, say=lambda line: None)
+    loop.run(stage, loop.StagePlan(total, 1e-3, every=2), work, say=lambda line: None)
 
 
 def test_a_resumed_run_is_an_unbroken_run(frozen_model: bytes, tokenizer: Any, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_all_stages_learn_and_export(frozen_model: bytes, tokenizer: Any, bank: 
     )
     for stage in trained:
         before = _weights(stage)
-        assert loop.run(stage, loop.Plan(2, 1e-3, every=1), tmp_path, say=lambda line: None)
+        assert loop.run(stage, loop.StagePlan(2, 1e-3, every=1), tmp_path, say=lambda line: None)
         moved = sum(not torch.equal(a, b) for a, b in zip(before, _weights(stage), strict=True))
         assert moved > 0.9 * len(before), f"{stage.name} trains its weights"
     export(model, tokenizer, tmp_path / "out")
@@ -101,7 +101,7 @@ def test_early_answers_teach_the_lower_layers_alone(frozen_model: bytes, tokeniz
     timeline = sample(np.random.default_rng(0), Profile(3, 3, silent=0.0, sound_only=0.0))
     labels = label(timeline, spec)
     asked = tuple(ask(timeline, np.random.default_rng(1))[:4])
-    batch = Packer(tokenizer).collate([Sample(timeline, labels, np.arange(len(labels)), asked)])
+    batch = Packer(tokenizer).collate([TrainingSample(timeline, labels, np.arange(len(labels)), asked)])
     text = model.model.language_model
     media = torch.randn(len(labels), text.config.hidden_size)
     low = list(climb(model, batch, media, None))
@@ -146,7 +146,7 @@ def test_a_damaged_state_is_named(frozen_model: bytes, tokenizer: Any, tmp_path:
 
 def test_a_full_disk_keeps_the_last_state(frozen_model: bytes, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = stages.decoder(pickle.loads(frozen_model), tokenizer)
-    loop.run(stage, loop.Plan(1, 1e-3), tmp_path, say=lambda line: None)
+    loop.run(stage, loop.StagePlan(1, 1e-3), tmp_path, say=lambda line: None)
     kept = (tmp_path / "decoder.pt").read_bytes()
 
     def full(state: object, file: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_full_disk_keeps_the_last_state(frozen_model: bytes, tokenizer: Any, t
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OmnidropError, match="No space left"):
-        loop.run(stage, loop.Plan(2, 1e-3), tmp_path, say=lambda line: None)
+        loop.run(stage, loop.StagePlan(2, 1e-3), tmp_path, say=lambda line: None)
     assert (tmp_path / "decoder.pt").read_bytes() == kept
     assert not list(tmp_path.glob("*.part"))
 
@@ -175,7 +175,7 @@ def test_command_line_mistakes_are_one_line(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_scores_count_by_kind() -> None:
-    score = Score()
+    score = AnswerScore()
     score.add([("said", True), ("said", False), ("shown", True)])
     assert score.line() == "said=0.50 shown=1.00"
     assert score.mean() == 0.75

@@ -12,8 +12,8 @@ from omnidrop_cli.nano.train import drills
 from omnidrop_cli.nano.train.labels import MediaLabels, class_index, label
 from omnidrop_cli.nano.train.samples import thin
 from omnidrop_cli.nano.world import multiple_choice
-from omnidrop_cli.nano.world.questions import CATEGORIES, WORDINGS, Question, ask
-from omnidrop_cli.nano.world.timeline import Profile, Timeline, sample
+from omnidrop_cli.nano.world.questions import CATEGORIES, WORDINGS, WorldQuestion, ask
+from omnidrop_cli.nano.world.scenario import Profile, Scenario, sample
 from omnidrop_cli.nano.world.vocabulary import OBJECTS, PLACES, WORDS, media_classes
 from omnidrop_cli.prompt.spec import PromptSpec
 
@@ -22,7 +22,7 @@ PROFILES = (Profile(2, 10), Profile(10, 60, needle=1.0), Profile(2, 6, silent=1.
 profiles = st.sampled_from(PROFILES)
 
 
-def of_kind(questions: list[Question], kind: str) -> list[Question]:
+def of_kind(questions: list[WorldQuestion], kind: str) -> list[WorldQuestion]:
     return [question for question in questions if question.kind == kind]
 
 
@@ -204,6 +204,6 @@ def test_thinning_leaves_every_event_a_token(spec: PromptSpec, seed: int, share:
 
 
 def test_a_clip_without_sound_and_picture_is_no_clip(spec: PromptSpec) -> None:
-    empty = Timeline(2.0, (3, 3), False, False, (), (), (), 0.0, 0, False)
+    empty = Scenario(2.0, (3, 3), False, False, (), (), (), 0.0, 0, False)
     with pytest.raises(ValueError, match="nothing to lay out"):
         label(empty, spec)

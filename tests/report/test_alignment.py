@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnidrop_cli.report.alignment import Piece, align
+from omnidrop_cli.report.alignment import AlignedPiece, align
 
 BITS = ["fox ", "Fox ", "the ", ". ", "\n", "e\u0301", "\u6f22", "\u5b57", "a", "-", "\u2019"]
 TEXTS = st.lists(st.sampled_from(BITS), max_size=25).map("".join)
@@ -48,5 +48,5 @@ def test_share_of_words(first: str, second: str, agreement: float) -> None:
 
 def test_white_space_goes_with_what_is_equal() -> None:
     aligned = align("one two three", "one 2 three")
-    assert aligned.first == (Piece("one ", True), Piece("two", False), Piece(" three", True))
-    assert aligned.second == (Piece("one ", True), Piece("2", False), Piece(" three", True))
+    assert aligned.first == (AlignedPiece("one ", True), AlignedPiece("two", False), AlignedPiece(" three", True))
+    assert aligned.second == (AlignedPiece("one ", True), AlignedPiece("2", False), AlignedPiece(" three", True))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omnidrop_cli.errors import DatasetError, UsageError
 from omnidrop_cli.evaluate.benchmarks import avut, dailyomni, nano, videomme, worldsense
-from omnidrop_cli.evaluate.download import directory
+from omnidrop_cli.evaluate.dataset_download import directory
 from omnidrop_cli.evaluate.items import Benchmark, Question
 from omnidrop_cli.in_use import keep_in_use
 from omnidrop_cli.suggest import did_you_mean

@@ -12,13 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from omnidrop_cli.nano.train.samples import IGNORE, Batch, Sample
+from omnidrop_cli.nano.train.samples import IGNORE, Batch, TrainingSample
 
 QUESTIONS = 4096
 """More than any clip is asked in one batch."""
 
 
-def loss_and_hits(hidden: Tensor, head: nn.Linear, batch: Batch, samples: Sequence[Sample]) -> tuple[Tensor, list[tuple[str, bool]]]:
+def loss_and_hits(
+    hidden: Tensor, head: nn.Linear, batch: Batch, samples: Sequence[TrainingSample]
+) -> tuple[Tensor, list[tuple[str, bool]]]:
     """Mean cross-entropy over questions (a list weighs more than a word), and per question its kind and whether it was right."""
     answers = _Answers.at(hidden, head, batch, batch.targets)
     kinds = [_kind(samples, number) for number in answers.questions.tolist()]
@@ -56,13 +58,13 @@ class _Answers:
         return values.new_zeros(len(self.questions)).index_add_(0, self.index, values)
 
 
-def _kind(samples: Sequence[Sample], number: int) -> str:
+def _kind(samples: Sequence[TrainingSample], number: int) -> str:
     question = samples[number // QUESTIONS].questions[number % QUESTIONS]
     return f"choice {question.style}" if question.style and question.category != "drill" else question.kind
 
 
 @dataclass(slots=True)
-class Score:
+class AnswerScore:
     """Right answers by kind."""
 
     right: dict[str, int] = field(default_factory=dict)

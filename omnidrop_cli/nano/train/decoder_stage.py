@@ -15,9 +15,9 @@ from omnidrop_cli.nano.train import drop_schedule, ideal_tokens, packed_forward
 from omnidrop_cli.nano.train.answer_loss import loss_and_hits
 from omnidrop_cli.nano.train.labels import label
 from omnidrop_cli.nano.train.optim import Optimiser
-from omnidrop_cli.nano.train.samples import Batch, Packer, Sample, thin
-from omnidrop_cli.nano.train.tokenizer import row_ids
-from omnidrop_cli.nano.world.timeline import Profile, Timeline, sample
+from omnidrop_cli.nano.train.samples import Batch, Packer, TrainingSample, thin
+from omnidrop_cli.nano.train.train_tokenizer import row_ids
+from omnidrop_cli.nano.world.scenario import Profile, Scenario, sample
 from omnidrop_cli.prompt.spec import PromptSpec
 
 if TYPE_CHECKING:
@@ -70,14 +70,14 @@ class DecoderStage:
         loss.backward()
         return loss.item(), hits
 
-    def _sample(self, rng: np.random.Generator, timeline: Timeline, budget: int) -> Sample:
+    def _sample(self, rng: np.random.Generator, timeline: Scenario, budget: int) -> TrainingSample:
         labels = label(timeline, self._spec)
-        return Sample(
+        return TrainingSample(
             timeline, labels, thin(labels, rng, budget / len(labels)), self._packer.pick(timeline, rng, self._block_tokens, CHOICES)
         )
 
 
-def draw(rng: np.random.Generator, lengths: Sequence[tuple[float, Profile]] = LENGTHS) -> Timeline:
+def draw(rng: np.random.Generator, lengths: Sequence[tuple[float, Profile]] = LENGTHS) -> Scenario:
     """A clip of a random length class."""
     number = int(rng.choice(len(lengths), p=[share for share, _ in lengths]))
     return sample(rng, lengths[number][1])

@@ -14,8 +14,8 @@ from torch import Tensor
 from omnidrop_cli.nano.train import batched_encoders, ideal_tokens, render
 from omnidrop_cli.nano.train.labels import class_index, label
 from omnidrop_cli.nano.train.optim import Optimiser
-from omnidrop_cli.nano.train.tokenizer import row_ids
-from omnidrop_cli.nano.world.timeline import FRAME_CELLS, Profile, Timeline, sample
+from omnidrop_cli.nano.train.train_tokenizer import row_ids
+from omnidrop_cli.nano.world.scenario import FRAME_CELLS, Profile, Scenario, sample
 from omnidrop_cli.nano.world.vocabulary import BEEP, NOISE, NOTHING, PLACES, SILENCE, WORDS
 from omnidrop_cli.prompt.spec import PromptSpec
 
@@ -74,7 +74,7 @@ class EncoderStage:
         loss.backward()
         return loss.item(), self._hits(*(part.cpu() for part in (logits.detach(), classes, weights)))
 
-    def _encode(self, timelines: list[Timeline], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _encode(self, timelines: list[Scenario], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (n, d) of both towers in fp32, where the model is, with their labels' classes and weights."""
         media = [render.render(timeline, self._bank) for timeline in timelines]
         labels = [label(timeline, self._spec) for timeline in timelines]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omnidrop_cli.nano.train.samples import Sample
+from omnidrop_cli.nano.train.samples import TrainingSample
 
 
 def mixture(classes: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
@@ -17,7 +17,7 @@ def mixture(classes: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
     return F.normalize((rows[classes] * weights[..., None]).sum(-2), dim=-1)
 
 
-def embed(samples: Sequence[Sample], rows: Tensor, rng: np.random.Generator) -> Tensor:
+def embed(samples: Sequence[TrainingSample], rows: Tensor, rng: np.random.Generator) -> Tensor:
     """(n, d) embeddings of all samples' chosen tokens, where `rows` are. A clip's noise has a level of its own; single tokens are
     misread now and then.
     """

@@ -15,7 +15,7 @@ from omnidrop_cli.nano.train.answer_loss import early_loss, loss_and_hits
 from omnidrop_cli.nano.train.decoder_stage import climb
 from omnidrop_cli.nano.train.optim import Optimiser
 from omnidrop_cli.nano.train.prefetch import Seen, Stream
-from omnidrop_cli.nano.train.samples import Packer, Sample, thin
+from omnidrop_cli.nano.train.samples import Packer, TrainingSample, thin
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration
@@ -64,7 +64,7 @@ class JointStage:
         (loss + EARLY * early_loss(norm(low[self._media_layers - 1]), head, batch)).backward()
         return loss.item(), hits
 
-    def _sample(self, clip: Seen, rng: np.random.Generator, budget: int | None) -> Sample:
+    def _sample(self, clip: Seen, rng: np.random.Generator, budget: int | None) -> TrainingSample:
         count = len(clip.labels)
         chosen = np.arange(count) if budget is None else thin(clip.labels, rng, budget / count)
-        return Sample(clip.timeline, clip.labels, chosen, self._packer.pick(clip.timeline, rng, self._block_tokens, CHOICES))
+        return TrainingSample(clip.timeline, clip.labels, chosen, self._packer.pick(clip.timeline, rng, self._block_tokens, CHOICES))

@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from omnidrop_cli.nano.world.timeline import CELL_PX, Show, Timeline
+from omnidrop_cli.nano.world.scenario import CELL_PX, Scenario, Show
 from omnidrop_cli.nano.world.vocabulary import BEEP, NOISE, NOTHING, SILENCE, media_classes
 from omnidrop_cli.outputs import Modality
 from omnidrop_cli.prompt.layout import MediaBlock, lay_out
@@ -63,7 +63,7 @@ def class_index() -> dict[str, int]:
     return {name: index for index, name in enumerate(media_classes())}
 
 
-def label(timeline: Timeline, spec: PromptSpec) -> MediaLabels:
+def label(timeline: Scenario, spec: PromptSpec) -> MediaLabels:
     """Labels of the whole clip, where `prompt/` puts its tokens."""
     rows, cols = timeline.cells
     merge = spec.spatial_merge_size
@@ -85,7 +85,7 @@ def _place(spec: PromptSpec, grid: tuple[int, int, int] | None, audio_tokens: in
     return lay_out(spec, grid_thw=grid, seconds_per_grid=1.0, audio_tokens=audio_tokens)
 
 
-def _video(timeline: Timeline) -> Columns:
+def _video(timeline: Scenario) -> Columns:
     """Classes, weights, events of the video tokens in raster order."""
     rows, cols = timeline.cells
     grids, count = timeline.grids, timeline.grids * rows * cols
@@ -128,7 +128,7 @@ def _edges(cells: int) -> NDArray[np.float64]:
     return np.linspace(0.0, cells * CELL_PX, cells + 1)
 
 
-def _audio(timeline: Timeline) -> Columns:
+def _audio(timeline: Scenario) -> Columns:
     """Classes, weights, events of the audio tokens."""
     count = round(timeline.duration_s * AUDIO_PER_SECOND)
     index = class_index()

@@ -18,7 +18,7 @@ import torch
 
 from omnidrop_cli import fileio
 from omnidrop_cli.errors import OmnidropError
-from omnidrop_cli.nano.train.answer_loss import Score
+from omnidrop_cli.nano.train.answer_loss import AnswerScore
 from omnidrop_cli.nano.train.optim import Optimiser, rate_at
 from omnidrop_cli.nano.train.replicas import Replicas
 
@@ -36,7 +36,7 @@ class Stage(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StagePlan:
     """How long and how fast a stage trains. `every` steps a line of the curve is written, each `save_s` seconds the state."""
 
     steps: int
@@ -46,13 +46,13 @@ class Plan:
     seed: int = 0
 
 
-def run(stage: Stage, plan: Plan, work: Path, say: Callable[[str], None] | None = None, replicas: Replicas = ALONE) -> bool:
+def run(stage: Stage, plan: StagePlan, work: Path, say: Callable[[str], None] | None = None, replicas: Replicas = ALONE) -> bool:
     """Train until `plan.steps`; False if stopped before. Takes up `work/<stage>.pt` where there is one."""
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     state_file = work / f"{stage.name}.pt"
     step, spent = resume(stage, state_file)
     replicas.agree([*stage.optimiser.master, *stage.optimiser.weights])
-    score, losses, began, saved = Score(), [], time.perf_counter(), time.perf_counter()
+    score, losses, began, saved = AnswerScore(), [], time.perf_counter(), time.perf_counter()
     while step < plan.steps:
         rng = np.random.default_rng([plan.seed, step])
         torch.manual_seed(plan.seed * 1_000_003 + step)
@@ -75,7 +75,7 @@ def run(stage: Stage, plan: Plan, work: Path, say: Callable[[str], None] | None 
             seconds = spent + time.perf_counter() - began
             _note(work / "curve.jsonl", stage.name, step, seconds, float(np.mean(losses)), score)
             say(f"{stage.name} {step}/{plan.steps} {seconds:.0f}s loss {np.mean(losses):.3f} mean {score.mean():.3f} | {score.line()}")
-            score, losses = Score(), []
+            score, losses = AnswerScore(), []
         if time.perf_counter() - saved > plan.save_s or step == plan.steps:
             _save(stage, state_file, step, spent + time.perf_counter() - began)
             saved = time.perf_counter()
@@ -113,7 +113,7 @@ def _save(stage: Stage, file: Path, step: int, seconds: float) -> None:
         ) from error
 
 
-def _note(file: Path, stage: str, step: int, seconds: float, loss: float, score: Score) -> None:
+def _note(file: Path, stage: str, step: int, seconds: float, loss: float, score: AnswerScore) -> None:
     kinds = {kind: round(score.right[kind] / asked, 4) for kind, asked in sorted(score.asked.items())}
     row = {"stage": stage, "step": step, "seconds": round(seconds, 1), "loss": round(loss, 4), "kinds": kinds}
     with file.open("a", encoding="utf-8") as out:

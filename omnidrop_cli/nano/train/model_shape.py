@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from omnidrop_cli.nano.train.tokenizer import SPECIAL
+from omnidrop_cli.nano.train.train_tokenizer import SPECIAL
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2_5OmniThinkerForConditionalGeneration

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.nano.train import batched_encoders, render
-from omnidrop_cli.nano.world.timeline import FRAME_CELLS, Timeline
+from omnidrop_cli.nano.world.scenario import FRAME_CELLS, Scenario
 
 if TYPE_CHECKING:
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def perceive(
     model: Qwen2_5OmniThinkerForConditionalGeneration,
-    timelines: Sequence[Timeline],
+    timelines: Sequence[Scenario],
     labels: Sequence[MediaLabels],
     bank: VoiceBank,
     spec: PromptSpec,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from omnidrop_cli.nano.train.labels import MediaLabels, label
 from omnidrop_cli.nano.train.perceive import perceive
-from omnidrop_cli.nano.world.timeline import Profile, Timeline, sample
+from omnidrop_cli.nano.world.scenario import Profile, Scenario, sample
 from omnidrop_cli.prompt.spec import PromptSpec
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ AHEAD = 3
 class Seen:
     """One clip: its truth, and the embeddings (n, d) of all its media tokens in prompt order."""
 
-    timeline: Timeline
+    timeline: Scenario
     labels: MediaLabels
     media: Tensor
 

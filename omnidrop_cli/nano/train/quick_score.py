@@ -15,9 +15,9 @@ from omnidrop_cli.nano.train.answer_loss import loss_and_hits
 from omnidrop_cli.nano.train.decoder_stage import forward
 from omnidrop_cli.nano.train.labels import MediaLabels, label
 from omnidrop_cli.nano.train.perceive import perceive
-from omnidrop_cli.nano.train.samples import Packer, Sample
+from omnidrop_cli.nano.train.samples import Packer, TrainingSample
 from omnidrop_cli.nano.world import benchmark
-from omnidrop_cli.nano.world.questions import Question
+from omnidrop_cli.nano.world.questions import WorldQuestion
 from omnidrop_cli.prompt.spec import PromptSpec
 
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ def score(
     for clip in list(asked)[::every]:
         timeline = benchmark.clip_timeline(clip)
         labels = label(timeline, spec)
-        packed = tuple(Question(q.kind, q.category, q.question, q.answer, style=q.style) for q in asked[clip])
+        packed = tuple(WorldQuestion(q.kind, q.category, q.question, q.answer, style=q.style) for q in asked[clip])
         (media,) = perceive(model, [timeline], [labels], bank, spec)
         stays = torch.ones(len(labels), dtype=torch.bool) if sifting is None else sifting(labels, media)
-        one = [Sample(timeline, labels, stays.numpy().nonzero()[0], packed)]
+        one = [TrainingSample(timeline, labels, stays.numpy().nonzero()[0], packed)]
         batch = packer.collate(one)
         hidden = forward(model, batch, media[stays], keep() if keep else None)
         _, hits = loss_and_hits(hidden, model.lm_head, batch, one)

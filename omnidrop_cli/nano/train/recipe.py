@@ -71,9 +71,9 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
 
     from omnidrop_cli.model.load import resolve_device
     from omnidrop_cli.nano.train import loop, replicas
-    from omnidrop_cli.nano.train.export import export
     from omnidrop_cli.nano.train.model_shape import NanoShape, build_model
-    from omnidrop_cli.nano.train.tokenizer import build
+    from omnidrop_cli.nano.train.train_tokenizer import build
+    from omnidrop_cli.nano.train.write_checkpoint import export
 
     torch.set_num_threads(options.threads)
     device = resolve_device(options.device)
@@ -86,7 +86,7 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
         return True
     steps, rate = STEPS[stage]
     steps = options.steps or steps
-    plan = loop.Plan(steps, rate, seed=me.seed(options.seed))
+    plan = loop.StagePlan(steps, rate, seed=me.seed(options.seed))
     # Before the others start: what is missing for the stage is then missed, and told, once.
     trained = _stage(stage, model, tokenizer, options, shape, plan.seed)
     same = [stage, "--work", options.work, "--steps", steps]

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from omnidrop_cli.nano.world import draw, mix
-from omnidrop_cli.nano.world.timeline import Timeline
+from omnidrop_cli.nano.world.scenario import Scenario
 from omnidrop_cli.prompt.mel import log_mel
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Media:
     mel: Tensor | None
 
 
-def render(timeline: Timeline, bank: VoiceBank) -> Media:
+def render(timeline: Scenario, bank: VoiceBank) -> Media:
     """Both modalities at the model's own size."""
     frames = torch.from_numpy(worn(draw.render(timeline), timeline.look)) if timeline.has_video else None
     mel = torch.from_numpy(log_mel(mix.render(timeline, bank))) if timeline.has_audio else None

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from omnidrop_cli.nano.train import drills
 from omnidrop_cli.nano.train.labels import MediaLabels
-from omnidrop_cli.nano.train.tokenizer import SYSTEM
+from omnidrop_cli.nano.train.train_tokenizer import SYSTEM
 from omnidrop_cli.nano.world import multiple_choice
-from omnidrop_cli.nano.world.questions import Question, ask
-from omnidrop_cli.nano.world.timeline import Timeline
+from omnidrop_cli.nano.world.questions import WorldQuestion, ask
+from omnidrop_cli.nano.world.scenario import Scenario
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -30,13 +30,13 @@ POSITIONS_PER_SECOND = 25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sample:
+class TrainingSample:
     """One clip: its labels, which of its media tokens are fed (`chosen`, ascending), and packed questions."""
 
-    timeline: Timeline
+    timeline: Scenario
     labels: MediaLabels
     chosen: NDArray[np.int64]
-    questions: tuple[Question, ...]
+    questions: tuple[WorldQuestion, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,11 +91,11 @@ class Packer:
         self._head = self._encode(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n")
         self._tail = self._encode("<|im_end|>\n<|im_start|>assistant\n")
 
-    def pick(self, timeline: Timeline, rng: np.random.Generator, tokens: int, choices: float = 0.2) -> tuple[Question, ...]:
+    def pick(self, timeline: Scenario, rng: np.random.Generator, tokens: int, choices: float = 0.2) -> tuple[WorldQuestion, ...]:
         """Questions worth `tokens` tokens, the least asked kinds first, drills among them; a share as multiple choice."""
         pool = [*ask(timeline, rng), *drills.draw(timeline, rng)]
         order = sorted(pool, key=lambda q: self._asked[q.kind] * (0.7 + 0.6 * rng.random()))
-        picked: list[Question] = []
+        picked: list[WorldQuestion] = []
         for question in order:
             made = question
             if not made.style and rng.random() < choices and multiple_choice.can_choose(question):
@@ -117,7 +117,7 @@ class Packer:
         """Text ids before the media, opening markers included."""
         return [*self._head, *labels.block.ids[: labels.marks].tolist()]
 
-    def block(self, question: Question) -> Block:
+    def block(self, question: WorldQuestion) -> Block:
         """The question, its answer and the answer's end."""
         asked = [*self._encode(question.text), *self._tail]
         answer = [*self._encode(" " + question.answer), self._tail[0]]
@@ -128,7 +128,7 @@ class Packer:
             known = [self._encode(" " + right)[0], *[IGNORE] * (len(answer) - 1)]
         return Block([*asked, *answer[:-1]], [*unanswered, *answer], [*unanswered, *known])
 
-    def collate(self, samples: Sequence[Sample]) -> Batch:
+    def collate(self, samples: Sequence[TrainingSample]) -> Batch:
         """Pad to the longest of each part."""
         heads, blocks = [self.prefix(s.labels) for s in samples], [self._blocks(s) for s in samples]
         wide = padded(max(len(head) + len(s.chosen) for head, s in zip(heads, samples, strict=True)))
@@ -149,7 +149,7 @@ class Packer:
             positions[:, row, :rest] = place + text + sample.labels.block.end
         return Batch(*(torch.from_numpy(a) for a in (shared, shared_positions, valid, media, ids, targets, early, positions, block)))
 
-    def _blocks(self, sample: Sample) -> NDArray[np.int64]:
+    def _blocks(self, sample: TrainingSample) -> NDArray[np.int64]:
         """All questions one after the other, (5, t): ids, targets, early ones, positions from the end of the media, question numbers."""
         ends = sample.labels.block.ids[-sample.labels.marks :].tolist()
         ignored, before = [IGNORE] * len(ends), [-1] * len(ends)

@@ -19,7 +19,7 @@ from omnidrop_cli.nano.train.decoder_stage import forward
 from omnidrop_cli.nano.train.labels import MediaLabels
 from omnidrop_cli.nano.train.optim import Optimiser
 from omnidrop_cli.nano.train.prefetch import Stream
-from omnidrop_cli.nano.train.samples import Packer, Sample
+from omnidrop_cli.nano.train.samples import Packer, TrainingSample
 from omnidrop_cli.prune.audio_selector import AudioSelector
 from omnidrop_cli.prune.base import InputView
 from omnidrop_cli.prune.groups import MediaLayout
@@ -64,7 +64,7 @@ class SelectorStage:
         self.optimiser = Optimiser(matrices, [w for w in free if w.dim() != 2 or len(w) == 1])
 
     def step(self, rng: np.random.Generator, progress: float) -> tuple[float, list[tuple[str, bool]]]:
-        samples: list[Sample] = []
+        samples: list[TrainingSample] = []
         media: list[Tensor] = []
         choice: list[Tensor] = []
         for clip in self._clips.take(self.optimiser.steps).clips:
@@ -73,7 +73,7 @@ class SelectorStage:
             stays, scores = sift(clip.labels, tokens, self.selector, keep)
             given = _with_some_others(stays.cpu(), clip.labels.audio, rng)
             at = torch.from_numpy(given).to(tokens.device)
-            samples.append(Sample(clip.timeline, clip.labels, given, self._packer.pick(clip.timeline, rng, self._block_tokens)))
+            samples.append(TrainingSample(clip.timeline, clip.labels, given, self._packer.pick(clip.timeline, rng, self._block_tokens)))
             media.append(tokens[at])
             choice.append(torch.stack([stays[at].float(), scores[at]]))
         batch = self._packer.collate(samples).to(self._model.device)

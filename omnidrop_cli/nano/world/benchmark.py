@@ -19,8 +19,8 @@ import numpy as np
 
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.nano.world import multiple_choice
-from omnidrop_cli.nano.world.questions import Question, ask
-from omnidrop_cli.nano.world.timeline import Beep, Profile, Show, Spoken, Timeline, WordTaker, sample, typical_word_s
+from omnidrop_cli.nano.world.questions import WorldQuestion, ask
+from omnidrop_cli.nano.world.scenario import Beep, Profile, Scenario, Show, Spoken, WordTaker, sample, typical_word_s
 from omnidrop_cli.nano.world.vocabulary import Item
 
 RECIPE = Path(__file__).parents[1] / "assets" / "benchmark.jsonl"
@@ -87,7 +87,7 @@ def make_clip(question: BenchQuestion, directory: Path) -> Path:
     return media_files.write(timeline, path, VoiceBank(cache, numbers))
 
 
-def clip_timeline(clip: str) -> Timeline:
+def clip_timeline(clip: str) -> Scenario:
     """What happens in a clip of the recipe. Raises `OmnidropError` for an unknown name."""
     for line in _lines():
         if line["clip"] == clip:
@@ -109,12 +109,12 @@ def _read_questions(line: dict[str, Any]) -> list[BenchQuestion]:
     return [BenchQuestion(id=f"{line['clip']}-{number}", **shared, **row) for number, row in enumerate(line["questions"])]
 
 
-def _timeline(row: dict[str, Any]) -> Timeline:
+def _timeline(row: dict[str, Any]) -> Scenario:
     shows = tuple(
         Show(**{**show, "item": Item(**show["item"]), "begin": tuple(show["begin"]), "end": tuple(show["end"])}) for show in row["shows"]
     )
     words, beeps = tuple(Spoken(**word) for word in row["words"]), tuple(Beep(**beep) for beep in row["beeps"])
-    return Timeline(**{**row, "cells": tuple(row["cells"]), "shows": shows, "words": words, "beeps": beeps})
+    return Scenario(**{**row, "cells": tuple(row["cells"]), "shows": shows, "words": words, "beeps": beeps})
 
 
 # ---------------------------------------------------------------- writing it (once)
@@ -134,7 +134,7 @@ def write_recipe(path: Path, voices: Sequence[int], word_s: WordTaker = typical_
                 out.write(json.dumps(row, separators=(",", ":")) + "\n")
 
 
-def _pick(pool: Sequence[Question], needle: bool, asked: Counter[str], rng: np.random.Generator) -> list[dict[str, str]]:
+def _pick(pool: Sequence[WorldQuestion], needle: bool, asked: Counter[str], rng: np.random.Generator) -> list[dict[str, str]]:
     """The kinds asked least so far; each kind at most twice a clip; every fifth question as multiple choice."""
     pool = [question for question in pool if not needle or question.kind in NEEDLE_KINDS]
     here: Counter[str] = Counter()
@@ -154,7 +154,7 @@ def _pick(pool: Sequence[Question], needle: bool, asked: Counter[str], rng: np.r
     return picked
 
 
-def _row(question: Question) -> dict[str, str]:
+def _row(question: WorldQuestion) -> dict[str, str]:
     scoring = "letter" if question.style else "set" if question.kind in ("shown", "shown when") else "exact"
     return {
         "category": question.category,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from omnidrop_cli.nano.world.timeline import Beep, Show, Spoken, Timeline
+from omnidrop_cli.nano.world.scenario import Beep, Scenario, Show, Spoken
 from omnidrop_cli.nano.world.vocabulary import Item
 
 DIRECTORY = Path(__file__).parents[1] / "assets" / "demo"
@@ -45,14 +45,14 @@ QUESTIONS = (
 )
 
 
-def timelines() -> dict[str, Timeline]:
+def timelines() -> dict[str, Scenario]:
     """The clips by name."""
     from omnidrop_cli.nano.world.voices import voices
 
     numbers = {voice.label: number for number, voice in enumerate(voices())}
     first, second = numbers[_FIRST], numbers[_SECOND]
     return {
-        "demo": Timeline(
+        "demo": Scenario(
             duration_s=10.0,
             cells=(3, 3),
             has_video=True,
@@ -75,7 +75,7 @@ def timelines() -> dict[str, Timeline]:
             look=201,
             needle=False,
         ),
-        "demo2": Timeline(
+        "demo2": Scenario(
             duration_s=9.0,
             cells=(2, 4),
             has_video=True,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from omnidrop_cli.errors import OmnidropError
-from omnidrop_cli.nano.world.timeline import CELL_PX, Show, Timeline
+from omnidrop_cli.nano.world.scenario import CELL_PX, Scenario, Show
 from omnidrop_cli.nano.world.vocabulary import COLOURS, OBJECTS, Item
 
 EMOJI_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
@@ -25,7 +25,7 @@ FRAMES_PER_S = 2
 Frames = NDArray[np.uint8]
 
 
-def render(timeline: Timeline, scale: int = 1, fps: int = FRAMES_PER_S) -> Frames:
+def render(timeline: Scenario, scale: int = 1, fps: int = FRAMES_PER_S) -> Frames:
     """uint8 (T, 3, H, W), `fps` frames a second; `scale` 1 is the model's own size of 28 pixels a cell."""
     rng = np.random.default_rng(timeline.look)
     height, width = (cells * CELL_PX * scale for cells in timeline.cells)

@@ -12,7 +12,7 @@ import numpy as np
 from omnidrop_cli import fileio
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.nano.world import draw, mix
-from omnidrop_cli.nano.world.timeline import CELL_PX, Timeline
+from omnidrop_cli.nano.world.scenario import CELL_PX, Scenario
 from omnidrop_cli.outputs import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ SCALE = 3
 CODECS = {".mp4": ("libx264", "aac"), ".mkv": ("libx264", "libopus"), ".webm": ("libvpx-vp9", "libopus"), ".wav": (None, "pcm_s16le")}
 
 
-def suffix(timeline: Timeline) -> str:
+def suffix(timeline: Scenario) -> str:
     """The file type a timeline is written as unless told otherwise."""
     return ".mp4" if timeline.has_video else ".wav"
 
 
-def write(timeline: Timeline, path: Path, bank: VoiceBank) -> Path:
+def write(timeline: Scenario, path: Path, bank: VoiceBank) -> Path:
     """Write the clip; the file appears whole or not at all. Raises `OmnidropError` for an unknown type, no PyAV codec, a full disk."""
     codecs = CODECS.get(path.suffix)
     if codecs is None or (timeline.has_video and codecs[0] is None):
@@ -58,7 +58,7 @@ def write(timeline: Timeline, path: Path, bank: VoiceBank) -> Path:
     return path
 
 
-def _video_stream(out: Any, codec: str | None, timeline: Timeline) -> Any:
+def _video_stream(out: Any, codec: str | None, timeline: Scenario) -> Any:
     stream = out.add_stream(codec, rate=FILE_FPS)
     stream.height, stream.width = (cells * CELL_PX * SCALE for cells in timeline.cells)
     stream.pix_fmt = "yuv420p"
@@ -69,7 +69,7 @@ def _video_stream(out: Any, codec: str | None, timeline: Timeline) -> Any:
     return stream
 
 
-def _video_packets(stream: Any, timeline: Timeline) -> Iterator[Any]:
+def _video_packets(stream: Any, timeline: Scenario) -> Iterator[Any]:
     import av
 
     for number, pixels in enumerate(draw.render(timeline, SCALE, FILE_FPS)):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnidrop_cli.nano.world.resample import to_length
-from omnidrop_cli.nano.world.timeline import Timeline
+from omnidrop_cli.nano.world.scenario import Scenario
 from omnidrop_cli.nano.world.voices import SPEECH_RMS
 from omnidrop_cli.outputs import SAMPLE_RATE_HZ
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Wave = NDArray[np.float32]
 
 
-def render(timeline: Timeline, bank: VoiceBank) -> Wave:
+def render(timeline: Scenario, bank: VoiceBank) -> Wave:
     """float32 (N,) at 16 kHz in [-1, 1]."""
     rng = np.random.default_rng([timeline.look, 1])
     count = round(timeline.duration_s * SAMPLE_RATE_HZ)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from omnidrop_cli.nano.world.questions import Question
+from omnidrop_cli.nano.world.questions import WorldQuestion
 
 LETTERS = "ABCD"
 
@@ -31,12 +31,12 @@ STYLES = ("videomme", "worldsense", "avut", "dailyomni")
 """AVUT is asked in WorldSense's wording (as OmniZip does)."""
 
 
-def can_choose(question: Question) -> bool:
+def can_choose(question: WorldQuestion) -> bool:
     """True where there are three wrong answers to choose from."""
     return len(set(question.options) - {question.answer}) >= len(LETTERS) - 1
 
 
-def as_choice(question: Question, style: str, rng: np.random.Generator) -> Question:
+def as_choice(question: WorldQuestion, style: str, rng: np.random.Generator) -> WorldQuestion:
     """The same question with four options; its answer is the letter. Raises `ValueError` where it has too few options."""
     wrong = sorted(set(question.options) - {question.answer})
     if len(wrong) < len(LETTERS) - 1:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from omnidrop_cli.nano.world.timeline import Show, Timeline
+from omnidrop_cli.nano.world.scenario import Scenario, Show
 from omnidrop_cli.nano.world.vocabulary import COLOURS, WORDS, items
 
 LONGEST_LIST = 6
@@ -18,7 +18,7 @@ LONGEST_LIST = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class WorldQuestion:
     """`kind` is what is asked, `category` the benchmark's group, `options` the other answers that would be of the same sort.
 
     `style` names the multiple-choice format, "" for an open question; then `answer` is a letter.
@@ -87,22 +87,22 @@ class _Draft:
     options: tuple[str, ...] = ()
 
 
-def ask(timeline: Timeline, rng: np.random.Generator) -> list[Question]:
+def ask(timeline: Scenario, rng: np.random.Generator) -> list[WorldQuestion]:
     """Every question the clip can be asked, once each, each in a random wording."""
     drafts = [draft for maker in _MAKERS for draft in maker(timeline, rng)]
     return [_worded(draft, rng) for draft in drafts]
 
 
-def _worded(draft: _Draft, rng: np.random.Generator) -> Question:
+def _worded(draft: _Draft, rng: np.random.Generator) -> WorldQuestion:
     wordings = WORDINGS[draft.kind]
     text = wordings[int(rng.integers(len(wordings)))].format(a=draft.about)
-    return Question(draft.kind, CATEGORIES[draft.kind], text, draft.answer, draft.options)
+    return WorldQuestion(draft.kind, CATEGORIES[draft.kind], text, draft.answer, draft.options)
 
 
 # ---------------------------------------------------------------- sound
 
 
-def _hearing(timeline: Timeline, rng: np.random.Generator) -> Iterator[_Draft]:
+def _hearing(timeline: Scenario, rng: np.random.Generator) -> Iterator[_Draft]:
     words = [w.word for w in timeline.words]
     if not timeline.has_audio:
         yield _Draft("speech", "no")
@@ -127,7 +127,7 @@ def _hearing(timeline: Timeline, rng: np.random.Generator) -> Iterator[_Draft]:
 # ---------------------------------------------------------------- sight
 
 
-def _seeing(timeline: Timeline, rng: np.random.Generator) -> Iterator[_Draft]:
+def _seeing(timeline: Scenario, rng: np.random.Generator) -> Iterator[_Draft]:
     if not timeline.has_video:
         yield _Draft("shown", "nothing")
         return
@@ -155,7 +155,7 @@ def _seeing(timeline: Timeline, rng: np.random.Generator) -> Iterator[_Draft]:
             yield _Draft("sign", show.item.text, options=tuple(i.name for i in items() if i.kind == "sign" and i != show.item))
 
 
-def _ordered(timeline: Timeline, others: tuple[str, ...], rng: np.random.Generator) -> Iterator[_Draft]:
+def _ordered(timeline: Scenario, others: tuple[str, ...], rng: np.random.Generator) -> Iterator[_Draft]:
     """First, last, and what follows; only where the things in question are alone on the screen."""
     shows = timeline.shows
     names, alone = [s.item.text for s in shows], [not timeline.beside(s) for s in shows]
@@ -169,7 +169,7 @@ def _ordered(timeline: Timeline, others: tuple[str, ...], rng: np.random.Generat
         yield _Draft("shown after", names[k + 1], shows[k].item.phrase, tuple(n for n in names if n != names[k + 1]) + others[:4])
 
 
-def _placing(timeline: Timeline, rng: np.random.Generator) -> Iterator[_Draft]:
+def _placing(timeline: Scenario, rng: np.random.Generator) -> Iterator[_Draft]:
     """Where and when: only things that keep clear of the middle."""
     for show in timeline.shows:
         middle = show.centre((show.start_s + show.end_s) / 2)
@@ -188,7 +188,7 @@ def _placing(timeline: Timeline, rng: np.random.Generator) -> Iterator[_Draft]:
 # ---------------------------------------------------------------- both
 
 
-def _binding(timeline: Timeline, rng: np.random.Generator) -> Iterator[_Draft]:
+def _binding(timeline: Scenario, rng: np.random.Generator) -> Iterator[_Draft]:
     if not (timeline.has_audio and timeline.has_video):
         return
     said = [w.word for w in timeline.words]
@@ -210,7 +210,7 @@ def _binding(timeline: Timeline, rng: np.random.Generator) -> Iterator[_Draft]:
         yield _Draft("shown when", answer, word.word, options if len(shows) == 1 else ())
 
 
-_MAKERS: tuple[Callable[[Timeline, np.random.Generator], Iterator[_Draft]], ...] = (_hearing, _seeing, _placing, _binding)
+_MAKERS: tuple[Callable[[Scenario, np.random.Generator], Iterator[_Draft]], ...] = (_hearing, _seeing, _placing, _binding)
 
 
 # ---------------------------------------------------------------- other answers of the same sort

@@ -1,6 +1,6 @@
-"""The batch itself: what is still open goes to the workers, every row goes to the journal.
+"""The batch itself: what is still open goes to the workers, every row goes to the answers file.
 
-Knows: the order of things, and what counts as done. Does not know terminals (`Watcher`), files (`answers_file.py`), or models
+Knows: the order of things, and what counts as done. Does not know terminals (`BatchProgress`), files (`answers_file.py`), or models
 (`worker.py`).
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from omnidrop_cli.batch.keys import key, model_id, stamp
-from omnidrop_cli.batch.packets import Task, Work
+from omnidrop_cli.batch.rows import Task, Work
 from omnidrop_cli.batch.scheduler import distribute
 from omnidrop_cli.events import Observer
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from omnidrop_cli.batch.answers_file import AnswersFile, Known, Row
     from omnidrop_cli.batch.inputs import Group
     from omnidrop_cli.batch.interrupt import Interrupt
-    from omnidrop_cli.batch.scheduler import Crew
+    from omnidrop_cli.batch.scheduler import WorkerPool
     from omnidrop_cli.batch.worker import Worker
     from omnidrop_cli.model.names import ModelSpec
 
 T = TypeVar("T")
 
 
-class Watcher(Observer):
+class BatchProgress(Observer):
     """What a batch tells the outside; ignores everything, subclasses draw."""
 
     def skipped(self, media: str, count: int) -> None:
@@ -60,7 +60,7 @@ class Outcome:
         return self.total - self.answered - self.failed - self.earlier
 
 
-class Plan:
+class BatchPlan:
     """Which questions are open, found out clip by clip: a long list starts at once, and finished clips are not even opened."""
 
     def __init__(self, groups: Sequence[Group], spec: ModelSpec, known: Known, *, retry_failed: bool = False) -> None:
@@ -71,13 +71,13 @@ class Plan:
         self._known, self._retry = known, retry_failed
         self._seen: Counter[str] = Counter()
 
-    def works(self, watcher: Watcher, limit: int | None = None) -> Iterator[Work]:
+    def works(self, progress: BatchProgress, limit: int | None = None) -> Iterator[Work]:
         """The open questions of each clip that has any, `limit` questions at most."""
         room = limit
         for group in self._groups:
             tasks = [task for task in self._tasks(group) if self._is_open(task)]
             if len(tasks) < len(group):
-                watcher.skipped(group[0].job.media, len(group) - len(tasks))
+                progress.skipped(group[0].job.media, len(group) - len(tasks))
             if room is not None:
                 tasks = tasks[:room]
                 room -= len(tasks)
@@ -106,13 +106,13 @@ class Plan:
 
 
 class Runner:
-    """Takes rows from workers to the journal and counts them."""
+    """Takes rows from workers to the answers file and counts them."""
 
-    def __init__(self, plan: Plan, journal: AnswersFile, watcher: Watcher, stop: Interrupt) -> None:
-        self._plan, self._journal, self._watcher, self._stop = plan, journal, watcher, stop
+    def __init__(self, plan: BatchPlan, answers: AnswersFile, progress: BatchProgress, stop: Interrupt) -> None:
+        self._plan, self._answers, self._progress, self._stop = plan, answers, progress, stop
         self._answered = self._failed = 0
 
-    def here(self, worker: Callable[[], Worker], limit: int | None = None) -> Outcome:
+    def run_here(self, worker: Callable[[], Worker], limit: int | None = None) -> Outcome:
         """Answer in this process. The worker is made for the first open clip, so a finished batch loads no model.
 
         Raises `ModelError` where the model cannot load or the GPU is lost, `OmnidropError` where the disk refuses.
@@ -121,34 +121,34 @@ class Runner:
         def answer() -> None:
             with ExitStack() as stack:
                 at_work: Worker | None = None
-                for work, ahead in _with_next(self._plan.works(self._watcher, limit)):
+                for work, ahead in _with_next(self._plan.works(self._progress, limit)):
                     at_work = at_work or stack.enter_context(worker())
-                    self._watcher.clip(work.media)
+                    self._progress.clip(work.media)
                     opened = at_work.open(work, ahead)
                     for task in work.tasks:
                         with self._stop.finishing():
-                            self._keep(at_work.answer(opened, task, self._watcher))
+                            self._keep(at_work.answer(opened, task, self._progress))
 
         return self._until_stopped(answer)
 
-    def apart(self, crew: Crew, size: int, limit: int | None = None) -> Outcome:
-        """Answer by `size` workers elsewhere. After a signal the clips in work are finished. Raises as `here` does."""
+    def run_in_pool(self, pool: WorkerPool, size: int, limit: int | None = None) -> Outcome:
+        """Answer by `size` workers elsewhere. After a signal the clips in work are finished. Raises as `run_here` does."""
 
         def answer() -> None:
-            works = self._plan.works(self._watcher, limit)
+            works = self._plan.works(self._progress, limit)
             with self._stop.finishing():
-                for row in distribute(crew, size, works, lambda: self._stop.requested):
+                for row in distribute(pool, size, works, lambda: self._stop.requested):
                     self._keep(row)
 
         return self._until_stopped(answer)
 
     def _keep(self, row: Row) -> None:
-        self._journal.append(row)
+        self._answers.append(row)
         if "error" in row:
             self._failed += 1
         else:
             self._answered += 1
-        self._watcher.row(row)
+        self._progress.row(row)
 
     def _until_stopped(self, answer: Callable[[], None]) -> Outcome:
         interrupted = False

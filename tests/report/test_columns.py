@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from omnidrop_cli.report.layout import Column, DataTable, facts, phrases
+from omnidrop_cli.report.columns import Column, DataTable, facts, phrases
 from tests.report.test_tables import render
 
 TABLE = DataTable(

@@ -64,7 +64,7 @@ def phrases(*pieces: str, separator: str = ", ", style: str = "") -> Phrases:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class FactList:
     """Names on the left in bold, values on the right; on narrow terminals the value is wrapped under its own column."""
 
     rows: tuple[tuple[str, RenderableType], ...]
@@ -82,9 +82,9 @@ class Facts:
         yield table
 
 
-def facts(rows: Iterable[tuple[str, RenderableType]]) -> Facts:
+def facts(rows: Iterable[tuple[str, RenderableType]]) -> FactList:
     """A name-value list; names are cleaned."""
-    return Facts(tuple((clean(name), value) for name, value in rows))
+    return FactList(tuple((clean(name), value) for name, value in rows))
 
 
 @dataclass(frozen=True, slots=True)

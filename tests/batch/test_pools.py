@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from omnidrop_cli.batch.answers_file import AnswersFile, Row, read
+from omnidrop_cli.batch.batch_run import BatchPlan, BatchProgress, Outcome, Runner
 from omnidrop_cli.batch.inputs import gather
 from omnidrop_cli.batch.interrupt import Interrupt
 from omnidrop_cli.batch.pool import Processes, devices
 from omnidrop_cli.batch.ray_pool import Cluster
-from omnidrop_cli.batch.runner import Outcome, Plan, Runner, Watcher
 from omnidrop_cli.config import GenerationConfig, ModelConfig, Request
 from omnidrop_cli.errors import ModelError, UsageError
 from omnidrop_cli.model.names import resolve
@@ -47,7 +47,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
 
-class OnFirstRow(Watcher):
+class OnFirstRow(BatchProgress):
     def __init__(self, act: Callable[[], None]) -> None:
         self.act, self.rows = act, 0
 
@@ -57,10 +57,10 @@ class OnFirstRow(Watcher):
             self.act()
 
 
-def run(crew: object, size: int, template: Request, folder: Path, output: Path, watcher: Watcher | None = None) -> Outcome:
-    with AnswersFile(output) as journal, Interrupt() as stop:
-        plan = Plan(gather([str(folder)], ["who?", "what?"], template), resolve(template.model), journal.known)
-        return Runner(plan, journal, watcher or Watcher(), stop).apart(crew, size)  # type: ignore[arg-type]
+def run(pool: object, size: int, template: Request, folder: Path, output: Path, progress: BatchProgress | None = None) -> Outcome:
+    with AnswersFile(output) as answers, Interrupt() as stop:
+        plan = BatchPlan(gather([str(folder)], ["who?", "what?"], template), resolve(template.model), answers.known)
+        return Runner(plan, answers, progress or BatchProgress(), stop).run_in_pool(pool, size)  # type: ignore[arg-type]
 
 
 def each_once(output: Path) -> bool:
@@ -84,13 +84,13 @@ def test_odd_devices(text: str) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_killed_process_is_replaced(template: Request, four_clips: Path, output: Path) -> None:
-    with Processes(template.model, ["cpu", "cpu"]) as crew:
+    with Processes(template.model, ["cpu", "cpu"]) as pool:
 
         def kill() -> None:
-            os.kill(next(iter(crew._members.values())).process.pid or 0, signal.SIGKILL)
+            os.kill(next(iter(pool._members.values())).process.pid or 0, signal.SIGKILL)
 
-        assert run(crew, 2, template, four_clips, output, OnFirstRow(kill)) == ASKED
-        left = [member.process for member in crew._members.values()]
+        assert run(pool, 2, template, four_clips, output, OnFirstRow(kill)) == ASKED
+        left = [member.process for member in pool._members.values()]
     assert each_once(output)
     assert not any(process.is_alive() for process in left)
 
@@ -101,8 +101,8 @@ def test_a_model_that_cannot_load_ends_the_run(template: Request, four_clips: Pa
     shutil.copytree(template.model.name, broken)
     (broken / "model.safetensors").write_bytes(b"not weights")
     choice = ModelConfig(str(broken))
-    with Processes(choice, ["cpu"]) as crew, pytest.raises(ModelError, match="cannot be read"):
-        run(crew, 1, Request("", "", model=choice), four_clips, output)
+    with Processes(choice, ["cpu"]) as pool, pytest.raises(ModelError, match="cannot be read"):
+        run(pool, 1, Request("", "", model=choice), four_clips, output)
 
 
 @pytest.fixture
@@ -118,9 +118,9 @@ def ray_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 def test_ray_answers_all_also_when_an_actor_dies(ray_home: None, template: Request, four_clips: Path, output: Path) -> None:
     import ray
 
-    with Cluster(template.model, "local", 2) as crew:
-        watcher = OnFirstRow(lambda: ray.kill(next(iter(crew._actors.values()))))
-        assert run(crew, crew.size, template, four_clips, output, watcher) == ASKED
+    with Cluster(template.model, "local", 2) as pool:
+        progress = OnFirstRow(lambda: ray.kill(next(iter(pool._actors.values()))))
+        assert run(pool, pool.size, template, four_clips, output, progress) == ASKED
     assert each_once(output)
 
 

@@ -1,6 +1,6 @@
 """The program with a road that answers from the command line's own words, for tests of what surrounds it.
 
-`python -m tests.commands.fake_road PLAN ask clip.mp4 question ...`: PLAN is JSON with `pieces` (the answer), `pause_s` between them,
+`python -m tests.commands.fake_pipeline PLAN ask clip.mp4 question ...`: PLAN is JSON with `pieces` (the answer), `pause_s` between them,
 `stuck` (a stage to stay in: "python" sleeps in Python, "c" in a C call that holds no lock and hears no signal), `fail` (an exception).
 """
 

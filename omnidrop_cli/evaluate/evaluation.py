@@ -23,7 +23,7 @@ from omnidrop_cli.prune.methods import get_method
 if TYPE_CHECKING:
     from omnidrop_cli.engine.encoded_prompt import EncodedPrompt
     from omnidrop_cli.engine.session import Session
-    from omnidrop_cli.evaluate.results import Journal
+    from omnidrop_cli.evaluate.results import ResultsFile
     from omnidrop_cli.model.thinker import Thinker
     from omnidrop_cli.outputs import Report
 
@@ -101,14 +101,14 @@ def check(run: Run) -> None:
         get_method(method.choice)
 
 
-def pending(run: Run, questions: Sequence[Question], journal: Journal) -> list[Work]:
+def pending(run: Run, questions: Sequence[Question], results: ResultsFile) -> list[Work]:
     """Questions with the methods that have no answer yet, the questions of one clip together."""
     order = {media: at for at, media in reversed(list(enumerate(question.media for question in questions)))}
     work = []
     for number, question in enumerate(sorted(questions, key=lambda question: order[question.media])):
         turn = number % len(run.methods)
         # Methods take turns in going first, so that none always meets warm or cold caches.
-        methods = tuple(method for method in run.methods[turn:] + run.methods[:turn] if not journal.done(run.key(question, method)))
+        methods = tuple(method for method in run.methods[turn:] + run.methods[:turn] if not results.done(run.key(question, method)))
         if methods:
             work.append((question, methods))
     return work
@@ -118,21 +118,21 @@ def execute(
     run: Run,
     work: Sequence[Work],
     session: Session,
-    journal: Journal,
+    results: ResultsFile,
     progress: Progress = lambda row: None,
     observer: Observer = SILENT,
 ) -> None:
     """Answer what is pending and append the rows. Raises `UsageError` if the file holds rows of another model."""
     model = model_facts(session)
-    check_model(journal, model)
+    check_model(results, model)
     for group in by_clip(work):
         for rows in clip_rows(run, group, session, model, observer):
-            keep(rows, journal, progress)
+            keep(rows, results, progress)
 
 
-def keep(rows: Sequence[Row], journal: Journal, progress: Progress) -> None:
+def keep(rows: Sequence[Row], results: ResultsFile, progress: Progress) -> None:
     """Write the rows of one question, then tell of them."""
-    journal.add(*rows)
+    results.add(*rows)
     for row in rows:
         progress(row)
 
@@ -142,12 +142,12 @@ def by_clip(work: Sequence[Work]) -> list[list[Work]]:
     return [list(group) for _, group in groupby(work, key=lambda item: item[0].media)]
 
 
-def check_model(journal: Journal, model: Mapping[str, Any]) -> None:
+def check_model(results: ResultsFile, model: Mapping[str, Any]) -> None:
     """Raise `UsageError` if the file holds rows of another model."""
-    for row in journal.rows.values():
+    for row in results.rows.values():
         if row.error is None and row.model != model:
             theirs, ours = (f"{facts.get('name')} ({', '.join(str(facts.get(name)) for name in _TOLD)})" for facts in (row.model, model))
-            raise UsageError(f"{journal.path} holds rows of {theirs}, this run has {ours}", "choose another file with -o")
+            raise UsageError(f"{results.path} holds rows of {theirs}, this run has {ours}", "choose another file with -o")
 
 
 def model_facts(session: Session) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from omnidrop_cli.evaluate.summary import Group, MethodSummary, Pair, Score, Summary
+from omnidrop_cli.evaluate.summary import LabelGroup, MethodSummary, Pair, Score, Summary
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -61,7 +61,7 @@ def fitted(section: Section) -> RenderableType:
     from rich.console import Group as Parts
     from rich.text import Text
 
-    from omnidrop_cli.report.layout import Column, DataTable
+    from omnidrop_cli.report.columns import Column, DataTable
     from omnidrop_cli.report.text import one_line
 
     ranks = section.ranks or {}
@@ -182,7 +182,7 @@ _COSTS = {
 """Columns behind the accuracies, with their ranks."""
 
 
-def _method_cells(entry: MethodSummary, headline: Group | None, against: Mapping[str, Pair], apart: Mapping[str, Pair]) -> list[str]:
+def _method_cells(entry: MethodSummary, headline: LabelGroup | None, against: Mapping[str, Pair], apart: Mapping[str, Pair]) -> list[str]:
     return [
         entry.method,
         str(entry.score.n),

@@ -15,11 +15,11 @@ from omnidrop_cli.engine import session as engine
 from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import DatasetError, UsageError
-from omnidrop_cli.evaluate import method_specs, summary, tables
+from omnidrop_cli.evaluate import method_specs, score_tables, summary
 from omnidrop_cli.evaluate.benchmarks import avut, dailyomni, videomme, worldsense
+from omnidrop_cli.evaluate.evaluation import Run, execute, model_facts, pending, with_timing
 from omnidrop_cli.evaluate.items import Benchmark, Question, Row
-from omnidrop_cli.evaluate.results import Journal, load
-from omnidrop_cli.evaluate.runner import Run, execute, model_facts, pending, with_timing
+from omnidrop_cli.evaluate.results import ResultsFile, load
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.prune.audio_selector import AudioSelector, save_selector
 from tests.clips import Clips
@@ -45,9 +45,9 @@ def make_run(benchmark: Benchmark, methods: str = METHODS, text_first: bool = Fa
 
 
 def evaluate(run: Run, questions: Sequence[Question], session: Session, path: Path) -> dict[str, Row]:
-    with Journal(path) as journal:
-        execute(run, pending(run, questions, journal), session, journal)
-        return dict(journal.rows)
+    with ResultsFile(path) as results:
+        execute(run, pending(run, questions, results), session, results)
+        return dict(results.rows)
 
 
 @pytest.fixture
@@ -139,8 +139,8 @@ def test_a_second_run_does_nothing_but_retry_failures(tmp_path: Path, clips: Cli
     run = make_run(videomme.BENCHMARK)
     evaluate(run, questions, session, path)
     before = path.read_bytes()
-    with Journal(path) as journal:
-        todo = pending(run, questions, journal)
+    with ResultsFile(path) as results:
+        todo = pending(run, questions, results)
         assert {question.id for question, _ in todo} == {"003-1", "003-2", "004-1"}
     (root / "data" / "broken_03x.mp4").write_bytes(clips["tiny"].read_bytes())
     towers.clear()
@@ -151,8 +151,8 @@ def test_a_second_run_does_nothing_but_retry_failures(tmp_path: Path, clips: Cli
     assert load(path) == rows
 
     more = make_run(videomme.BENCHMARK, METHODS + ",omnidrop@0.5")
-    with Journal(path) as journal:
-        assert [[method.label for method in missing] for _, missing in pending(more, questions[:4], journal)] == [["omnidrop@0.5"]] * 4
+    with ResultsFile(path) as results:
+        assert [[method.label for method in missing] for _, missing in pending(more, questions[:4], results)] == [["omnidrop@0.5"]] * 4
 
 
 def test_a_torn_line_is_cut_and_done_again(tmp_path: Path, clips: Clips, session: Session) -> None:
@@ -168,9 +168,9 @@ def test_a_torn_line_is_cut_and_done_again(tmp_path: Path, clips: Clips, session
 
 
 def test_two_runs_on_one_file_refuse_each_other(tmp_path: Path) -> None:
-    with Journal(tmp_path / "rows.jsonl"), pytest.raises(UsageError, match="another process"), Journal(tmp_path / "rows.jsonl"):
+    with ResultsFile(tmp_path / "rows.jsonl"), pytest.raises(UsageError, match="another process"), ResultsFile(tmp_path / "rows.jsonl"):
         pass
-    with Journal(tmp_path / "rows.jsonl"):
+    with ResultsFile(tmp_path / "rows.jsonl"):
         pass
 
 
@@ -178,10 +178,10 @@ def test_other_files_and_other_models_are_refused(tmp_path: Path, clips: Clips, 
     path = tmp_path / "notes.jsonl"
     for notes in ('{"my": "notes"}\n', "a line without an end", '{"schema": 1, "batch": {}}\n'):
         path.write_text(notes)
-        with pytest.raises(DatasetError, match="line 1: not a result"), Journal(path):
+        with pytest.raises(DatasetError, match="line 1: not a result"), ResultsFile(path):
             pass
         assert path.read_text() == notes
-    with pytest.raises(UsageError, match="is a folder"), Journal(tmp_path):
+    with pytest.raises(UsageError, match="is a folder"), ResultsFile(tmp_path):
         pass
 
     questions, path = videomme.read(datasets.videomme(tmp_path / "data", clips))[:2], tmp_path / "rows.jsonl"
@@ -208,8 +208,8 @@ def test_a_retrained_selector_makes_another_model(tmp_path: Path) -> None:
 
 def test_questions_of_a_clip_stand_together_and_arms_take_turns(tmp_path: Path) -> None:
     questions = [Question(str(at), f"clip{at % 3}.mp4", "?", ("A. a", "B. b"), "A") for at in range(6)]
-    with Journal(tmp_path / "rows.jsonl") as journal:
-        work = pending(make_run(videomme.BENCHMARK), questions, journal)
+    with ResultsFile(tmp_path / "rows.jsonl") as results:
+        work = pending(make_run(videomme.BENCHMARK), questions, results)
     assert [question.id for question, _ in work] == ["0", "3", "1", "4", "2", "5"]
     assert [order[0].label for _, order in work] == ["none", "omnidrop@0.3", "random@0.3"] * 2
 
@@ -258,6 +258,6 @@ def test_other_layouts_end_to_end(tmp_path: Path, clips: Clips, session: Session
     answers = {method.label: {question.id: rows[run.key(question, method)] for question in questions} for method in run.methods}
     made = summary.summarise(module.BENCHMARK, questions, answers, run.media_options)
     assert [method.method for method in made.methods] == METHODS.split(",")
-    text = tables.markdown(made)
+    text = score_tables.markdown(made)
     assert all(f"| {name} |" in text for name in METHODS.split(","))
     json.dumps(made.to_json())

@@ -1,4 +1,4 @@
-"""What travels between the planner, the workers and the journal: clips with their questions, and rows.
+"""What travels between the planner, the workers and the answers file: clips with their questions, and rows.
 
 Knows: the shape of a row: the report's own JSON, and a "batch" part that says which question it answers. Does not know how rows are
 made or kept. Everything here can be pickled.

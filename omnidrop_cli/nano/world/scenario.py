@@ -65,7 +65,7 @@ class Beep:
 
 
 @dataclass(frozen=True, slots=True)
-class Timeline:
+class Scenario:
     """A whole clip. Shows, words and beeps are in order of time; items and words occur once each.
 
     `look` seeds everything that does not matter to a question: background, jitter of colour, noise. `noise` is the level of the
@@ -121,7 +121,7 @@ def typical_word_s(rng: np.random.Generator, word: str, voice: int) -> float:
     return float(rng.uniform(0.3, 0.7) + 0.02 * len(word))
 
 
-def sample(rng: np.random.Generator, profile: Profile, word_s: WordTaker = typical_word_s) -> Timeline:
+def sample(rng: np.random.Generator, profile: Profile, word_s: WordTaker = typical_word_s) -> Scenario:
     """Draw one clip. Same generator state, same clip."""
     kind = rng.random()
     has_audio = kind >= profile.silent
@@ -134,7 +134,7 @@ def sample(rng: np.random.Generator, profile: Profile, word_s: WordTaker = typic
     words, beeps = _sounds(rng, scenes, needle, profile, word_s) if has_audio else ((), ())
     noise = float(rng.choice([0.0, rng.uniform(0.02, 0.12), rng.uniform(0.1, 0.3)], p=[0.5, 0.3, 0.2]))
     look = int(rng.integers(*profile.looks))
-    return Timeline(float(duration), cells, has_video, has_audio, shows, words, beeps, noise, look, needle)
+    return Scenario(float(duration), cells, has_video, has_audio, shows, words, beeps, noise, look, needle)
 
 
 def _scenes(rng: np.random.Generator, duration: int, needle: bool) -> list[tuple[float, float, bool]]:

@@ -14,9 +14,9 @@ import pytest
 
 from omnidrop_cli.batch import worker as worker_module
 from omnidrop_cli.batch.answers_file import AnswersFile, Row, read
+from omnidrop_cli.batch.batch_run import BatchPlan, BatchProgress, Outcome, Runner
 from omnidrop_cli.batch.inputs import gather
 from omnidrop_cli.batch.interrupt import Interrupt
-from omnidrop_cli.batch.runner import Outcome, Plan, Runner, Watcher
 from omnidrop_cli.batch.worker import DeviceLost, Worker
 from omnidrop_cli.config import GenerationConfig, ModelConfig, Request
 from omnidrop_cli.engine import session as session_module
@@ -33,13 +33,13 @@ class Setup:
         self.folder, self.output = folder, output
 
     def run(
-        self, *questions: str, watcher: Watcher | None = None, limit: int | None = None, retry_failed: bool = False, **changes: Any
+        self, *questions: str, progress: BatchProgress | None = None, limit: int | None = None, retry_failed: bool = False, **changes: Any
     ) -> Outcome:
         template = replace(self.template, **changes)
         groups = gather([str(self.folder)], questions or ("who?",), template)
-        with AnswersFile(self.output) as journal, Interrupt() as stop:
-            plan = Plan(groups, resolve(template.model), journal.known, retry_failed=retry_failed)
-            return Runner(plan, journal, watcher or Watcher(), stop).here(lambda: Worker(template.model), limit)
+        with AnswersFile(self.output) as answers, Interrupt() as stop:
+            plan = BatchPlan(groups, resolve(template.model), answers.known, retry_failed=retry_failed)
+            return Runner(plan, answers, progress or BatchProgress(), stop).run_here(lambda: Worker(template.model), limit)
 
     @property
     def rows(self) -> list[Row]:
@@ -127,12 +127,12 @@ def test_limit_counts_open_questions(batch: Setup) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_keeps_the_row_in_work(number: signal.Signals, batch: Setup) -> None:
-    class Impatient(Watcher):
+    class Impatient(BatchProgress):
         def stage(self, name: str, detail: str = "") -> None:
             if name == "prefill":
                 os.kill(os.getpid(), number)
 
-    outcome = batch.run("who?", "what?", watcher=Impatient())
+    outcome = batch.run("who?", "what?", progress=Impatient())
     assert (outcome.interrupted, outcome.answered, outcome.left) == (True, 1, 5)
     assert len(batch.rows) == 1
     assert batch.run("who?", "what?").left == 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import MediaError
-from omnidrop_cli.media.sampling import frame_count, frame_size, frames_on_display, sample_times
+from omnidrop_cli.media.frame_choice import frame_count, frame_size, frames_on_display, sample_times
 from omnidrop_cli.prompt.counts import count_audio_tokens, count_mel_frames, count_video_tokens
 
 PAPER = MediaConfig(min_pixels=128 * 28 * 28, max_pixels=128 * 28 * 28)

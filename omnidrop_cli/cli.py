@@ -10,7 +10,7 @@ import typer
 
 from omnidrop_cli import __version__
 from omnidrop_cli.commands import ask, batch, bench, cache, chat, config, doctor, evaluate, explain, inspect, methods, models
-from omnidrop_cli.commands._app import FirstByDefault, CommandGroup, add
+from omnidrop_cli.commands._app import CommandGroup, FirstByDefault, add
 from omnidrop_cli.commands._exit import end
 
 COMMANDS: tuple[tuple[Callable[..., None], Sequence[str]], ...] = (

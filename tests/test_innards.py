@@ -35,7 +35,7 @@ HELD_AGAINST_STOCK = {
     "model/test_sizes.py",  # parameter counts of the stock modules
     "model/test_random_weights.py",  # the stock rotary embedding
     "prompt/qwen.py",  # transformers' own processor
-    "prompt/test_columns.py",  # positions of the stock model
+    "prompt/test_layout.py",  # positions of the stock model
     "prune/test_omnisift.py",
     "prune/test_omnisift_checkpoint.py",
     "test_innards.py",

@@ -20,7 +20,7 @@ from omnidrop_cli.report.text import one_line
 from omnidrop_cli.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from omnidrop_cli.report.layout import DataTable
+    from omnidrop_cli.report.columns import DataTable
 
 SPARE = tuple(name for name, kind in cache.KINDS.items() if kind.spare)
 
@@ -152,7 +152,7 @@ def _plain(item: cache.Item) -> dict[str, Any]:
 
 
 def _kinds(found: Sequence[cache.Item]) -> DataTable:
-    from omnidrop_cli.report.layout import Column, DataTable
+    from omnidrop_cli.report.columns import Column, DataTable
 
     rows = []
     for name, kind in cache.KINDS.items():
@@ -163,7 +163,7 @@ def _kinds(found: Sequence[cache.Item]) -> DataTable:
 
 
 def _items(found: Sequence[cache.Item]) -> DataTable:
-    from omnidrop_cli.report.layout import Column, DataTable
+    from omnidrop_cli.report.columns import Column, DataTable
 
     columns = (Column("kind", 1, right=False), Column("size"), Column("unused for"), Column("what", right=False))
     rows = tuple((item.kind, _size([item]), _age(item), one_line(_named(item))) for item in found)

@@ -14,7 +14,7 @@ from omnidrop_cli.errors import PromptError
 from omnidrop_cli.outputs import Clip, Modality, SourceFacts
 from omnidrop_cli.prompt.build import build
 from omnidrop_cli.prompt.spec import PromptSpec
-from tests.prompt.test_columns import stock_order, stock_positions
+from tests.prompt.test_layout import stock_order, stock_positions
 
 
 def make_clip(frames: int = 4, size: tuple[int, int] = (56, 84), samples: int = 32_000, fps: float = 2.0) -> Clip:

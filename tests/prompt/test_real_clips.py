@@ -14,7 +14,7 @@ from omnidrop_cli.prompt.build import build
 from omnidrop_cli.prompt.counts import count_audio_tokens, count_mel_frames, count_video_tokens
 from omnidrop_cli.prompt.spec import PromptSpec
 from tests.clips import Clips
-from tests.prompt.test_columns import chunkings_agree, stock_order, stock_positions
+from tests.prompt.test_layout import chunkings_agree, stock_order, stock_positions
 from tests.prompt.test_mel import reference
 
 SMALL = MediaConfig(min_pixels=56 * 56, max_pixels=112 * 112)

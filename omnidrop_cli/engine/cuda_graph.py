@@ -8,7 +8,6 @@ it was, and eager steps go on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,14 +16,12 @@ from torch import Tensor
 
 from omnidrop_cli.engine.decode_step import StaticDecode, step
 from omnidrop_cli.engine.oom import out_of_memory
+from omnidrop_cli.model.cuda_capture import Capture, capture_on
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.kv_cache import RaggedCache
     from omnidrop_cli.engine.sampling import Sampler
     from omnidrop_cli.model.thinker import Thinker
-
-Capture = Callable[[Callable[[], None]], Callable[[], None]]
-"""Runs a step once as a warm-up, records a second run that has no effect, and returns what replays the record."""
 
 WARMUP_TOKENS = 8
 """Tokens decoded eagerly first: an answer of one letter or a few words needs no graph."""
@@ -57,7 +54,7 @@ class CudaGraphRunner:
         """A runner that captures on CUDA, if `enabled`."""
         if not enabled or thinker.device.type != "cuda":
             return cls()
-        return cls(CudaCapture(thinker.device), _unable(thinker))
+        return cls(capture_on(thinker.device), _unable(thinker))
 
     @torch.inference_mode()
     def run(
@@ -144,38 +141,6 @@ def _unable(thinker: Thinker) -> str | None:
     if thinker.loaded.quant == "int8":
         return "int8 looks for outliers on the host"
     return None
-
-
-class CudaCapture:
-    """`Capture` by `torch.cuda.CUDAGraph`.
-
-    One side stream for all captures: libraries keep a workspace of tens of megabytes for every stream they have seen. Nothing is handed
-    back to the driver before a capture, as `torch.cuda.graph` does, since the next prefill would ask for it all again.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream: torch.cuda.Stream | None = None
-
-    def __call__(self, step: Callable[[], None]) -> Callable[[], None]:
-        """Raises `RuntimeError` for a step that waits for the host, or for one that finds too little memory."""
-        with torch.cuda.device(self._device):
-            side = self._stream = self._stream or torch.cuda.Stream()
-            graph = torch.cuda.CUDAGraph()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                step()  # libraries make their workspaces on first use of a stream, which a capture forbids
-                torch.cuda.synchronize()
-                graph.capture_begin(capture_error_mode="thread_local")  # another thread may be busy with the next clip
-                try:
-                    step()
-                except BaseException:
-                    with suppress(RuntimeError):  # it fails for the reason that is on its way already
-                        graph.capture_end()
-                    raise
-                graph.capture_end()
-            torch.cuda.current_stream().wait_stream(side)
-        return graph.replay
 
 
 def agree(expected: Tensor, found: Tensor, bound: float) -> bool:

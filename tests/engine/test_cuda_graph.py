@@ -17,10 +17,11 @@ import torch
 from omnidrop_cli.config import GenerationConfig
 from omnidrop_cli.engine import cuda_graph
 from omnidrop_cli.engine import generate as generation
-from omnidrop_cli.engine.cuda_graph import Capture, CudaGraphRunner, agree
+from omnidrop_cli.engine.cuda_graph import CudaGraphRunner, agree
 from omnidrop_cli.engine.generate import generate
 from omnidrop_cli.engine.kv_cache import RaggedCache
 from omnidrop_cli.engine.prefill import Prefilled
+from omnidrop_cli.model.cuda_capture import Capture, CudaCapture
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.outputs import Answer
@@ -348,7 +349,7 @@ class FakeCuda:
 
 def test_calls_of_a_capture_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = FakeCuda(monkeypatch)
-    capture = cuda_graph.CudaCapture(torch.device("cuda", 1))
+    capture = CudaCapture(torch.device("cuda", 1))
     replay = capture(lambda: cuda.note("step"))
     replay()
     expected = ["wait", "step", "begin thread_local", "step", "end", "wait", "replay"]
@@ -367,7 +368,7 @@ def test_a_capture_that_breaks_off_is_ended_and_tells_its_own_reason(monkeypatch
             raise RuntimeError("operation not permitted when stream is capturing")
 
     with pytest.raises(RuntimeError, match="not permitted"):
-        cuda_graph.CudaCapture(torch.device("cuda"))(step)
+        CudaCapture(torch.device("cuda"))(step)
     assert cuda.calls[-1] == "end"
 
 

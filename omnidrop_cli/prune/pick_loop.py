@@ -1,0 +1,85 @@
+"""The loop of greedy max-min selection: in a matrix of distances, every pick is the token farthest from those already picked.
+
+In: distances inside groups of tokens, and each token's distance to what is picked already. Out: the picks in order, of all groups at once.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import torch
+from torch import Tensor
+
+from omnidrop_cli.model.cuda_capture import Capture
+
+UNROLL = 16
+"""Picks of one captured graph. Recording costs about as much as that many picks; a replay costs the host as much as one launch."""
+
+MIN_CAPTURE = 4 * UNROLL
+"""Fewer picks are not worth a capture."""
+
+
+class PickLoop:
+    """Three launches a pick on tensors that stay where they are: the largest of `nearest`, its row of `matrix`, the smaller of both.
+
+    Attributes:
+        matrix: (g, s, s) float32, distance from token i (rows) to token j. The diagonal must be minus infinity: it takes a pick out.
+        nearest: (g, s) float32, distance from the picked to each token; minus infinity for what cannot be picked. Changes with every pick.
+    """
+
+    def __init__(self, matrix: Tensor, capture: Capture | None = None) -> None:
+        """`matrix` may be filled later, and again. With `capture`, long runs are replayed from a graph."""
+        groups, size, _ = matrix.shape
+        self.matrix = matrix
+        self.nearest = matrix.new_empty(groups, size)
+        self._row = matrix.new_empty(groups, 1, size)
+        self._value = matrix.new_empty(UNROLL, groups, 1)
+        self._pick = torch.empty(UNROLL, groups, 1, dtype=torch.int64, device=matrix.device)
+        self._capture, self._replay = capture, None
+
+    def run(self, count: int) -> tuple[Tensor, Tensor]:
+        """Picks `count` more tokens of every group.
+
+        Returns:
+            (count, g) int64 picks in order, and (count, g) their distance from what was picked before. Of equally distant tokens the lowest
+            index is picked. A group with nothing left to pick gives any index, with minus infinity.
+        """
+        groups = self.nearest.shape[0]
+        picks = torch.empty(count, groups, dtype=torch.int64, device=self.nearest.device)
+        values = self.nearest.new_empty(count, groups)
+        done = 0
+        while done < count:
+            step = min(UNROLL, count - done)
+            if step < UNROLL or not self._run_captured(count - done):
+                self._picks(step)
+            picks[done : done + step] = self._pick[:step, :, 0]
+            values[done : done + step] = self._value[:step, :, 0]
+            done += step
+        return picks, values
+
+    def _picks(self, count: int) -> None:
+        """`count` picks, at most UNROLL, into the first places of `_pick` and `_value`."""
+        for place in range(count):
+            pick = self._pick[place]
+            torch.max(self.nearest, dim=1, keepdim=True, out=(self._value[place], pick))
+            if len(self.matrix) == 1:
+                torch.index_select(self.matrix[0], 0, pick[0], out=self._row[0])
+            else:
+                torch.gather(self.matrix, 1, pick[:, :, None].expand_as(self._row), out=self._row)
+            torch.minimum(self.nearest, self._row[:, 0], out=self.nearest)
+
+    def _run_captured(self, left: int) -> bool:
+        """UNROLL picks by the graph, which is recorded first if the picks `left` are worth it; False where there is none."""
+        if self._replay is not None:
+            self._replay()
+            return True
+        if self._capture is None or left < MIN_CAPTURE:
+            return False
+        before = self.nearest.clone()
+        try:
+            self._replay = self._capture(lambda: self._picks(UNROLL))  # the warm-up makes the first picks
+        except RuntimeError:  # the loop goes on without a graph, slower but the same
+            self._capture = None
+            self.nearest.copy_(before)
+            return False
+        return True

@@ -64,7 +64,10 @@ class DecodeProcess:
         self._arguments = (bounds, decode)
         self._stall_s = stall_s
         self._turn = threading.Lock()
-        self._given_up = False
+        self._state = threading.Lock()
+        """Guards what follows, where a caller and `cancel` meet."""
+        self._cancellations = 0
+        self._closed = False
         self._child: _Child | None = _Child(*self._arguments)
 
     def open(self, request: Request, observer: Observer = SILENT) -> tuple[Clip, dict[str, float]]:
@@ -76,31 +79,47 @@ class DecodeProcess:
             DecoderLost: No child can be started.
             Exception: What `decode` raised.
         """
+        with self._state:
+            seen = self._cancellations
         with self._turn:
-            self._given_up = False
             for _ in range(ATTEMPTS):
-                child = self._child = self._child or _Child(*self._arguments)
+                child = self._living_child(request, seen)
                 try:
                     return child.decode(request, observer, self._stall_s)
                 except (_Died, DecoderLost) as death:
-                    self._child, last = None, death
-                    if self._given_up:
-                        raise Cancelled(f"{request.media}: decoding was given up") from None
+                    last = death
+                    with self._state:
+                        self._child = None
+            self._check_wanted(request, seen)
             if isinstance(last, DecoderLost):
                 raise last
             hint = "the file is damaged or unusual; converting it with ffmpeg may help"
             raise MediaError(f"{request.media} crashes the decoder ({last})", hint)
 
+    def _living_child(self, request: Request, seen: int) -> _Child:
+        """The child, or a new one. Raises `Cancelled` where there were more cancellations than `seen`, or `close` was called."""
+        with self._state:
+            self._check_wanted(request, seen)
+            self._child = self._child or _Child(*self._arguments)
+            return self._child
+
+    def _check_wanted(self, request: Request, seen: int) -> None:
+        if self._closed or self._cancellations != seen:
+            raise Cancelled(f"{request.media}: decoding was given up")
+
     def cancel(self) -> None:
-        """Give up the clip in work, if any: its caller gets `Cancelled`."""
-        if self._turn.locked() and (child := self._child) is not None:
-            self._given_up = True
-            child.process.kill()
+        """Give up the clip in work and those that wait for it: their callers get `Cancelled`."""
+        with self._state:
+            self._cancellations += 1
+            if self._turn.locked() and self._child is not None:
+                self._child.process.kill()
 
     def close(self) -> None:
-        """End the child; a clip in work is given up."""
+        """End the child; a clip in work is given up, and no other is taken."""
+        with self._state:
+            self._closed = True
         self.cancel()
-        with self._turn:
+        with self._turn, self._state:
             if self._child is not None:
                 self._child.end()
             self._child = None
@@ -163,8 +182,8 @@ class _Child:
 def _serve(pipe: Connection, bounds: FrameBounds, decode: Decode) -> None:
     """The child: requests in, clips out, until the pipe ends."""
     child_process.settle()
-    pipe.send("ready")
     try:
+        pipe.send("ready")
         while True:
             request = pipe.recv()
             seconds: dict[str, float] = {}

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from omnidrop_cli.config import MediaConfig, Request
+from omnidrop_cli.engine import decode_process
 from omnidrop_cli.engine.decode_process import Cancelled, DecodeProcess, DecoderLost
 from omnidrop_cli.errors import MediaError
 from omnidrop_cli.events import SILENT, Observer
@@ -52,6 +54,13 @@ def pid(decoder: DecodeProcess) -> int:
     assert decoder._child is not None
     assert decoder._child.process.pid is not None
     return decoder._child.process.pid
+
+
+def wait_until(reached: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def test_the_clip_is_the_one_this_process_would_decode(clips: Clips, decoder: DecodeProcess) -> None:
@@ -142,9 +151,10 @@ def test_giving_up_ends_the_wait_and_the_child(how: str, moment_s: float, clips:
     first = pid(decoder)
     thread = threading.Thread(target=wait)
     thread.start()
+    wait_until(decoder._turn.locked)  # on a busy machine the thread may not have begun yet
     time.sleep(moment_s)
     getattr(decoder, how)()
-    thread.join(10)
+    thread.join(60)
     assert len(raised) == 1
     assert not alive(first)
     if how == "cancel":
@@ -152,10 +162,68 @@ def test_giving_up_ends_the_wait_and_the_child(how: str, moment_s: float, clips:
     decoder.close()
 
 
+class Interrupted:
+    """A lock that runs `event` just before or just after it is taken, where another thread could run."""
+
+    def __init__(self, event: Callable[[], object], when: str) -> None:
+        self._lock, self._event, self._when = threading.Lock(), event, when
+
+    def __enter__(self) -> None:
+        if self._when == "before":
+            self._event()
+        self._lock.acquire()
+        if self._when == "after":
+            self._event()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def locked(self) -> bool:
+        return self._lock.locked()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_clip_is_given_up_from_the_moment_it_is_asked_for(decoder: DecodeProcess, when: str) -> None:
+    decoder._turn = Interrupted(decoder.cancel, when)  # type: ignore[assignment]
+    with pytest.raises(Cancelled):
+        decoder.open(Request("hang.wav", "?"))
+
+
+def test_a_clip_is_given_up_between_two_children(decoder: DecodeProcess, segfault: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts: list[int] = []
+
+    class Late(decode_process._Child):
+        def __init__(self, *arguments: Any) -> None:
+            starts.append(1)
+            super().__init__(*arguments)
+
+        def decode(self, *arguments: Any) -> Any:
+            try:
+                return super().decode(*arguments)
+            finally:
+                decoder.cancel()
+
+    decoder._child = Late(BOUNDS, crashes.decode)
+    monkeypatch.setattr(decode_process, "_Child", Late)
+    with pytest.raises(Cancelled):
+        decoder.open(Request(str(segfault), "?"))
+    assert len(starts) == 1, "no second try of a clip that nobody wants"
+
+
+def test_a_closed_decoder_takes_no_clip(clips: Clips, capfd: pytest.CaptureFixture[str]) -> None:
+    decoder = DecodeProcess(BOUNDS, crashes.decode)
+    decoder.close()
+    assert capfd.readouterr().err == "", "the child that still started says nothing"
+    with pytest.raises(Cancelled):
+        decoder.open(Request(str(clips["wav"]), "?"))
+    assert decoder._child is None
+
+
 ORPHAN = """
 import contextlib, sys, os, time
 from omnidrop_cli.config import Request
 from omnidrop_cli.errors import OmnidropError
+from omnidrop_cli.engine import decode_process
 from omnidrop_cli.engine.decode_process import DecodeProcess
 from omnidrop_cli.outputs import FrameBounds
 from tests.engine import crashes

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
+_VIDEO, _AUDIO = "the video track", "the audio track"
+
 _NOTICEABLE_S = 0.5
 """Differences between what a file promises and what it holds that are worth a word."""
 
@@ -129,7 +131,7 @@ def _frames(plan: ClipPlan, observer: Observer) -> Frames | None:
     track, video, choice = plan.scan.timeline.video, plan.source.video, plan.frames
     if track is None or video is None or choice is None:
         return None
-    with guarded(plan.scan.source.path, "the video track"):
+    with guarded(plan.scan.source.path, _VIDEO):
         frames = read_frames(plan.scan.source, track, choice, video, lambda done: observer.advance(done, len(choice.packets)))
     return frames if len(frames.pixels) else None
 
@@ -138,7 +140,7 @@ def _audio(plan: ClipPlan, cancelled: Callable[[], bool]) -> Waveform | None:
     """The planned audio; None if nothing of it can be decoded."""
     if plan.scan.timeline.audio is None:
         return None
-    with guarded(plan.scan.source.path, "the audio track"):
+    with guarded(plan.scan.source.path, _AUDIO):
         waveform = read_audio(plan.scan.source, plan.scan.timeline.audio, plan.options.start_s, plan.samples, cancelled)
     return waveform if waveform.decoded else None
 
@@ -158,16 +160,18 @@ def _nothing_wanted(facts: SourceFacts) -> MediaError:
 
 
 def _about_tracks(plan: ClipPlan) -> Iterator[str]:
-    """What is missing though it was asked for."""
-    facts, options = plan.source, plan.options
-    if options.use_video and facts.video is None:
+    """What is missing though it was asked for, and what nothing can be decoded of."""
+    facts, options, broken = plan.source, plan.options, plan.scan.broken
+    for name in broken:
+        yield f"{name} is damaged: nothing in it can be decoded"
+    if options.use_video and facts.video is None and _VIDEO not in broken:
         cover = " (its cover image is not one)" if plan.scan.has_cover else ""
         yield f"there is no video track{cover}: only the audio is used"
-    elif options.use_video and plan.frames is None:
+    elif options.use_video and facts.video is not None and plan.frames is None:
         yield "there is no video in this part of the clip: only the audio is used"
-    if options.use_audio and facts.audio is None:
+    if options.use_audio and facts.audio is None and _AUDIO not in broken:
         yield "there is no audio track: only the video is used"
-    elif options.use_audio and not plan.samples:
+    elif options.use_audio and facts.audio is not None and not plan.samples:
         yield "there is no audio in this part of the clip: only the video is used"
 
 

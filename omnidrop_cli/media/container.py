@@ -1,21 +1,20 @@
 """Opens media files: from a path to PyAV containers, their chosen tracks and their packets.
 
-Every failure of FFmpeg leaves this package as one `MediaError`. A file is a list of parts, each a container of its own: chained Ogg files
-have several, everything else has one.
+Every failure of FFmpeg leaves this package as one `MediaError`. A file is a list of parts, each a container of its own: joined files have
+several (`joined.py`), everything else has one.
 """
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.errors import MediaError
-from omnidrop_cli.media import ogg
+from omnidrop_cli.media import joined, playlist
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -32,19 +31,23 @@ _OPTIONS = {
     "live_start_index": "0",
     "max_reload": "1",
 }
-_END_OF_PLAYLIST = b"\n#EXT-X-ENDLIST\n"
 _TS_DISCONT = 0x0200
 """AVFMT_TS_DISCONT (libavformat/avformat.h): time stamps of this format may jump."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file on disk and its parts: byte ranges that are containers of their own. `open_list`: a playlist that does not end."""
+    """A file on disk and its parts: byte ranges that are containers of their own, which FFmpeg reads as `format` (None: as it finds).
+
+    `is_list`: a playlist; `open_list`: one that does not end.
+    """
 
     path: Path
     size_bytes: int
     changed_ns: int
-    parts: tuple[tuple[int, int], ...]
+    parts: joined.Parts
+    format: str | None = None
+    is_list: bool = False
     open_list: bool = False
 
 
@@ -59,23 +62,16 @@ def find_source(path: Path) -> Source:
         if facts.st_size == 0:
             raise MediaError(f"{path} is empty", "the download or copy may have failed; fetch it again")
         with path.open("rb") as file:
-            head = file.read(7)
-            parts = ogg.links(file) if head.startswith(b"OggS") else ()
-            open_list = head.startswith(b"#EXTM3U") and _is_open(file)
+            is_list = file.read(len(playlist.MARK)) == playlist.MARK
+            form, parts = joined.find_parts(file)
+        open_list = is_list and playlist.is_open(path)
     except FileNotFoundError:
         raise MediaError(f"{path}: no such file", "check the path; a URL begins with http:// or https://") from None
     except PermissionError:
         raise MediaError(f"{path}: permission denied", "check who may read the file") from None
     except (OSError, ValueError) as error:
         raise MediaError(f"{path} cannot be read ({_reason(error)})", "check the path and the disk") from error
-    return Source(path, facts.st_size, facts.st_mtime_ns, parts or ((0, facts.st_size),), open_list)
-
-
-def _is_open(file: BinaryIO) -> bool:
-    """Whether a playlist of segments lacks its end, as one that is still written does."""
-    file.seek(0)
-    text = file.read(1 << 24)
-    return b"#EXTINF" in text and b"#EXT-X-ENDLIST" not in text
+    return Source(path, facts.st_size, facts.st_mtime_ns, parts, form, is_list, open_list)
 
 
 @contextmanager
@@ -83,44 +79,32 @@ def open_media(source: Source, part: int = 0) -> Iterator[InputContainer]:
     """One part of a file as a PyAV container, closed at the end of the block. Raises `MediaError`."""
     import av
 
-    file = None
+    # An absolute path is never taken for an FFmpeg protocol ("take: one.mp4").
+    absolute, file = os.path.abspath(source.path), None
     try:
         facts = source.path.stat()
         if (facts.st_size, facts.st_mtime_ns) != (source.size_bytes, source.changed_ns):
             raise MediaError(f"{source.path} changed while it was read", "try again once it is complete")
+        if len(source.parts) > 1:
+            file = joined.FileRange(absolute, *source.parts[part])
+        form, opener = ("hls", playlist.open_file) if source.open_list else (source.format, None)
         # Broken tags are no reason to fail.
-        file = _file_of(source, part)
-        container = av.open(file, options=_OPTIONS, metadata_errors="ignore", format="hls" if source.open_list else None)
+        container = av.open(file or absolute, options=_OPTIONS, metadata_errors="ignore", format=form, io_open=opener)
     except (av.FFmpegError, OSError, ValueError, LookupError) as error:
-        raise MediaError(
-            f"{source.path} cannot be read as video or audio ({_reason(error)})", f"{KINDS}; a file cut short may lack its index"
-        ) from error
+        hint = (
+            "check that the files are there which this playlist names"
+            if source.is_list
+            else f"{KINDS}; a file cut short may lack its index"
+        )
+        raise MediaError(f"{source.path} cannot be read as video or audio ({_reason(error)})", hint) from error
     try:
         with container:
             if container.format.name in _NOT_MEDIA:
                 raise MediaError(f"{source.path} is a text file, not a clip", KINDS)
             yield container
     finally:
-        if not isinstance(file, str):
+        if file is not None:
             file.close()
-
-
-def _file_of(source: Source, part: int) -> Any:
-    # An absolute path is never taken for an FFmpeg protocol ("take: one.mp4").
-    absolute = os.path.abspath(source.path)
-    if source.open_list:
-        return _Named(source.path.read_bytes() + _END_OF_PLAYLIST, absolute)
-    if len(source.parts) > 1:
-        return ogg.FileRange(absolute, *source.parts[part])
-    return absolute
-
-
-class _Named(io.BytesIO):
-    """Bytes in memory with the path that FFmpeg resolves relative names against."""
-
-    def __init__(self, content: bytes, name: str) -> None:
-        super().__init__(content)
-        self.name = name
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -38,6 +38,9 @@ _MAX_RATE = 1000.0
 _OPEN_WAV = 0x7FFF0000
 """Sizes from here on stand for "unknown" (a stream that was written to a pipe)."""
 
+_JOINED_BY_DESIGN = ("ogg", "aac")
+"""Formats in which files that stand one behind the other are one file."""
+
 _STRETCHED = 10.0
 """Pixels more than so many times as wide as high, or as high as wide, are damage."""
 
@@ -47,7 +50,7 @@ class Scan:
     """A file that was read once without decoding it: facts for the user, the timeline for planning, and what is odd, a sentence each.
 
     `promised_s` is the length that the container states where it is no guess, else None; `reached_s` how far the packets of all its
-    tracks go, on the same clock.
+    tracks go, on the same clock. `broken` names tracks and parts in which nothing can be decoded, with their article.
     """
 
     source: Source
@@ -56,6 +59,7 @@ class Scan:
     promised_s: float | None
     reached_s: float
     has_cover: bool
+    broken: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
@@ -73,6 +77,9 @@ class _Part:
     reached_s: float
 
 
+_UNREADABLE = _Part("", False, False, None, None, ("a part of this file",), None, 0.0)
+
+
 def probe(path: str | Path, *, hash_content: bool = False) -> SourceFacts:
     """Facts of a file; `hash_content` fills `sha256`. Raises `MediaError` for anything without a readable video or audio track."""
     facts = scan(path).facts
@@ -82,18 +89,19 @@ def probe(path: str | Path, *, hash_content: bool = False) -> SourceFacts:
 def scan(path: str | Path) -> Scan:
     """Reads the packets of a file. Raises `MediaError` for anything without a readable video or audio track."""
     source = find_source(Path(path))
-    parts = [_read_part(source, number) for number in range(len(source.parts))]
+    parts = _read_parts(source)
+    form = next(part.format for part in parts if part.format)
     video = next((part.video[0] for part in parts if part.video), None)
     audio = next((part.audio[0] for part in parts if part.audio), None)
     broken = tuple(dict.fromkeys(name for part in parts for name in part.broken))
     if video is None and audio is None:
         if broken:
-            raise MediaError(f"{path}: the {' and the '.join(broken)} cannot be decoded", "the file may be damaged; try to play it")
-        raise MediaError(f"{path}: no video and no audio track in this {parts[0].format} file", KINDS)
+            raise MediaError(f"{path}: {' and '.join(broken)} cannot be decoded", "the file may be damaged; try to play it")
+        raise MediaError(f"{path}: no video and no audio track in this {form} file", KINDS)
     timeline = build_timeline([_packets(part) for part in parts], any(part.jumping for part in parts))
     facts = SourceFacts(
         path=str(path),
-        container=parts[0].format,
+        container=form,
         size_bytes=source.size_bytes,
         duration_s=timeline.end_s,
         video=None
@@ -109,7 +117,8 @@ def scan(path: str | Path) -> Scan:
         promised_s=one.promised_s if one else None,
         reached_s=one.reached_s if one else timeline.end_s,
         has_cover=any(part.has_cover for part in parts),
-        warnings=tuple(_warnings(source, timeline, broken)),
+        broken=broken,
+        warnings=tuple(_warnings(source, form, timeline)),
     )
 
 
@@ -117,12 +126,26 @@ def _packets(part: _Part) -> tuple[TrackPackets | None, TrackPackets | None]:
     return None if part.video is None else part.video[1], None if part.audio is None else part.audio[1]
 
 
-def _warnings(source: Source, timeline: Timeline, broken: Sequence[str]) -> Iterator[str]:
+def _warnings(source: Source, form: str, timeline: Timeline) -> Iterator[str]:
+    if len(source.parts) > 1 and form not in _JOINED_BY_DESIGN:
+        yield f"this file is {len(source.parts)} files one behind the other: all are used"
     if source.open_list:
         yield "the playlist is still open: what it lists now is used"
-    for name in broken:
-        yield f"the {name} is damaged: nothing in it can be decoded"
     yield from timeline.notes
+
+
+def _read_parts(source: Source) -> list[_Part]:
+    """Every part of a file. One that cannot be opened is broken; raises its `MediaError` where all are."""
+    parts, errors = list[_Part](), list[MediaError]()
+    for number in range(len(source.parts)):
+        try:
+            parts.append(_read_part(source, number))
+        except MediaError as error:
+            errors.append(error)
+            parts.append(_UNREADABLE)
+    if len(errors) == len(parts):
+        raise errors[0]
+    return parts
 
 
 def _read_part(source: Source, number: int) -> _Part:
@@ -138,7 +161,7 @@ def _read_part(source: Source, number: int) -> _Part:
             elif isinstance(reader.first, Sound):
                 audio = _audio(stream, reader, reader.first)
             elif len(reader):
-                broken.append(f"{stream.type} track")
+                broken.append(f"the {stream.type} track")
         return _Part(
             format=container.format.name,
             jumping=may_jump(container),

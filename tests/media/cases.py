@@ -55,6 +55,14 @@ def _clocks(d: Path) -> None:
         ffmpeg(*video(2, source), *noise(2, seed), "-c:v", "libtheora", "-c:a", "libvorbis", d / f"{name}.ogv")
     join(d / "cat_reset.mpg", d / "p1.mpg", d / "p2.mpg")
     join(d / "cat_reset.ogv", d / "p1.ogv", d / "p2.ogv")
+    ffmpeg(*video(4, "smptebars"), *noise(4, 2), *X264, *AAC, d / "bars.mp4")
+    for suffix in ("flv", "mov", "mkv", "avi"):
+        for name in ("av", "bars"):
+            ffmpeg("-i", d / f"{name}.mp4", "-c", "copy", d / f"{name}.{suffix}")
+        join(d / f"joined.{suffix}", d / f"av.{suffix}", d / f"bars.{suffix}")
+    join(d / "joined.mp4", d / "av.mp4", d / "bars.mp4")
+    join(d / "three.flv", d / "av.flv", d / "bars.flv", d / "av.flv")
+    (d / "damaged_part.flv").write_bytes((d / "av.flv").read_bytes() + (d / "bars.flv").read_bytes()[:20])
     ffmpeg("-i", d / "av.mp4", "-c", "copy", d / "plain.flv")
     data, at = bytearray((d / "plain.flv").read_bytes()), 13
     for _ in range(60):  # the upper byte of one tag's time stamp: 16,777 s
@@ -79,11 +87,23 @@ def _lengths(d: Path) -> None:
         ffmpeg(*tone(3, 440, 44_100), "-c:a", codec, d / f"r1.{suffix}")
         ffmpeg(*tone(3, 880, 22_050), "-c:a", codec, d / f"r2.{suffix}")
         join(d / f"other_rate.{suffix}", d / f"r1.{suffix}", d / f"r2.{suffix}")
+    for name, rate, hertz in (("r1", 44_100, 440), ("r2", 22_050, 880)):
+        ffmpeg(*tone(3, hertz, rate), "-c:a", "aac", d / f"{name}.aac")
+    join(d / "other_rate.aac", d / "r1.aac", d / "r2.aac")
+    join(d / "other_rates.aac", d / "r2.aac", d / "r1.aac", d / "r2.aac")
+    ffmpeg(*noise(2, 2), d / "w2.wav")
+    join(d / "joined.wav", d / "w.wav", d / "w2.wav")
     srt = "1\n00:00:01,000 --> 00:00:02,000\nhello\n\n2\n00:00:55,000 --> 00:01:00,000\nend\n"
     (d / "long.srt").write_text(srt)
     ffmpeg("-i", d / "av.mp4", "-i", d / "long.srt", "-c", "copy", "-c:s", "srt", d / "long_subtitle.mkv")
     (d / "hls").mkdir()
     ffmpeg("-i", d / "av.mp4", "-c", "copy", "-hls_time", "2", "-hls_list_size", "0", "-hls_flags", "omit_endlist", d / "hls" / "open.m3u8")
+    (d / "hls" / "live.m3u8").write_text("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=100000\nopen.m3u8\n")
+    (d / "hls" / "gone.m3u8").write_text("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=100000\nnot_there.m3u8\n")
+    for name, inputs in (("v", ["-map", "0:v"]), ("a", ["-map", "0:a"])):  # picture and sound in playlists of their own
+        ffmpeg("-i", d / "av.mp4", *inputs, "-c", "copy", "-hls_time", "2", "-hls_flags", "omit_endlist", d / "hls" / f"{name}.m3u8")
+    rendition = '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="s",NAME="s",DEFAULT=YES,URI="a.m3u8"'
+    (d / "hls" / "apart.m3u8").write_text(f'#EXTM3U\n{rendition}\n#EXT-X-STREAM-INF:BANDWIDTH=100000,AUDIO="s"\nv.m3u8\n')
 
 
 def _pictures(d: Path) -> None:
@@ -92,6 +112,11 @@ def _pictures(d: Path) -> None:
     for name, (a, dd, x, y) in {"hflip": (-1, 1, 112, 0), "vflip": (1, -1, 0, 112)}.items():
         matrix = struct.pack(">9i", a * one, 0, 0, 0, dd * one, 0, x * one, y * one, 1 << 30)
         (d / f"matrix_{name}.mp4").write_bytes(data[:at] + matrix + data[at + 36 :])
+    for source in ("av", "silent"):
+        if source == "silent":
+            ffmpeg("-i", d / "av.mp4", "-an", "-c", "copy", d / "silent.mp4")
+        _without_sizes(d / f"{source}.mp4", d / f"{source}_no_size.mp4", decodable=True)
+        _without_sizes(d / f"{source}.mp4", d / f"{source}_no_picture.mp4", decodable=False)
     ffmpeg(*video(2), "-vf", "setsar=2/1", *X264, d / "anamorphic.mp4")
     pick = "select='eq(n,0)+eq(n,25)+eq(n,50)+eq(n,75)+eq(n,250)'"
     slides = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "32", "-bf", "0", "-c:a", "aac", "-b:a", "16k"]
@@ -103,6 +128,18 @@ def _pictures(d: Path) -> None:
     ffmpeg(*video(2, size="224x112"), *noise(2), *X264, *AAC, d / "wide.ts")
     join(d / "size_change.ts", d / "a.ts", d / "wide.ts")
     ffmpeg("-i", d / "b.ts", "-c", "copy", "-copyinkf", "-ss", "1.5", d / "no_key.ts")
+
+
+def _without_sizes(source: Path, target: Path, decodable: bool) -> None:
+    """A copy whose header says 0 x 0 pixels; the decoder still finds the size in its own header, unless that is wiped as well."""
+    data = bytearray(source.read_bytes())
+    entry, track = data.find(b"avc1", data.find(b"stsd")), data.find(b"tkhd")
+    data[entry + 28 : entry + 32], data[track + 80 : track + 88] = bytes(4), bytes(8)
+    if not decodable:
+        at = data.find(b"avcC")
+        size = int.from_bytes(data[at - 4 : at], "big") - 8
+        data[at + 4 : at + 4 + size] = bytes(size)
+    target.write_bytes(data)
 
 
 def _tracks(d: Path) -> None:

@@ -13,6 +13,7 @@ from omnidrop_cli.errors import MediaError
 from omnidrop_cli.media.clip import decode_media, plan_clip
 from omnidrop_cli.outputs import Clip
 from tests.media.cases import write_cases
+from tests.media.http_server import File, Server
 
 SMALL = MediaConfig(min_pixels=112 * 112, max_pixels=112 * 112)
 
@@ -62,11 +63,14 @@ def test_a_broken_clock_is_closed_for_both_tracks(cases: Path, name: str) -> Non
     assert later.duration_s == pytest.approx(3.1, abs=0.2)
 
 
-@pytest.mark.parametrize("name", ["wrap.ts", "negative.mkv", "offset.mkv", "one_damaged_stamp.flv", "long_subtitle.mkv", "hls/open.m3u8"])
+OPEN_LISTS = ["hls/open.m3u8", "hls/live.m3u8", "hls/apart.m3u8"]
+
+
+@pytest.mark.parametrize("name", ["wrap.ts", "negative.mkv", "offset.mkv", "one_damaged_stamp.flv", "long_subtitle.mkv", *OPEN_LISTS])
 def test_the_whole_clip_is_there(cases: Path, name: str) -> None:
     began = time.monotonic()
     clip = opened(cases / name)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 15  # FFmpeg would wait for new segments at each opening
     assert clip.frames is not None
     assert clip.frame_times_s is not None
     assert (len(clip.frames), clip.has_audio) == (8, True)
@@ -86,6 +90,9 @@ def test_the_whole_clip_is_there(cases: Path, name: str) -> None:
         ("other_rate.oga", 6.0, 4.0),
         ("live.webm", 20.04, 15.0),
         ("cat_reset.ogv", 4.0, 3.0),
+        ("other_rate.aac", 6.1, 4.0),
+        ("other_rates.aac", 9.15, 7.0),
+        ("joined.wav", 4.0, 3.0),
     ],
 )
 def test_lengths_are_those_of_the_packets(cases: Path, name: str, seconds: float, start_s: float) -> None:
@@ -95,7 +102,41 @@ def test_lengths_are_those_of_the_packets(cases: Path, name: str, seconds: float
     assert opened(cases / name, start_s).duration_s == pytest.approx(seconds - start_s, abs=0.06)
 
 
-@pytest.mark.parametrize("name", ["other_rate.ogg", "other_rate.oga"])
+@pytest.mark.parametrize("name", ["joined.flv", "joined.mp4", "joined.mov", "joined.mkv", "joined.avi", "cat_reset.ogv"])
+def test_files_joined_by_cat_are_read_to_the_end(cases: Path, name: str) -> None:
+    clip = opened(cases / name)
+    assert clip.frames is not None
+    assert clip.waveform is not None
+    assert clip.duration_s == pytest.approx(4.0 if name.endswith("ogv") else 8.2, abs=0.2)
+    half = len(clip.frames) // 2
+    assert [is_bars(frame) for frame in clip.frames] == [False] * half + [True] * half
+    assert np.abs(clip.waveform.reshape(-1)[: len(clip.waveform) // 16 * 16].reshape(16, -1)).mean(axis=1).min() > 0.005  # nowhere silent
+    later = opened(cases / name, clip.duration_s * 0.6)
+    assert later.frames is not None
+    assert all(is_bars(frame) for frame in later.frames)
+    if name in ("joined.flv", "joined.mp4", "joined.mov"):
+        assert "this file is 2 files one behind the other: all are used" in clip.warnings
+
+
+def test_three_joined_files(cases: Path) -> None:
+    clip = opened(cases / "three.flv")
+    assert clip.frames is not None
+    assert [is_bars(frame) for frame in clip.frames] == [False] * 8 + [True] * 8 + [False] * 8
+
+
+def test_a_damaged_part_does_not_take_the_others_along(cases: Path) -> None:
+    clip = opened(cases / "damaged_part.flv")
+    assert clip.duration_s == pytest.approx(4.1, abs=0.1)
+    assert any("damaged" in warning for warning in clip.warnings)
+
+
+def test_a_list_of_files_that_are_not_there_is_said(cases: Path) -> None:
+    with pytest.raises(MediaError, match="cannot be read") as caught:
+        plan_clip(cases / "hls" / "gone.m3u8", SMALL)
+    assert "playlist names" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("name", ["other_rate.ogg", "other_rate.oga", "other_rate.aac"])
 def test_a_rate_that_changes_keeps_the_pitch(cases: Path, name: str) -> None:
     waveform = opened(cases / name).waveform
     assert waveform is not None
@@ -112,6 +153,21 @@ def test_mirrored_matrices(cases: Path) -> None:
     assert plain is not None
     assert np.array_equal(left, plain[:, :, :, ::-1])  # type: ignore[arg-type]
     assert np.array_equal(top, plain[:, :, ::-1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["av_no_size.mp4", "silent_no_size.mp4"])
+def test_a_header_without_a_size_is_not_believed(cases: Path, name: str) -> None:
+    frames = opened(cases / name).frames
+    assert frames is not None
+    assert frames.shape == (8, 3, 112, 112)
+
+
+def test_a_picture_without_a_size_is_a_damaged_track(cases: Path) -> None:
+    clip = opened(cases / "av_no_picture.mp4")
+    assert (clip.frames, clip.has_audio) == (None, True)
+    assert [warning for warning in clip.warnings if "video" in warning] == ["the video track is damaged: nothing in it can be decoded"]
+    with pytest.raises(MediaError, match="the video track cannot be decoded"):
+        opened(cases / "silent_no_picture.mp4")
 
 
 def test_pixels_that_are_not_square(cases: Path) -> None:
@@ -157,8 +213,17 @@ def test_the_audio_belongs_to_the_video(cases: Path, name: str) -> None:
     assert not is_bars(clip.frames[1])
 
 
-def test_a_playlist_never_reaches_the_network(tmp_path: Path) -> None:
-    path = tmp_path / "remote.m3u8"
-    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2.0,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n")
-    with pytest.raises(MediaError):
-        plan_clip(path, SMALL)
+@pytest.mark.parametrize("end", ["#EXT-X-ENDLIST\n", ""], ids=["complete", "open"])
+@pytest.mark.parametrize("inside", [True, False], ids=["in a list of lists", "itself"])
+def test_a_playlist_never_reaches_the_network(tmp_path: Path, end: str, inside: bool) -> None:
+    server = Server()
+    try:
+        server.files["/x.ts"] = File("video/mp2t", b"G" * 188 * 10)
+        listed = tmp_path / "listed.m3u8"
+        listed.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2.0,\n{server.url('/x.ts')}\n{end}")
+        (tmp_path / "master.m3u8").write_text("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000\nlisted.m3u8\n")
+        with pytest.raises(MediaError):
+            plan_clip(tmp_path / "master.m3u8" if inside else listed, SMALL)
+    finally:
+        server.close()
+    assert not server.hits

@@ -28,7 +28,7 @@ from omnidrop_cli.report.text import one_line
 GRACE_S = 0.5
 """How long the main thread may take to clean up after Ctrl-C before the process ends without it."""
 
-SMALLER = "lower `keep`, `max_frames` or `max_pixels`, or take a smaller model (`model=3b`, `quant=nf4`)"
+SMALLER = "ask about a part (`start_s`, `end_s`), lower `keep`, `max_frames` or `max_pixels`, or take a smaller model (`model=3b`)"
 
 
 def end(app: Callable[..., Any], arguments: Sequence[str]) -> NoReturn:

@@ -21,6 +21,7 @@ from omnidrop_cli.config import TOKEN_PIXELS
 if TYPE_CHECKING:
     from omnidrop_cli.config import MediaConfig
     from omnidrop_cli.outputs import Clip
+    from omnidrop_cli.tokens import Counts
 
 MIN_PATCHES, MIN_WINDOWS, MIN_ROWS = 1_024, 8, 256
 
@@ -100,6 +101,18 @@ def next_step(stage: str, limits: Limits, media_options: MediaConfig, clip: Clip
         return None
     size = f" of at most {fewer.max_pixels} pixels" if fewer.max_pixels else ""
     return Step(limits, fewer, f"the memory does not suffice: the clip is read again with at most {fewer.max_frames} frames{size}")
+
+
+def advice(counts: Counts, stage: str) -> str:
+    """What a user may do about a prompt of `counts` for which the memory did not suffice in `stage` ("encode", "prefill", "generate").
+
+    Pruning comes after the encoders, and frames are no reason where most of the prompt is audio.
+    """
+    shorter = "ask about a part with `start_s` and `end_s`"
+    keep = [] if stage == "encode" else ["`keep`"]
+    if counts.audio > counts.video:
+        return f"most of it is audio: {' or '.join([shorter, *(f'lower {name}' for name in keep)])}"
+    return f"lower {', '.join([*keep, '`max_frames`'])} or `max_pixels`, or {shorter}"
 
 
 def free_memory() -> None:

@@ -265,7 +265,7 @@ class Session:
             observer.stage("encode")
             metrics.reset_peak(thinker.device)
             within = request.media_options.dedup_threshold
-            with watch.stage("encode"), self._memory_guard(prompt):
+            with watch.stage("encode"), self._memory_guard(prompt, "encode"):
                 features = encode_media(thinker, prompt, needs, observer, limits=self.limits, same_within=within, store=self.store)
             peak_mb = metrics.peak_mb(thinker.device)
         return EncodedPrompt(source, clip, prompt, features, method, watch.seconds, peak_mb)
@@ -280,7 +280,7 @@ class Session:
         return self.with_method(encoded, NO_PRUNING), encoded
 
     def _prefill(self, encoded: EncodedPrompt) -> Prefilled:
-        with self._memory_guard(encoded.prompt):
+        with self._memory_guard(encoded.prompt, "prefill"):
             embeds = embed(self.thinker, encoded.prompt, encoded.features)
             return prefill(self.thinker, encoded.prompt, embeds, encoded.features, encoded.method, limits=self.limits)
 
@@ -307,7 +307,7 @@ class Session:
             warnings.append(message)
             observer.warn(message)
 
-        with self._memory_guard(encoded.prompt), watch.stage("generate"):
+        with self._memory_guard(encoded.prompt, "generate"), watch.stage("generate"):
             ids = torch.from_numpy(encoded.prompt.input_ids).to(self.thinker.device)
             generation = encoded.request.generation
             answer = generate(self.thinker, prefilled, ids, generation, observer.text, runner=self.runner, warn=warn)
@@ -315,7 +315,7 @@ class Session:
         return build_report(self.thinker, encoded, prefilled, answer, kv_bytes), prefilled.logits
 
     @contextmanager
-    def _memory_guard(self, prompt: Prompt) -> Iterator[None]:
+    def _memory_guard(self, prompt: Prompt, stage: str) -> Iterator[None]:
         try:
             yield
         except (RuntimeError, MemoryError) as error:  # torch's out-of-memory error is a RuntimeError
@@ -324,5 +324,5 @@ class Session:
             counts = prompt.token_map.counts()
             raise OutOfMemory(
                 f"{self.thinker.device} has too little memory for {counts.total} tokens ({counts.video} video, {counts.audio} audio)",
-                "lower `keep`, `max_frames` or `max_pixels`, or ask about a part with `start_s` and `end_s`",
+                oom.advice(counts, stage),
             ) from error

@@ -112,7 +112,10 @@ def _check_length(layout: Layout, spec: PromptSpec) -> tuple[str, ...]:
     if counts.total <= spec.max_positions and layout.next_position <= spec.max_positions:
         return ()
     seconds = spec.max_positions // spec.position_id_per_seconds
+    # Positions are moments: fewer frames leave the last one where it is.
+    frames = layout.next_position <= spec.max_positions and counts.video > counts.audio
+    shorten = "`start_s` and `end_s`, `max_frames` or a lower `fps` shorten it" if frames else "`start_s` and `end_s` shorten it"
     return (
         f"the prompt has {counts.total} tokens and ends at position {layout.next_position}; the model was trained on {spec.max_positions} "
-        f"({seconds // 60} min of clip): `start_s` and `end_s`, `max_frames` or a lower `fps` shorten it",
+        f"({seconds // 60} min of clip): {shorten}",
     )

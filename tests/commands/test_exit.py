@@ -25,7 +25,7 @@ ASK = ("ask", "clip.mp4", "what?")
     ("fail", "words", "code"),
     [
         ("media", "error: x.mp4: no such file\nhint: check the path\n", 1),
-        ("memory", "error: this machine ran out of memory\nhint: lower --keep, --max-frames or --max-pixels", 1),
+        ("memory", "error: this machine ran out of memory\nhint: ask about a part (--start, --end), lower --keep, --max-frames", 1),
         ("disk", "error: /full/disk: no space left on device", 1),
         ("bug", "error: this is a bug in omnidrop: TypeError: boom\nhint: --debug shows where", 1),
     ],
@@ -79,7 +79,7 @@ def test_memory_of_the_gpu_is_explained_with_what_reduces_it() -> None:
     known = _exit.explained(torch.OutOfMemoryError("CUDA out of memory"))
     assert known.exit_code == EXIT_FAILED
     assert known.hint
-    assert all(flag in as_flags(known.hint) for flag in ("--keep", "--max-frames", "--max-pixels", "--model 3b"))
+    assert all(flag in as_flags(known.hint) for flag in ("--start", "--keep", "--max-frames", "--max-pixels", "--model 3b"))
 
 
 # ---------------------------------------------------------------- Ctrl-C

@@ -23,6 +23,7 @@ from omnidrop_cli.events import Observer
 from omnidrop_cli.media.frame_choice import frame_count, frame_size
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.outputs import Clip, SourceFacts
+from omnidrop_cli.tokens import Counts
 
 Clips = Mapping[str, Path]
 
@@ -137,7 +138,24 @@ def test_giving_up_says_how_much_it_was(session: Session, job: Request, where: s
         pytest.raises(OutOfMemory, match=r"\d+ video") as caught,
     ):
         session.run(job)
-    assert "`max_frames`" in (caught.value.hint or "")
+    hint = caught.value.hint or ""
+    assert hint.startswith("most of it is audio: ask about a part"), "fewer frames were tried before"
+    assert ("`keep`" in hint) == (where == "norm"), "pruning comes after the encoders"
+
+
+def test_frames_are_not_blamed_for_audio(session: Session, job: Request, clips: Clips) -> None:
+    for where in ("audio_encoder", "norm"):
+        with short_of_memory(getattr(session.thinker.adapter, where), lambda *_: True), pytest.raises(OutOfMemory) as caught:
+            session.run(replace(job, media=str(clips["wav"])))
+        hint = caught.value.hint or ""
+        assert hint.startswith("most of it is audio: ask about a part")
+        assert "frames" not in hint
+
+
+def test_frames_are_blamed_where_most_tokens_are_video() -> None:
+    counts = Counts(text=20, audio=50, video=51)
+    assert oom.advice(counts, "encode").startswith("lower `max_frames` or `max_pixels`, or ask about a part")
+    assert oom.advice(counts, "prefill").startswith("lower `keep`, `max_frames` or `max_pixels`")
 
 
 def test_a_decoding_step_is_not_repeated(session: Session, job: Request) -> None:

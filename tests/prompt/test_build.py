@@ -154,6 +154,17 @@ def test_a_clip_past_the_trained_context_is_said(tokenizer: Any, spec: PromptSpe
     (warning,) = build(clip, "?", tokenizer, replace(spec, max_positions=enough - 1)).warnings
     assert f"{len(whole)} tokens" in warning
     assert f"trained on {enough - 1}" in warning
+    assert ("`max_frames`" in warning) == (whole.next_position < enough and whole.token_map.counts().video > whole.token_map.counts().audio)
+
+
+def test_fewer_frames_are_no_advice_for_audio(tokenizer: Any, spec: PromptSpec) -> None:
+    short = replace(spec, max_positions=200)
+    (heard,) = build(make_clip(frames=0, samples=160_000), "?", tokenizer, short).warnings
+    assert heard.endswith("`start_s` and `end_s` shorten it")
+    dense = replace(spec, position_id_per_seconds=1)
+    shown = build(make_clip(frames=40, samples=-1), "?", tokenizer, dense)
+    (warning,) = build(make_clip(frames=40, samples=-1), "?", tokenizer, replace(dense, max_positions=len(shown) - 1)).warnings
+    assert "`max_frames`" in warning
 
 
 def test_a_question_longer_than_the_context(tokenizer: Any, spec: PromptSpec) -> None:

@@ -1,8 +1,8 @@
 """Decoding by a CUDA graph: the host launches a whole step at once instead of its thousand kernels one by one.
 
-A captured step has fixed lengths, and every question leaves its own in the cache, so a graph lives for one answer. A capture costs
-about three eager steps; short answers end before it. The first replay is compared with an eager step. Any failure leaves the cache as
-it was, and eager steps go on.
+A captured step has fixed lengths, and every question leaves its own in the cache, so a graph lives for one answer. The first capture of
+a session costs about three eager steps, since its first replay is compared with an eager step; later ones cost one. Short answers end
+before it. Any failure leaves the cache as it was, and eager steps go on.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from omnidrop_cli.engine.sampling import Sampler
     from omnidrop_cli.model.thinker import Thinker
 
-WARMUP_TOKENS = 8
-"""Tokens decoded eagerly first: an answer of one letter or a few words needs no graph."""
+WARMUP_TOKENS = 4
+"""Tokens decoded eagerly first: an answer of one letter or a few words needs no graph. An answer that goes on has then taken about as
+long as a capture takes, so that no answer takes more than twice its time for one."""
 
 MIN_TOKENS = 16
 """Tokens the answer must still be allowed, or a capture cannot pay."""
@@ -43,11 +44,15 @@ that cannot take its mask, stale addresses, memory that was not there."""
 
 @dataclass(slots=True)
 class CudaGraphRunner:
-    """Captures graphs for a session. Without `capture` every token is decoded eagerly; `refusal` says why no more are captured."""
+    """Captures graphs for a session. Without `capture` every token is decoded eagerly; `refusal` says why no more are captured.
+
+    `verified` is whether a captured step has agreed with an eager one.
+    """
 
     capture: Capture | None = None
     refusal: str | None = None
     reported: str | None = None
+    verified: bool = False
 
     @classmethod
     def of(cls, thinker: Thinker, enabled: bool = True) -> CudaGraphRunner:
@@ -74,7 +79,7 @@ class CudaGraphRunner:
         reason = self.refusal
         if reason is None and self.capture is not None:
             try:
-                found = self._verified(self.capture, thinker, cache, token, position, min(MAX_CAPTURE, limit))
+                found = self._captured(self.capture, thinker, cache, token, position, min(MAX_CAPTURE, limit))
                 if found is not None:
                     return found
                 reason = self.refusal = "its first step differs from the eager one"
@@ -88,19 +93,23 @@ class CudaGraphRunner:
             warn(f"decoding goes on without a CUDA graph, slower but the same: {reason}")
         return None
 
-    @staticmethod
-    def _verified(capture: Capture, thinker: Thinker, cache: RaggedCache, token: int, position: int, room: int) -> CapturedDecode | None:
-        lengths = cache.lengths
-        expected = step(thinker, cache, token, position)
-        cache.truncate(lengths)
+    def _captured(
+        self, capture: Capture, thinker: Thinker, cache: RaggedCache, token: int, position: int, room: int
+    ) -> CapturedDecode | None:
+        """A captured step that has run for `token`; None where the first one of a session differs from an eager step."""
+        lengths, expected = cache.lengths, None
+        if not self.verified:
+            expected = step(thinker, cache, token, position)
+            cache.truncate(lengths)
         static = StaticDecode(thinker, cache, token, position, room)
         replay = capture(static.step)
-        eager = static.logits.clone()
-        static.rollback(token)
-        replay()
-        atol = ATOL.get(thinker.dtype, ATOL_HALF)
-        matches = agree(expected, eager, atol) and agree(eager, static.logits, atol)
-        return CapturedDecode(static, replay, room) if matches else None
+        if expected is not None:
+            eager = static.logits.clone()
+            static.rollback(token)
+            replay()
+            atol = ATOL.get(thinker.dtype, ATOL_HALF)
+            self.verified = agree(expected, eager, atol) and agree(eager, static.logits, atol)
+        return CapturedDecode(static, replay, room) if self.verified else None
 
 
 class CapturedDecode:

@@ -8,37 +8,43 @@ so that a step never waits for the host. `cuda_graph.py` captures it; eagerly it
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from omnidrop_cli.engine.kv_cache import RaggedCache
+from omnidrop_cli.engine.masked_attention import masked_attention
 
 if TYPE_CHECKING:
+    from omnidrop_cli.model.adapter import DecodeCache
     from omnidrop_cli.model.thinker import Thinker
 
 
 @torch.inference_mode()
 def step(thinker: Thinker, cache: RaggedCache, token: int, position: int) -> Tensor:
     """Run one token at TMRoPE position `position` (all three axes); (vocab,) float32 logits of the next."""
+    device = thinker.device
+    # `full` fills on the device; a tensor made of a list would be copied there, and the host would wait for it.
+    return _logits(thinker, torch.full((1, 1), token, device=device), torch.full((3, 1, 1), position, device=device), cache)
+
+
+def _logits(thinker: Thinker, token: Tensor, position: Tensor, cache: DecodeCache) -> Tensor:
+    """(vocab,) float32 logits after `token` (1, 1) at `position` (3, 1, 1)."""
     adapter = thinker.adapter
-    hidden = adapter.embed(torch.tensor([[token]], device=thinker.device))
-    angles = adapter.rotary(hidden, torch.full((3, 1, 1), position, device=thinker.device))
+    hidden = adapter.embed(token)
+    angles = adapter.rotary(hidden, position)
     for number in range(adapter.num_layers):
-        hidden = adapter.run_layer(number, hidden, angles, cache=cache)
+        hidden = adapter.decode_layer(number, hidden, angles, cache)
     return adapter.logits(hidden)
 
 
 class StaticCache:
-    """The storage of a `RaggedCache`, each layer with its own length and room for more rows, and one additive mask per layer.
+    """The storage of a `RaggedCache`, each layer with its own length and space for more rows, and one additive mask per layer.
 
-    `masks[l]` is (1, 1, 1, capacity of l), minus infinity where nothing was written. It speaks the part of transformers' `Cache`
-    interface that a decoder layer uses. The ragged cache learns of new rows by its `commit`, and must not grow before that.
+    `masks[l]` is float32 (capacity of l,), minus infinity where nothing was written. The ragged cache learns of new rows by its
+    `commit`, and must not grow before that.
     """
-
-    is_compileable = True
-    is_sliding = (False,)
 
     def __init__(self, cache: RaggedCache, room: int, advancing: Tensor) -> None:
         """Make room for `room` rows. `advancing` (2 x layers,) int64 takes the rows to be written; whoever owns it adds 1 per step."""
@@ -47,10 +53,10 @@ class StaticCache:
         capacities = [keys.shape[2] for keys, _ in self._buffers]
         starts = [0, *accumulate(capacities)]
         like = self._buffers[0][0]
-        flat = torch.full((starts[-1],), float("-inf"), dtype=like.dtype, device=like.device)
-        self.masks = [part.view(1, 1, 1, -1) for part in flat.split(capacities)]
+        flat = torch.full((starts[-1],), float("-inf"), dtype=torch.float32, device=like.device)
+        self.masks = flat.split(capacities)
         for mask, length in zip(self.masks, cache.lengths, strict=True):
-            mask[..., :length] = 0
+            mask[:length] = 0
         advancing.copy_(torch.tensor([*cache.lengths, *(s + n for s, n in zip(starts, cache.lengths, strict=False))]))
         self._rows = advancing[:count].split(1)
         self._flat_mask, self._flat_rows = flat, advancing[count:]
@@ -59,12 +65,12 @@ class StaticCache:
         """Let every layer attend to the row it is about to write."""
         self._flat_mask.index_fill_(0, self._flat_rows, 0)
 
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
-        """transformers' entry: write one row (1, kv heads, 1, dh), return the whole buffers."""
-        keys, values = self._buffers[layer_idx]
-        keys.index_copy_(2, self._rows[layer_idx], key_states)
-        values.index_copy_(2, self._rows[layer_idx], value_states)
-        return keys, values
+    def attend(self, number: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+        """Write one row into layer `number`; attention of its queries (1, heads, 1, dh) to the rows written: (1, heads, 1, dh)."""
+        all_keys, all_values = self._buffers[number]
+        all_keys.index_copy_(2, self._rows[number], keys)
+        all_values.index_copy_(2, self._rows[number], values)
+        return masked_attention(queries, all_keys, all_values, self.masks[number], scale)
 
 
 class StaticDecode:
@@ -90,13 +96,8 @@ class StaticDecode:
     @torch.inference_mode()
     def step(self) -> None:
         """Read the current token. Launches work and returns: no value comes back to the host, no shape depends on one."""
-        adapter = self._thinker.adapter
         self._cache.unmask()
-        hidden = adapter.embed(self._token)
-        angles = adapter.rotary(hidden, self._position.expand(3, 1, 1))
-        for number, mask in enumerate(self._cache.masks):
-            hidden = adapter.run_layer(number, hidden, angles, mask=mask, cache=self._cache)
-        self.logits.copy_(adapter.logits(hidden))
+        self.logits.copy_(_logits(self._thinker, self._token, self._position.expand(3, 1, 1), self._cache))
         self._token.copy_(self.logits.argmax(keepdim=True)[None])
         self._chosen.index_copy_(0, self._count, self._token[0])
         self._advancing.add_(1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 GROWTH = 256
 """Rows added at a time; a block of 256 rows of one 7B layer is 0.5 MB in bf16."""
@@ -104,6 +105,11 @@ class RaggedCache:
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
         """transformers' entry: append the rows a layer just made, return all it has."""
         return self.layers[layer_idx].append(key_states, value_states)
+
+    def attend(self, number: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+        """Append one row to layer `number`; attention of its queries (1, heads, 1, dh) to all rows: (1, heads, 1, dh)."""
+        keys, values = self.layers[number].append(keys, values)
+        return scaled_dot_product_attention(queries, keys, values, scale=scale, enable_gqa=True)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self.layers[layer_idx].length

@@ -86,7 +86,8 @@ def quantize_in_place(layer: nn.Module, quant: str, device: str | torch.device) 
         options = {"requires_grad": False, **new.weight.__dict__}
         options.pop("SCB", None)
         kind = bnb.nn.Params4bit if quant == "nf4" else bnb.nn.Int8Params
-        new.weight = kind(linear.weight.data, **options).to(device)
+        # From the CPU: bitsandbytes quantises on the way to a device, and leaves 8-bit weights alone that are on one already.
+        new.weight = kind(linear.weight.data.cpu(), **options).to(device)
         new.bias = linear.bias
         layer.set_submodule(name, new)
 

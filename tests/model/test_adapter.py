@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.functional import rms_norm
 
 from omnidrop_cli.engine.kv_cache import RaggedCache
 from omnidrop_cli.errors import ModelError
@@ -36,6 +37,29 @@ def test_the_loop_over_layers_is_the_stock_forward_bit_for_bit(adapter: QwenOmni
     for number in range(adapter.num_layers):
         assert torch.equal(own_cache.layers[number].keys, stock_cache.layers[number].keys)
         assert torch.equal(split_cache.layers[number].values, stock_cache.layers[number].values)
+
+
+@torch.inference_mode()
+def test_a_decoded_row_is_that_of_the_stock_layer_bit_for_bit(adapter: QwenOmniAdapter) -> None:
+    embeds, positions = prompt(adapter)
+    stock_cache, own_cache = (RaggedCache(adapter.num_layers) for _ in range(2))
+    angles = adapter.rotary(embeds, positions)
+    row, last = embeds[:, -1:], tuple(angle[:, -1:] for angle in angles)
+    for number in range(adapter.num_layers):
+        for cache in (stock_cache, own_cache):
+            adapter.run_layer(number, embeds, angles, cache=cache)
+        stock = adapter.run_layer(number, row, last, cache=stock_cache)
+        row = adapter.decode_layer(number, row, last, own_cache)
+        assert torch.equal(row, stock)
+        assert torch.equal(own_cache.layers[number].keys, stock_cache.layers[number].keys)
+        assert torch.equal(own_cache.layers[number].values, stock_cache.layers[number].values)
+
+
+@torch.inference_mode()
+def test_the_norm_of_a_gpu_is_the_modules(adapter: QwenOmniAdapter) -> None:
+    norm = adapter.layer_parts(0).attention_norm
+    rows = torch.randn(9, norm.weight.shape[0])
+    torch.testing.assert_close(rms_norm(rows, rows.shape[-1:], norm.weight, norm.variance_epsilon), norm(rows), rtol=1e-5, atol=1e-6)
 
 
 @torch.inference_mode()

@@ -20,7 +20,8 @@ from omnidrop_cli.prune.state import PruningState
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.encode import MediaFeatures
-    from omnidrop_cli.model.adapter import Angles, QwenOmniAdapter
+    from omnidrop_cli.model.adapter import QwenOmniAdapter
+    from omnidrop_cli.model.row_math import Angles
     from omnidrop_cli.model.thinker import Thinker
     from omnidrop_cli.outputs import Prompt, Trace
     from omnidrop_cli.prune.base import Method

@@ -20,9 +20,7 @@ from torch.nn.functional import rms_norm
 
 from omnidrop_cli.errors import ModelError
 from omnidrop_cli.model.encoder_attention import ReceivedAttention, attend_windows, received_attention
-
-Angles = tuple[Tensor, Tensor]
-"""Cosines and sines of the rotary embedding, (1, n, head_dim) each, height, width and time already interleaved."""
+from omnidrop_cli.model.row_math import Angles, in_chunks, rotate, split_heads
 
 CACHE_NAMES = ("cache", "past_key_values")
 """The argument in which a decoder and its layers receive their cache: from transformers 5.24, and before."""
@@ -128,7 +126,7 @@ class QwenOmniAdapter:
         """
         layer = self.layers[number]
         output = _part(layer, "self_attn")(
-            hidden_states=_in_chunks(partial(_normed, _part(layer, "input_layernorm")), hidden, chunk),
+            hidden_states=in_chunks(partial(_normed, _part(layer, "input_layernorm")), hidden, chunk),
             attention_mask=None,
             position_embeddings=angles,
             **{self._attention_cache: cache},
@@ -152,9 +150,9 @@ class QwenOmniAdapter:
         """
         parts = self._parts[number]
         normed = _normed(parts.attention_norm, row)
-        queries = _heads(parts.q, normed, parts.head_dim, parts.q_norm)
-        keys = _heads(parts.k, normed, parts.head_dim, parts.k_norm)
-        values = _heads(parts.v, normed, parts.head_dim)
+        queries = split_heads(parts.q, normed, parts.head_dim, parts.q_norm)
+        keys = split_heads(parts.k, normed, parts.head_dim, parts.k_norm)
+        values = split_heads(parts.v, normed, parts.head_dim)
         queries, keys = rotate(torch.cat((queries, keys), 1), angles).split((queries.shape[1], keys.shape[1]), 1)
         attended = cache.attend(number, queries, keys, values, parts.scale)
         row = row + parts.o(attended.transpose(1, 2).flatten(2))
@@ -172,11 +170,11 @@ class QwenOmniAdapter:
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Layer `number`'s rotated queries or keys, or keys and values, of its input `hidden` (1, n, hidden): (1, heads, n, head_dim)."""
         parts = self.layer_parts(number)
-        normed = _in_chunks(partial(_normed, parts.attention_norm), hidden, chunk)
+        normed = in_chunks(partial(_normed, parts.attention_norm), hidden, chunk)
         projection, norm = (parts.q, parts.q_norm) if which == "q" else (parts.k, parts.k_norm)
-        first = _heads(projection, normed, parts.head_dim, norm)
+        first = split_heads(projection, normed, parts.head_dim, norm)
         rotated = rotate(first, angles)
-        return (rotated, _heads(parts.v, normed, parts.head_dim)) if which == "kv" else rotated
+        return (rotated, split_heads(parts.v, normed, parts.head_dim)) if which == "kv" else rotated
 
     def attention_scale(self, number: int) -> float:
         """The factor of the attention logits of layer `number`."""
@@ -455,36 +453,10 @@ def with_first_tensor(output: Any, hidden: Tensor) -> Any:
 # ---------------------------------------------------------------- pieces
 
 
-def rotate(x: Tensor, angles: Angles) -> Tensor:
-    """Rotary embedding of `x` (1, heads, n, head_dim), halves rotated as in transformers' `apply_rotary_pos_emb`."""
-    cos, sin = (angle.unsqueeze(1) for angle in angles)
-    left, right = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-right, left), dim=-1) * sin
-
-
-def _heads(projection: Any, rows: Tensor, head_dim: int, norm: Any = None) -> Tensor:
-    """(1, heads, n, head_dim) of `rows` (1, n, hidden)."""
-    projected: Tensor = projection(rows).unflatten(-1, (-1, head_dim))
-    return (projected if norm is None else norm(projected)).transpose(1, 2)
-
-
 def _normed(norm: Any, rows: Tensor) -> Tensor:
-    """RMS norm of `rows` (…, hidden). On a GPU in one kernel of torch; the module takes eight, and half a second per 100,000 rows of 7B.
-
-    On a CPU the module itself runs, so that a prefill there equals the stock forward bit for bit.
-    """
+    """RMS norm of `rows` (…, hidden): one kernel on a GPU, where the module takes eight; the module itself on a CPU, for equal bits."""
     normed: Tensor = rms_norm(rows, rows.shape[-1:], norm.weight, norm.variance_epsilon) if rows.is_cuda else norm(rows)
     return normed
-
-
-def _in_chunks(module: Callable[[Tensor], Tensor], hidden: Tensor, chunk: int | None) -> Tensor:
-    """`module`, which treats rows alike, of `hidden` (1, n, hidden), at most `chunk` rows at once."""
-    if chunk is None or hidden.shape[-2] <= chunk:
-        return module(hidden)
-    output = torch.empty_like(hidden)
-    for target, rows in zip(output.split(chunk, dim=-2), hidden.split(chunk, dim=-2), strict=True):
-        target.copy_(module(rows))
-    return output
 
 
 def _find_decoder(model: Any) -> Any:

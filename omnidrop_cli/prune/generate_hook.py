@@ -14,7 +14,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from omnidrop_cli.model.adapter import (
-    Angles,
     QwenOmniAdapter,
     cache_in,
     causal_call,
@@ -24,6 +23,7 @@ from omnidrop_cli.model.adapter import (
     with_first_tensor,
     with_layer_call,
 )
+from omnidrop_cli.model.row_math import Angles
 from omnidrop_cli.outputs import TokenMap
 from omnidrop_cli.prune.base import Method, Plan, PromptInfo
 from omnidrop_cli.prune.state import PruningState, Saliency

@@ -5,7 +5,7 @@ In: distances inside groups of tokens, and each token's distance to what is pick
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -35,7 +35,13 @@ class PickLoop:
         self._row = matrix.new_empty(groups, 1, size)
         self._value = matrix.new_empty(UNROLL, groups, 1)
         self._pick = torch.empty(UNROLL, groups, 1, dtype=torch.int64, device=matrix.device)
-        self._capture, self._replay = capture, None
+        self._capture = capture
+        self._replay: Callable[[], None] | None = None
+
+    def start(self, pick: Tensor) -> None:
+        """Begin with `pick` (g, 1) int64 in every group."""
+        self._take_row(pick)
+        self.nearest.copy_(self._row[:, 0])
 
     def run(self, count: int) -> tuple[Tensor, Tensor]:
         """Picks `count` more tokens of every group.
@@ -62,11 +68,14 @@ class PickLoop:
         for place in range(count):
             pick = self._pick[place]
             torch.max(self.nearest, dim=1, keepdim=True, out=(self._value[place], pick))
-            if len(self.matrix) == 1:
-                torch.index_select(self.matrix[0], 0, pick[0], out=self._row[0])
-            else:
-                torch.gather(self.matrix, 1, pick[:, :, None].expand_as(self._row), out=self._row)
+            self._take_row(pick)
             torch.minimum(self.nearest, self._row[:, 0], out=self.nearest)
+
+    def _take_row(self, pick: Tensor) -> None:
+        if len(self.matrix) == 1:
+            torch.index_select(self.matrix[0], 0, pick[0], out=self._row[0])
+        else:
+            torch.gather(self.matrix, 1, pick[:, :, None].expand_as(self._row), out=self._row)
 
     def _run_captured(self, left: int) -> bool:
         """UNROLL picks by the graph, which is recorded first if the picks `left` are worth it; False where there is none."""

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from omnidrop_cli.model.adapter import Angles, QwenOmniAdapter, cached_keys
+from omnidrop_cli.model.adapter import QwenOmniAdapter, cached_keys
+from omnidrop_cli.model.row_math import Angles
 from omnidrop_cli.outputs import Counts, Modality, TokenMap, Trace
 from omnidrop_cli.prune import scoring
 from omnidrop_cli.prune.attention_trace import summarise

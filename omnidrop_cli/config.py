@@ -168,7 +168,10 @@ class PruningConfig:
 
 @dataclass(frozen=True, slots=True)
 class GenerationConfig:
-    """How the answer is sampled. Temperature 0 is greedy, which is how the Qwen team scores the model."""
+    """How the answer is sampled. Temperature 0 is greedy, which is how the Qwen team scores the model.
+
+    With `choices` nothing is sampled: the answer is the most probable of them, whatever the other options say.
+    """
 
     PANEL: ClassVar[str] = "Generation"
 
@@ -178,9 +181,18 @@ class GenerationConfig:
     repetition_penalty: float = option(1.0, "Penalty on tokens that occurred before; 1 is none.", above=0, high=5)
     stop: tuple[str, ...] = option((), "End the answer before this text. Repeatable.", metavar="TEXT", settable=False)
     seed: int = option(0, "Seed of random methods and of sampling.", low=0, high=2**63 - 1)
+    choices: tuple[str, ...] = option(
+        (),
+        "Answer with the most probable of these texts, and show each one's probability.",
+        metavar="A,B,...",
+        settable=False,
+        separator=",",
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.choices and (len(set(self.choices)) < max(2, len(self.choices)) or not all(text.strip() for text in self.choices)):
+            raise UsageError(f"`choices` are {', '.join(self.choices)}; at least two are needed, all different", "for example: yes,no")
 
 
 @dataclass(frozen=True, slots=True)

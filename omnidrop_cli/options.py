@@ -47,6 +47,7 @@ class Facts(TypedDict, total=False):
     shown: str
     settable: bool
     negatable: bool
+    separator: str
     complete: str
 
 
@@ -87,6 +88,8 @@ class Option:
     """Whether environment variables and settings files may set it."""
     negatable: bool = True
     """Whether a switch has a --no- form."""
+    separator: str = ""
+    """What stands between several texts in one flag; empty where the flag is repeated instead."""
     complete: str = ""
     """What a shell offers for the value: a key of `commands._options.COMPLETIONS`."""
 

@@ -161,12 +161,22 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """One of the answers a question allowed. `probability` is among all of them; `log_probability` (nats) is the model's own."""
+
+    text: str
+    probability: float
+    log_probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """The generated text. `finish_reason` is eos, stop, length or interrupted."""
+    """The generated text. `finish_reason` is eos, stop, length, choice or interrupted; `choices` are in the order they were given."""
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: str
+    choices: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 KEY_VERSION = 1
 """Part of every key: raised when answers of an older version should not count as done."""
 
+LATER = frozenset({"choices"})
+"""Options that are younger than the first keys: left out where they are not set, so that earlier answers still count."""
+
 BLOCK = 1 << 16
 BLOCKS = 16
 """A file over `BLOCK * BLOCKS` bytes is recognised by its size and this many evenly spaced blocks: a megabyte read, not the clip."""
@@ -92,6 +95,6 @@ def key(job: Request, content: str, model: str, name: str | None = None) -> str:
         "media": {"same_within" if name == "dedup_threshold" else name: value for name, value in asdict(job.media_options).items()},
         "model": [model, job.model.revision, job.model.quant, job.model.dtype],
         "method": [job.method.name, job.method.keep, job.method.preset, dict(job.method.options), job.method.seed],
-        "generation": asdict(job.generation),
+        "generation": {name: value for name, value in asdict(job.generation).items() if value or name not in LATER},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

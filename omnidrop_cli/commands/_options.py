@@ -169,6 +169,8 @@ class Values:
         if one.kind is bool:
             return word
         if one.many:
+            if one.separator:
+                return tuple(part.strip() for text in word for part in text.split(one.separator))
             return dict(map(_pair, word)) if one.metavar == "KEY=VALUE" else tuple(word)
         return one.parse(word, f"--{one.flag}")
 

@@ -122,13 +122,16 @@ def _account(result: Report | Comparison, screen: Console, display: DisplayConfi
     from rich.text import Text
 
     from omnidrop_cli.outputs import Comparison
-    from omnidrop_cli.report.tables import SummaryLine
+    from omnidrop_cli.report.tables import ChoicesLine, SummaryLine
 
     full = display.table if display.table is not None else verbose or isinstance(result, Comparison)
     if full:
         screen.show(_table(result, screen))
     elif display.table is None:
         screen.show(SummaryLine(result.pruned if isinstance(result, Comparison) else result))
+    for report in (result.full, result.pruned) if isinstance(result, Comparison) else (result,):
+        if report.answer.choices:
+            screen.show(ChoicesLine(report))
     if isinstance(result, Comparison) and not as_json and not (full and not screen.quiet):
         screen.show_always(Text(f"unpruned: {clean(result.full.answer.text).strip()}"))
     for report in (result.full, result.pruned) if isinstance(result, Comparison) else (result,):

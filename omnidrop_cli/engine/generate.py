@@ -14,6 +14,7 @@ from torch import Tensor
 
 from omnidrop_cli.config import GenerationConfig
 from omnidrop_cli.engine import cuda_graph
+from omnidrop_cli.engine.choose import choose
 from omnidrop_cli.engine.cuda_graph import CapturedDecode, CudaGraphRunner
 from omnidrop_cli.engine.decode_step import step
 from omnidrop_cli.engine.prefill import Prefilled
@@ -40,7 +41,7 @@ def generate(
     runner: CudaGraphRunner | None = None,
     warn: Say = _ignore,
 ) -> Answer:
-    """Continue a prompt until an end token, a stop string or `options.max_new_tokens`.
+    """Continue a prompt until an end token, a stop string or `options.max_new_tokens`, or by the most probable of `options.choices`.
 
     Args:
         prefilled: its cache is left with the rows of the prompt and of every token before the last one.
@@ -49,6 +50,10 @@ def generate(
         runner: captures CUDA graphs; without one every step is eager.
         warn: receives one line where a graph cannot be captured.
     """
+    if options.choices:
+        chosen = choose(thinker, prefilled, options.choices)
+        on_text(chosen.text)
+        return chosen
     decoding = Decoding(thinker, prefilled, Sampler(thinker, prompt_ids, options), options.max_new_tokens, runner, warn)
     stream = TextStream(thinker.tokenizer, options.stop, on_text)
     tokens: list[int] = []

@@ -17,6 +17,7 @@ from omnidrop_cli.options import restored
 from omnidrop_cli.outputs import (
     Answer,
     AudioStream,
+    Choice,
     Comparison,
     Counts,
     Flops,
@@ -90,6 +91,7 @@ def _report(report: Report, kept: bool) -> dict[str, Any]:
         "answer": report.answer.text,
         "finish_reason": report.answer.finish_reason,
         "answer_token_ids": list(report.answer.token_ids),
+        **({"choices": [asdict(choice) for choice in report.answer.choices]} if report.answer.choices else {}),
         "model": {**asdict(report.model), "reasons": list(report.model.reasons)},
         "pruning": {
             "method": report.method,
@@ -144,7 +146,7 @@ def _request(job: Request) -> dict[str, Any]:
         "media": asdict(job.media_options),
         "model": asdict(job.model),
         "method": {**_plain(job.method), "options": dict(job.method.options)},
-        "generation": {**asdict(job.generation), "stop": list(job.generation.stop)},
+        "generation": {**asdict(job.generation), "stop": list(job.generation.stop), "choices": list(job.generation.choices)},
     }
 
 
@@ -229,7 +231,7 @@ def _to_report(value: Mapping[str, Any]) -> Report:
         method=pruning["method"],
         method_options=pruning["options"],
         trace=_trace(pruning["method"], value["tokens"], value.get("attention")),
-        answer=Answer(value["answer"], tuple(value["answer_token_ids"]), value["finish_reason"]),
+        answer=_to_answer(value),
         timings=_to_timings(value["timing_s"]),
         memory=Memory(**{name if name == "kind" else f"{name}_mb": size for name, size in value["memory_mb"].items()}),
         flops=Flops(pruning["flops_full"], pruning["flops_pruned"], pruning.get("flops_encoders", 0)),
@@ -237,6 +239,11 @@ def _to_report(value: Mapping[str, Any]) -> Report:
         features_reused=value["features_reused"],
         token_map=token_map_from_dict(value["kept"]) if "kept" in value else None,
     )
+
+
+def _to_answer(value: Mapping[str, Any]) -> Answer:
+    choices = tuple(_record(Choice, choice) for choice in value.get("choices", ()))
+    return Answer(value["answer"], tuple(value["answer_token_ids"]), value["finish_reason"], choices)
 
 
 def _to_timings(value: Mapping[str, float]) -> Timings:
@@ -251,8 +258,12 @@ def _job(media: str, question: str, request: Mapping[str, Any]) -> Request:
         media_options=restored(MediaConfig, request["media"]),
         model=restored(ModelConfig, request["model"]),
         method=restored(PruningConfig, request["method"]),
-        generation=restored(GenerationConfig, request["generation"], stop=tuple(request["generation"]["stop"])),
+        generation=_generation(request["generation"]),
     )
+
+
+def _generation(saved: Mapping[str, Any]) -> GenerationConfig:
+    return restored(GenerationConfig, saved, stop=tuple(saved["stop"]), choices=tuple(saved.get("choices", ())))
 
 
 def _trace(method: str, tokens: Mapping[str, Any], attention: Mapping[str, Any] | None) -> Trace:

@@ -84,6 +84,21 @@ class SummaryLine:
 
 
 @dataclass(frozen=True, slots=True)
+class ChoicesLine:
+    """The answers a question allowed, the most probable first, after the method's name: `omnidrop: yes 83 % · no 17 %`."""
+
+    report: Report
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        ranked = sorted(self.report.answer.choices, key=lambda choice: -choice.probability)
+        pieces = tuple(
+            f"{one_line(choice.text)} {percent(choice.probability) if choice.probability >= 0.001 else '<0.1 %'}" for choice in ranked
+        )
+        separator = " | " if options.ascii_only else " \u00b7 "
+        yield Phrases((f"{one_line(self.report.method)}: {pieces[0]}", *pieces[1:]), separator)
+
+
+@dataclass(frozen=True, slots=True)
 class ReportTable:
     """Renders a report: tokens by layer, then retention, cost, times, memory, the clip as it was read, warnings.
 
@@ -204,7 +219,13 @@ def _timings(report: Report) -> Phrases:
 
 def _answer(report: Report) -> Phrases:
     count, rate = len(report.answer.token_ids), tokens_per_second(report)
-    ends = {"eos": "", "length": "cut at its maximum length", "stop": "ended by a stop text", "interrupted": "interrupted"}
+    ends = {
+        "eos": "",
+        "length": "cut at its maximum length",
+        "stop": "ended by a stop text",
+        "choice": "one of the given choices",
+        "interrupted": "interrupted",
+    }
     reason = ends.get(report.answer.finish_reason, report.answer.finish_reason)
     return phrases(f"{count} token{'s' * (count != 1)}", f"{rate:.3g} tokens/s" if rate else "", reason)
 

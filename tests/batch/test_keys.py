@@ -23,7 +23,7 @@ def changed(record: Any, name: str) -> Any:
     other = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v + 1.0, str: lambda v: v + "x"}.get(type(value))
     if other is not None:
         return other(value)
-    return {"options": {"a": "1"}, "stop": ("x",), "keep": 0.3}.get(name, "x")
+    return {"options": {"a": "1"}, "stop": ("x",), "choices": ("a", "b"), "keep": 0.3}.get(name, "x")
 
 
 @pytest.mark.parametrize("part", [MediaConfig, PruningConfig, GenerationConfig])
@@ -32,6 +32,11 @@ def test_every_setting_is_in_the_key(part: type) -> None:
     for name in (f.name for f in fields(part)):
         other = replace(JOB, **{field: replace(record, **{name: changed(record, name)})})
         assert key(other, "c", "m") != key(JOB, "c", "m"), name
+
+
+def test_keys_of_earlier_versions_still_hold() -> None:
+    """A new option must not make every finished answer of a file count for nothing."""
+    assert key(JOB, "c", "m") == "4c0c7175d29cd4b7ed16b9451458b68d"
 
 
 @pytest.mark.parametrize("choice", [{"revision": "v2"}, {"quant": "int8"}, {"dtype": "float32"}])

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from omnidrop_cli.config import Request
 from omnidrop_cli.errors import MediaError
 from omnidrop_cli.events import SILENT, Observer
-from omnidrop_cli.outputs import Answer, Comparison, Report
+from omnidrop_cli.outputs import Answer, Choice, Comparison, Report
 from tests.report import samples
 
 FAILURES: dict[str, BaseException] = {
@@ -34,6 +34,7 @@ class Road:
     def __init__(self, pieces: list[str], pause_s: float = 0.0, stuck: str | None = None, fail: str | None = None) -> None:
         self.pieces, self.pause_s, self.stuck, self.fail = pieces, pause_s, stuck, fail
         self.reason: Literal["eos", "length"] = "eos"
+        self.choices: tuple[Choice, ...] = ()
         self.jobs: list[Request] = []
 
     def run(self, job: Request, observer: Observer = SILENT) -> Report:
@@ -50,7 +51,7 @@ class Road:
         for piece in self.pieces:
             observer.text(piece)
             time.sleep(self.pause_s)
-        return replace(samples.report(job=job), answer=Answer("".join(self.pieces), (1, 2), self.reason))
+        return replace(samples.report(job=job), answer=Answer("".join(self.pieces), (1, 2), self.reason, self.choices))
 
     def run_comparison(self, job: Request, observer: Observer = SILENT, rounds: int = 1) -> Comparison:
         return replace(samples.comparison(), pruned=self.run(job, observer))

@@ -12,6 +12,7 @@ from omnidrop_cli.commands._complete import methods
 from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.nano.world.demo_clips import QUESTIONS
+from omnidrop_cli.outputs import Choice
 from omnidrop_cli.report.json import comparison_from_dict, from_dict
 from tests.clips import Clips
 from tests.commands.fake_pipeline import Road
@@ -71,6 +72,17 @@ def test_an_answer_that_was_cut_is_said_always(omnidrop: Run, road: Road) -> Non
     for flags in ([], ["--quiet"], ["--no-table"], ["--json"], ["--table"]):
         said = omnidrop("ask", "clip.mp4", "what?", *flags).err
         assert said.count("warning: the answer was cut at 2 tokens; raise --max-new-tokens") == 1, flags
+
+
+def test_choices_reach_the_model_and_their_probabilities_are_shown(omnidrop: Run, road: Road) -> None:
+    road.choices = (Choice("yes", 0.8301, -0.5), Choice("no", 0.1695, -2.1), Choice("maybe", 0.0004, -8.0))
+    done = omnidrop("ask", "clip.mp4", "what?", "--choices", "yes, no,maybe")
+    assert road.jobs[0].generation.choices == ("yes", "no", "maybe")
+    assert done.out == ANSWER
+    assert "omnidrop: yes 83 % · no 17 % · maybe <0.1 %\n" in done.err
+    assert "83 %" not in omnidrop("ask", "clip.mp4", "what?", "--choices", "yes,no", "--quiet").err
+    for wrong in ("yes", "yes,", "yes,yes"):
+        assert "at least two are needed" in str(omnidrop("ask", "clip.mp4", "what?", "--choices", wrong).error)
 
 
 def test_without_a_terminal_stages_are_told_on_request_only(omnidrop: Run, road: Road) -> None:

@@ -75,6 +75,28 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def temporary(target: Path) -> Iterator[Path]:
+    """An empty file next to where `target` would be, removed at the end; one that a killed process left is removed first.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(target.parent, target)
+    part = _part_name(target)
+    descriptor = _hold(part)
+    try:
+        yield part
+    finally:
+        if sys.platform == "win32":  # an open file cannot be removed there
+            os.close(descriptor or 0)
+            descriptor = None
+        part.unlink(missing_ok=True)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """An empty folder for the block to fill; it gets the name `target` at the end, and is removed where the block fails.
 

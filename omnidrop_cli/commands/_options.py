@@ -96,7 +96,7 @@ class SystemFlags:
 Media = Annotated[
     str,
     typer.Argument(
-        help="A video or audio file, an http(s) address, or demo (a bundled clip).",
+        help="A video or audio file, a picture, an http(s) address, - (a file on stdin), or demo (a bundled clip).",
         metavar="MEDIA",
         show_default=False,
         autocompletion=COMPLETIONS["media"],

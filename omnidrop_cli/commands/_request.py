@@ -7,6 +7,9 @@ import sys
 from omnidrop_cli.config import FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import UsageError
 
+STDIN = "-"
+"""What stands for stdin in place of a question or a clip."""
+
 
 def request_of(
     media: str,
@@ -25,6 +28,12 @@ def request_of(
     return Request(media, question, system, part, model, pruning, generation, fetch)
 
 
+def check_no_stdin(media: str, command: str) -> None:
+    """Raises `UsageError` where a clip on stdin was given to a command that reads the clip again, or something else from stdin."""
+    if media == STDIN:
+        raise UsageError(f"{command} does not read a clip from stdin", "save it to a file; ask and inspect read one")
+
+
 def check_method(pruning: PruningConfig) -> None:
     """Raises `UsageError` for a method that cannot be created. Imports it (and torch) only where its name alone does not tell."""
     from omnidrop_cli.prune.methods import get_method, parts
@@ -36,7 +45,7 @@ def check_method(pruning: PruningConfig) -> None:
 
 def read_question(question: str) -> str:
     """The question itself, from stdin where it is "-". Raises `UsageError` for an empty one."""
-    if question == "-":
+    if question == STDIN:
         try:
             question = sys.stdin.read()
         except UnicodeDecodeError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +11,7 @@ import typer
 from omnidrop_cli.commands._console import Console, check_target, dump, emit
 from omnidrop_cli.commands._deprecation import deprecated
 from omnidrop_cli.commands._options import INPUT, OUTPUT, PRUNING, ConsoleFlags, Media, OutputFlags, SystemFlags, flag, switch
-from omnidrop_cli.commands._request import read_question, request_of
+from omnidrop_cli.commands._request import STDIN, read_question, request_of
 from omnidrop_cli.config import DisplayConfig, FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.report.text import clean
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     'omnidrop ask demo "What is said?"',
     'omnidrop ask talk.mp4 "How many people are there?" --keep 0.2 --compare',
+    'omnidrop ask - "Who speaks?" < talk.mp4',
     'omnidrop ask https://example.org/clip.mp4 "What is this?" --start 1:30 --end 2:00 --json',
 )
 
@@ -73,13 +74,20 @@ def ask(
     if quiet:
         deprecated("-q is the question in every command; --quiet has no short form any more")
         console = ConsoleFlags(True, console.verbose, console.no_color, console.debug, console.profile)
+    if media == STDIN and question == STDIN:
+        raise UsageError("the clip and the question are both read from stdin", "give one of them as an argument")
     request = request_of(media, read_question(question), system.system, part, model, pruning, generation, fetch)
     check_target(output.output)
     from omnidrop_cli.engine import pipeline
+    from omnidrop_cli.media.spool import spooled
+    from omnidrop_cli.report.json import named
 
     stream = display.stream and not output.as_json and output.output is None
-    with Console(console, stream=stream) as screen:
+    with Console(console, stream=stream) as screen, spooled(media) as file:
+        request = replace(request, media=file)
         result = pipeline.run_comparison(request, screen, asked.repeat) if asked.compare else pipeline.run(request, screen)
+    if file != media:
+        result = named(result, media)
     _answer(result, screen, output, asked.kept)
     _account(result, screen, display, verbose=console.verbose, as_json=output.as_json)
 

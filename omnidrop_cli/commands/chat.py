@@ -20,7 +20,7 @@ from omnidrop_cli import paths
 from omnidrop_cli.commands._complete import methods
 from omnidrop_cli.commands._console import Console, check_target, dump, emit
 from omnidrop_cli.commands._options import ConsoleFlags, Media, SystemFlags, as_flags, same
-from omnidrop_cli.commands._request import request_of
+from omnidrop_cli.commands._request import check_no_stdin, request_of
 from omnidrop_cli.config import DisplayConfig, FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig
 from omnidrop_cli.errors import EXIT_PARTIAL, OmnidropError, UsageError
 from omnidrop_cli.fileio import write_text
@@ -63,6 +63,7 @@ def chat(
     Every question is pruned by its own words, and sees the questions and answers before it. Lines of a script on stdin are questions
     too; the answers go to stdout. /help shows the commands.
     """
+    check_no_stdin(media, "chat")
     # The question is only a place holder: each line brings its own.
     job = request_of(media, "?", system.system, part, model, pruning, generation, fetch)
     from omnidrop_cli.engine.chat import Conversation

@@ -10,7 +10,7 @@ import typer
 
 from omnidrop_cli.commands._console import Console, check_target, emit
 from omnidrop_cli.commands._options import OUTPUT, PRUNING, ConsoleFlags, Media, SystemFlags, flag, switch
-from omnidrop_cli.commands._request import read_question, request_of
+from omnidrop_cli.commands._request import check_no_stdin, read_question, request_of
 from omnidrop_cli.config import FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig
 from omnidrop_cli.errors import OmnidropError, UsageError
 from omnidrop_cli.report.text import clean
@@ -68,6 +68,7 @@ def explain(
 
     The first method's answer goes to stdout; without a file to write, bars and a time line go to stderr.
     """
+    check_no_stdin(media, "explain")
     targets = shown.targets()
     for name, path in targets.named():
         check_target(path, name)

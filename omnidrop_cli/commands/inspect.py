@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.commands._console import Console, dump, emit
@@ -43,17 +43,21 @@ def inspect(media: Media, part: MediaConfig, fetching: FetchConfig, model: Unloa
     """
     from omnidrop_cli.media.clip import plan_clip
     from omnidrop_cli.media.source import fetch
+    from omnidrop_cli.media.spool import spooled
     from omnidrop_cli.model.names import resolve
 
     spec = resolve(ModelConfig(name=model.name))
     options = spec.frame_bounds.fill(part)
     with Console(console) as screen:
         screen.stage("fetch", media)
-        path = fetch(media, fetching, offline=model.offline, observer=screen).path
-        screen.stage("probe", media)
-        plan = plan_clip(path, options)
-        for warning in plan.warnings:
-            screen.warn(warning)
+        with spooled(media) as file:
+            path = fetch(file, fetching, offline=model.offline, observer=screen).path
+            screen.stage("probe", media)
+            plan = plan_clip(path, options)
+            for warning in plan.warnings:
+                screen.warn(warning)
+    if file != media:
+        plan = replace(plan, scan=replace(plan.scan, facts=replace(plan.scan.facts, path=media)))
     found = _describe(plan, spec)
     if result.as_json:
         emit(dump({"schema": 1, "kind": "inspection", **found}))

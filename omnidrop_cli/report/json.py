@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
@@ -72,6 +72,17 @@ def from_dict(value: Mapping[str, Any]) -> Report:
 def comparison_from_dict(value: Mapping[str, Any]) -> Comparison:
     """The comparison back. Raises `ValueError` as `from_dict` does."""
     return _read(value, "comparison", _to_comparison)
+
+
+def named(result: Report | Comparison, media: str) -> Report | Comparison:
+    """A report or comparison of a clip that was read from elsewhere, such as stdin, under the name it was asked by."""
+    if isinstance(result, Comparison):
+        return replace(result, full=_named(result.full, media), pruned=_named(result.pruned, media))
+    return _named(result, media)
+
+
+def _named(report: Report, media: str) -> Report:
+    return replace(report, job=replace(report.job, media=media), source=replace(report.source, path=media))
 
 
 def error_to_dict(media: str, question: str, error: BaseException) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from omnidrop_cli import paths
 from omnidrop_cli.commands._complete import methods
 from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import UsageError
@@ -16,7 +18,7 @@ from omnidrop_cli.outputs import Choice
 from omnidrop_cli.report.json import comparison_from_dict, from_dict
 from tests.clips import Clips
 from tests.commands.fake_pipeline import Road
-from tests.commands.running import Done, run
+from tests.commands.running import Done, environment, program, run
 
 Run = Callable[..., Done]
 ANSWER = "The quick brown fox.\n"
@@ -83,6 +85,27 @@ def test_choices_reach_the_model_and_their_probabilities_are_shown(omnidrop: Run
     assert "83 %" not in omnidrop("ask", "clip.mp4", "what?", "--choices", "yes,no", "--quiet").err
     for wrong in ("yes", "yes,", "yes,yes"):
         assert "at least two are needed" in str(omnidrop("ask", "clip.mp4", "what?", "--choices", wrong).error)
+
+
+def test_a_clip_on_stdin_is_a_file_for_the_model_and_stdin_in_the_report(omnidrop: Run, road: Road) -> None:
+    done = omnidrop("ask", "-", "what?", "--json", stdin="the clip")
+    assert Path(road.jobs[0].media).parent == paths.downloads()
+    value = json.loads(done.out)
+    assert (value["media"]["asked"], value["media"]["path"]) == ("-", "-")
+    assert not any(paths.downloads().iterdir())
+    both = json.loads(omnidrop("ask", "-", "what?", "--json", "--compare", stdin="the clip").out)
+    assert both["full"]["media"]["asked"] == both["pruned"]["media"]["asked"] == "-"
+    assert "both read from stdin" in str(omnidrop("ask", "-", "-", stdin="x").error)
+    for command in (["chat", "-"], ["explain", "-", "what?"]):
+        assert "does not read a clip from stdin" in str(omnidrop(*command, stdin="x").error)
+
+
+def test_a_real_clip_on_stdin(clips: Clips) -> None:
+    with open(clips["speech_video"], "rb") as file:
+        done = subprocess.run(program("inspect", "-", "--json"), stdin=file, capture_output=True, env=environment(), check=True)
+    value = json.loads(done.stdout)
+    assert value["frames"] == json.loads(run("inspect", str(clips["speech_video"]), "--json").out)["frames"] > 0
+    assert value["media"]["path"] == "-"
 
 
 def test_without_a_terminal_stages_are_told_on_request_only(omnidrop: Run, road: Road) -> None:

@@ -84,15 +84,16 @@ def run(app: typer.Typer, command: Command, where: str) -> str:
     Returns:
         Its standard output.
     """
-    given = run(app, command.piped, where) if command.piped else Path(command.stdin).read_text() if command.stdin else None
+    # Bytes: what is piped may be a clip.
+    given = run(app, command.piped, where).encode() if command.piped else Path(command.stdin).read_bytes() if command.stdin else None
     if command.is_omnidrop:
-        done = CliRunner().invoke(app, command.arguments, input=given)
-        assert done.exit_code == 0, f"{where}: {' '.join(command.words)}\n{done.output}\n{done.exception!r}"
-        text = done.stdout
+        answered = CliRunner().invoke(app, command.arguments, input=given)
+        assert answered.exit_code == 0, f"{where}: {' '.join(command.words)}\n{answered.output}\n{answered.exception!r}"
+        text = answered.stdout
     else:
-        done = subprocess.run(command.words, input=given, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{where}: {' '.join(command.words)}\n{done.stderr}"
-        text = done.stdout
+        done = subprocess.run(command.words, input=given, capture_output=True, check=False)
+        assert done.returncode == 0, f"{where}: {' '.join(command.words)}\n{done.stderr.decode()}"
+        text = done.stdout.decode()
     if command.stdout:
         Path(command.stdout).write_text(text)
     return text

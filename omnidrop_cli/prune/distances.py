@@ -16,12 +16,12 @@ BLOCK = 1 << 24
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of g groups, s in each, ready for `distances`.
+    """Tokens of g groups, s in each, ready for `between`.
 
     Attributes:
         rows: (g, s, d) directions: of length 1, or the embeddings as they are with `scale`.
-        scale: (g, s) one over the length of `rows`. Half-precision embeddings on CUDA are multiplied as they are, with sums in float32,
-            several times faster than in float32, and not rounded to any other numbers.
+        scale: (g, s) one over the length of `rows`. Half-precision embeddings are multiplied as they are, with sums in float32: no float32
+            copy is kept, and tensor cores can be used without rounding.
         weight: (g, s) factor of the distances to each token.
         when: (g, s) times.
         common: (g, s) x · m - m · m / 2 with `when`: what x shares with all of its group, whose mean is m.
@@ -38,7 +38,7 @@ class Tokens:
         """The tokens `token` (g, s) of `features` (n, d), padded where not `present`."""
         inside = token.clamp(max=features.shape[0] - 1)
         rows, scale = features[inside], None
-        if features.is_cuda and features.dtype in HALF:
+        if features.dtype in HALF:
             scale = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float32).clamp_(min=1e-12).reciprocal_()
         else:
             rows = normalize(rows.float(), dim=-1)
@@ -69,15 +69,13 @@ class Tokens:
         return self.rows.shape[1]
 
 
-def distances(first: Tokens, second: Tokens) -> Tensor:
+def between(first: Tokens, second: Tokens) -> Tensor:
     """(g, k, m) float32 distances from `first` (k in each group) to `second` (m in each), without the weights.
 
     1 - cos, plus with times (1 - exp(-|time between|)) (x - m) · (y - m), which is x · y - common(x) - common(y).
     """
-    if first.scale is None or second.scale is None:
-        cosine = first.rows @ second.rows.transpose(1, 2)
-    else:
-        cosine = torch.bmm(first.rows, second.rows.transpose(1, 2), out_dtype=torch.float32)
+    cosine = _product(first.rows, second.rows.transpose(1, 2))
+    if first.scale is not None and second.scale is not None:
         cosine.mul_(first.scale[:, :, None]).mul_(second.scale[:, None])
     one = torch.ones((), device=cosine.device)
     if first.when is None or second.when is None or first.common is None or second.common is None:
@@ -86,3 +84,19 @@ def distances(first: Tokens, second: Tokens) -> Tensor:
     own = cosine.sub_(first.common[:, :, None]).sub_(second.common[:, None])
     decay = (first.when[:, :, None] - second.when[:, None]).abs_().neg_().expm1_()
     return torch.addcmul(distance, own, decay, value=-1, out=distance)
+
+
+def _product(first: Tensor, second: Tensor) -> Tensor:
+    """(g, k, m) float32 product of (g, k, d) and (g, d, m), with sums in float32."""
+    if first.is_cuda and first.dtype in HALF:
+        return torch.bmm(first, second, out_dtype=torch.float32)
+    return first.float() @ second.float()  # other devices have no product that widens
+
+
+def fill(matrix: Tensor, tokens: Tokens) -> None:
+    """Write all weighted distances into `matrix` (g, s, s): row i holds those from token i."""
+    step = max(1, BLOCK // (matrix.shape[0] * tokens.size))
+    for start in range(0, tokens.size, step):
+        here = slice(start, start + step)
+        block = between(tokens.take(here), tokens)
+        matrix[:, here] = block if tokens.weight is None else block.mul_(tokens.weight[:, None])

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from omnidrop_cli.prune import topk
+from omnidrop_cli.model.cuda_capture import capture_on
+from omnidrop_cli.prune import distances, topk
+from omnidrop_cli.prune.distances import Tokens
 from omnidrop_cli.prune.groups import Segments
+from omnidrop_cli.prune.lazy_greedy import lazy_greedy
+from omnidrop_cli.prune.pick_loop import PickLoop
 
 MAX_DISTANCES = 1 << 27
-"""Most pairwise distances kept for all picks of a block of groups (512 MiB in float32); beyond, each pick computes its own."""
-
-BLOCK = 1 << 24
-"""Most numbers made at once on the way (64 MiB in float32)."""
+"""Most pairwise distances kept at once (512 MiB in float32); a larger group is selected from in blocks of candidates."""
 
 NEIGHBOURS = 5
 
@@ -32,103 +33,57 @@ def max_min(
     The distance from i to j is (1 - cos) * weight_j (DivPrune; SEATS' winDivPrune, with attention as the weight). With `when`, the part
     of the similarity that exceeds the group's mean decays by e over one unit of time (ours): 1 - cos + (1 - exp(-|when_i - when_j|))
     (x_i - m) · (x_j - m), x of length 1 and m their mean. So a lasting object is picked again, but not the background, which is the mean.
-    The first pick is the token whose nearest other is farthest. Groups advance together, one pick a step, in four launches.
+    The first pick is the token whose nearest other is farthest; among equals the lowest index is picked. Groups advance together.
 
     Args:
         features: (n, d) embeddings.
         groups: the group of each token.
         keep_counts: tokens picked of each group.
-        weight: (n,) factor of the distances to each token.
+        weight: (n,) factor of the distances to each token, above 0.
         when: (n,) times.
 
     Returns:
         Ascending int64 indices of the picked tokens.
     """
-    n, longest = features.shape[0], max(groups.sizes)
+    n = features.shape[0]
     members = topk.on_device(groups.number, features).sort(stable=True).indices
     starts = [0, *accumulate(groups.sizes)]
     picked = torch.zeros(n + 1, dtype=torch.bool, device=features.device)  # the last place takes the padding
-    step = max(1, BLOCK // (longest * max(longest, features.shape[1])))
+    step = max(1, MAX_DISTANCES // max(groups.sizes) ** 2)
     for first in range(0, len(groups.sizes), step):
         sizes, target = groups.sizes[first : first + step], keep_counts[first : first + step]
-        offset = torch.arange(longest, device=features.device)
+        if not any(target):
+            continue
+        offset = torch.arange(max(sizes), device=features.device)
         present = offset < topk.on_device(sizes, members)[:, None]
         place = (topk.on_device(starts[first : first + len(sizes)], members)[:, None] + offset).clamp(max=n - 1)
         token = members[place].masked_fill(~present, n)
-        picks = _Farthest(features, token, present, weight, when).picks(target)
-        picked.index_put_((token.flatten(),), (picks & present).flatten())
+        if len(sizes) * max(sizes) ** 2 > MAX_DISTANCES:
+            order = lazy_greedy(Tokens.of(features, token, present, weight, when), target[0])
+        else:
+            order = _greedy(features, token, present, max(target), weight, when)
+        late = torch.arange(order.shape[1], device=order.device) >= topk.on_device(target, order)[:, None]
+        picked.index_fill_(0, token.gather(1, order).masked_fill_(late, n).flatten(), True)
     return topk.true_indices(picked[:n], sum(keep_counts))
 
 
-class _Farthest:
-    """Greedy max-min over a block of groups: `token` (g, s) indices into the features, padded where not `present`."""
-
-    def __init__(self, features: Tensor, token: Tensor, present: Tensor, weight: Tensor | None, when: Tensor | None) -> None:
-        inside = token.clamp(max=features.shape[0] - 1)
-        self.unit = normalize(features[inside].float(), dim=-1)
-        self.weight = torch.ones_like(present, dtype=torch.float32) if weight is None else weight.float()[inside]
-        self.when = None if when is None else when.float()[inside]
-        if when is not None:
-            mean = self.unit.mul(present[:, :, None]).sum(1, keepdim=True) / present.sum(1)[:, None, None].clamp(min=1)
-            # (x - m) · (y - m) = x · y - common(x) - common(y)
-            self.common = (self.unit @ mean.transpose(1, 2))[:, :, 0] - mean.square().sum(2) / 2
-        self.present = present
-        self.group = torch.arange(token.shape[0], device=token.device)
-        size = token.shape[1]
-        self.matrix = self._distances((slice(None), slice(None))) if token.shape[0] * size * size <= MAX_DISTANCES else None
-
-    def picks(self, target: Sequence[int]) -> Tensor:
-        """(g, s) bool: the first `target[i]` picks of each group."""
-        gone = torch.full((self.group.shape[0], 1), float("-inf"), device=self.group.device)
-        nearest = self._nearest_other().masked_fill_(~self.present, float("-inf"))
-        order: list[Tensor] = []
-        for count in range(max(target)):
-            pick = nearest.argmax(dim=1, keepdim=True)
-            order.append(pick)
-            row = self._row(pick)
-            # The first pick starts from its own distances: `nearest` so far was only the measure that found it.
-            nearest = row.masked_fill(~self.present, float("-inf")) if count == 0 else torch.minimum(nearest, row, out=nearest)
-            nearest.scatter_(1, pick, gone)  # stays: nothing is smaller
-        return self._first(order, target)
-
-    def _first(self, order: list[Tensor], target: Sequence[int]) -> Tensor:
-        """(g, s) bool: of each group's picks in `order` the first `target[i]`. One spare column takes the others and is cut off."""
-        groups, size = self.present.shape
-        chosen = torch.zeros(groups, size + 1, dtype=torch.bool, device=self.group.device)
-        if not order:
-            return chosen[:, :size]
-        late = torch.arange(len(order), device=self.group.device) >= topk.on_device(target, self.group)[:, None]
-        return chosen.scatter_(1, torch.cat(order, dim=1).masked_fill_(late, size), True)[:, :size]
-
-    def _row(self, pick: Tensor) -> Tensor:
-        """(g, s) distances from one token `pick` (g, 1) per group to all of its group."""
-        if self.matrix is None:
-            return self._distances((self.group[:, None], pick))[:, 0]
-        if self.matrix.shape[0] == 1:
-            return self.matrix[0].index_select(0, pick[0])
-        return self.matrix[self.group, pick[:, 0]]
-
-    def _distances(self, at: tuple[Any, Any]) -> Tensor:
-        """(g, k, s) weighted distances from the tokens at `at`, k of each group, to all of it."""
-        similarity = self.unit[at] @ self.unit.transpose(1, 2)
-        distance = 1 - similarity
-        if self.when is not None:
-            own = similarity.sub_(self.common[at][:, :, None]).sub_(self.common[:, None])
-            distance -= own.mul_((self.when[at][:, :, None] - self.when[:, None]).abs_().neg_().expm1_())
-        return distance.mul_(self.weight[:, None])
-
-    def _nearest_other(self) -> Tensor:
-        groups, size, _ = self.unit.shape
-        best = torch.full((groups, size), float("inf"), device=self.unit.device)
-        block = max(1, BLOCK // (groups * size))
-        for start in range(0, size, block):
-            here = slice(start, start + block)
-            distances = self._distances((slice(None), here)) if self.matrix is None else self.matrix[:, here]
-            rows = torch.arange(start, start + distances.shape[1], device=best.device)
-            itself = rows[:, None] == torch.arange(size, device=best.device)
-            absent = ~self.present[:, here, None]
-            best = torch.minimum(best, distances.masked_fill(itself | absent, float("inf")).amin(dim=1))
-        return best
+def _greedy(features: Tensor, token: Tensor, present: Tensor, count: int, weight: Tensor | None, when: Tensor | None) -> Tensor:
+    """(g, count) picks in order, as indices into each group's `token` (g, s), padded where not `present`."""
+    groups, size = token.shape
+    matrix = torch.empty(groups, size, size, device=features.device)
+    step = max(1, distances.BLOCK // (size * max(size, features.shape[1])))
+    for part in (slice(first, first + step) for first in range(0, groups, step)):
+        distances.fill(matrix[part], Tokens.of(features, token[part], present[part], weight, when))
+    diagonal = matrix.diagonal(dim1=1, dim2=2)
+    diagonal.fill_(float("inf"))
+    matrix.masked_fill_(~present[:, :, None], float("inf"))  # no token has padding for its nearest other
+    first_pick = matrix.amin(dim=1).masked_fill_(~present, float("-inf")).argmax(dim=1, keepdim=True)
+    diagonal.fill_(float("-inf"))
+    loop = PickLoop(matrix, capture_on(features.device))
+    loop.start(first_pick)
+    loop.nearest.masked_fill_(~present, float("-inf"))
+    picks, _ = loop.run(count - 1)
+    return torch.cat([first_pick, picks.T], dim=1)
 
 
 def density_peaks(frames: Tensor, peaks: Peaks = "paper") -> Tensor:
@@ -139,7 +94,7 @@ def density_peaks(frames: Tensor, peaks: Peaks = "paper") -> Tensor:
     "paper" (OmniZip 3.3): Euclidean d, density exp(-mean d^2). "v2" (its code since): d = 1 - cos, density exp(-mean d).
     "v1" (its first code, and DASH's): no peaks, minus the mean of the five highest cosines.
     """
-    block = max(1, BLOCK // frames.shape[1] ** 2)
+    block = max(1, distances.BLOCK // frames.shape[1] ** 2)
     return torch.cat([_peaks(some, peaks) for some in frames.split(block)])
 
 

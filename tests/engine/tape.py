@@ -28,9 +28,11 @@ class Tape(TorchDispatchMode):
         if func.overloadpacket in WAITING:
             raise RuntimeError("operation not permitted when stream is capturing")
         kwargs = kwargs or {}
-        for argument, value in zip(func._schema.arguments, args, strict=False):
-            if argument.alias_info is not None and argument.alias_info.is_write and value.data_ptr() not in self._before:
-                self._before[value.data_ptr()] = (value, value.clone())
+        given = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)} | kwargs
+        for argument in func._schema.arguments:
+            if argument.alias_info is not None and argument.alias_info.is_write and argument.name in given:
+                value = given[argument.name]
+                self._before.setdefault(value.data_ptr(), (value, value.clone()))
         result = func(*args, **kwargs)
         self.operations.append((func, args, kwargs, result))
         return result

@@ -1,6 +1,8 @@
 """Stages never ask the device for a value: they run on meta tensors, which have none to give.
 
 On a GPU such a question makes the host wait; on the meta device it is an error. So this test needs no GPU.
+Diverse input over a group too large for all its distances (more than 11,585 tokens) asks once for every block of candidates and for every
+run of picks: `test_lazy_greedy.py` counts that. Recording a CUDA graph waits, too, once for a selection.
 """
 
 from __future__ import annotations

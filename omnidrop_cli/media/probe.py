@@ -27,11 +27,15 @@ from omnidrop_cli.media.container import (
     video_track,
 )
 from omnidrop_cli.media.packets import Picture, Sound, TrackReader
+from omnidrop_cli.media.respace import respaced
 from omnidrop_cli.media.timeline import Timeline, TrackPackets, build_timeline
 from omnidrop_cli.outputs import AudioStream, SourceFacts, VideoStream
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+
+    _Video = tuple[VideoStream, TrackPackets]
+    _Audio = tuple[AudioStream, TrackPackets]
 
 _MICROSECOND = 1e-6
 _MAX_RATE = 1000.0
@@ -70,11 +74,12 @@ class _Part:
     format: str
     jumping: bool
     has_cover: bool
-    video: tuple[VideoStream, TrackPackets] | None
-    audio: tuple[AudioStream, TrackPackets] | None
+    video: _Video | None
+    audio: _Audio | None
     broken: tuple[str, ...]
     promised_s: float | None
     reached_s: float
+    notes: tuple[str, ...] = ()
 
 
 _UNREADABLE = _Part("", False, False, None, None, ("a part of this file",), None, 0.0)
@@ -118,7 +123,7 @@ def scan(path: str | Path) -> Scan:
         reached_s=one.reached_s if one else timeline.end_s,
         has_cover=any(part.has_cover for part in parts),
         broken=broken,
-        warnings=tuple(_warnings(source, form, timeline)),
+        warnings=(*_warnings(source, form, timeline), *dict.fromkeys(note for part in parts for note in part.notes)),
     )
 
 
@@ -162,6 +167,8 @@ def _read_part(source: Source, number: int) -> _Part:
                 audio = _audio(stream, reader, reader.first)
             elif len(reader):
                 broken.append(f"the {stream.type} track")
+        promised_s = _promised_s(container, source)
+        video, notes = _credible(video, audio, streams[0], promised_s)
         return _Part(
             format=container.format.name,
             jumping=may_jump(container),
@@ -169,9 +176,21 @@ def _read_part(source: Source, number: int) -> _Part:
             video=video,
             audio=audio,
             broken=tuple(broken),
-            promised_s=_promised_s(container, source),
+            promised_s=promised_s,
             reached_s=reached_s,
+            notes=notes,
         )
+
+
+def _credible(video: _Video | None, audio: _Audio | None, stream: Any, promised_s: float | None) -> tuple[_Video | None, tuple[str, ...]]:
+    """The video track with credible time stamps, and what was changed."""
+    if video is None:
+        return None, ()
+    facts, packets = video
+    moved = respaced(packets, float(stream.time_base), None if audio is None else audio[1], promised_s)
+    if moved is None:
+        return video, ()
+    return (replace(facts, fps=min(1 / moved[0].usual_s, _MAX_RATE)), moved[0]), (moved[1],)
 
 
 def _read_packets(container: InputContainer, readers: dict[int, TrackReader]) -> float:

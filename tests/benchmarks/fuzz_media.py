@@ -26,7 +26,7 @@ MAX_SECONDS_PER_BYTE = 1 / 20
 """No seed holds more than 20 bytes a second; sound that is not transmitted and a picture that stays are allowed for below."""
 
 HOLD_S = 1800.0
-"""A picture may stay so long, if the header says so."""
+"""One picture may stay so long, if the header says so."""
 
 Change = tuple[int, bytes]
 
@@ -134,8 +134,8 @@ def check(path: Path) -> str:
         raise AssertionError(f"waveform of {len(clip.waveform)} samples, {plan.samples} planned")
     if clip.frames is not None and (plan.frames is None or len(clip.frames) != len(plan.frames.packets)):
         raise AssertionError("other frames than planned")
-    size, frames = path.stat().st_size, 0 if plan.frames is None or plan.source.video is None else plan.source.video.frames or 0
-    if seconds > size * MAX_SECONDS_PER_BYTE + HOLD_S * (1 + frames) or plan.audio_s > size * MAX_SECONDS_PER_BYTE + 90:
+    size = path.stat().st_size
+    if seconds > size * MAX_SECONDS_PER_BYTE + HOLD_S or plan.audio_s > size * MAX_SECONDS_PER_BYTE + 90:
         raise AssertionError(f"{seconds:.0f} s ({plan.audio_s:.0f} s of audio) in {size} bytes")
     return "ok"
 

@@ -34,6 +34,7 @@ def write_cases(d: Path) -> None:
     """Fills the empty folder `d`; the names say what is special."""
     _clocks(d)
     _lengths(d)
+    _damaged_rates(d)
     _pictures(d)
     _tracks(d)
 
@@ -104,6 +105,22 @@ def _lengths(d: Path) -> None:
         ffmpeg("-i", d / "av.mp4", *inputs, "-c", "copy", "-hls_time", "2", "-hls_flags", "omit_endlist", d / "hls" / f"{name}.m3u8")
     rendition = '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="s",NAME="s",DEFAULT=YES,URI="a.m3u8"'
     (d / "hls" / "apart.m3u8").write_text(f'#EXTM3U\n{rendition}\n#EXT-X-STREAM-INF:BANDWIDTH=100000,AUDIO="s"\nv.m3u8\n')
+
+
+def _damaged_rates(d: Path) -> None:
+    """A changed byte of a header makes every picture stay for many minutes, or for ten seconds, which may be meant."""
+    ffmpeg("-i", d / "av.mp4", "-c:v", "mpeg4", "-c:a", "copy", d / "rate.avi")
+    ffmpeg("-i", d / "rate.avi", "-an", "-c", "copy", d / "silent_rate.avi")
+    for name in ("rate", "silent_rate"):
+        data = (d / f"{name}.avi").read_bytes()
+        at = data.find(b"strh") + 28  # dwScale, dwRate
+        for kind, scale, rate in (("minutes", 600, 1), ("millennia", 0x7FFFFFFF, 1), ("slides", 10, 1)):
+            (d / f"{name}_{kind}.avi").write_bytes(data[:at] + struct.pack("<II", scale, rate) + data[at + 8 :])
+    kiosk = ["-vf", "setpts=N*600/TB", "-c:v", "libx264", "-bf", "0", "-fps_mode", "vfr", "-video_track_timescale", "1000"]
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=112x112:rate=1:duration=6", *kiosk, d / "kiosk.mp4")
+    data = bytearray((d / "av.mp4").read_bytes())
+    data[data.find(b"stts") + 17] = 0xFF  # 16 million ticks more a picture
+    (d / "slow.mp4").write_bytes(data)
 
 
 def _pictures(d: Path) -> None:

@@ -148,6 +148,32 @@ def test_a_cut_wav_is_said(cases: Path) -> None:
     assert any("breaks off at 1.0 s of 2.0 s" in warning for warning in opened(cases / "cut.wav").warnings)
 
 
+@pytest.mark.parametrize("kind", ["minutes", "millennia"])
+def test_a_damaged_rate_does_not_spread_pictures_over_hours(cases: Path, kind: str) -> None:
+    plain, clip, silent = opened(cases / "rate.avi"), opened(cases / f"rate_{kind}.avi"), opened(cases / f"silent_rate_{kind}.avi")
+    assert clip.frames is not None
+    assert plain.frames is not None
+    assert clip.frame_times_s == pytest.approx(plain.frame_times_s, abs=0.08)
+    assert np.abs(clip.frames.astype(int) - plain.frames).mean() < 12, "no frame is more than one from its place"
+    assert clip.duration_s == pytest.approx(plain.duration_s, abs=0.1)
+    assert silent.duration_s == pytest.approx(4.0, abs=0.1)  # 100 pictures, 25 a second
+    for damaged in (clip, silent):
+        assert any("the header is damaged" in warning for warning in damaged.warnings)
+
+
+def test_a_length_that_the_pictures_overrun_by_far_is_damage(cases: Path) -> None:
+    clip = opened(cases / "slow.mp4")
+    assert clip.duration_s == pytest.approx(4.1, abs=0.2)
+    assert any("the header is damaged" in warning for warning in clip.warnings)
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("rate_slides.avi", 1000), ("kiosk.mp4", 3600)])
+def test_slides_that_stay_for_minutes_may_be_meant(cases: Path, name: str, seconds: float) -> None:
+    clip = opened(cases / name)
+    assert clip.duration_s == pytest.approx(seconds, rel=0.02)
+    assert not any("header" in warning for warning in clip.warnings)
+
+
 def test_mirrored_matrices(cases: Path) -> None:
     plain, left, top = (opened(cases / name).frames for name in ("av.mp4", "matrix_hflip.mp4", "matrix_vflip.mp4"))
     assert plain is not None

@@ -1,7 +1,6 @@
 """Failures a user can meet: one line of what happened, one of what to do, and the exit code.
 
-Knows: the exit codes and the shape of a message. Does not know: how it is printed (`cli.py`) or where it came from.
-Imports nothing of ours.
+`commands/_exit.py` prints them and ends the program with the code.
 """
 
 from __future__ import annotations

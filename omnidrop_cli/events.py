@@ -1,7 +1,7 @@
-"""How a running job tells the outside what it is doing.
+"""How a running job reports what it is doing.
 
-Knows: the four things worth telling (a stage began, it advanced, text came, something is odd). Does not know terminals; the
-commands hand in an observer that draws, the Python API hands in none. Imports nothing of ours.
+A stage began, it advanced, text came, something is odd. Commands pass an observer that draws; without one nothing is shown, and warnings
+go to `logging`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ class Observer:
     """Ignores everything; subclasses draw. Called from the thread that runs the job."""
 
     def stage(self, name: str, detail: str = "") -> None:
-        """A stage of the road began: fetch, decode, load, build, encode, prefill, generate."""
+        """A stage of the pipeline began: fetch, decode, load, build, encode, prefill, generate."""
 
     def advance(self, done: float, total: float | None) -> None:
         """The current stage is at `done` of `total` (seconds, bytes, tokens; None where unknown)."""

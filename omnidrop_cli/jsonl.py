@@ -147,7 +147,7 @@ class JsonlStore(Generic[R]):
             os.fsync(self._descriptor)
         except OSError as error:
             os.ftruncate(self._descriptor, self._end)
-            raise OmnidropError(f"{self.path} cannot be written: {error.strerror}", "make room, then run the same command again") from error
+            raise OmnidropError(f"{self.path} cannot be written: {error.strerror}", "free some space, then run it again") from error
         self._end += len(block)
 
     def close(self) -> None:

@@ -175,7 +175,7 @@ class Option:
 
 
 def option(default: Any, help: str, **facts: Unpack[Facts]) -> Any:
-    """A dataclass field that is an option; `facts` are attributes of `Option`. A callable default makes the value anew each time."""
+    """A dataclass field that is an option; `facts` are attributes of `Option`. A callable default makes a new value each time."""
     metadata = {"help": help, **facts}
     return (
         dataclasses.field(default_factory=default, metadata=metadata)

@@ -1,7 +1,7 @@
-"""The frozen records that travel the road from a question to a report.
+"""The frozen records of the pipeline, from a question to a report.
 
-Knows: what each step hands to the next, in plain values and NumPy arrays, and what can be derived from one record alone.
-Does not know: how any of it is made. Imports nothing of ours, and neither torch nor transformers.
+What each step hands to the next, in plain values and NumPy arrays, and what can be derived from one record alone. Imports neither torch
+nor transformers.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Prompt:
     """A model input of batch one: token ids, the media behind the placeholder ids, and where each token sits.
 
     `input_ids` int64 (n,); `positions` int64 (3, n), TMRoPE temporal, height, width; `next_position` is the position of the first
-    generated token. `frames` uint8 (T, 3, H, W) become patches piece by piece in the encoder, since patches take five times the room;
+    generated token. `frames` uint8 (T, 3, H, W) become patches piece by piece in the encoder, since patches take five times the memory;
     `grid_thw` counts temporal grids and 14-pixel patches. `mel` float32 (128, M), nothing cut. `warnings` are worth telling the user.
     """
 

@@ -1,7 +1,6 @@
 """Small real clips, made on demand: every container, codec and oddity the tests need.
 
-Knows: how to write pictures and sound into real files through PyAV's encoders, and how to speak (espeak-ng, flite). Does not know
-the package under test.
+Written through PyAV's encoders; speech comes from espeak-ng or flite.
 
 Every picture carries its own number: the top band holds `INDEX_BITS` black or white blocks that survive compression and scaling,
 so a test can read which frame it was given (`frame_index`). Sound is speech, or bursts of a tone whose times are known.

@@ -94,7 +94,7 @@ def test_what_a_process_uses_stays_until_it_ends() -> None:
     with a_process_that_uses(path):
         assert is_in_use(path)
         assert not cache.remove(item)
-        DownloadCache(limit_bytes=0).make_room()
+        DownloadCache(limit_bytes=0).evict()
         assert path.exists()
     assert cache.remove(item)
     assert not path.exists()

@@ -52,13 +52,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "commands": STEPS | {"cache", "settings", "engine", "report", "batch", "evaluate", "bench", "explain", "nano.world"},
     "cli": {"commands", "settings", "errors"},
 }
-"""Room -> rooms it may import. cli -> commands -> batch, evaluate -> engine -> the steps; never back."""
+"""Subpackage (or top-level module) -> what it may import. cli -> commands -> batch, evaluate -> engine -> the steps; never back."""
 
 BEYOND_A_METHOD = {"generate_hook"}
-"""What a method never sees of its own room: how layers are hooked, and what a model is made of."""
+"""What a method never sees of its own subpackage: how layers are hooked, and what a model is made of."""
 
 HEAVY = {"torch", "transformers", "bitsandbytes", "accelerate", "av", "soundfile", "yt_dlp", "huggingface_hub", "safetensors"}
-LIGHT_ROOMS = {
+LIGHT = {
     "config",
     "options",
     "outputs",
@@ -77,7 +77,7 @@ LIGHT_ROOMS = {
     "report",
     "media",
 }
-"""Rooms whose modules import nothing heavy at the top."""
+"""Subpackages whose modules import nothing heavy at the top."""
 
 
 class Import(NamedTuple):
@@ -88,7 +88,7 @@ class Import(NamedTuple):
     """Runs when the module is imported: neither in a function nor under TYPE_CHECKING."""
 
 
-def room(path: Path) -> str:
+def subpackage(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return next((name for name in (".".join(parts[:2]), parts[0]) if name in MAY_IMPORT), parts[0])
 
@@ -113,7 +113,7 @@ def imports(path: Path) -> Iterator[Import]:
 
 
 def ours(found: Import) -> str | None:
-    """The room an import reaches, None for other packages and for the package's own names."""
+    """The subpackage an import reaches, None for other packages and for the package's own names."""
     parts = found.module.split(".")
     if parts[0] != "omnidrop_cli" or len(parts) < 2:
         return None
@@ -128,16 +128,16 @@ def where(found: Import) -> str:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_rooms_import_only_below_themselves(path: Path) -> None:
-    here = room(path)
-    assert here in MAY_IMPORT, f"{here} is a new room: give it a line in MAY_IMPORT"
+def test_subpackages_import_only_below_themselves(path: Path) -> None:
+    here = subpackage(path)
+    assert here in MAY_IMPORT, f"{here} is a new subpackage: give it a line in MAY_IMPORT"
     wrong = [where(found) for found in imports(path) if ours(found) not in {None, here, *MAY_IMPORT[here]}]
     assert not wrong
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_light_rooms_import_nothing_heavy_at_the_top(path: Path) -> None:
-    banned = HEAVY if room(path) in LIGHT_ROOMS else {"bitsandbytes", "yt_dlp"}
+def test_light_subpackages_import_nothing_heavy_at_the_top(path: Path) -> None:
+    banned = HEAVY if subpackage(path) in LIGHT else {"bitsandbytes", "yt_dlp"}
     assert not [where(found) for found in imports(path) if found.at_top and found.module.split(".")[0] in banned]
 
 
@@ -153,8 +153,8 @@ def test_methods_know_neither_hooks_nor_models(path: Path) -> None:
 
 def test_transformers_is_named_where_its_changes_are_borne() -> None:
     """Model classes live in model/; feature and sampling classes in prompt/ and engine/generate.py. Training has its own."""
-    rooms = {room(found.file) for path in FILES for found in imports(path) if found.module.split(".")[0] == "transformers"}
-    assert rooms <= {"model", "prompt", "engine", "nano.train", "bench"}
+    found_in = {subpackage(found.file) for path in FILES for found in imports(path) if found.module.split(".")[0] == "transformers"}
+    assert found_in <= {"model", "prompt", "engine", "nano.train", "bench"}
 
 
 def test_the_reader_of_imports_sees_what_it_should(tmp_path: Path) -> None:

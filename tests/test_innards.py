@@ -40,7 +40,7 @@ HELD_AGAINST_STOCK = {
     "prune/test_omnisift_checkpoint.py",
     "test_innards.py",
 }
-"""Tests whose purpose is to compare with transformers' own modules; beside them nano's training and tests/compat."""
+"""Tests whose purpose is to compare with transformers' own modules; besides them nano's training and tests/compat."""
 
 
 def package_files() -> list[Path]:

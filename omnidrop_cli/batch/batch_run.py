@@ -1,7 +1,7 @@
 """The batch itself: what is still open goes to the workers, every row goes to the answers file.
 
-Knows: the order of things, and what counts as done. Does not know terminals (`BatchProgress`), files (`answers_file.py`), or models
-(`worker.py`).
+Input: the open questions (`BatchPlan`), one worker or a pool of them, the answers file. Output: an `Outcome` with counts. A question
+whose key has an answer in the file is done.
 """
 
 from __future__ import annotations
@@ -73,17 +73,17 @@ class BatchPlan:
 
     def works(self, progress: BatchProgress, limit: int | None = None) -> Iterator[Work]:
         """The open questions of each clip that has any, `limit` questions at most."""
-        room = limit
+        remaining = limit
         for group in self._groups:
             tasks = [task for task in self._tasks(group) if self._is_open(task)]
             if len(tasks) < len(group):
                 progress.skipped(group[0].job.media, len(group) - len(tasks))
-            if room is not None:
-                tasks = tasks[:room]
-                room -= len(tasks)
+            if remaining is not None:
+                tasks = tasks[:remaining]
+                remaining -= len(tasks)
             if tasks:
                 yield Work(tuple(tasks))
-            if room == 0:
+            if remaining == 0:
                 return
 
     def _tasks(self, group: Group) -> Iterator[Task]:

@@ -1,7 +1,7 @@
 """An answers file as a table for a spreadsheet or a page for a reader.
 
-Knows: CSV and Markdown, and that answers and file names are strangers' text (no formula, no markup of theirs may work). Does not know
-how rows came to be. Rows stream through, so a million of them need no more memory than one.
+Input: rows. Output: pieces of CSV or Markdown, one row at a time, so that a million of them need no more memory than one. Answers and
+file names are untrusted text: no formula and no markup in them takes effect.
 """
 
 from __future__ import annotations

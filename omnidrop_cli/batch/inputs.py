@@ -34,7 +34,7 @@ _LARGEST_LIST = 1 << 29
 """Bytes of a list or a question file; a device without an end is given up there."""
 
 Note = Callable[[str], None]
-"""Told, in one line, what was left out."""
+"""Called with one line that says what was left out."""
 
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".m3u"})
 
@@ -63,7 +63,7 @@ def gather(
         questions: What to ask of every clip, and of lines of `question_file` without a question of their own.
         template: The settings of every request.
         question_file: JSON lines, "-" for stdin.
-        note: Told what was left out.
+        note: Called with what was left out.
 
     Raises:
         UsageError: The file and line that is wrong.
@@ -99,7 +99,7 @@ def _clips_at(media: str, template: Request) -> list[str]:
 def find_media(paths: Iterable[str], note: Note = lambda line: None) -> list[str]:
     """Files behind paths: a folder gives the clips below it, a glob its matches, a list file (or `-`, stdin) its lines.
 
-    Sorted within a folder or glob, each file once. Other files of a folder are left out; `note` is told of those that
+    Sorted within a folder or glob, each file once. Other files of a folder are left out; `note` is called with those that
     are named like clips but are pipes, devices or text.
 
     Raises:

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM: finish the question in work, then stop.
 
-Knows: signals. Does not know what is being finished. Outside `finishing` a signal stops at once; inside, the first one waits for the
-end of the block and the second stops at once. Both arrive as `KeyboardInterrupt`.
+Outside `finishing` a signal stops at once; inside, the first one waits for the end of the block and the second stops at once. Both arrive
+as `KeyboardInterrupt`.
 """
 
 from __future__ import annotations

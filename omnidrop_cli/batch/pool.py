@@ -1,7 +1,7 @@
 """Workers on the devices of one machine: a process each, a pipe to each.
 
-Knows: processes and pipes. Does not know who gets which clip (`scheduler.py`) or how clips are answered (`worker.py`). Processes are
-spawned, not forked: CUDA and thread pools do not survive a fork.
+Input: a clip with its questions, per worker. Output: events with rows (`scheduler.py`). Processes are spawned, not forked: CUDA and
+thread pools do not survive a fork.
 """
 
 from __future__ import annotations

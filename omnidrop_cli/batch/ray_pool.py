@@ -1,7 +1,7 @@
 """Workers on a Ray cluster: an actor per GPU, or per CPU slot where the cluster has no GPU.
 
-Knows: Ray. Does not know who gets which clip (`scheduler.py`) or how clips are answered (`worker.py`). Every node needs this package
-and sees the clips under the same paths; the answers file stays with the process that started the run.
+Input and output are those of `pool.py`. Every node needs this package and sees the clips under the same paths; the answers file stays
+with the process that started the run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What travels between the planner, the workers and the answers file: clips with their questions, and rows.
 
-Knows: the shape of a row: the report's own JSON, and a "batch" part that says which question it answers. Does not know how rows are
-made or kept. Everything here can be pickled.
+A row is the report's own JSON and a "batch" part that says which question it answers. Everything here can be pickled.
 """
 
 from __future__ import annotations

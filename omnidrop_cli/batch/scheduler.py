@@ -1,7 +1,7 @@
 """Clips over several workers: who does what next, and what happens when a worker dies.
 
-Knows: that each worker should know its next clip early (to decode it), that nobody idles while another has a clip waiting, that a
-clip whose worker died is tried once more and then given up. Does not know what a worker is (`pool.py`, `ray_pool.py`).
+Each worker gets its next clip early, so that it can decode it; a worker without a clip takes the next one of another; a clip whose worker
+died is tried once more and then given up. Input: clips and a `WorkerPool`. Output: rows.
 """
 
 from __future__ import annotations

@@ -180,8 +180,8 @@ def _prompt_interrupts() -> Iterator[None]:
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
     done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(receiver, done), daemon=True)
-    watcher.start()
+    thread = threading.Thread(target=_watch, args=(receiver, done), daemon=True)
+    thread.start()
     previous = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     try:
         yield
@@ -189,7 +189,7 @@ def _prompt_interrupts() -> Iterator[None]:
         done.set()
         signal.set_wakeup_fd(previous)
         sender.close()
-        watcher.join()
+        thread.join()
         receiver.close()
 
 

@@ -1,7 +1,6 @@
 """`omnidrop chat`: several questions about one clip.
 
-Knows: the prompt, its history, the slash commands; a script on stdin instead of a person. Does not know how an answer comes about
-(`engine/chat.py`).
+The prompt with its history and slash commands on a terminal, a script on stdin elsewhere. Answers come from `engine/chat.py`.
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ class Chat:
             "/keep": ("SHARE", "keep another share of the audio and video tokens", self._keep),
             "/table": ("", "tokens per layer, times and memory of the last answer", self._table),
             "/save": ("FILE", "write the answers so far as .md, .csv or .jsonl", self._save),
-            "/forget": ("", "begin anew: the next question sees none before it", self._forget),
+            "/forget": ("", "start over: the next question sees none before it", self._forget),
             "/help": ("", "this list", self._help),
             "/quit": ("", "end; so does Ctrl-D", self._help),
         }

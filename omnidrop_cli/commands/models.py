@@ -168,7 +168,7 @@ def _resolve(name: str, choice: ModelConfig | None = None) -> ModelSpec:
 
     spec = resolve(replace(choice or ModelConfig(), name=name))
     if spec.kind == "random":
-        raise UsageError(f"{one_line(name)} has random weights, made anew each time", "there is no file of it")
+        raise UsageError(f"{one_line(name)} has random weights, drawn again each time", "there is no file of it")
     return spec
 
 

@@ -1,6 +1,6 @@
 """Two runs of one prompt → how far they agree.
 
-Knows: the arithmetic of a comparison. Does not know: how either run was made.
+Input: the reports of both. Output: figures of agreement.
 """
 
 from __future__ import annotations

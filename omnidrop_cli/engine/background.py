@@ -1,6 +1,6 @@
-"""A call that runs beside the main thread: the model loads while a clip decodes, the next clip decodes while this one computes.
+"""A call that runs in a second thread: the model loads while a clip decodes, the next clip decodes while this one computes.
 
-Knows: threads. Does not know what it runs. Imports nothing of ours.
+Input: a function without arguments. Output: its result or its exception, when asked for.
 """
 
 from __future__ import annotations

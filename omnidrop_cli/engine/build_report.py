@@ -71,7 +71,7 @@ def _encoder_flops(thinker: Thinker, prompt: Prompt) -> int:
 
 
 def flops_of(g: DecoderSizes, tokens: int, entering: Sequence[int]) -> Flops:
-    """Exact cost of a prefill of `tokens` whose layer l sees `entering[l]` of them, beside that of the unpruned one."""
+    """Exact cost of a prefill of `tokens` whose layer l sees `entering[l]` of them, and that of the unpruned one."""
 
     def of(lengths: Sequence[int]) -> int:
         return metrics.prefill_flops(

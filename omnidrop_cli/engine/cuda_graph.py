@@ -122,7 +122,7 @@ class CapturedDecode:
         self._returned = False
 
     def next_tokens(self, sampler: Sampler, chosen: list[int], limit: int) -> list[int]:
-        """Up to `limit` tokens that follow `chosen`; none where the room is full."""
+        """Up to `limit` tokens that follow `chosen`; none where its storage is full."""
         fresh = 1
         if self._returned:
             fresh = min(SYNC_EVERY if sampler.greedy else 1, self._room - self._steps, limit)

@@ -47,7 +47,7 @@ class StaticCache:
     """
 
     def __init__(self, cache: RaggedCache, room: int, advancing: Tensor) -> None:
-        """Make room for `room` rows. `advancing` (2 x layers,) int64 takes the rows to be written; whoever owns it adds 1 per step."""
+        """Allocate `room` rows. `advancing` (2 x layers,) int64 takes the rows to be written; whoever owns it adds 1 per step."""
         count = len(cache.layers)
         self._buffers = [layer.allocate(room) for layer in cache.layers]
         capacities = [keys.shape[2] for keys, _ in self._buffers]

@@ -1,8 +1,8 @@
 """Prompt → embeddings of every token.
 
-Knows: that frames of different temporal grids, and sound of different windows, never attend to each other in the towers, so a
-clip passes in pieces of bounded size, and a picture seen before does not pass again, with the same result. Does not know: pruning
-methods (it hands out what the towers' last layers attended to, if asked), the decoder, the question's meaning.
+Frames of different temporal grids, and audio of different windows, never attend to each other in the encoders. So a clip is encoded in
+pieces of bounded size, and a repeated frame is encoded once, with the same result. What the encoders' last layers attended to is returned
+with the embeddings where a method needs it.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from omnidrop_cli.outputs import Prompt
 
 GRIDS_PER_CHUNK = 2
-"""Temporal grids that attention received in the vision tower looks at together (`capture_video_attention`)."""
+"""Temporal grids that attention received in the vision encoder looks at together (`capture_video_attention`)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MediaFeatures:
-    """What the towers made of a clip; good for every question about it.
+    """What the encoders made of a clip; good for every question about it.
 
     `audio` (n_a, d) and `video` (n_v, d) in prompt order, on the model's device; the attentions (n_a,), (n_v,) float32 where asked:
-    `audio_attention` inside the encoder's windows, `audio_attention_clip` over the whole clip. `reused` says that no tower ran for them.
+    `audio_attention` inside the encoder's windows, `audio_attention_clip` over the whole clip. `reused` says that no encoder ran for them.
     """
 
     audio: Tensor | None
@@ -76,9 +76,9 @@ def encode_media(
     same_within: float | None = 0.0,
     store: FeatureStore | None = None,
 ) -> MediaFeatures:
-    """Run both towers once. `needs` may hold "audio_attention", "audio_attention_clip" and "video_attention" (`Method.needs`).
+    """Run both encoders once. `needs` may hold "audio_attention", "audio_attention_clip" and "video_attention" (`Method.needs`).
 
-    `limits` bound what passes a tower at once; `same_within` is `MediaConfig.same_within`, None encodes equal pictures again; a tower
+    `limits` bound what passes an encoder at once; `same_within` is `MediaConfig.same_within`, None encodes equal pictures again; an encoder
     does not run where `store` has its output, and fills it where not. Raises torch's out-of-memory error.
     """
     limits, store = limits or Limits(), store or FeatureStore(memory_bytes=0)
@@ -101,7 +101,7 @@ def encode_media(
         key = store.key(thinker.adapter.vision_encoder, [f"{thinker.spec} {prompt.frames.shape} {same_within}".encode(), *digests])
         video = store.get(key, FeatureShape(counts.video, thinker.sizes.hidden, thinker.dtype, attention), thinker.device)
         if video is None:
-            # Attention received is read chunk by chunk, so chunks repeat, and pass the tower, as a whole.
+            # Attention received is read chunk by chunk, so chunks repeat, and pass the encoder, as a whole.
             unit = GRIDS_PER_CHUNK if attention else 1
             side = thinker.spec.token_side_px
             sources = np.arange(len(digests))
@@ -121,7 +121,7 @@ def encode_media(
 
 @torch.inference_mode()
 def embed(thinker: Thinker, prompt: Prompt, features: MediaFeatures) -> Tensor:
-    """(1, n, d) input embeddings: text rows from the table, media rows from the towers."""
+    """(1, n, d) input embeddings: text rows from the table, media rows from the encoders."""
     ids = torch.from_numpy(prompt.input_ids).to(thinker.device)
     embeds = thinker.adapter.embed(ids)
     for modality, rows in ((Modality.AUDIO, features.audio), (Modality.VIDEO, features.video)):

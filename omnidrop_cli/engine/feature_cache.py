@@ -178,11 +178,11 @@ class FeatureStore:
 
         with contextlib.suppress(OSError, SafetensorError):  # a full disk is either
             folder.mkdir(parents=True, exist_ok=True)
-            self._make_room(folder, output.nbytes)
+            self._evict(folder, output.nbytes)
             with fileio.replacing(self._path(folder, key)) as part:
                 save_file({name: tensor.contiguous() for name, tensor in output.tensors().items()}, part)
 
-    def _make_room(self, folder: Path, needed: int) -> None:
+    def _evict(self, folder: Path, needed: int) -> None:
         fileio.remove_abandoned(folder)
         finished = (path for path in folder.glob("*.safetensors") if not path.name.startswith(fileio.PART))
         kept = sorted(((s.st_mtime, s.st_size, path) for path in finished if (s := path.stat())), reverse=True)

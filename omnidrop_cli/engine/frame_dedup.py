@@ -1,7 +1,7 @@
-"""Which temporal grids of a clip show what an earlier one showed, so that the vision tower need not look twice.
+"""Which temporal grids of a clip show what an earlier one showed, so that the vision encoder runs once for both.
 
-Knows: pixels. Does not know: the tower, torch, tokens. Slides, screen recordings and still scenes repeat their pictures; grids
-never attend to each other in the tower and carry no temporal position there, so one encoding serves every repetition exactly.
+Input: frames. Output: the grid whose encoding each grid takes. Slides, screen recordings and still scenes repeat their frames; grids
+never attend to each other in the encoder and carry no temporal position there, so one encoding serves every repetition exactly.
 
 Encoded video hardly ever repeats a picture bit for bit: each frame is predicted with a residue of its own. `same_within` lets
 pictures count as the same that differ by coding noise only.

@@ -1,7 +1,6 @@
 """Clocks, peak memory and exact FLOPs.
 
-Knows: how to time a device that runs behind the host, whose memory peak counts, and what a prefill costs. Does not know: prompts,
-methods, reports.
+Times are those of the device, which runs behind the host; the peak is that of the device that computes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """How much memory a process holds, now and at its widest.
 
-Knows: where each platform keeps it. Does not know: GPUs (`metrics.py`), what the memory is used for. Imports nothing of ours and nothing
-heavy, so that a process can be measured that never loads torch.
+Imports nothing heavy, so that a process that never loads torch can be measured.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ without a frame rate, and its default is 2 frames per second."""
 Work = tuple[Question, tuple[MethodSpec, ...]]
 """A question and the methods that have no answer to it yet."""
 
-_TOLD = ("quant", "dtype", "device", "weights")
+_SHOWN = ("quant", "dtype", "device", "weights")
 
 NO_PRUNING = PruningConfig(name="none")
 """What a clip is read under: a method that cannot work with a prompt must not take the other methods with it."""
@@ -146,7 +146,7 @@ def check_model(results: ResultsFile, model: Mapping[str, Any]) -> None:
     """Raise `UsageError` if the file holds rows of another model."""
     for row in results.rows.values():
         if row.error is None and row.model != model:
-            theirs, ours = (f"{facts.get('name')} ({', '.join(str(facts.get(name)) for name in _TOLD)})" for facts in (row.model, model))
+            theirs, ours = (f"{facts.get('name')} ({', '.join(str(facts.get(name)) for name in _SHOWN)})" for facts in (row.model, model))
             raise UsageError(f"{results.path} holds rows of {theirs}, this run has {ours}", "choose another file with -o")
 
 

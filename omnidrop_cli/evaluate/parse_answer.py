@@ -60,7 +60,7 @@ def letter(answer: str, options: Sequence[str], question: str = "") -> str | Non
     answer and no rejection.
     """
     text = _without_rejected(answer.strip(), judged=not _ASKS_FOR_THE_WRONG_ONE.search(question))
-    # Options that could not be told apart when the data set was read still have their usual letters.
+    # Options that could not be distinguished when the data set was read still have their usual letters.
     valid = [option.strip()[:1].upper() for option in options] if len(options) > 1 else list("ABCD")
     for leading in (_last(_STATED, text), _OPENING.match(text)):
         if leading and leading[1].upper() in valid and not _is_article(text, leading) and not _HEDGE.match(text, leading.end(1)):

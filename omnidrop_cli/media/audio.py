@@ -159,10 +159,10 @@ class _Writer:
             self._put(piece.to_ndarray()[0])
 
     def _put(self, piece: Samples) -> None:
-        room = self._out[self._at : self._at + len(piece)]
-        np.clip(piece[: len(room)], -1.0, 1.0, out=room)
+        target = self._out[self._at : self._at + len(piece)]
+        np.clip(piece[: len(target)], -1.0, 1.0, out=target)
         self._at += len(piece)
-        self.decoded += len(room)
+        self.decoded += len(target)
 
 
 def _mono(frame: Any) -> tuple[Samples, int]:

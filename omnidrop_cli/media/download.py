@@ -63,7 +63,7 @@ def download(
         place: A folder of this process.
         section: The seconds that are wanted, as a chance to fetch less; None for all of the clip.
         config: Cookies and limits.
-        observer: Told how far the download is.
+        observer: Called with the progress of the download.
         length: Bytes of the file, where the server has said so.
 
     Raises:

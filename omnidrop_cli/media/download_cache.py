@@ -24,7 +24,7 @@ LIMIT_BYTES = 20 * 10**9
 """All finished copies together; those unused for longest go first."""
 
 IN_USE_S = 3600.0
-"""A copy used this recently is not removed to make room."""
+"""A copy used this recently is never evicted."""
 
 RESUMABLE_S = 7 * 86400.0
 """How long an unfinished download is kept."""
@@ -91,7 +91,7 @@ class DownloadCache:
         return self.folder / f"{fileio.PART}{_key(url, section)}"
 
     def keep(self, file: Path, origin: Origin) -> Copy:
-        """Move a finished download into the cache, in place of an earlier copy, and make room. Raises `OSError`."""
+        """Move a finished download into the cache, in place of an earlier copy, and evict others. Raises `OSError`."""
         key = _key(origin.url, origin.section)
         earlier = self._file(key)
         target = self.folder / f"{key}{file.suffix if file.suffix not in ('', '.json') else '.media'}"
@@ -99,7 +99,7 @@ class DownloadCache:
         os.replace(file, target)
         if earlier is not None and earlier != target:
             earlier.unlink(missing_ok=True)
-        self.make_room()
+        self.evict()
         return Copy(target, origin)
 
     def note(self, origin: Origin) -> None:
@@ -117,7 +117,7 @@ class DownloadCache:
         copy.path.unlink(missing_ok=True)
         copy.path.with_suffix(".json").unlink(missing_ok=True)
 
-    def make_room(self) -> None:
+    def evict(self) -> None:
         """Remove copies unused for longest until the rest fits, and unfinished downloads that nobody resumed."""
         fileio.remove_abandoned(self.folder, older_than_s=RESUMABLE_S)
         used, now = 0, time.time()

@@ -124,7 +124,7 @@ def frames_on_display(frame_times_s: NDArray[np.float64], moments_s: NDArray[np.
 def frame_size(height: int, width: int, frames: int, options: MediaConfig) -> tuple[int, int]:
     """(H, W) that enter the vision encoder for upright frames of `height` x `width`: multiples of 28 within the pixel bounds.
 
-    Two steps, as on the stock road: `fetch_video` (which may end below the lower bound), then the video processor (which
+    Two steps, as in the stock pipeline: `fetch_video` (which may end below the lower bound), then the video processor (which
     scales such a picture up again): 16:9 at most 128 tokens gives 252 x 448. Raises `MediaError` beyond a ratio of 200.
     """
     if not 0 < max(height, width) <= MAX_RATIO * min(height, width):

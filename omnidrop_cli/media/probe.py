@@ -46,7 +46,7 @@ _JOINED_BY_DESIGN = ("ogg", "aac")
 """Formats in which files that stand one behind the other are one file."""
 
 _STRETCHED = 10.0
-"""Pixels more than so many times as wide as high, or as high as wide, are damage."""
+"""A larger ratio of width to height, or height to width, of a pixel is damage."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

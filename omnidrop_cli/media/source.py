@@ -95,7 +95,7 @@ def fetch(
         config: Whether to fetch again, and cookies.
         section: The seconds that are wanted (an end of None is the clip's): a chance to fetch no more.
         offline: Use the cache only.
-        observer: Told of the download.
+        observer: Called with the progress of the download.
         cache: The copies; by default the user's.
 
     Raises:

@@ -25,7 +25,7 @@ _SNAP_S = 0.005
 
 _NOTICEABLE_S = 0.5
 _SPARSE, _SPARSE_S = 30.0, 60.0
-"""An audio track may last so many times what its packets hold, and so many seconds more (silence that is not transmitted)."""
+"""Largest factor by which an audio track may outlast its packets, and the seconds beyond that (silence that is not transmitted)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

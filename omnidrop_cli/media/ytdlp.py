@@ -43,7 +43,7 @@ def host_of(url: str) -> str:
 
 
 def base_options(config: FetchConfig) -> dict[str, Any]:
-    """What every call of yt-dlp is told. Raises `UsageError` for cookies that do not exist."""
+    """Options of every call of yt-dlp. Raises `UsageError` for cookies that do not exist."""
     options = {
         "logger": _Silence(),
         "quiet": True,

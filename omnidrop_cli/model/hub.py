@@ -1,7 +1,7 @@
 """The Hugging Face hub: the thinker's files of a repository, in the hub's own cache.
 
-Knows: which files a thinker needs, and what each failure of the hub means to a user. Does not know models or torch. Shards that
-hold only the talker or the vocoder are never downloaded.
+Input: a repository's name and revision. Output: a directory with its configuration and the shards that hold the thinker; shards of the
+talker or the vocoder alone are not downloaded. Each failure of the hub becomes one `ModelError`.
 """
 
 from __future__ import annotations

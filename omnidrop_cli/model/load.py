@@ -1,7 +1,7 @@
 """A model's name → a `Thinker` on its device.
 
-Knows: how a device, a dtype, an attention and a quantisation are chosen where the user left them open, and transformers' loading
-call. Does not know file layouts (`checkpoint.py`), the hub (`hub.py`) or what names mean (`names.py`).
+Chooses device, dtype, attention and quantisation where the user left them open, and calls transformers. File layouts are in
+`checkpoint.py`, downloads in `hub.py`, names in `names.py`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ AMPERE = 8
 
 
 def load(choice: ModelConfig, observer: Observer = SILENT) -> Thinker:
-    """Load the thinker that `choice` names; everything left at "auto" is settled here and told in `Thinker.loaded.reasons`.
+    """Load the thinker that `choice` names; everything left at "auto" is settled here and explained in `Thinker.loaded.reasons`.
 
     Raises `UsageError` for values that mean nothing, `ModelError` for a checkpoint that cannot be found or read, `OutOfMemory`.
     """

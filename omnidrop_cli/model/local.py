@@ -1,7 +1,7 @@
 """The models on this disk: the built-in one, those in the hub's cache, and quantised copies.
 
-Knows: where they lie, how large they are, whether they are complete, and how to remove them. Does not know how they load, and does
-not import torch. Copies live in `paths.models()`, by names that `--model` takes.
+Lists where they are, how large they are and whether they are complete, and removes them. Copies live in `paths.models()`, by names that
+`--model` takes. Does not import torch.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def entries() -> list[Entry]:
 
 
 def needed_mb(sizes: ThinkerSizes, quant: str, minutes: float = 1.0) -> float:
-    """Peak megabytes (1e6 bytes) on a GPU for a clip of so many minutes, unpruned, in bfloat16 where not quantised."""
+    """Peak megabytes (1e6 bytes) on a GPU for a clip of `minutes`, unpruned, in bfloat16 where not quantised."""
     tokens = round(minutes * TOKENS_PER_MINUTE)
     return guess(sizes, quant, [tokens] * sizes.decoder.num_layers).peak_mb
 

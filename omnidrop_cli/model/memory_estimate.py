@@ -1,7 +1,7 @@
 """How much memory a model and a prompt will take, before either exists.
 
-Knows: sizes (`sizes.py`) and which tensors are alive together at the widest moment of each stage. Does not import torch, and
-does not measure (`engine/metrics.py`). Weights and caches are exact; activations are counted from the layers' code and rounded up.
+Input: sizes (`sizes.py`) and tokens per layer. Output: megabytes by kind. Weights and caches are exact; activations are counted from the
+layers' code at the widest moment of each stage and rounded up. Does not import torch.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ RUNTIME_MB = 500.0
 PATCHES_PER_PIECE = 16_384
 WINDOWS_PER_PIECE = 150
 ROWS_PER_PIECE = 4_096
-"""How much the towers, and an MLP of the decoder, take in at once (`engine/oom.py`)."""
+"""How much the encoders, and an MLP of the decoder, take in at once (`engine/oom.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryGuess:
-    """Megabytes (1e6 bytes) by what they hold. `towers_mb` and `prefill_mb` are activations and never live together."""
+    """Megabytes (1e6 bytes) by what they hold. `encoders_mb` and `prefill_mb` are activations and never live together."""
 
     decoder_mb: float
     tables_mb: float
-    tower_weights_mb: float
+    encoder_weights_mb: float
     kv_mb: float
     embeddings_mb: float
-    towers_mb: float
+    encoders_mb: float
     prefill_mb: float
 
     @property
     def weights_mb(self) -> float:
-        return self.decoder_mb + self.tables_mb + self.tower_weights_mb
+        return self.decoder_mb + self.tables_mb + self.encoder_weights_mb
 
     @property
     def peak_mb(self) -> float:
         """The widest moment on a GPU: encoding the clip, or the first layers of the prefill."""
-        return RUNTIME_MB + self.weights_mb + self.embeddings_mb + max(self.towers_mb, self.kv_mb + self.prefill_mb)
+        return RUNTIME_MB + self.weights_mb + self.embeddings_mb + max(self.encoders_mb, self.kv_mb + self.prefill_mb)
 
 
 def guess(
@@ -59,7 +59,7 @@ def guess(
 ) -> MemoryGuess:
     """Memory of a prompt of which layer l sees `entering[l]` tokens (all equal without pruning; `Trace.kv_lengths` with it).
 
-    `prompt_tokens` is the unpruned prompt's length, where layer 0 sees less of it: the towers' output and the embeddings are as long.
+    `prompt_tokens` is the unpruned prompt's length, where layer 0 sees less of it: the encoders' output and the embeddings are as long.
     `video_patches` (14-pixel patches of a frame pair) and `audio_windows` (two seconds each) are those of the clip, 0 without;
     `value_bytes` is the size of an unquantised value: 2 in bfloat16. Raises `ValueError` for an unknown `quant` or another depth.
     """
@@ -70,10 +70,10 @@ def guess(
     return MemoryGuess(
         decoder_mb=decoder_bytes(sizes, quant, value_bytes) / MB,
         tables_mb=decoder.table_parameters * value_bytes / MB,
-        tower_weights_mb=sizes.tower_parameters * value_bytes / MB,
+        encoder_weights_mb=sizes.encoder_parameters * value_bytes / MB,
         kv_mb=sum(decoder.kv_bytes(tokens, value_bytes) for tokens in entering) / MB,
         embeddings_mb=2 * max(widest, prompt_tokens) * decoder.hidden * value_bytes / MB,
-        towers_mb=max(
+        encoders_mb=max(
             _vision_bytes(min(video_patches, PATCHES_PER_PIECE), vision.hidden, vision.mlp, value_bytes),
             _audio_bytes(min(audio_windows, WINDOWS_PER_PIECE) * audio.window // 2, audio.hidden, audio.mlp, value_bytes),
         )

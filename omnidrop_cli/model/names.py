@@ -1,7 +1,7 @@
 """Names of models: what a user may write, and what each name means.
 
-Knows: the built-in model, the two published checkpoints with their sizes, hub repositories, directories and random weights. Does
-not import torch: resolving a name costs little, so the clip can decode while the model loads.
+The built-in model, the two published checkpoints with their sizes, hub repositories, directories and random weights. Does not import
+torch: resolving a name costs little, so the clip can decode while the model loads.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ NAMES = ("auto", "nano", *_HUB, *(f"random:{name}" for name in _RANDOM))
 """Every name that is not a directory or a hub repository; `random:…@Nlayers` shortens the decoder."""
 
 AUTO_BYTES = {"7b": 11.5e9, "3b": 7.5e9}
-"""Device memory from which `auto` takes a checkpoint in NF4: its weights and a minute of video, with room to spare."""
+"""Device memory from which `auto` takes a checkpoint in NF4: its weights and a minute of video, with a margin."""
 
 
 def resolve(choice: ModelConfig) -> ModelSpec:

@@ -1,7 +1,6 @@
 """Quantised decoder weights: NF4 and LLM.int8 through bitsandbytes.
 
-Knows: which layers are quantised (the projections of the decoder layers, nothing else) and what bitsandbytes can do where. Does
-not know where weights come from (`load.py`).
+The projections of the decoder layers are quantised, nothing else.
 
 NF4 is that of QLoRA (arXiv 2305.14314): blocks of 64, double quantisation, products in bf16.
 """
@@ -36,7 +35,7 @@ OUTLIER_THRESHOLD = 6.0
 
 
 def quantization_config(quant: str, unquantized: list[str]) -> Any:
-    """What transformers is told for `quant`; None for "none". Raises `UsageError` for an unknown name."""
+    """transformers' settings for `quant`; None for "none". Raises `UsageError` for an unknown name."""
     from transformers import BitsAndBytesConfig
 
     if quant == "none":
@@ -108,7 +107,7 @@ def save_quantized(thinker: Thinker, directory: Path) -> None:
     """Write a copy of `thinker` that loads without quantising again: weights, tokenizer and frame bounds.
 
     The directory appears complete or not at all. Raises `ModelError` where it exists already, cannot be written, or where the
-    model has run on the CPU (load it anew, then save).
+    model has run on the CPU (load it again, then save).
     """
     if has_run_on_cpu(thinker.model):
         raise ModelError("the CPU has repacked the weights of this model while it ran; a copy would be less exact", "load it again first")

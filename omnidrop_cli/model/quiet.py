@@ -1,6 +1,6 @@
 """Keeping the libraries quiet while a model is read or written.
 
-Knows: where transformers and bitsandbytes log and draw. Does not know models.
+transformers and bitsandbytes log and draw progress bars by default.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Thinkers with random weights: real sizes for measuring speed, tiny ones for tests.
 
-Knows: how to write a configuration from sizes and fill a model fast. Does not know checkpoints. Weights have unit gain
-(standard deviation one over the square root of the inputs), so attention is neither flat nor one-hot at any size.
+Input: sizes. Output: a configuration and a model filled with numbers. Weights have unit gain (standard deviation one over the square root
+of the inputs), so attention is neither flat nor one-hot at any size.
 """
 
 from __future__ import annotations

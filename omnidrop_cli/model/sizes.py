@@ -1,7 +1,7 @@
 """Sizes of a thinker as plain numbers, and the exact parameter counts that follow from them.
 
-Knows: the three parts of a thinker (decoder, vision tower, audio tower) and how their weights are shaped. Does not know torch,
-transformers, checkpoints, or what fits where (`memory_estimate.py`). So memory can be guessed with no checkpoint and no heavy import.
+A thinker has three parts: decoder, vision encoder, audio encoder. Imports neither torch nor transformers, so memory can be estimated
+without a checkpoint.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class DecoderSizes:
 
 @dataclass(frozen=True, slots=True)
 class VisionSizes:
-    """Sizes of the vision tower. `window` is in pixels; blocks listed in `full_blocks` attend within a whole temporal grid."""
+    """Sizes of the vision encoder. `window` is in pixels; blocks listed in `full_blocks` attend within a whole temporal grid."""
 
     layers: int = 32
     hidden: int = 1280
@@ -79,7 +79,7 @@ class VisionSizes:
 
 @dataclass(frozen=True, slots=True)
 class AudioSizes:
-    """Sizes of the audio tower. `window` counts mel frames: 200 are two seconds."""
+    """Sizes of the audio encoder. `window` counts mel frames: 200 are two seconds."""
 
     layers: int = 32
     hidden: int = 1280
@@ -148,12 +148,12 @@ class ThinkerSizes:
         )
 
     @property
-    def tower_parameters(self) -> int:
+    def encoder_parameters(self) -> int:
         return self.vision.parameters(self.decoder.hidden) + self.audio.parameters(self.decoder.hidden)
 
     @property
     def parameters(self) -> int:
-        return self.decoder.parameters + self.tower_parameters
+        return self.decoder.parameters + self.encoder_parameters
 
 
 QWEN_7B = ThinkerSizes(DecoderSizes(num_layers=28, hidden=3584, heads=28, kv_heads=4, head_dim=128, mlp=18944, vocab=152064))

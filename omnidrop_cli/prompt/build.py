@@ -1,7 +1,7 @@
 """Clip + question → Prompt.
 
-Knows: the order of the steps in this room and the mistakes a user can make here. Does not know how a clip was decoded, nor the model
-beyond its `PromptSpec`. Sound or pictures that a clip lacks are simply not in the prompt; nobody sets a flag for it.
+Runs the steps of this package in order and reports the mistakes a user can make in a question. A track that the clip lacks is not in the
+prompt.
 """
 
 from __future__ import annotations

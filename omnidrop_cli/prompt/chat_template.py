@@ -1,8 +1,7 @@
 """The chat text of a question, and its tokens.
 
-Knows: how Qwen2.5-Omni's chat template renders a conversation with one clip in its first user turn, and that words of a user,
-a system prompt or an earlier answer are plain text. Does not know: how many tokens the clip takes (`layout.py`), or its content.
-Source: `chat_template.json` of Qwen/Qwen2.5-Omni-7B.
+Renders Qwen2.5-Omni's chat template for a conversation with one clip in its first user turn. Words of a user, a system prompt or an
+earlier answer are plain text, special tokens in them included. Source: `chat_template.json` of Qwen/Qwen2.5-Omni-7B.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ TOKEN_SIDE_PX, FRAMES_PER_GRID = 28, 2
 
 
 def count_mel_frames(samples: int) -> int:
-    """Frames the processor counts as valid for so many samples; 100 a second."""
+    """Frames the processor counts as valid for this number of samples; 100 a second."""
     return -(-samples // HOP) if samples <= PADDED_SAMPLES else samples // HOP
 
 

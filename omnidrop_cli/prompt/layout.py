@@ -1,6 +1,6 @@
 """Where every token of a prompt sits: placeholder order, TMRoPE positions, and the map that pruning and reports read.
 
-Knows: counts (grids, seconds per grid, audio tokens) and the model's clock. Does not know pixels, sound or text; a tokenizer is not needed.
+Input: counts (grids, seconds per grid, audio tokens) and the clock of the model's positions. No pixels, audio or tokenizer is needed.
 
 Audio and video interleave in chunks of two seconds, the video of a chunk before its audio. Temporal positions count 1/25 s on both
 tracks, height and width count merged cells, text counts on from where the clip ended. Held against transformers 5.23:

@@ -1,8 +1,8 @@
-"""Sound → the log-mel spectrogram the audio tower reads.
+"""Sound → the log-mel spectrogram the audio encoder reads.
 
-Knows: Whisper's features as Qwen2.5-Omni's processor asks for them, without its cut at 300 seconds. Does not know tokens or time lines.
-transformers' `WhisperFeatureExtractor` gives the same numbers, but pads every clip to 300 seconds and transforms all of it at once;
-here work follows the clip's length and memory beyond the result is bounded.
+Whisper's features as Qwen2.5-Omni's processor asks for them, without its cut at 300 seconds. transformers' `WhisperFeatureExtractor`
+gives the same numbers, but pads every clip to 300 seconds and transforms all of it at once; here work follows the clip's length and
+memory beyond the result is bounded.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Frames → the patches the vision tower reads.
+"""Frames → the patches the vision encoder reads.
 
-Knows: Qwen2.5-Omni's normalisation and patch order. Does not know where frames come from or what size they should have (`media/`).
-torchvision, which the stock video processor needs, is not used. Source: transformers `Qwen2VLVideoProcessor`.
+Normalises frames and orders their patches as Qwen2.5-Omni does. torchvision, which the stock video processor needs, is not used. Source:
+transformers `Qwen2VLVideoProcessor`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def patchify(frames: Tensor, spec: PromptSpec) -> Tensor:
     """Frames (t, 3, H, W) uint8 → patches (n, 3 * temporal_patch_size * patch_size²) float32, on the frames' device.
 
     H and W are multiples of `spec.token_side_px`. An incomplete last grid repeats the last frame, as the stock processor does.
-    Patches of one merged cell are neighbours, as the tower's merger wants. They take four times the frames' bytes, and one more for the
+    Patches of one merged cell are neighbours, as the encoder's merger expects. They take four times the frames' bytes, and one more for the
     reordered copy: hand in long clips piece by piece, cut at whole grids (the results are the same).
     """
     merge, patch, depth = spec.spatial_merge_size, spec.patch_size, spec.temporal_patch_size

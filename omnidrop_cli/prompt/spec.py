@@ -1,7 +1,7 @@
 """What the prompt needs to know of a model: token ids, patch and mel sizes, the clock of its positions.
 
-Knows: Qwen2.5-Omni's special tokens and the constants of its processors. Does not know weights, clips or questions.
-Everything else in this room takes a `PromptSpec` and never looks at a model's config again.
+Qwen2.5-Omni's special tokens and the constants of its processors. Everything else in this package takes a `PromptSpec` and never looks at
+a model's config again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CONFIG_IDS: Mapping[str, str] = {
 
 
 class Tokenizer(Protocol):
-    """The part of a transformers tokenizer that this room uses."""
+    """The part of a transformers tokenizer that this package uses."""
 
     added_tokens_decoder: Mapping[int, Any]
 

@@ -1,7 +1,7 @@
 """How many audio and video tokens enter the decoder and leave each layer, for a target mean retention.
 
-Knows: the two-part budget of OmniDrop (a selection by modality at the input, a progressive drop inside) and how both follow one
-number. Does not know: scores, tensors, torch; everything here is host arithmetic on counts.
+The budget of OmniDrop has two parts, a selection by modality at the input and a progressive drop inside the decoder; both follow from one
+number. Host arithmetic on counts.
 
 The number F is the mean over layers of the audio and video tokens left after each layer's cut, over those of the prompt. It is met
 like this:

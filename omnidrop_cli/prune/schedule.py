@@ -1,6 +1,6 @@
 """How many audio and video tokens leave each decoder layer: the progressive schedule, and the one that meets a mean.
 
-Knows: drop rates over depth (OmniDrop Sec. 3.1) and exact counts on the host. Does not know: tokens, scores, torch.
+Input: drop rates over depth (OmniDrop Sec. 3.1). Output: exact counts, on the host.
 """
 
 from __future__ import annotations

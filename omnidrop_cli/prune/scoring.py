@@ -1,7 +1,6 @@
 """How much attention tokens receive, from a few rows' queries and a layer's keys, without the attention matrix.
 
-Knows: softmax over the alive keys, causality by position, grouped key-value heads. Does not know: layers, projections, rotary
-angles, methods.
+Softmax over the alive keys, causal by position, with grouped key-value heads.
 """
 
 from __future__ import annotations

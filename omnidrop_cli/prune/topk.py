@@ -1,8 +1,7 @@
 """Choosing tokens on the device when every count is already known on the host.
 
-Knows: stable top-k, keep counts and shares per segment, temporal diversity (OmniDrop Alg. 1), temporal merging (DyCoke TTM). Does not
-know: layers, methods, how scores are made. Nothing here waits for the device, and equal scores are settled by the lowest index, so
-the same scores give the same tokens everywhere.
+Stable top-k, keep counts and shares per segment, temporal diversity (OmniDrop Alg. 1), temporal merging (DyCoke TTM). Nothing here waits
+for the device, and equal scores are settled by the lowest index, so the same scores give the same tokens everywhere.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def without(dropped: Tensor, alive: int) -> Tensor:
 
 
 def on_device(numbers: Sequence[int], like: Tensor) -> Tensor:
-    """Host counts as an int64 tensor beside `like`."""
+    """Host counts as an int64 tensor on the device of `like`."""
     return torch.tensor(numbers, dtype=torch.int64).to(like.device, non_blocking=True)
 
 

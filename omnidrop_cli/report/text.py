@@ -1,7 +1,6 @@
 """Untrusted text (a model's answer, a file's name) made safe for a terminal.
 
-Knows: which characters steer a terminal or hide what a line says. Does not know markup: Rich gets such text as `Text`, never as a
-string it would parse.
+Characters that steer a terminal or hide what a line says are removed. Rich gets such text as `Text`, never as markup.
 """
 
 from __future__ import annotations

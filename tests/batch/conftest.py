@@ -1,4 +1,4 @@
-"""A tiny checkpoint for this room, and a way to run commands in this process."""
+"""A tiny checkpoint for this package, and a way to run commands in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows and works for the tests of this room. Imports little: the kill tests start many processes with it."""
+"""Rows and works for the tests of this package. Imports little: the kill tests start many processes with it."""
 
 from __future__ import annotations
 

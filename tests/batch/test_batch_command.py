@@ -68,11 +68,11 @@ def test_dry_run_tells_and_touches_nothing(omnidrop: Run, checkpoint: Path, fold
     assert omnidrop(*words).stdout.splitlines() == [f"{folder / name}\twho?" for name in ("a.mp4", "b.mp4", "c.wav")]
     assert not output.exists()
     omnidrop(*words[:-1], "--limit", "1", *SHORT)
-    with AnswersFile(output):  # also beside a run that is writing
+    with AnswersFile(output):  # also next to a run that is writing
         assert len(omnidrop(*words, *SHORT).stdout.splitlines()) == 2
 
 
-def test_force_keeps_the_old_answers_beside(omnidrop: Run, checkpoint: Path, folder: Path, output: Path) -> None:
+def test_force_keeps_the_old_answers_in_a_backup(omnidrop: Run, checkpoint: Path, folder: Path, output: Path) -> None:
     words = ["batch", folder / "c.wav", "-q", "who?", "-o", output, "--model", checkpoint, *SHORT]
     omnidrop(*words)
     before = output.read_text()

@@ -1,4 +1,4 @@
-"""A batch on a tiny random thinker and real clips: shared towers, error rows, resume, signals."""
+"""A batch on a tiny random thinker and real clips: shared encoders, error rows, resume, signals."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def batch(checkpoint: Path, folder: Path, tmp_path: Path) -> Setup:
 
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by one whenever the towers run."""
+    """Grows by one whenever the encoders run."""
     runs: list[int] = []
-    towers = session_module.encode_media
-    monkeypatch.setattr(session_module, "encode_media", lambda *a, **k: runs.append(1) or towers(*a, **k))
+    encoders = session_module.encode_media
+    monkeypatch.setattr(session_module, "encode_media", lambda *a, **k: runs.append(1) or encoders(*a, **k))
     return runs
 
 
-def test_questions_share_towers_and_a_bad_clip_is_a_row(batch: Setup, encoded: list[int]) -> None:
+def test_questions_share_encoders_and_a_bad_clip_is_a_row(batch: Setup, encoded: list[int]) -> None:
     outcome = batch.run("who?", "what?")
     assert outcome == Outcome(total=6, answered=4, failed=2, earlier=0)
     assert len(encoded) == 2

@@ -1,4 +1,4 @@
-"""`omnidrop chat` on a script: one pass of the towers, a conversation, slash commands, streams and exit codes."""
+"""`omnidrop chat` on a script: one pass of the encoders, a conversation, slash commands, streams and exit codes."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def talk(job: Request) -> Conversation:
 
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by one whenever the towers run."""
+    """Grows by one whenever the encoders run."""
     runs: list[int] = []
-    towers = session_module.encode_media
-    monkeypatch.setattr(session_module, "encode_media", lambda *a, **k: runs.append(1) or towers(*a, **k))
+    encoders = session_module.encode_media
+    monkeypatch.setattr(session_module, "encode_media", lambda *a, **k: runs.append(1) or encoders(*a, **k))
     return runs
 
 
-def test_follow_up_sees_the_conversation_and_the_towers_run_once(talk: Conversation, job: Request, encoded: list[int]) -> None:
+def test_follow_up_sees_the_conversation_and_the_encoders_run_once(talk: Conversation, job: Request, encoded: list[int]) -> None:
     first = talk.ask("who?")
     second = talk.ask("and then?")
     assert len(encoded) == 1
@@ -142,7 +142,7 @@ def test_script_on_stdin(omnidrop: Run, checkpoint: Path, clips: Clips, tmp_path
         ("/save /no/such/folder/a.md", "no folder"),
     ],
 )
-def test_a_wrong_line_is_told_and_the_script_goes_on(
+def test_a_wrong_line_is_reported_and_the_script_goes_on(
     line: str, message: str, omnidrop: Run, checkpoint: Path, clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

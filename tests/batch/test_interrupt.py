@@ -16,12 +16,12 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of one'
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_waits_for_the_block(number: signal.Signals) -> None:
-    told, done = [], []
-    with Interrupt(lambda: told.append("finishing")) as stop, pytest.raises(KeyboardInterrupt):  # noqa: PT012, SIM117
+    said, done = [], []
+    with Interrupt(lambda: said.append("finishing")) as stop, pytest.raises(KeyboardInterrupt):  # noqa: PT012, SIM117
         with stop.finishing():
             os.kill(os.getpid(), number)
             done.append("row")
-    assert (told, done, stop.requested) == (["finishing"], ["row"], True)
+    assert (said, done, stop.requested) == (["finishing"], ["row"], True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -67,7 +67,7 @@ def test_pull_list_path_rm(omnidrop: Run, hub: Hub) -> None:
     assert not directory.exists()
 
 
-def test_half_a_download_is_told(omnidrop: Run) -> None:
+def test_half_a_download_is_reported(omnidrop: Run) -> None:
     directory = Path(omnidrop("models", "pull", "owner/model").stdout.strip())
     next(directory.glob("*.safetensors")).unlink()
     assert "lacks" in listed(omnidrop)["owner/model"]["problem"]
@@ -108,7 +108,7 @@ def test_mistakes(words: list[str], error: type[Exception], message: str, omnidr
     assert message in str(result.exception)
 
 
-def test_unreachable_hub_is_told(omnidrop: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub_is_reported(omnidrop: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")

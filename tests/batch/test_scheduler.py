@@ -82,13 +82,13 @@ def test_no_more_workers_than_clips_and_nobody_idles() -> None:
     assert all(ahead is None for _, _, ahead in pool.order)
 
 
-def test_the_next_clip_is_told_early_and_then_given() -> None:
+def test_the_next_clip_is_announced_early_and_then_submitted() -> None:
     pool = FakePool()
     list(distribute(pool, 1, iter([work(number) for number in range(3)])))
     assert pool.order == [(0, "0.mp4", "1.mp4"), (0, "1.mp4", "2.mp4"), (0, "2.mp4", None)]
 
 
-def test_an_idle_worker_takes_what_another_was_only_told_of() -> None:
+def test_an_idle_worker_takes_what_another_was_only_announced() -> None:
     class SecondIsQuick(FakePool):
         def events(self) -> list[Event]:
             worker = max(worker for worker, queue in self.queues.items() if queue)

@@ -105,11 +105,11 @@ def _least_cosine(plain: MediaFeatures, made: MediaFeatures) -> float:
 
 
 @contextmanager
-def _shortened(tower: Any, blocks: int) -> Iterator[None]:
+def _shortened(encoder: Any, blocks: int) -> Iterator[None]:
     """Inside the context, the vision encoder has its first `blocks` blocks only; 0 changes nothing."""
-    whole = tower.blocks
-    tower.blocks = whole[:blocks] if blocks else whole
+    whole = encoder.blocks
+    encoder.blocks = whole[:blocks] if blocks else whole
     try:
         yield
     finally:
-        tower.blocks = whole
+        encoder.blocks = whole

@@ -24,7 +24,7 @@ PATCHES_PER_PAIR = 18 * 32
 """A pair of frames in the papers' layout (`synthetic.py`)."""
 
 COMPUTED_S = (60, 600)
-"""Lengths for which the byte account is told."""
+"""Lengths for which the byte account is said."""
 
 
 def bench_memory(
@@ -83,15 +83,15 @@ def _facts(thinker: Thinker, tokens: int, prefilled: Prefilled) -> dict[str, Any
         "tokens": tokens,
         "rows": round(sum(lengths) / len(lengths)),
         "kv_mb": prefilled.cache.nbytes / 1e6,
-        "computed_mb": beside_weights(thinker, tokens, lengths),
+        "computed_mb": without_weights(thinker, tokens, lengths),
     }
     if thinker.device.type == "cuda":
         facts["gpu_peak_mb"] = torch.cuda.max_memory_allocated(thinker.device) / 1e6
     return facts
 
 
-def beside_weights(thinker: Thinker, tokens: int, entering: Sequence[int]) -> float:
-    """Megabytes that the byte account gives a prefill with the towers' output at hand: to hold it against what was measured."""
+def without_weights(thinker: Thinker, tokens: int, entering: Sequence[int]) -> float:
+    """Megabytes that the byte account gives a prefill with the encoders' output at hand: to hold it against what was measured."""
     from omnidrop_cli.model.memory_estimate import guess
     from omnidrop_cli.model.sizes import ThinkerSizes
 
@@ -133,7 +133,7 @@ def computed(size: str, seconds: float, choice: PruningConfig, quant: str = "nf4
         "weights_mb": account.weights_mb,
         "kv_mb": account.kv_mb,
         "embeddings_mb": account.embeddings_mb,
-        "towers_mb": account.towers_mb,
+        "encoders_mb": account.encoders_mb,
         "prefill_mb": account.prefill_mb,
         "peak_mb": account.peak_mb,
     }

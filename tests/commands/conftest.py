@@ -1,4 +1,4 @@
-"""A program run in this process on a road that is not there."""
+"""A program run in this process on a pipeline that is not there."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from omnidrop_cli.engine import pipeline as real_road
-from tests.commands.fake_pipeline import Road
+from omnidrop_cli.engine import pipeline as real_pipeline
+from tests.commands.fake_pipeline import FakePipeline
 from tests.commands.running import Done
 
 
 @pytest.fixture
-def road(monkeypatch: pytest.MonkeyPatch) -> Road:
-    fake = Road(["The quick ", "brown", " fox."])
-    monkeypatch.setattr(real_road, "run", fake.run)
-    monkeypatch.setattr(real_road, "run_comparison", fake.run_comparison)
+def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
+    fake = FakePipeline(["The quick ", "brown", " fox."])
+    monkeypatch.setattr(real_pipeline, "run", fake.run)
+    monkeypatch.setattr(real_pipeline, "run_comparison", fake.run_comparison)
     return fake
 
 

@@ -1,4 +1,4 @@
-"""The program with a road that answers from the command line's own words, for tests of what surrounds it.
+"""The program with a pipeline that answers from the command line's own words, for tests of what surrounds it.
 
 `python -m tests.commands.fake_pipeline PLAN ask clip.mp4 question ...`: PLAN is JSON with `pieces` (the answer), `pause_s` between them,
 `stuck` (a stage to stay in: "python" sleeps in Python, "c" in a C call that holds no lock and hears no signal), `fail` (an exception).
@@ -28,8 +28,8 @@ FAILURES: dict[str, BaseException] = {
 }
 
 
-class Road:
-    """Stands in for `engine.road.run` and `run_comparison`; `jobs` are what was asked of it."""
+class FakePipeline:
+    """Stands in for `engine.pipeline.run` and `run_comparison`; `jobs` are what was asked of it."""
 
     def __init__(self, pieces: list[str], pause_s: float = 0.0, stuck: str | None = None, fail: str | None = None) -> None:
         self.pieces, self.pause_s, self.stuck, self.fail = pieces, pause_s, stuck, fail
@@ -81,19 +81,19 @@ class Road:
                 continue
 
 
-def install(road: Road) -> None:
-    """Put the road in place of the real one."""
+def install(pipeline: FakePipeline) -> None:
+    """Put the pipeline in place of the real one."""
     from omnidrop_cli.engine import pipeline as real
 
-    setattr(real, "run", road.run)  # noqa: B010  # a plain assignment is refused by the type checker
-    setattr(real, "run_comparison", road.run_comparison)  # noqa: B010
+    setattr(real, "run", pipeline.run)  # noqa: B010  # a plain assignment is refused by the type checker
+    setattr(real, "run_comparison", pipeline.run_comparison)  # noqa: B010
 
 
 def main() -> None:
     from omnidrop_cli.cli import main as program
 
     plan: dict[str, Any] = json.loads(sys.argv.pop(1))
-    install(Road(**plan))
+    install(FakePipeline(**plan))
     program()
 
 

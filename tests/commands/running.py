@@ -20,7 +20,7 @@ class Done(NamedTuple):
 
 
 def program(*arguments: str, plan: dict[str, Any] | None = None) -> list[str]:
-    """The command line of a process of its own; with a plan, on the fake road."""
+    """The command line of a process of its own; with a plan, on the fake pipeline."""
     if plan is None:
         return [sys.executable, "-m", "omnidrop_cli", *arguments]
     return [sys.executable, "-m", "tests.commands.fake_pipeline", json.dumps(plan), *arguments]

@@ -1,4 +1,4 @@
-"""`omnidrop ask`, on a road that is not there: what goes where, and what becomes of the flags."""
+"""`omnidrop ask`, on a pipeline that is not there: what goes where, and what becomes of the flags."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from omnidrop_cli.nano.world.demo_clips import QUESTIONS
 from omnidrop_cli.outputs import Choice
 from omnidrop_cli.report.json import comparison_from_dict, from_dict
 from tests.clips import Clips
-from tests.commands.fake_pipeline import Road
+from tests.commands.fake_pipeline import FakePipeline
 from tests.commands.running import Done, environment, program, run
 
 Run = Callable[..., Done]
 ANSWER = "The quick brown fox.\n"
 
 
-def test_the_answer_alone_is_on_stdout(omnidrop: Run, road: Road) -> None:
+def test_the_answer_alone_is_on_stdout(omnidrop: Run, pipeline: FakePipeline) -> None:
     done = omnidrop("ask", "clip.mp4", "what?")
     assert (done.code, done.out) == (0, ANSWER)
     assert done.err.count("\n") == 2
@@ -33,31 +33,31 @@ def test_the_answer_alone_is_on_stdout(omnidrop: Run, road: Road) -> None:
 
 
 @pytest.mark.parametrize("flags", [["--no-stream"], ["--quiet"], ["--no-table"], ["--table"], ["-v"], ["--compare"], ["--no-color"]])
-def test_no_flag_changes_stdout(omnidrop: Run, road: Road, flags: list[str]) -> None:
+def test_no_flag_changes_stdout(omnidrop: Run, pipeline: FakePipeline, flags: list[str]) -> None:
     assert omnidrop("ask", "clip.mp4", "what?", *flags).out == ANSWER
 
 
-def test_quiet_says_nothing(omnidrop: Run, road: Road) -> None:
+def test_quiet_says_nothing(omnidrop: Run, pipeline: FakePipeline) -> None:
     assert omnidrop("ask", "clip.mp4", "what?", "--quiet").err == ""
 
 
 @pytest.mark.parametrize("words", [["clip.mp4", "what?", "-q"], ["clip.mp4", "what?", "-q", "--keep", "0.3"], ["-q", "clip.mp4", "what?"]])
-def test_the_former_quiet_still_works_and_says_so(omnidrop: Run, road: Road, words: list[str], tmp_path: Path) -> None:
+def test_the_former_quiet_still_works_and_says_so(omnidrop: Run, pipeline: FakePipeline, words: list[str], tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").touch()
     done = omnidrop("ask", *words)
-    assert (done.out, road.jobs[0].question) == (ANSWER, "what?")
+    assert (done.out, pipeline.jobs[0].question) == (ANSWER, "what?")
     assert done.err == "warning: -q is the question in every command; --quiet has no short form any more\n"
 
 
-def test_q_is_the_question(omnidrop: Run, road: Road) -> None:
+def test_q_is_the_question(omnidrop: Run, pipeline: FakePipeline) -> None:
     done = omnidrop("ask", "clip.mp4", "-q", "what?")
-    assert (done.out, road.jobs[0].media, road.jobs[0].question) == (ANSWER, "clip.mp4", "what?")
+    assert (done.out, pipeline.jobs[0].media, pipeline.jobs[0].question) == (ANSWER, "clip.mp4", "what?")
     assert "deprecated" not in done.err
     assert "was given twice" in str(omnidrop("ask", "clip.mp4", "what?", "-q", "who?").error)
     assert "no question was given" in str(omnidrop("ask", "clip.mp4").error)
 
 
-def test_tables_are_shown_on_request_and_in_comparisons(omnidrop: Run, road: Road) -> None:
+def test_tables_are_shown_on_request_and_in_comparisons(omnidrop: Run, pipeline: FakePipeline) -> None:
     ask = ("ask", "clip.mp4", "what?")
     assert "retention" in omnidrop(*ask, "--table").err
     assert "retention" in omnidrop(*ask, "-v").err
@@ -69,17 +69,17 @@ def test_tables_are_shown_on_request_and_in_comparisons(omnidrop: Run, road: Roa
         assert done.out == ANSWER
 
 
-def test_an_answer_that_was_cut_is_said_always(omnidrop: Run, road: Road) -> None:
-    road.reason = "length"
+def test_an_answer_that_was_cut_is_said_always(omnidrop: Run, pipeline: FakePipeline) -> None:
+    pipeline.reason = "length"
     for flags in ([], ["--quiet"], ["--no-table"], ["--json"], ["--table"]):
         said = omnidrop("ask", "clip.mp4", "what?", *flags).err
         assert said.count("warning: the answer was cut at 2 tokens; raise --max-new-tokens") == 1, flags
 
 
-def test_choices_reach_the_model_and_their_probabilities_are_shown(omnidrop: Run, road: Road) -> None:
-    road.choices = (Choice("yes", 0.8301, -0.5), Choice("no", 0.1695, -2.1), Choice("maybe", 0.0004, -8.0))
+def test_choices_reach_the_model_and_their_probabilities_are_shown(omnidrop: Run, pipeline: FakePipeline) -> None:
+    pipeline.choices = (Choice("yes", 0.8301, -0.5), Choice("no", 0.1695, -2.1), Choice("maybe", 0.0004, -8.0))
     done = omnidrop("ask", "clip.mp4", "what?", "--choices", "yes, no,maybe")
-    assert road.jobs[0].generation.choices == ("yes", "no", "maybe")
+    assert pipeline.jobs[0].generation.choices == ("yes", "no", "maybe")
     assert done.out == ANSWER
     assert "omnidrop: yes 83 % · no 17 % · maybe <0.1 %\n" in done.err
     assert "83 %" not in omnidrop("ask", "clip.mp4", "what?", "--choices", "yes,no", "--quiet").err
@@ -87,9 +87,9 @@ def test_choices_reach_the_model_and_their_probabilities_are_shown(omnidrop: Run
         assert "at least two are needed" in str(omnidrop("ask", "clip.mp4", "what?", "--choices", wrong).error)
 
 
-def test_a_clip_on_stdin_is_a_file_for_the_model_and_stdin_in_the_report(omnidrop: Run, road: Road) -> None:
+def test_a_clip_on_stdin_is_a_file_for_the_model_and_stdin_in_the_report(omnidrop: Run, pipeline: FakePipeline) -> None:
     done = omnidrop("ask", "-", "what?", "--json", stdin="the clip")
-    assert Path(road.jobs[0].media).parent == paths.downloads()
+    assert Path(pipeline.jobs[0].media).parent == paths.downloads()
     value = json.loads(done.out)
     assert (value["media"]["asked"], value["media"]["path"]) == ("-", "-")
     assert not any(paths.downloads().iterdir())
@@ -108,24 +108,24 @@ def test_a_real_clip_on_stdin(clips: Clips) -> None:
     assert value["media"]["path"] == "-"
 
 
-def test_without_a_terminal_stages_are_told_on_request_only(omnidrop: Run, road: Road) -> None:
+def test_without_a_terminal_stages_are_shown_on_request_only(omnidrop: Run, pipeline: FakePipeline) -> None:
     assert "prefill" not in omnidrop("ask", "clip.mp4", "what?", "--no-table").err
-    told = omnidrop("ask", "clip.mp4", "what?", "--no-table", "-v").err.splitlines()
-    assert told[:3] == ["fetch clip.mp4", "decode", "load"]
+    said = omnidrop("ask", "clip.mp4", "what?", "--no-table", "-v").err.splitlines()
+    assert said[:3] == ["fetch clip.mp4", "decode", "load"]
 
 
-def test_a_warning_is_said_once(omnidrop: Run, road: Road) -> None:
+def test_a_warning_is_said_once(omnidrop: Run, pipeline: FakePipeline) -> None:
     assert omnidrop("ask", "clip.mp4", "what?").err.count("no[/] sound") == 1
 
 
-def test_json_is_one_document_that_reads_back(omnidrop: Run, road: Road) -> None:
+def test_json_is_one_document_that_reads_back(omnidrop: Run, pipeline: FakePipeline) -> None:
     done = omnidrop("ask", "clip.mp4", "what?", "--json")
     assert done.out.count("\n") == 1
     report = from_dict(json.loads(done.out))
     assert (report.job.media, report.job.question, report.answer.text) == ("clip.mp4", "what?", ANSWER.strip())
 
 
-def test_compare_shows_both_and_answers_pruned(omnidrop: Run, road: Road) -> None:
+def test_compare_shows_both_and_answers_pruned(omnidrop: Run, pipeline: FakePipeline) -> None:
     done = omnidrop("ask", "clip.mp4", "what?", "--compare")
     assert done.out == ANSWER
     assert "agreement" in done.err
@@ -134,7 +134,7 @@ def test_compare_shows_both_and_answers_pruned(omnidrop: Run, road: Road) -> Non
     assert comparison_from_dict(value).first_difference == 5
 
 
-def test_output_goes_into_a_file(omnidrop: Run, road: Road, tmp_path: Path) -> None:
+def test_output_goes_into_a_file(omnidrop: Run, pipeline: FakePipeline, tmp_path: Path) -> None:
     done = omnidrop("ask", "clip.mp4", "what?", "-o", "answer.txt")
     assert done.out == ""
     assert (tmp_path / "answer.txt").read_text() == ANSWER
@@ -143,8 +143,8 @@ def test_output_goes_into_a_file(omnidrop: Run, road: Road, tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answer.json", "answer.txt"]
 
 
-def test_an_answer_cannot_steer_a_terminal(omnidrop: Run, road: Road) -> None:
-    road.pieces[:] = ["\x1b[2Jred", "\x1b", "]0;t\x07", " \u202eevil\r [bold]x[/]"]
+def test_an_answer_cannot_steer_a_terminal(omnidrop: Run, pipeline: FakePipeline) -> None:
+    pipeline.pieces[:] = ["\x1b[2Jred", "\x1b", "]0;t\x07", " \u202eevil\r [bold]x[/]"]
     for flags in ([], ["--no-stream"], ["--json"], ["--compare"]):
         done = omnidrop("ask", "\x1b[31mclip\u202e.mp4", "what?", "-v", *flags)
         assert not set(done.out + done.err) & set("\x1b\x07\r\u202e"), flags
@@ -152,14 +152,14 @@ def test_an_answer_cannot_steer_a_terminal(omnidrop: Run, road: Road) -> None:
 
 
 @pytest.mark.parametrize("pieces", [[], [""], ["\x1b"], ["one\n"], ["one\n", "two"]])
-def test_stdout_ends_with_one_newline(omnidrop: Run, road: Road, pieces: list[str]) -> None:
-    road.pieces[:] = pieces
+def test_stdout_ends_with_one_newline(omnidrop: Run, pipeline: FakePipeline, pieces: list[str]) -> None:
+    pipeline.pieces[:] = pieces
     for flags in ([], ["--no-stream"]):
         expected = "".join(pieces).replace("\x1b", "").removesuffix("\n") + "\n"
         assert omnidrop("ask", "clip.mp4", "what?", *flags).out == expected
 
 
-def test_flags_become_the_job(omnidrop: Run, road: Road) -> None:
+def test_flags_become_the_job(omnidrop: Run, pipeline: FakePipeline) -> None:
     flags = "--start 1:30 --end 0:02:00.5 --fps 1 --max-frames 8 --min-pixels 1000 --max-pixels 90000 --no-audio"
     flags += " -m omnidrop -k 0.25 --option beta=10 --option shape=exponential --seed 7"
     flags += " --model 3b --quant int8 --device cpu --dtype float32 --offline"
@@ -167,7 +167,7 @@ def test_flags_become_the_job(omnidrop: Run, road: Road) -> None:
         " --max-new-tokens 5 --temperature 0.5 --top-p 0.9 --repetition-penalty 1.1 --stop END --stop . --system Short. --revision main"
     )
     omnidrop("ask", "clip.mp4", " what? ", *flags.split())
-    job = road.jobs[0]
+    job = pipeline.jobs[0]
     assert job.question == "what?"
     assert job.system == "Short."
     assert job.media_options == MediaConfig(90.0, 120.5, 1.0, 4, 8, 1000, 90000, use_audio=False)
@@ -176,9 +176,9 @@ def test_flags_become_the_job(omnidrop: Run, road: Road) -> None:
     assert job.generation == GenerationConfig(5, 0.5, 0.9, 1.1, ("END", "."), 7)
 
 
-def test_a_composition_is_a_method(omnidrop: Run, road: Road) -> None:
+def test_a_composition_is_a_method(omnidrop: Run, pipeline: FakePipeline) -> None:
     omnidrop("ask", "clip.mp4", "what?", "--method", "seats+omnidrop", "--option", "omnidrop.beta=10")
-    assert road.jobs[0].method == PruningConfig("seats+omnidrop", None, None, {"omnidrop.beta": "10"})
+    assert pipeline.jobs[0].method == PruningConfig("seats+omnidrop", None, None, {"omnidrop.beta": "10"})
 
 
 def test_a_shell_completes_methods_and_compositions() -> None:
@@ -187,14 +187,14 @@ def test_a_shell_completes_methods_and_compositions() -> None:
     assert methods("seats+om") == [f"seats+{name}" for name in expected]
 
 
-def test_no_flags_make_the_default_job(omnidrop: Run, road: Road) -> None:
+def test_no_flags_make_the_default_job(omnidrop: Run, pipeline: FakePipeline) -> None:
     omnidrop("ask", "clip.mp4", "what?")
-    assert road.jobs == [Request("clip.mp4", "what?")]
+    assert pipeline.jobs == [Request("clip.mp4", "what?")]
 
 
-def test_the_question_may_come_from_stdin(omnidrop: Run, road: Road) -> None:
+def test_the_question_may_come_from_stdin(omnidrop: Run, pipeline: FakePipeline) -> None:
     omnidrop("ask", "clip.mp4", "-", stdin="what is\nsaid?\n")
-    assert road.jobs[0].question == "what is\nsaid?"
+    assert pipeline.jobs[0].question == "what is\nsaid?"
 
 
 @pytest.mark.parametrize(
@@ -229,37 +229,37 @@ def test_the_question_may_come_from_stdin(omnidrop: Run, road: Road) -> None:
         (["clip.mp4", "what?", "-o", "none/a.txt"], "there is no folder"),
     ],
 )
-def test_mistakes_are_refused_before_the_road(omnidrop: Run, road: Road, arguments: list[str], words: str) -> None:
+def test_mistakes_are_refused_before_the_pipeline(omnidrop: Run, pipeline: FakePipeline, arguments: list[str], words: str) -> None:
     done = omnidrop("ask", *arguments)
     assert isinstance(done.error, UsageError)
     assert words in done.error.message
     assert done.error.hint
-    assert not road.jobs
+    assert not pipeline.jobs
 
 
-def test_the_file_sets_what_no_flag_does(omnidrop: Run, road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_sets_what_no_flag_does(omnidrop: Run, pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("omnidrop.toml").write_text('keep = 0.5\nmax-frames = 8\nmodel = "3b"\ntable = false\noffline = true')
     done = omnidrop("ask", "clip.mp4", "what?", "--max-frames", "16")
-    job = road.jobs[-1]
+    job = pipeline.jobs[-1]
     assert (job.method.keep, job.media_options.max_frames, job.model.name, job.model.offline) == (0.5, 16, "3b", True)
     assert "retention" not in done.err
     monkeypatch.setenv("OMNIDROP_KEEP", "0.4")
     omnidrop("ask", "clip.mp4", "what?", "--no-offline")
-    assert (road.jobs[-1].method.keep, road.jobs[-1].model.offline) == (0.4, False)
+    assert (pipeline.jobs[-1].method.keep, pipeline.jobs[-1].model.offline) == (0.4, False)
 
 
-def test_a_stronger_budget_replaces_a_weaker_one(omnidrop: Run, road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stronger_budget_replaces_a_weaker_one(omnidrop: Run, pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("omnidrop.toml").write_text('preset = "paper-20"')
     omnidrop("ask", "clip.mp4", "what?", "--keep", "0.5")
-    assert (road.jobs[-1].method.keep, road.jobs[-1].method.preset) == (0.5, None)
+    assert (pipeline.jobs[-1].method.keep, pipeline.jobs[-1].method.preset) == (0.5, None)
     monkeypatch.setenv("OMNIDROP_KEEP", "0.4")
     omnidrop("ask", "clip.mp4", "what?")
-    assert (road.jobs[-1].method.keep, road.jobs[-1].method.preset) == (0.4, None)
+    assert (pipeline.jobs[-1].method.keep, pipeline.jobs[-1].method.preset) == (0.4, None)
     omnidrop("ask", "clip.mp4", "what?", "--preset", "paper-30")
-    assert (road.jobs[-1].method.keep, road.jobs[-1].method.preset) == (None, "paper-30")
+    assert (pipeline.jobs[-1].method.keep, pipeline.jobs[-1].method.preset) == (None, "paper-30")
 
 
-def test_a_bad_variable_and_a_bad_file_are_named(omnidrop: Run, road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_variable_and_a_bad_file_are_named(omnidrop: Run, pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMNIDROP_KEEP", "7")
     assert "OMNIDROP_KEEP is 7" in str(omnidrop("ask", "clip.mp4", "what?").error)
     Path("omnidrop.toml").write_text("kep = 1")

@@ -87,7 +87,7 @@ def test_memory_of_the_gpu_is_explained_with_what_reduces_it() -> None:
 
 @pytest.mark.parametrize("stuck", ["python", "c", "swallow", "thread"])
 def test_ctrl_c_ends_at_once(stuck: str) -> None:
-    """Asleep in Python, inside C that hears no signal, in code that swallows KeyboardInterrupt, beside a daemon thread."""
+    """Asleep in Python, inside C that hears no signal, in code that swallows KeyboardInterrupt, next to a daemon thread."""
     process = subprocess.Popen(
         program(*ASK, "--quiet", plan={"pieces": [], "stuck": stuck}),
         stdout=subprocess.PIPE,
@@ -109,7 +109,7 @@ def test_ctrl_c_ends_at_once(stuck: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("delay_s", [0.05, 0.3, 0.8, 1.5, 3.0])
-def test_ctrl_c_ends_at_once_on_the_real_road(delay_s: float, tmp_path: Path, clips: dict[str, Path]) -> None:
+def test_ctrl_c_ends_at_once_on_the_real_pipeline(delay_s: float, tmp_path: Path, clips: dict[str, Path]) -> None:
     """While the program, av and torch are imported, while random weights are made: whenever it comes."""
     command = program("ask", str(clips["speech_video"]), "what?", "--model", "random:3b@2layers", "--quiet")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), text=True)

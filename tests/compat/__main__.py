@@ -4,7 +4,7 @@
     python -m tests.compat 5.25.0 5.25.1    these
     python -m tests.compat --lowest         an environment of its own with the lowest version of every dependency
     python -m tests.compat --newest         one with the newest versions that pyproject.toml allows
-    python -m tests.compat --record         write golden.json anew instead
+    python -m tests.compat --record         write golden.json again instead
 
 Environments stay in .compat/ for the next run; `--fresh` makes them again.
 """

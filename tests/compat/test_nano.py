@@ -1,6 +1,6 @@
 """The built-in model's answers to recorded questions, token by token, and what each method kept.
 
-`python -m tests.compat --record` writes golden.json anew, after a change of the weights, the clips or a method.
+`python -m tests.compat --record` writes golden.json again, after a change of the weights, the clips or a method.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Decoding by a captured graph: the same answers and the same cache as without one; where a graph fails, the eager road goes on.
+"""Decoding by a captured graph: the same answers and the same cache as without one; where a graph fails, the eager loop goes on.
 
 There is no CUDA here. A tape (`tape.py`) stands in for `torch.cuda.CUDAGraph`: it freezes the operations of one step and the tensors
 they use, and refuses what a capture refuses (values that go back to the host), so that whatever a replay needs to be static is held
@@ -47,10 +47,10 @@ def answer(
     thinker: Thinker, start: Prefilled, capture: Capture | None = None, graphs: CudaGraphRunner | None = None, **options: object
 ) -> tuple[Answer, list[str], list[str]]:
     pieces: list[str] = []
-    told: list[str] = []
+    said: list[str] = []
     settings = GenerationConfig(**{"max_new_tokens": 30, **options})  # type: ignore[arg-type]
-    given = generate(thinker, start, IDS, settings, pieces.append, runner=graphs or CudaGraphRunner(capture), warn=told.append)
-    return given, pieces, told
+    given = generate(thinker, start, IDS, settings, pieces.append, runner=graphs or CudaGraphRunner(capture), warn=said.append)
+    return given, pieces, said
 
 
 class Counting:
@@ -86,11 +86,11 @@ def test_answers_and_cache_are_those_without_a_graph(shape: tuple[int, int, int,
     thinker = without_end(tiny_thinker(*shape))
     plain, graphed, capture = prefilled(thinker), prefilled(thinker), Counting()
     expected, expected_pieces, _ = answer(thinker, plain, max_new_tokens=most)
-    found, pieces, told = answer(thinker, graphed, capture, max_new_tokens=most)
+    found, pieces, said = answer(thinker, graphed, capture, max_new_tokens=most)
     assert found == expected
     assert len(found.token_ids) == most
     assert pieces == expected_pieces
-    assert told == []
+    assert said == []
     assert capture.captures == (most >= 6), "two read, three to come after the one just chosen"
     if capture.captures:
         assert capture.replays == most - 3
@@ -145,7 +145,7 @@ def test_a_stop_string_between_two_looks() -> None:
     assert_same(graphed.cache, plain.cache)
 
 
-def test_a_long_answer_is_captured_again_where_room_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_answer_is_captured_again_where_its_storage_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_graph, "MAX_CAPTURE", 7)
     thinker = without_end(tiny_thinker(4))
     plain, graphed, capture = prefilled(thinker), prefilled(thinker), Counting()
@@ -193,15 +193,15 @@ def test_a_capture_that_fails_costs_speed_only_and_is_not_tried_again(error: Exc
     plain, graphed, capture = prefilled(thinker), prefilled(thinker), Counting(broken_on(0, error))
     graphs = CudaGraphRunner(capture)
     expected = answer(thinker, plain)[0]
-    found, _, told = answer(thinker, graphed, graphs=graphs)
+    found, _, said = answer(thinker, graphed, graphs=graphs)
     assert found == expected
     assert_same(graphed.cache, plain.cache)
     assert capture.captures == 1
-    assert len(told) == 1
-    assert "\n" not in told[0]
-    assert (str(error).partition("\n")[0] or "NotImplementedError") in told[0]
-    again, _, told = answer(thinker, prefilled(thinker), graphs=graphs)
-    assert (again, told, capture.captures) == (expected, [], 1)
+    assert len(said) == 1
+    assert "\n" not in said[0]
+    assert (str(error).partition("\n")[0] or "NotImplementedError") in said[0]
+    again, _, said = answer(thinker, prefilled(thinker), graphs=graphs)
+    assert (again, said, capture.captures) == (expected, [], 1)
 
 
 def test_memory_that_does_not_suffice_once_may_the_next_time() -> None:
@@ -215,8 +215,8 @@ def test_memory_that_does_not_suffice_once_may_the_next_time() -> None:
         return capture_on_tape(step)
 
     graphs = CudaGraphRunner(counted := Counting(capture))
-    found, _, told = answer(thinker, prefilled(thinker), graphs=graphs)
-    assert (found, len(told), counted.captures, counted.replays) == (expected, 1, 1, 0)
+    found, _, said = answer(thinker, prefilled(thinker), graphs=graphs)
+    assert (found, len(said), counted.captures, counted.replays) == (expected, 1, 1, 0)
     assert answer(thinker, prefilled(thinker), graphs=graphs)[0] == expected
     assert (counted.captures, counted.replays) == (2, 27)
 
@@ -237,8 +237,8 @@ def test_an_eager_step_that_breaks_off_leaves_no_half_row(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(cuda_graph, "step", breaking)
     monkeypatch.setattr(generation, "step", breaking)
-    found, _, told = answer(thinker, graphed, capture_on_tape)
-    assert (found, len(told)) == (expected, 1)
+    found, _, said = answer(thinker, graphed, capture_on_tape)
+    assert (found, len(said)) == (expected, 1)
     assert_same(graphed.cache, plain.cache)
 
 
@@ -247,8 +247,8 @@ def test_a_second_capture_that_fails_leaves_what_the_first_read(monkeypatch: pyt
     thinker = without_end(tiny_thinker(4))
     plain, graphed = prefilled(thinker), prefilled(thinker)
     expected = answer(thinker, plain)[0]
-    found, _, told = answer(thinker, graphed, broken_on(1, RuntimeError("no")))
-    assert (found, len(told)) == (expected, 1)
+    found, _, said = answer(thinker, graphed, broken_on(1, RuntimeError("no")))
+    assert (found, len(said)) == (expected, 1)
     assert_same(graphed.cache, plain.cache)
 
 
@@ -277,10 +277,10 @@ def test_a_graph_that_differs_from_the_eager_step_is_not_used(at: str, monkeypat
             spoil()
         return lambda: (replay(), spoil())[0]
 
-    found, _, told = answer(thinker, graphed, capture)
+    found, _, said = answer(thinker, graphed, capture)
     assert found == expected
     assert_same(graphed.cache, plain.cache)
-    assert told == ["decoding goes on without a CUDA graph, slower but the same: its first step differs from the eager one"]
+    assert said == ["decoding goes on without a CUDA graph, slower but the same: its first step differs from the eager one"]
 
 
 def test_agreement_of_logits() -> None:
@@ -293,7 +293,7 @@ def test_agreement_of_logits() -> None:
     assert not agree(row, torch.full((4,), float("nan")), 1.0)
 
 
-def test_graphs_are_for_cuda_and_told_of_where_they_cannot_be() -> None:
+def test_graphs_are_for_cuda_and_reported_where_they_cannot_be() -> None:
     thinker = without_end(tiny_thinker(4))
     assert CudaGraphRunner.of(thinker) == CudaGraphRunner()
 
@@ -310,10 +310,10 @@ def test_graphs_are_for_cuda_and_told_of_where_they_cannot_be() -> None:
         on_cuda.loaded = replace(thinker.loaded, **change)
         graphs = CudaGraphRunner.of(on_cuda)  # type: ignore[arg-type]
         assert reason in (graphs.refusal or "")
-        found, _, told = answer(thinker, prefilled(thinker), graphs=graphs)
+        found, _, said = answer(thinker, prefilled(thinker), graphs=graphs)
         assert found == answer(thinker, prefilled(thinker))[0]
-        assert len(told) == 1
-        assert reason in told[0]
+        assert len(said) == 1
+        assert reason in said[0]
 
 
 @pytest.mark.parametrize("wait", [lambda t: float(t.sum()), lambda t: bool((t > 0).any()), lambda t: t.nonzero()])
@@ -397,9 +397,9 @@ def test_on_cuda(quant: str) -> None:
     counted = graphs.capture = Counting(graphs.capture)  # type: ignore[arg-type]
     for temperature in (0.0, 1.0):
         options = GenerationConfig(max_new_tokens=30, temperature=temperature)
-        told: list[str] = []
-        found = generate(thinker, start(), IDS.cuda(), options, runner=graphs, warn=told.append)
-        assert told == []
+        said: list[str] = []
+        found = generate(thinker, start(), IDS.cuda(), options, runner=graphs, warn=said.append)
+        assert said == []
         assert counted.replays
         if quant == "none":
             assert found == generate(thinker, start(), IDS.cuda(), options)

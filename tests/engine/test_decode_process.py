@@ -103,7 +103,7 @@ def test_a_segmentation_fault_is_that_clips_error(clips: Clips, decoder: DecodeP
     assert decoder.open(good)[0].has_audio
 
 
-def test_a_killed_child_is_told_apart(clips: Clips, decoder: DecodeProcess, tmp_path: Path) -> None:
+def test_a_killed_child_is_distinguished(clips: Clips, decoder: DecodeProcess, tmp_path: Path) -> None:
     shutil.copy(clips["wav"], tmp_path / "oom.wav")
     with pytest.raises(MediaError, match=r"SIGKILL \(out of memory\?\)"):
         decoder.open(Request(str(tmp_path / "oom.wav"), "?"))

@@ -50,7 +50,7 @@ def test_static_steps_equal_grown_steps(shape: tuple[int, int, int, int], longes
         torch.testing.assert_close(static.logits, expected, rtol=1e-4, atol=5e-5)
         token = int(expected.argmax())
         assert static.chosen(offset, offset + 1) == [token]
-    assert kept.lengths == lengths, "the ragged cache does not know yet"
+    assert kept.lengths == lengths, "the ragged cache changed early"
     static.commit(20)
     assert_same(kept, grown)
 

@@ -1,4 +1,4 @@
-"""Towers in pieces equal one stock pass, and embeddings land where the token map says."""
+"""Encoders in pieces equal one stock pass, and embeddings land where the token map says."""
 
 from __future__ import annotations
 

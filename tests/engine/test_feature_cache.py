@@ -1,4 +1,4 @@
-"""The second question about a clip runs no tower; anything doubtful in the cache counts as absent."""
+"""The second question about a clip runs no encoder; anything doubtful in the cache counts as absent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BOTH = frozenset({"audio_attention", "video_attention"})
 
 
 @contextmanager
-def tower_runs(thinker: Thinker) -> Iterator[list[str]]:
+def encoder_runs(thinker: Thinker) -> Iterator[list[str]]:
     runs: list[str] = []
     handles = [
         thinker.adapter.vision_encoder.register_forward_pre_hook(lambda *_: runs.append("video")),
@@ -57,9 +57,9 @@ def prompt(thinker: Thinker) -> Prompt:
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_the_second_time_no_tower_runs(thinker: Thinker, prompt: Prompt, tmp_path: Path, on_disk: bool) -> None:
+def test_the_second_time_no_encoder_runs(thinker: Thinker, prompt: Prompt, tmp_path: Path, on_disk: bool) -> None:
     store = FeatureStore(tmp_path / "new" if on_disk else None)
-    with tower_runs(thinker) as runs:
+    with encoder_runs(thinker) as runs:
         first = encode_media(thinker, prompt, BOTH, store=store)
         assert runs == ["audio", "video"]
         store.wait()
@@ -75,7 +75,7 @@ def test_the_second_time_no_tower_runs(thinker: Thinker, prompt: Prompt, tmp_pat
 
 def test_what_is_missing_is_made(thinker: Thinker, prompt: Prompt, tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
-    with tower_runs(thinker) as runs:
+    with encoder_runs(thinker) as runs:
         encode_media(thinker, prompt, store=store)
         features = encode_media(thinker, prompt, frozenset({"audio_attention"}), store=store)
         assert runs == ["audio", "video", "audio"], "the pictures were there, attention to the sound was not"
@@ -100,7 +100,7 @@ def test_attention_over_the_clip_is_stored_with_the_windowed_one(thinker: Thinke
     assert again.serve(prompt, needs)
 
 
-def test_another_input_or_another_tower_is_another_key(thinker: Thinker, prompt: Prompt) -> None:
+def test_another_input_or_another_encoder_is_another_key(thinker: Thinker, prompt: Prompt) -> None:
     assert prompt.frames is not None
     assert prompt.mel is not None
     store = FeatureStore()
@@ -109,19 +109,19 @@ def test_another_input_or_another_tower_is_another_key(thinker: Thinker, prompt:
     frames[5, 2, 50, 80] ^= 1
     mel[100, 499] += 1e-3
     retrained = tiny_thinker(2)
-    for tower in (retrained.adapter.vision_encoder, retrained.adapter.audio_encoder):
+    for encoder in (retrained.adapter.vision_encoder, retrained.adapter.audio_encoder):
         with torch.no_grad():
-            next(tower.parameters()).mul_(1.001)
+            next(encoder.parameters()).mul_(1.001)
     for model, other, expected in (
         (thinker, replace(prompt, frames=frames), ["video"]),
         (thinker, replace(prompt, mel=mel), ["audio"]),
         (retrained, prompt, ["audio", "video"]),
         (tiny_thinker(2), prompt, []),
     ):
-        with tower_runs(model) as runs:
+        with encoder_runs(model) as runs:
             encode_media(model, other, store=store)
         assert runs == expected
-    with tower_runs(thinker) as runs:
+    with encoder_runs(thinker) as runs:
         encode_media(thinker, prompt, store=store, same_within=2.0)
     assert runs == ["video"]
 
@@ -140,7 +140,7 @@ def test_damaged_files_are_made_again(thinker: Thinker, prompt: Prompt, tmp_path
             save_file({"something": torch.zeros(3)}, path)
         else:
             path.write_bytes({"cut": content[:-7], "noise": os.urandom(len(content)), "empty": b""}[damage])
-    with tower_runs(thinker) as runs:
+    with encoder_runs(thinker) as runs:
         store = FeatureStore(tmp_path)
         again = encode_media(thinker, prompt, BOTH, store=store)
         store.wait()
@@ -182,7 +182,7 @@ def test_features_no_encoder_would_give_are_made_again(thinker: Thinker, prompt:
     store.wait()
     stored(tmp_path, WRONG[name])
     store = FeatureStore(tmp_path)
-    with tower_runs(thinker) as runs:
+    with encoder_runs(thinker) as runs:
         again = encode_media(thinker, prompt, BOTH, store=store)
     assert runs == ["audio", "video"]
     assert same(first, again)
@@ -273,7 +273,7 @@ def test_disk_is_bounded_and_the_least_used_goes(tmp_path: Path) -> None:
 def test_session_reuses_across_questions_options_and_sessions(clips: Mapping[str, Path], thinker: Thinker) -> None:
     job = Request(str(clips["speech_video"]), "what is said?", generation=GenerationConfig(max_new_tokens=3))
     first = Session(thinker, FeatureStore(paths.features()))
-    with tower_runs(thinker) as runs:
+    with encoder_runs(thinker) as runs:
         report = first.run(job)
         first.store.wait()
         assert not report.features_reused

@@ -51,7 +51,7 @@ def test_sources_show_the_same_and_come_first(pictures: list[int], unit: int) ->
         assert found[source] == source
 
 
-def test_noise_is_told_from_change() -> None:
+def test_noise_is_distinguished_from_change() -> None:
     frames = show([0, 0, 1, 0, 1], noise=2)
     assert sources(frames) == [0, 1, 2, 3, 4]
     assert sources(frames, same_within=3.0) == [0, 0, 2, 0, 2]
@@ -108,7 +108,7 @@ def test_features_equal_those_of_every_grid_encoded(needs: tuple[str, ...], pict
             torch.testing.assert_close(features.video_attention[part], alone.video_attention, rtol=1e-4, atol=1e-5)
 
 
-def test_tolerance_reaches_the_tower() -> None:
+def test_tolerance_reaches_the_encoder() -> None:
     thinker = tiny_thinker(2)
     prompt = pictured(thinker, [0, 0, 0, 1, 1], noise=2)
     with counted_grids(thinker) as grids:

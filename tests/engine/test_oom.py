@@ -28,7 +28,7 @@ from omnidrop_cli.tokens import Counts
 Clips = Mapping[str, Path]
 
 
-class Told(Observer):
+class Warned(Observer):
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
@@ -67,16 +67,16 @@ def short_of_memory(module: torch.nn.Module, fails: Callable[[tuple[Any, ...], d
         handle.remove()
 
 
-def test_towers_take_smaller_pieces(session: Session, job: Request) -> None:
+def test_encoders_take_smaller_pieces(session: Session, job: Request) -> None:
     plain = Session(session.thinker).run(job)
-    told = Told()
+    said = Warned()
     with short_of_memory(session.thinker.adapter.vision_encoder, lambda args, _: len(args[0]) > 100):
-        report = session.run(job, told)
+        report = session.run(job, said)
     assert report.answer == plain.answer
     assert report.prompt == plain.prompt
     assert session.limits.patches < 320
-    assert report.warnings == tuple(told.warnings) == (told.warnings[0],) * 2
-    assert "smaller pieces" in told.warnings[0]
+    assert report.warnings == tuple(said.warnings) == (said.warnings[0],) * 2
+    assert "smaller pieces" in said.warnings[0]
 
 
 def test_decoder_takes_fewer_rows(session: Session, job: Request) -> None:
@@ -99,18 +99,18 @@ def test_prefill_reads_the_clip_with_less_detail(session: Session, job: Request)
     job = replace(job, method=PruningConfig("none"))
     plain = Session(session.thinker).run(job)
     wanted = plain.prompt.total - plain.prompt.video // 2
-    told = Told()
+    said = Warned()
     with short_of_memory(session.thinker.adapter.layer_parts(0).q, tokens_over(wanted)):
-        report = session.run(job, told)
+        report = session.run(job, said)
     assert report.prompt.total <= wanted
     assert report.prompt.audio == plain.prompt.audio
     assert report.frames < plain.frames
     assert report.job.media_options.max_frames == report.frames
-    assert set(told.warnings) <= set(report.warnings)
+    assert set(said.warnings) <= set(report.warnings)
     assert "at most" in report.warnings[-1]
 
 
-def test_towers_read_the_clip_with_less_detail(session: Session, job: Request) -> None:
+def test_encoders_read_the_clip_with_less_detail(session: Session, job: Request) -> None:
     plain = Session(session.thinker).run(job)
     grid = plain.frame_size[0] * plain.frame_size[1] // 14**2 if plain.frame_size else 0
     with short_of_memory(session.thinker.adapter.vision_encoder, lambda args, _: len(args[0]) > grid // 2):
@@ -120,7 +120,7 @@ def test_towers_read_the_clip_with_less_detail(session: Session, job: Request) -
     assert report.frame_size[0] * report.frame_size[1] <= plain.frame_size[0] * plain.frame_size[1] // 2
 
 
-def test_both_arms_of_a_comparison_read_the_same(session: Session, job: Request) -> None:
+def test_both_runs_of_a_comparison_read_the_same(session: Session, job: Request) -> None:
     plain = Session(session.thinker).run(job)
     with short_of_memory(session.thinker.adapter.layer_parts(0).q, tokens_over(plain.prompt.total - 1)):
         comparison = session.run_comparison(replace(job, method=PruningConfig("omnidrop", 1.0)))
@@ -160,10 +160,10 @@ def test_frames_are_blamed_where_most_tokens_are_video() -> None:
 
 def test_a_decoding_step_is_not_repeated(session: Session, job: Request) -> None:
     """Text may be on the screen already."""
-    told = Told()
+    said = Warned()
     with short_of_memory(session.thinker.adapter.layer_parts(0).q, lambda args, _: args[0].shape[-2] == 1), pytest.raises(OutOfMemory):
-        session.run(job, told)
-    assert told.warnings == []
+        session.run(job, said)
+    assert said.warnings == []
 
 
 def test_other_errors_pass(session: Session, job: Request) -> None:

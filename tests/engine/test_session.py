@@ -1,4 +1,4 @@
-"""A session on a tiny random thinker and real clips: the whole road behind the loaded model."""
+"""A session on a tiny random thinker and real clips: the whole pipeline behind the loaded model."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ def test_report_of_one_question(session: Session, clips: Clips) -> None:
 
 def test_keep_one_is_none_bit_for_bit(session: Session, clips: Clips) -> None:
     read = session.encode(PromptSource(job_of(clips["speech_video"], keep=1.0), needs=frozenset({"audio_attention"})))
-    arms = [read, session.with_method(read, PruningConfig("none"))]
+    both = [read, session.with_method(read, PruningConfig("none"))]
     runs = []
-    for arm in arms:
+    for one in both:
         from omnidrop_cli.engine.encode import embed
 
-        embeds = embed(session.thinker, arm.prompt, arm.features)
-        runs.append(prefill(session.thinker, arm.prompt, embeds, arm.features, arm.method))
+        embeds = embed(session.thinker, one.prompt, one.features)
+        runs.append(prefill(session.thinker, one.prompt, embeds, one.features, one.method))
     assert torch.equal(runs[0].logits, runs[1].logits)
     assert runs[0].cache.lengths == runs[1].cache.lengths
     for one, other in zip(runs[0].cache.layers, runs[1].cache.layers, strict=True):
         assert torch.equal(one.keys, other.keys)
         assert torch.equal(one.values, other.values)
-    assert session.answer(arms[0]).answer == session.answer(arms[1]).answer
+    assert session.answer(both[0]).answer == session.answer(both[1]).answer
 
 
 @pytest.mark.parametrize("method", sorted(set(names()) - {"none"}))
@@ -85,7 +85,7 @@ def test_every_method_answers_with_any_tracks(session: Session, clips: Clips, me
     assert all(a.total == b for a, b in zip(report.trace.entering, report.trace.kv_lengths, strict=True))
 
 
-def test_compare_runs_the_towers_once(session: Session, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_runs_the_encoders_once(session: Session, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
     session = Session(session.thinker)  # one that has seen no clip
     stock = type(session.thinker.adapter.vision_encoder).forward

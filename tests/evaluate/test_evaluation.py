@@ -65,8 +65,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def towers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Clips that passed the towers."""
+def encoders(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Clips that passed the encoders."""
     seen: list[str] = []
     original = engine.encode_media
 
@@ -78,12 +78,12 @@ def towers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_videomme_end_to_end(tmp_path: Path, clips: Clips, session: Session, towers: list[str], opened: list[str]) -> None:
+def test_videomme_end_to_end(tmp_path: Path, clips: Clips, session: Session, encoders: list[str], opened: list[str]) -> None:
     questions = videomme.read(datasets.videomme(tmp_path / "data", clips))
     run = make_run(videomme.BENCHMARK)
     rows = evaluate(run, questions, session, tmp_path / "out" / "rows.jsonl")
     assert len(rows) == 7 * 3
-    assert len(towers) == 2, "the towers run once per readable clip, for all questions and methods"
+    assert len(encoders) == 2, "the encoders run once per readable clip, for all questions and methods"
     assert opened == ["spoken_01x.mp4", "-silent_02.mp4", "broken_03x.mp4", "missing_04.mp4"], "each file is opened once, broken or not"
     by_method = {method.label: [rows[run.key(question, method)] for question in questions] for method in run.methods}
     for label, mine in by_method.items():
@@ -107,7 +107,7 @@ def test_videomme_end_to_end(tmp_path: Path, clips: Clips, session: Session, tow
     assert "missing_04.mp4" in str(errors[-1]["message"])
 
 
-def test_an_arm_that_cannot_work_with_a_prompt_fails_alone(
+def test_a_method_that_cannot_work_with_a_prompt_fails_alone(
     tmp_path: Path, clips: Clips, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Session._check
@@ -133,7 +133,7 @@ def test_the_answer_equals_that_of_a_single_ask(tmp_path: Path, clips: Clips, se
             assert rows[run.key(question, method)].answer == session.run(run.job(question, method)).answer.text
 
 
-def test_a_second_run_does_nothing_but_retry_failures(tmp_path: Path, clips: Clips, session: Session, towers: list[str]) -> None:
+def test_a_second_run_does_nothing_but_retry_failures(tmp_path: Path, clips: Clips, session: Session, encoders: list[str]) -> None:
     root = datasets.videomme(tmp_path / "data", clips)
     questions, path = videomme.read(root), tmp_path / "rows.jsonl"
     run = make_run(videomme.BENCHMARK)
@@ -143,9 +143,9 @@ def test_a_second_run_does_nothing_but_retry_failures(tmp_path: Path, clips: Cli
         todo = pending(run, questions, results)
         assert {question.id for question, _ in todo} == {"003-1", "003-2", "004-1"}
     (root / "data" / "broken_03x.mp4").write_bytes(clips["tiny"].read_bytes())
-    towers.clear()
+    encoders.clear()
     rows = evaluate(run, questions, session, path)
-    assert len(towers) == 1
+    assert len(encoders) == 1
     assert path.read_bytes().startswith(before), "rows are only ever appended"
     assert sum(row.error is not None for row in rows.values()) == 3
     assert load(path) == rows
@@ -194,19 +194,19 @@ def test_other_files_and_other_models_are_refused(tmp_path: Path, clips: Clips, 
 
 
 def test_a_retrained_selector_makes_another_model(tmp_path: Path) -> None:
-    """A row of `omnisift` depends on the selector beside the thinker's weights; one file must not mix two."""
-    told = set()
+    """A row of `omnisift` depends on the selector next to the thinker's weights; one file must not mix two."""
+    said = set()
     for name in ("none", "one", "other"):
         thinker = replace(tiny_thinker(), directory=tmp_path / name)
         (tmp_path / name).mkdir()
         if name != "none":
             selector = AudioSelector(thinker.model.config.text_config.hidden_size, 64)
             save_selector(selector, tmp_path / name / "selector.safetensors")
-        told.add(model_facts(Session(thinker))["weights"])
-    assert len(told) == 3
+        said.add(model_facts(Session(thinker))["weights"])
+    assert len(said) == 3
 
 
-def test_questions_of_a_clip_stand_together_and_arms_take_turns(tmp_path: Path) -> None:
+def test_questions_of_a_clip_stand_together_and_methods_take_turns(tmp_path: Path) -> None:
     questions = [Question(str(at), f"clip{at % 3}.mp4", "?", ("A. a", "B. b"), "A") for at in range(6)]
     with ResultsFile(tmp_path / "rows.jsonl") as results:
         work = pending(make_run(videomme.BENCHMARK), questions, results)
@@ -214,7 +214,7 @@ def test_questions_of_a_clip_stand_together_and_arms_take_turns(tmp_path: Path) 
     assert [order[0].label for _, order in work] == ["none", "omnidrop@0.3", "random@0.3"] * 2
 
 
-def test_published_timing_moves_the_frames_and_names_other_rows(tmp_path: Path, clips: Clips, towers: list[str]) -> None:
+def test_published_timing_moves_the_frames_and_names_other_rows(tmp_path: Path, clips: Clips, encoders: list[str]) -> None:
     """At one frame a second a pair of frames lasts two seconds; the published layout says one."""
     (question, *_) = videomme.read(datasets.videomme(tmp_path / "data", clips))
     true = make_run(videomme.BENCHMARK, "none")
@@ -239,14 +239,14 @@ def test_keys_of_rows_with_true_timing_are_those_of_older_files() -> None:
     assert run.key(question, run.methods[0]) == hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def test_text_first_changes_the_prompt_and_the_key(tmp_path: Path, clips: Clips, session: Session, towers: list[str]) -> None:
+def test_text_first_changes_the_prompt_and_the_key(tmp_path: Path, clips: Clips, session: Session, encoders: list[str]) -> None:
     questions = dailyomni.read(datasets.dailyomni(tmp_path / "data", clips))
     first, after = make_run(dailyomni.BENCHMARK, "none", text_first=True), make_run(dailyomni.BENCHMARK, "none")
     path = tmp_path / "rows.jsonl"
     evaluate(after, questions, session, path)
     rows = evaluate(first, questions, session, path)
     assert len(rows) == 4
-    assert [text.index("<|VIDEO|>") > text.index("Your task is") for text in towers] == [False, True]
+    assert [text.index("<|VIDEO|>") > text.index("Your task is") for text in encoders] == [False, True]
 
 
 @pytest.mark.parametrize(("module", "make", "count"), [(worldsense, datasets.worldsense, 3), (avut, datasets.avut, 3)])

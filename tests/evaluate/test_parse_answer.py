@@ -147,7 +147,7 @@ def test_letters_a_question_does_not_offer_are_unparsed() -> None:
     assert letter("C", THREE) == "C"
 
 
-def test_options_that_could_not_be_told_apart_keep_their_letters() -> None:
+def test_options_that_could_not_be_distinguished_keep_their_letters() -> None:
     assert letter("C", ("one unreadable line",)) == "C"
 
 

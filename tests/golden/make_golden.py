@@ -2,7 +2,7 @@
 
     python -m tests.golden.make_golden
 
-Needs torchvision beside this project's torch and transformers, and the project's root as working directory. Where torchvision has no
+Needs torchvision next to this project's torch and transformers, and the project's root as working directory. Where torchvision has no
 build for the installed torch (CPU-only machines), install its wheel of the matching release without dependencies, in an environment of
 its own; the two operators it fails to declare without its compiled part are declared below and never called.
 

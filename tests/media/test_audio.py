@@ -163,7 +163,7 @@ def test_silence_before_the_start_is_not_counted_twice(clips: Clips) -> None:
     assert len(heard(clips["delayed_audio"], end_s=2.0)) == 32_000
 
 
-def test_it_stops_when_told(clips: Clips) -> None:
+def test_it_stops_when_asked(clips: Clips) -> None:
     scanned = scan(clips["long_audio"])
     assert scanned.timeline.audio is not None
     assert read_audio(scanned.source, scanned.timeline.audio, 0.0, 310 * 16_000, cancelled=lambda: True).decoded == 0

@@ -362,7 +362,7 @@ def test_the_report_says_when_the_copy_was_fetched(server: Server, monkeypatch: 
     assert open_clip(Request("demo", "?"), FrameBounds(3136, 50176), SILENT, {}).source.fetched_at is None
 
 
-# ---------------------------------------------------------------- room
+# ---------------------------------------------------------------- eviction
 
 
 def test_copies_unused_for_longest_go_first_and_fresh_ones_stay(tmp_path: Path) -> None:
@@ -388,7 +388,7 @@ def test_use_makes_a_copy_young(tmp_path: Path) -> None:
         os.utime(copy.path.with_suffix(".json"), (10_000, 10_000))
         if number == 0:
             assert cache.find("http://a/0") is not None
-    cache.make_room()
+    cache.evict()
     assert {copy.origin.url for copy in cache.copies()} == {"http://a/0"}
 
 

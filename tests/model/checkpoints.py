@@ -1,4 +1,4 @@
-"""Checkpoints on disk for the tests of this room: the hub's layouts, written from a tiny random thinker."""
+"""Checkpoints on disk for the tests of this package: the hub's layouts, written from a tiny random thinker."""
 
 from __future__ import annotations
 

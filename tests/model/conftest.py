@@ -1,4 +1,4 @@
-"""Tiny thinkers shared by the tests of this room. They are read-only: a test that changes a model makes its own."""
+"""Tiny thinkers shared by the tests of this package. They are read-only: a test that changes a model makes its own."""
 
 from __future__ import annotations
 

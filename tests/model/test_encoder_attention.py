@@ -42,10 +42,10 @@ def hear(thinker: Thinker, frames: int, seed: int = 0) -> Tensor:
 
 @pytest.fixture(scope="module")
 def stock() -> Thinker:
-    """The same weights, with transformers' own SDPA in the towers."""
+    """The same weights, with transformers' own SDPA in the encoders."""
     made = tiny_thinker()
-    for tower in (made.adapter.vision_encoder, made.adapter.audio_encoder):
-        tower.config._attn_implementation = "sdpa"
+    for encoder in (made.adapter.vision_encoder, made.adapter.audio_encoder):
+        encoder.config._attn_implementation = "sdpa"
     return made
 
 
@@ -120,7 +120,7 @@ def slow_received(q: Tensor, k: Tensor, ends: Sequence[int], scaling: float) -> 
 
 
 class Spy:
-    """Keeps what enters a tower's last attention module."""
+    """Keeps what enters an encoder's last attention module."""
 
     def __init__(self, module: nn.Module) -> None:
         self.kwargs: dict[str, Any] = {}
@@ -172,7 +172,7 @@ def test_pictures_received(grid: tuple[int, int, int], grids_per_window: int, th
     per_token = slow_received(q, k, ends, module.head_dim**-0.5).view(-1, 4).mean(1)
     order, _ = get_vision_window_index(torch.tensor([grid]), 2, 112, 14)
     expected = torch.empty_like(per_token)
-    expected[order] = per_token  # row i of the tower's order is token order[i] of the prompt
+    expected[order] = per_token  # row i of the encoder's order is token order[i] of the prompt
     found = capture.received()
     assert found.shape == (len(tokens),)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -238,12 +238,12 @@ def test_an_exception_leaves_no_hooks(thinker: Thinker) -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in thinker.adapter.vision_encoder.modules())
 
 
-def test_asking_before_the_tower_ran(thinker: Thinker) -> None:
+def test_asking_before_the_encoder_ran(thinker: Thinker) -> None:
     with thinker.adapter.capture_audio_attention() as capture, pytest.raises(RuntimeError, match="has not run"):
         capture.received()
 
 
-def test_bfloat16_towers_are_scored_in_float32() -> None:
+def test_bfloat16_encoders_are_scored_in_float32() -> None:
     made = random_thinker(tiny_sizes(layers=1), dtype=torch.bfloat16)
     with made.adapter.capture_audio_attention() as sound, made.adapter.capture_video_attention() as pictures:
         hear(made, 300)

@@ -121,4 +121,4 @@ def test_wrong_input_is_refused() -> None:
 def test_sound_alone_needs_no_vision_activations() -> None:
     both = guess(QWEN_7B, "nf4", [1000] * 28)
     sound: MemoryGuess = guess(QWEN_7B, "nf4", [1000] * 28, video_patches=0)
-    assert sound.towers_mb < both.towers_mb
+    assert sound.encoders_mb < both.encoders_mb

@@ -17,7 +17,7 @@ from omnidrop_cli.nano.world.vocabulary import WORDS
 from omnidrop_cli.nano.world.voices import VoiceBank, voices
 from omnidrop_cli.prompt.spec import PromptSpec
 
-SMALL = NanoShape(hidden=64, layers=4, heads=2, kv_heads=1, head_dim=48, mlp=96, tower=48, tower_layers=1)
+SMALL = NanoShape(hidden=64, layers=4, heads=2, kv_heads=1, head_dim=48, mlp=96, encoder=48, encoder_layers=1)
 
 
 @pytest.fixture(scope="session")

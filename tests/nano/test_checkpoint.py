@@ -37,9 +37,9 @@ def test_the_tokenizer_is_the_one_the_code_makes() -> None:
 def test_transformers_alone_loads_it() -> None:
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
-    model, told = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(str(ASSETS), output_loading_info=True)
-    assert not told["missing_keys"]
-    assert not told["unexpected_keys"]
+    model, said = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(str(ASSETS), output_loading_info=True)
+    assert not said["missing_keys"]
+    assert not said["unexpected_keys"]
     assert model.config.text_config.num_hidden_layers >= 12
     assert model.config.vision_start_token_id is not None
     assert model.generation_config.eos_token_id

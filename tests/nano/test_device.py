@@ -50,11 +50,11 @@ def test_a_tensor_elsewhere_refuses_one_from_here() -> None:
             there + torch.ones(3)
 
 
-@pytest.mark.parametrize(("device", "told"), [("tpu", "unknown device"), ("mps", "not supported")])
-def test_a_device_that_is_none_is_one_line(device: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("device", "said"), [("tpu", "unknown device"), ("mps", "not supported")])
+def test_a_device_that_is_none_is_one_line(device: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert recipe.main(["decoder", "--work", str(tmp_path), "--device", device]) == EXIT_USAGE
     error = capsys.readouterr().err
-    assert told in error
+    assert said in error
     assert error.count("\n") == 2
 
 

@@ -79,7 +79,7 @@ def test_shares_never_grow_and_end_at_nothing() -> None:
 
 
 @torch.no_grad()
-def test_towers_equal_the_stock_towers(model: Any, spec: PromptSpec) -> None:
+def test_encoders_equal_the_stock_encoders(model: Any, spec: PromptSpec) -> None:
     generator = torch.Generator().manual_seed(0)
     for height, width in ((84, 84), (56, 112), (112, 56)):
         frames = torch.randint(0, 256, (6, 3, height, width), generator=generator, dtype=torch.uint8)

@@ -71,7 +71,7 @@ def test_replicas_below_one_are_a_mistake(tmp_path: Path, capsys: pytest.Capture
     assert "--replicas" in capsys.readouterr().err
 
 
-def test_what_is_missing_is_told_once(tmp_path: Path) -> None:
+def test_what_is_missing_is_reported_once(tmp_path: Path) -> None:
     """The encoders' stage wants voices; two processes must not both say so."""
     command = [
         sys.executable,

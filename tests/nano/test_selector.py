@@ -82,7 +82,7 @@ def test_sifting_keeps_what_the_method_keeps(spec: PromptSpec, profile: dict[str
     assert (scores[~audio] == 1).all()
 
 
-def test_what_is_given_beside_what_stays_is_audio_that_goes(spec: PromptSpec) -> None:
+def test_what_is_given_with_what_stays_is_audio_that_goes(spec: PromptSpec) -> None:
     labels, media = clip(spec, silent=0.0, sound_only=0.0)
     stays, _ = sift(labels, media, AudioSelector(64, 128), 0.2)
     given = _with_some_others(stays, labels.audio, np.random.default_rng(0))

@@ -181,9 +181,9 @@ def test_places_in_labels_are_the_answers_to_where(spec: PromptSpec, seed: int) 
         number = next(n for n, show in enumerate(clip.shows) if show.item.phrase in question.text)
         # Cells that hold nothing but this thing name its place, and never the opposite one.
         own = [t for t in np.nonzero(labels.event == number)[0] if set(clip.shows[number].item.classes) >= _things(labels, t, names)]
-        told = {names[c] for t in own for c, w in zip(labels.classes[t], labels.weights[t], strict=True) if w > 0} & set(PLACES)
+        said = {names[c] for t in own for c, w in zip(labels.classes[t], labels.weights[t], strict=True) if w > 0} & set(PLACES)
         axis = set(PLACES[:2] if question.kind == "side" else PLACES[2:])
-        assert not own or told & axis == {question.answer}
+        assert not own or said & axis == {question.answer}
 
 
 def _things(labels: MediaLabels, token: int, names: list[str]) -> set[str]:

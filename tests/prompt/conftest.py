@@ -1,4 +1,4 @@
-"""One tokenizer, one spec and one tiny thinker for the whole room."""
+"""One tokenizer, one spec and one tiny thinker for the whole package."""
 
 from __future__ import annotations
 

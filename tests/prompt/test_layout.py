@@ -161,13 +161,13 @@ def test_two_second_chunks_video_first() -> None:
 
 
 @given(st.integers(0, 100_000))
-def test_audio_count_is_the_towers(mel_frames: int) -> None:
+def test_audio_count_is_the_encoders(mel_frames: int) -> None:
     _, stock = THINKER.audio_tower._get_feat_extract_output_lengths(torch.tensor(mel_frames))
     assert count_audio_tokens(mel_frames) == max(0, int(stock))
 
 
 @pytest.mark.parametrize("mel_frames", [1, 2, 3, 4, 5, 199, 200, 201, 403])
-def test_audio_count_is_what_the_tower_returns(mel_frames: int) -> None:
+def test_audio_count_is_what_the_encoder_returns(mel_frames: int) -> None:
     if not count_audio_tokens(mel_frames):
         assert mel_frames < 3
         return

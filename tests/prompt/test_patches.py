@@ -21,7 +21,7 @@ def frames_of(t: int, rows: int, cols: int, seed: int = 0) -> torch.Tensor:
 
 
 def slow(frames: torch.Tensor) -> list[np.ndarray]:
-    """Cell by cell, patch by patch, as the tower's merger reads them."""
+    """Cell by cell, patch by patch, as the encoder's merger reads them."""
     pixels = frames.numpy().astype(np.float64) / 255
     pixels = (pixels - np.array(SPEC.image_mean)[:, None, None]) / np.array(SPEC.image_std)[:, None, None]
     out = []

@@ -233,7 +233,7 @@ def test_seats_presets_have_the_published_means(preset: str, mean: float, enteri
     assert (int(notes["audio_entering"]) + int(notes["video_entering"])) / tokens.counts().media == pytest.approx(entering, abs=2e-3)
 
 
-def test_seats_removes_everything_late_and_can_be_told_not_to() -> None:
+def test_seats_removes_everything_late_and_can_be_asked_not_to() -> None:
     assert len(run(Seats(keep=0.3), LONG, 28).leaving[-1]) == 0
     assert len(run(Seats(keep=0.3, late=False), LONG, 28).leaving[-1]) > 0
     assert len(run(Seats(keep=0.9), LONG, 28).leaving[-1]) > 0  # removal would make the mean impossible

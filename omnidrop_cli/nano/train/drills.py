@@ -48,11 +48,11 @@ def pick(rng: np.random.Generator) -> WorldQuestion:
 
 def partner(timeline: Scenario, rng: np.random.Generator) -> tuple[WorldQuestion, ...]:
     """What is shown with the dog? red circle."""
-    asked = [show for show in timeline.shows if timeline.beside(show) or rng.random() < ALONE]
+    asked = [show for show in timeline.shows if timeline.shown_with(show) or rng.random() < ALONE]
     if not asked:
         return ()
     one = asked[int(rng.integers(len(asked)))]
-    answer = ", ".join(other.item.text for other in timeline.beside(one)) or "nothing"
+    answer = ", ".join(other.item.text for other in timeline.shown_with(one)) or "nothing"
     return (WorldQuestion("shown with", "drill", _one(PARTNERS, rng).format(a=one.item.phrase), answer),)
 
 

@@ -34,7 +34,7 @@ STRANGERS = 0.7
 """Share of clips whose voice is made a `stranger`'s. Without them, an unseen voice with formants of its own stayed at 64 %."""
 
 CLIP_S = 4
-"""Seconds of a clip: two windows of the audio tower."""
+"""Seconds of a clip: two windows of the audio encoder."""
 
 DULL = 0.3
 """Weight of tokens that show or sound of nothing."""
@@ -58,7 +58,7 @@ class EncoderStage:
         self._spec = PromptSpec.from_config(model.config, tokenizer)
         self._rows = model.model.language_model.embed_tokens.weight.detach()[list(row_ids(tokenizer).values())].float().clone()
         self._dull = torch.tensor([class_index()[name] for name in (NOTHING, SILENCE, NOISE)], device=self._rows.device)
-        free = [w for tower in (model.model.visual, model.model.audio_tower) for w in tower.parameters() if w.requires_grad]
+        free = [w for encoder in (model.model.visual, model.model.audio_tower) for w in encoder.parameters() if w.requires_grad]
         self.optimiser = Optimiser([w for w in free if w.dim() == 2], [w for w in free if w.dim() != 2])
 
     def step(self, rng: np.random.Generator, progress: float) -> tuple[float, list[tuple[str, bool]]]:
@@ -75,7 +75,7 @@ class EncoderStage:
         return loss.item(), self._hits(*(part.cpu() for part in (logits.detach(), classes, weights)))
 
     def _encode(self, timelines: list[Scenario], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (n, d) of both towers in fp32, where the model is, with their labels' classes and weights."""
+        """Tokens (n, d) of both encoders in fp32, where the model is, with their labels' classes and weights."""
         media = [render.render(timeline, self._bank) for timeline in timelines]
         labels = [label(timeline, self._spec) for timeline in timelines]
         thinker = self._model.model
@@ -86,7 +86,7 @@ class EncoderStage:
                 frames = torch.cat([m.frames for m in (media[i] for i in same) if m.frames is not None])
                 tokens.append(batched_encoders.see(thinker.visual, frames, self._spec).flatten(0, 1))
                 order += [(i, False) for i in same]
-        # The tower hears two seconds at a time and nothing beyond. Scenes begin with a clip, so its windows would hardly ever cut a word.
+        # The encoder hears two seconds at a time and nothing beyond. Scenes begin with a clip, so its windows would hardly ever cut a word.
         late = int(rng.integers(batched_encoders.WINDOW // batched_encoders.TOKEN))
         mels = [m.mel[:, batched_encoders.TOKEN * late :] for m in media if m.mel is not None]
         tokens += batched_encoders.hear(thinker.audio_tower, [stranger(mel, rng) if rng.random() < STRANGERS else mel for mel in mels])

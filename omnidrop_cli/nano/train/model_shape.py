@@ -51,12 +51,12 @@ class NanoShape:
     kv_heads: int = 2
     head_dim: int = 48
     mlp: int = 512
-    tower: int = 96
-    tower_layers: int = 3
+    encoder: int = 96
+    encoder_layers: int = 3
     mel_bins: int = 128
     rope_theta: float = 1e5
     # Pairs of rotary frequencies, highest first, handed to time, height, width in turn. Stock Qwen gives time the first block and
-    # space the rest; at 24 pairs space would then turn by hundredths of a radian per cell and "left" could not be told from "right".
+    # space the rest; at 24 pairs space would then turn by hundredths of a radian per cell and "left" would look like "right".
     mrope_section: tuple[int, ...] = (1, 1, 1, 3, 1, 1, 6, 1, 1, 6, 1, 1)
 
     @property
@@ -87,22 +87,22 @@ def build_model(shape: NanoShape, tokenizer: PreTrainedTokenizerFast, seed: int 
         "pad_token_id": ids["<|endoftext|>"],
     }
     vision = {
-        "depth": shape.tower_layers,
-        "hidden_size": shape.tower,
+        "depth": shape.encoder_layers,
+        "hidden_size": shape.encoder,
         "num_heads": 3,
-        "intermediate_size": shape.tower * 8 // 3,
+        "intermediate_size": shape.encoder * 8 // 3,
         "out_hidden_size": shape.hidden,
-        "fullatt_block_indexes": list(range(shape.tower_layers)),
+        "fullatt_block_indexes": list(range(shape.encoder_layers)),
         "window_size": 112,
         "patch_size": 14,
         "spatial_merge_size": 2,
         "temporal_patch_size": 2,
     }
     audio = {
-        "encoder_layers": shape.tower_layers,
-        "d_model": shape.tower,
+        "encoder_layers": shape.encoder_layers,
+        "d_model": shape.encoder,
         "encoder_attention_heads": 3,
-        "encoder_ffn_dim": shape.tower * 3,
+        "encoder_ffn_dim": shape.encoder * 3,
         "num_mel_bins": shape.mel_bins,
         "output_dim": shape.hidden,
         "n_window": 100,

@@ -43,7 +43,7 @@ def perceive(
     for i, one in enumerate(labels):
         audio = torch.from_numpy(one.audio)
         both = torch.cat([part for part in (seen.get(i), heard.get(i)) if part is not None])
-        # The n-th video token of the prompt is the n-th of the tower, and likewise for sound: only the interleaving is to be undone.
+        # The n-th video token of the prompt is the n-th of the encoder, and likewise for sound: only the interleaving is to be undone.
         order = torch.cat([(~audio).nonzero()[:, 0], audio.nonzero()[:, 0]])
         whole.append(both[order.argsort().to(both.device)])
     return whole

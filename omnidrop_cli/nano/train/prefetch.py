@@ -116,7 +116,7 @@ class Stream:
         seed: int = 0,
         workers: int = 0,
     ) -> Stream:
-        """Clips with these voices, seen and heard by this model's towers."""
+        """Clips with these voices, seen and heard by this model's encoders."""
         return cls(ClipMaker(model, PromptSpec.from_config(model.config, tokenizer), bank, voices, lengths), seed, workers)
 
     def take(self, step: int) -> Drawn:

@@ -87,7 +87,7 @@ def _run(stage: str, options: argparse.Namespace) -> bool:
     steps, rate = STEPS[stage]
     steps = options.steps or steps
     plan = loop.StagePlan(steps, rate, seed=me.seed(options.seed))
-    # Before the others start: what is missing for the stage is then missed, and told, once.
+    # Before the others start: what is missing for the stage is then reported once.
     trained = _stage(stage, model, tokenizer, options, shape, plan.seed)
     same = [stage, "--work", options.work, "--steps", steps]
     same += [part for name in ("threads", "workers", "seed", "device", "replicas") for part in (f"--{name}", getattr(options, name))]

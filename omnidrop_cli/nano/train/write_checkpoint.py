@@ -42,7 +42,7 @@ def export(
     directory: Path,
     selector: AudioSelector | None = None,
 ) -> None:
-    """Write config, bf16 weights, tokenizer, generation and preprocessor configs, and OmniSIFT's selector beside the weights.
+    """Write config, bf16 weights, tokenizer, generation and preprocessor configs, and OmniSIFT's selector next to the weights.
 
     Without a selector none is left there: an earlier one was trained for other weights. Raises `OmnidropError` where they cannot be
     written.

@@ -28,7 +28,7 @@ CODECS = {".mp4": ("libx264", "aac"), ".mkv": ("libx264", "libopus"), ".webm": (
 
 
 def suffix(timeline: Scenario) -> str:
-    """The file type a timeline is written as unless told otherwise."""
+    """The file type a timeline is written as by default."""
     return ".mp4" if timeline.has_video else ".wav"
 
 

@@ -27,7 +27,7 @@ def render(timeline: Scenario, bank: VoiceBank) -> Wave:
         begin, end = round(spoken.start_s * SAMPLE_RATE_HZ), round(spoken.end_s * SAMPLE_RATE_HZ)
         _add(mixed, begin, to_length(bank.word(spoken.voice, spoken.word), end - begin) * float(rng.uniform(0.6, 1.3)))
     if rng.random() < 0.4:
-        mixed = _room(mixed, rng)
+        mixed = _echoes(mixed, rng)
     if rng.random() < 0.5:
         mixed = _tilt(mixed, rng)
     for beep in timeline.beeps:
@@ -64,8 +64,8 @@ def _noise(count: int, rng: np.random.Generator) -> Wave:
     return noise.astype(np.float32)
 
 
-def _room(sound: Wave, rng: np.random.Generator) -> Wave:
-    """A small room: a few early echoes."""
+def _echoes(sound: Wave, rng: np.random.Generator) -> Wave:
+    """A few early echoes, as of a small space."""
     out = sound.copy()
     for _ in range(4):
         delay = int(rng.integers(100, 1200))

@@ -158,7 +158,7 @@ def _seeing(timeline: Scenario, rng: np.random.Generator) -> Iterator[_Draft]:
 def _ordered(timeline: Scenario, others: tuple[str, ...], rng: np.random.Generator) -> Iterator[_Draft]:
     """First, last, and what follows; only where the things in question are alone on the screen."""
     shows = timeline.shows
-    names, alone = [s.item.text for s in shows], [not timeline.beside(s) for s in shows]
+    names, alone = [s.item.text for s in shows], [not timeline.shown_with(s) for s in shows]
     if len(shows) > 1 and alone[0]:
         yield _Draft("shown first", names[0], options=tuple(names[1:]) + others[:4])
     if len(shows) > 1 and alone[-1]:

@@ -95,7 +95,7 @@ class Scenario:
         middle = (word.start_s + word.end_s) / 2
         return tuple(s for s in self.shows if s.start_s <= middle < s.end_s)
 
-    def beside(self, show: Show) -> tuple[Show, ...]:
+    def shown_with(self, show: Show) -> tuple[Show, ...]:
         """What else is on the screen: things of one scene come and go together."""
         return tuple(s for s in self.shows if s.start_s == show.start_s and s is not show)
 

@@ -58,7 +58,7 @@ NOTHING, SILENCE, NOISE, BEEP = "nothing", "silence", "noise", "beep"
 """Names for media tokens that show or sound of no item."""
 
 PLACES = ("left", "right", "top", "bottom")
-"""Where on the screen a thing is; a media token may carry them beside the thing's name."""
+"""Where on the screen a thing is; a media token may carry them with the thing's name."""
 
 MAX_NUMBER = 60
 """Largest number in an answer: a second of a clip, or a count."""

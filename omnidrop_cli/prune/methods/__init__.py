@@ -1,7 +1,7 @@
 """The registry: a name and options become a `Method`.
 
-Knows: the built-in methods and the entry point group `omnidrop.methods` (name -> module:class). Does not know: what any of them
-does; a method's module, and torch with it, is imported when the method is made.
+Built-in methods and those of the entry point group `omnidrop.methods` (name -> module:class). A method's module, and torch with it, is
+imported when the method is made.
 """
 
 from __future__ import annotations

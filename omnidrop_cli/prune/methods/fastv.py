@@ -1,6 +1,6 @@
 """FastV: one cut after an early layer, by the last token's attention (arXiv 2403.06764).
 
-Knows: the cut and its arithmetic. The original ranks image tokens; here audio and video are ranked together.
+The original ranks image tokens; here audio and video are ranked together.
 """
 
 from __future__ import annotations

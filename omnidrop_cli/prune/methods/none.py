@@ -1,6 +1,6 @@
 """No pruning: the baseline of every comparison.
 
-Knows: nothing. An empty plan makes the hook install nothing, so the baseline is the true one.
+An empty plan makes the prefill drop nothing and the hook install nothing.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ RATE_MIN, RATE_MAX = 0.35, 0.75
 """Bounds of a window's video drop rate (Eq. 5)."""
 
 RATE_MEANS = (0.45, 0.7)
-"""Mean drop rates for which the published bounds leave room; for others, both bounds move along."""
+"""Mean drop rates that the published bounds allow; for others, both bounds move."""
 
 UNNORMALISED_WINDOWS = 2
-"""Up to so many windows the published code leaves the rates of Eq. 5 as they are, whatever ratio was asked for."""
+"""Number of windows up to which the published code leaves the rates of Eq. 5 as they are, whatever ratio was asked for."""
 
 V1: Mapping[str, object] = {"frames": "halves", "spatial": "v1"}
 """Options of the code that the paper's tables were made with."""
@@ -173,6 +173,6 @@ def interleaved_scores(frames: Tensor, windows: Sequence[int], spatial: diversit
 
 
 def _bounds(mean: float) -> tuple[float, float]:
-    """Lowest and highest drop rate for a `mean`: the published ones, moved where they leave no room for it."""
+    """Lowest and highest drop rate for a `mean`: the published ones, moved where they do not allow it."""
     shift = min(mean - RATE_MEANS[0], 0.0) + max(mean - RATE_MEANS[1], 0.0)
     return max(0.0, RATE_MIN + shift), min(1.0, RATE_MAX + shift)

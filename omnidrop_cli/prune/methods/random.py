@@ -1,6 +1,6 @@
 """Seeded random choices: what a budget is worth without any score.
 
-Knows: OmniDrop's budget, and how to draw the same tokens on every device. Does not know: scores.
+The budget is OmniDrop's; the same seed draws the same tokens on every device.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Random(Method):
 
 @dataclass(frozen=True)
 class RandomInput:
-    """Draws what enters layer 0: so many audio and so many video tokens."""
+    """Draws what enters layer 0: a number of audio and of video tokens."""
 
     audio: int
     video: int

@@ -17,7 +17,7 @@ from omnidrop_cli.engine.kv_cache import RaggedCache
 from omnidrop_cli.engine.masked_attention import masked_attention
 
 if TYPE_CHECKING:
-    from omnidrop_cli.model.adapter import DecodeCache
+    from omnidrop_cli.model.decoder_layer import DecodeCache
     from omnidrop_cli.model.thinker import Thinker
 
 
@@ -35,7 +35,7 @@ def _logits(thinker: Thinker, token: Tensor, position: Tensor, cache: DecodeCach
     hidden = adapter.embed(token)
     angles = adapter.rotary(hidden, position)
     for number in range(adapter.num_layers):
-        hidden = adapter.decode_layer(number, hidden, angles, cache)
+        hidden = adapter.layer(number).decode(hidden, angles, cache)
     return adapter.logits(hidden)
 
 

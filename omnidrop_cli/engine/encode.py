@@ -93,6 +93,7 @@ def encode_media(
         key = store.key(thinker.adapter.audio_encoder, [prompt.mel.tobytes()])
         audio = store.get(key, FeatureShape(counts.audio, thinker.sizes.hidden, thinker.dtype, attention, clip_wide), thinker.device)
         if audio is None:
+            thinker.adapter.place_encoders(thinker.device)
             audio, ran = _encode_audio(thinker, prompt.mel, attention, clip_wide, limits), True
             store.put(key, audio)
     if prompt.frames is not None and prompt.grid_thw is not None:
@@ -101,6 +102,7 @@ def encode_media(
         key = store.key(thinker.adapter.vision_encoder, [f"{thinker.spec} {prompt.frames.shape} {same_within}".encode(), *digests])
         video = store.get(key, FeatureShape(counts.video, thinker.sizes.hidden, thinker.dtype, attention), thinker.device)
         if video is None:
+            thinker.adapter.place_encoders(thinker.device)
             # Attention received is read chunk by chunk, so chunks repeat, and pass the encoder, as a whole.
             unit = GRIDS_PER_CHUNK if attention else 1
             side = thinker.spec.token_side_px

@@ -26,10 +26,11 @@ def _aligned(rows: int) -> int:
 class LayerStore:
     """Keys and values (1, kv heads, length, dh) of one layer."""
 
-    __slots__ = ("_keys", "_values", "length")
+    __slots__ = ("_keys", "_reserved", "_values", "length")
 
     def __init__(self) -> None:
         self.length = 0
+        self._reserved = 0
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
@@ -45,12 +46,16 @@ class LayerStore:
         """Add rows; the whole keys and values, as views."""
         start, stop = self.length, self.length + keys.shape[2]
         if self._keys is None or self._values is None or stop > self._keys.shape[2]:
-            rows = _aligned(stop + GROWTH)
+            rows = _aligned(max(stop, self._reserved) + GROWTH)
             self._keys, self._values = self._grown(self._keys, keys, rows), self._grown(self._values, values, rows)
         self._keys[:, :, start:stop] = keys
         self._values[:, :, start:stop] = values
         self.length = stop
         return self.keys, self.values
+
+    def reserve(self, rows: int) -> None:
+        """Let the next allocation hold `rows` rows at once, for a prompt that comes in pieces."""
+        self._reserved = rows
 
     def allocate(self, rows: int) -> tuple[Tensor, Tensor]:
         """The storage itself (1, kv heads, length + at least `rows`, dh), to be written from row `length` on, where it is zero now.

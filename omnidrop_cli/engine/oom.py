@@ -1,8 +1,8 @@
 """How much of a prompt is computed at once, and what to lower, in which order, when the device has too little memory.
 
 The order, each step repeated until the memory suffices or the step has no more to give:
-1. encoders that ran out take the clip in half as long pieces; a prefill that ran out takes a quarter of the rows at a time: same
-   answer, a little slower;
+1. encoders that ran out take the clip in half as long pieces; where a prefill ran out, the encoders leave the GPU while the decoder runs
+   (2.6 GB of 7B), then a quarter of the rows is taken at a time: same answer, a little slower;
 2. half the frames, down to one a second;
 3. half the pixels of a frame, down to `MIN_PIXELS`;
 4. half the frames again, down to `MediaConfig.min_frames`.
@@ -31,14 +31,21 @@ MIN_PIXELS = 16 * 28 * 28
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Most patches in one pass of the vision encoder, two-second windows in one of the audio encoder, rows in one pass of an MLP or norm.
+    """Most patches in one pass of the vision encoder, two-second windows in one of the audio encoder, rows in one pass of an MLP.
 
-    The defaults are where a GPU is busy: 28 grids of 252x448, five minutes of audio, 0.5 GB of a 7B MLP's activations in bfloat16.
+    With `encoders_on_host` the encoders are in main memory while the decoder runs, as they are on a CPU in any case. The other defaults
+    are where a GPU is busy: 28 grids of 252x448, five minutes of audio, 0.5 GB of a 7B MLP's activations in bfloat16.
     """
 
     patches: int = 16_384
     windows: int = 150
     rows: int = 4_096
+    encoders_on_host: bool = True
+
+    @classmethod
+    def of(cls, device: torch.device) -> Limits:
+        """The limits to begin with."""
+        return cls(encoders_on_host=device.type == "cpu")
 
     def smaller_pieces(self) -> Limits | None:
         """Half of what an encoder takes at once; None where that is the least already."""
@@ -94,6 +101,9 @@ def next_step(stage: str, limits: Limits, media_options: MediaConfig, clip: Clip
     """
     if stage == "encode" and (lower := limits.smaller_pieces()):
         return Step(lower, media_options, "the memory does not suffice: the clip passes the encoders in smaller pieces")
+    if stage == "prefill" and not limits.encoders_on_host:
+        waiting = replace(limits, encoders_on_host=True)
+        return Step(waiting, media_options, "the memory does not suffice: the encoders leave the GPU while the decoder runs")
     if stage == "prefill" and (lower := limits.fewer_rows()):
         return Step(lower, media_options, f"the memory does not suffice: the decoder takes {lower.rows} tokens at a time")
     fewer = None if clip is None else less_detail(media_options, clip)

@@ -20,8 +20,7 @@ from omnidrop_cli.prune.state import PruningState
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.encode import MediaFeatures
-    from omnidrop_cli.model.adapter import QwenOmniAdapter
-    from omnidrop_cli.model.row_math import Angles
+    from omnidrop_cli.model.decoder_layer import Angles, DecoderLayer
     from omnidrop_cli.model.thinker import Thinker
     from omnidrop_cli.outputs import Prompt, Trace
     from omnidrop_cli.prune.base import Method
@@ -46,44 +45,43 @@ class Prefilled:
         return self.state.plan.metadata or {}
 
 
-@torch.inference_mode()
 def prefill(
     thinker: Thinker, prompt: Prompt, embeds: Tensor, features: MediaFeatures, method: Method, *, limits: Limits | None = None
 ) -> Prefilled:
     """Run the decoder over a prompt under a pruning method.
 
     Args:
-        embeds: (1, n, d) input embeddings of the prompt.
+        embeds: (1, n, d) input embeddings of the prompt. Its memory is given back after the first layer, unless the caller holds it.
         features: the encoders' outputs, for the attention that some methods read.
-        limits: `rows` bounds how many rows pass a norm or an MLP at once.
+        limits: `rows` bounds how many rows pass an MLP at once.
 
     Raises:
         ValueError: the method cannot work with this prompt.
         RuntimeError: out of memory, as torch reports it.
     """
-    adapter, chunk = thinker.adapter, (limits or Limits()).rows
+    adapter, rows = thinker.adapter, (limits or Limits()).rows
     adapter.check_prunable()
     plan = method.plan(PromptInfo(tokens=prompt.token_map, num_layers=adapter.num_layers, checkpoint=thinker.directory))
     state = PruningState(adapter, method.name, plan, prompt.token_map, features.attention_for(method.needs))
     cache = RaggedCache(adapter.num_layers)
-    positions = torch.from_numpy(prompt.positions).to(thinker.device)[:, None]  # (3, 1, n)
-
-    hidden, angles = state.start(embeds, adapter.rotary(embeds, positions))
     last = adapter.num_layers - 1
-    for number in range(last):
-        entering = hidden
-        hidden = adapter.attention_block(number, entering, angles, cache=cache, chunk=chunk)
-        hidden = adapter.mlp_block(number, hidden, chunk=chunk)
-        hidden, angles = state.after_layer(number, entering, hidden, angles, cache)
-    hidden = _last_row(adapter, last, hidden, angles, cache, chunk)
-    return Prefilled(cache=cache, logits=adapter.logits(hidden), next_position=prompt.next_position, state=state)
+    with torch.inference_mode():
+        positions = torch.from_numpy(prompt.positions).to(thinker.device)[:, None]  # (3, 1, n)
+        hidden, angles = state.start(embeds, adapter.rotary(embeds, positions))
+        del embeds
+        for number in range(last):
+            layer, entering = adapter.layer(number), hidden
+            hidden = layer.attention(entering, angles, cache.layers[number], chunk=rows)
+            hidden = layer.feed_forward(hidden, chunk=rows)
+            hidden, angles = state.after_layer(number, entering, hidden, angles, cache)
+        hidden = _last_row(adapter.layer(last), hidden, angles, cache)
+        return Prefilled(cache=cache, logits=adapter.logits(hidden), next_position=prompt.next_position, state=state)
 
 
-def _last_row(adapter: QwenOmniAdapter, number: int, hidden: Tensor, angles: Angles, cache: RaggedCache, chunk: int) -> Tensor:
-    """Layer `number` for the last row of `hidden` alone: (1, 1, d). The other rows only add their keys and values to the cache."""
+def _last_row(layer: DecoderLayer, hidden: Tensor, angles: Angles, cache: RaggedCache) -> Tensor:
+    """The last layer for the last row of `hidden` alone: (1, 1, d). The other rows only add their keys and values to the cache."""
     cos, sin = angles
     if hidden.shape[1] > 1:
-        keys, values = adapter.project(number, hidden[:, :-1], (cos[:, :-1], sin[:, :-1]), "kv", chunk=chunk)
-        cache.update(keys, values, number)
-    hidden = adapter.attention_block(number, hidden[:, -1:], (cos[:, -1:], sin[:, -1:]), cache=cache)
-    return adapter.mlp_block(number, hidden)
+        keys, values = layer.keys_and_values(hidden[:, :-1], (cos[:, :-1], sin[:, :-1]))
+        cache.update(keys, values, layer.number)
+    return layer.decode(hidden[:, -1:], (cos[:, -1:], sin[:, -1:]), cache)

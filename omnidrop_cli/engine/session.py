@@ -75,7 +75,7 @@ class Session:
         self.config = config
         self.store = store or FeatureStore()
         self.runner = runner or CudaGraphRunner.of(thinker)
-        self.limits = oom.Limits()
+        self.limits = oom.Limits.of(thinker.device)
         self._turn = threading.RLock()
 
     @classmethod
@@ -223,6 +223,7 @@ class Session:
                 if given is None:
                     raise
             self.limits = given.limits
+            self._place_encoders()
             if given.media_options != source.request.media_options:
                 seconds = source.seconds if encoded is None else encoded.seconds
                 request = replace(source.request, media_options=given.media_options)
@@ -267,8 +268,14 @@ class Session:
             within = request.media_options.dedup_threshold
             with watch.stage("encode"), self._memory_guard(prompt, "encode"):
                 features = encode_media(thinker, prompt, needs, observer, limits=self.limits, same_within=within, store=self.store)
+            self._place_encoders()
             peak_mb = metrics.peak_mb(thinker.device)
         return EncodedPrompt(source, clip, prompt, features, method, watch.seconds, peak_mb)
+
+    def _place_encoders(self) -> None:
+        """The encoders to where they wait while the decoder runs; `encode_media` fetches them when they are to run."""
+        if self.limits.encoders_on_host:
+            self.thinker.adapter.place_encoders(torch.device("cpu"))
 
     def _check(self, method: Method, prompt: Prompt) -> None:
         try:
@@ -281,8 +288,9 @@ class Session:
 
     def _prefill(self, encoded: EncodedPrompt) -> Prefilled:
         with self._memory_guard(encoded.prompt, "prefill"):
-            embeds = embed(self.thinker, encoded.prompt, encoded.features)
-            return prefill(self.thinker, encoded.prompt, embeds, encoded.features, encoded.method, limits=self.limits)
+            thinker, prompt, features = self.thinker, encoded.prompt, encoded.features
+            # Embeddings are not named here, so that the prefill alone holds them.
+            return prefill(thinker, prompt, embed(thinker, prompt, features), features, encoded.method, limits=self.limits)
 
     def _clocked_prefill(self, encoded: EncodedPrompt, observer: Observer) -> tuple[metrics.Stopwatch, Prefilled]:
         watch = metrics.Stopwatch(self.thinker.device, encoded.seconds)

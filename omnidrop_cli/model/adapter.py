@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Literal, Protocol, overload
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 
 from omnidrop_cli.errors import ModelError
+from omnidrop_cli.model.decoder_layer import Angles, DecoderLayer
 from omnidrop_cli.model.encoder_attention import ReceivedAttention, attend_windows, received_attention
-from omnidrop_cli.model.row_math import Angles, in_chunks, rotate, split_heads
 
 CACHE_NAMES = ("cache", "past_key_values")
 """The argument in which a decoder and its layers receive their cache: from transformers 5.24, and before."""
@@ -34,34 +34,6 @@ ENCODER_PATHS = ("model.", "")
 PACKED = "omnidrop_packed_flash"
 """Name in transformers' attention interface. Qwen's encoders hand over a whole packed sequence with its window lengths when the
 name contains "flash", and split it themselves otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
-class LayerParts:
-    """The modules of one decoder layer. `q_norm` and `k_norm` norm single heads; Qwen2.5 has none, Qwen3 has."""
-
-    attention_norm: Any
-    q: Any
-    k: Any
-    v: Any
-    o: Any
-    mlp_norm: Any
-    gate: Any
-    up: Any
-    down: Any
-    mlp: Any
-    q_norm: Any
-    k_norm: Any
-    head_dim: int
-    scale: float
-    """Factor of the attention logits."""
-
-
-class DecodeCache(Protocol):
-    """The keys and values that a decoded row attends to."""
-
-    def attend(self, number: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-        """Add a row of `keys` and `values` (1, kv heads, 1, head_dim) to layer `number`; attention (1, heads, 1, head_dim) of `queries`."""
 
 
 class QwenOmniAdapter:
@@ -119,67 +91,6 @@ class QwenOmniAdapter:
         )
         return first_tensor(output)
 
-    def attention_block(self, number: int, hidden: Tensor, angles: Angles, *, cache: Any = None, chunk: int | None = None) -> Tensor:
-        """The first half of layer `number`: `hidden` (1, n, hidden) plus the attention of its normed rows, causal.
-
-        `chunk` bounds the rows that pass the norm at once.
-        """
-        layer = self.layers[number]
-        output = _part(layer, "self_attn")(
-            hidden_states=in_chunks(partial(_normed, _part(layer, "input_layernorm")), hidden, chunk),
-            attention_mask=None,
-            position_embeddings=angles,
-            **{self._attention_cache: cache},
-        )
-        return hidden + first_tensor(output)
-
-    def mlp_block(self, number: int, hidden: Tensor, *, chunk: int | None = None) -> Tensor:
-        """The second half of layer `number`: `hidden` (1, n, hidden) plus the MLP of its normed rows, written into `hidden`.
-
-        A 7B layer's MLP needs 114 kB of activations per row in bfloat16: at most `chunk` rows pass at once.
-        """
-        parts = self.layer_parts(number)
-        for rows in hidden.split(chunk or hidden.shape[-2], dim=-2):
-            rows.add_(parts.mlp(_normed(parts.mlp_norm, rows)))
-        return hidden
-
-    def decode_layer(self, number: int, row: Tensor, angles: Angles, cache: DecodeCache) -> Tensor:
-        """Layer `number` for one row (1, 1, hidden): what `run_layer` computes, in two thirds of the kernel launches.
-
-        `cache` takes the row's rotated key and its value, and attends.
-        """
-        parts = self._parts[number]
-        normed = _normed(parts.attention_norm, row)
-        queries = split_heads(parts.q, normed, parts.head_dim, parts.q_norm)
-        keys = split_heads(parts.k, normed, parts.head_dim, parts.k_norm)
-        values = split_heads(parts.v, normed, parts.head_dim)
-        queries, keys = rotate(torch.cat((queries, keys), 1), angles).split((queries.shape[1], keys.shape[1]), 1)
-        attended = cache.attend(number, queries, keys, values, parts.scale)
-        row = row + parts.o(attended.transpose(1, 2).flatten(2))
-        output: Tensor = row + parts.mlp(_normed(parts.mlp_norm, row))
-        return output
-
-    @overload
-    def project(self, number: int, hidden: Tensor, angles: Angles, which: Literal["q", "k"], *, chunk: int | None = None) -> Tensor: ...
-    @overload
-    def project(
-        self, number: int, hidden: Tensor, angles: Angles, which: Literal["kv"], *, chunk: int | None = None
-    ) -> tuple[Tensor, Tensor]: ...
-    def project(
-        self, number: int, hidden: Tensor, angles: Angles, which: str, *, chunk: int | None = None
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """Layer `number`'s rotated queries or keys, or keys and values, of its input `hidden` (1, n, hidden): (1, heads, n, head_dim)."""
-        parts = self.layer_parts(number)
-        normed = in_chunks(partial(_normed, parts.attention_norm), hidden, chunk)
-        projection, norm = (parts.q, parts.q_norm) if which == "q" else (parts.k, parts.k_norm)
-        first = split_heads(projection, normed, parts.head_dim, norm)
-        rotated = rotate(first, angles)
-        return (rotated, split_heads(parts.v, normed, parts.head_dim)) if which == "kv" else rotated
-
-    def attention_scale(self, number: int) -> float:
-        """The factor of the attention logits of layer `number`."""
-        return float(_part(self.layers[number], "self_attn").scaling)
-
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits (vocab,) of the last row of `hidden` (1, n, hidden), which leaves the last layer."""
         if self.lm_head is None:
@@ -192,31 +103,40 @@ class QwenOmniAdapter:
         if self.lm_head is not None:
             self.lm_head.weight = self._embedding.weight
 
-    def layer_parts(self, number: int) -> LayerParts:
-        """The modules of layer `number`."""
+    def layer(self, number: int) -> DecoderLayer:
+        """Layer `number` by its parts."""
+        return self._by_parts[number]
+
+    @cached_property
+    def _by_parts(self) -> tuple[DecoderLayer, ...]:
+        """Every layer by its parts, found once: a decode step would look up 300 attributes of modules."""
+        return tuple(self._parts_of(number) for number in range(self.num_layers))
+
+    def _parts_of(self, number: int) -> DecoderLayer:
         layer = self.layers[number]
         attention, mlp = _part(layer, "self_attn"), _part(layer, "mlp")
-        return LayerParts(
-            attention_norm=_part(layer, "input_layernorm"),
+        return DecoderLayer(
+            number=number,
+            attention_norm=partial(_normed, _part(layer, "input_layernorm")),
             q=_part(attention, "q_proj"),
             k=_part(attention, "k_proj"),
             v=_part(attention, "v_proj"),
             o=_part(attention, "o_proj"),
-            mlp_norm=_part(layer, "post_attention_layernorm"),
-            gate=_part(mlp, "gate_proj"),
-            up=_part(mlp, "up_proj"),
-            down=_part(mlp, "down_proj"),
+            mlp_norm=partial(_normed, _part(layer, "post_attention_layernorm")),
             mlp=mlp,
             q_norm=getattr(attention, "q_norm", None),
             k_norm=getattr(attention, "k_norm", None),
             head_dim=attention.head_dim,
             scale=float(_part(attention, "scaling")),
+            flash=self.text_model.config._attn_implementation == "flash_attention_2",
         )
 
-    @cached_property
-    def _parts(self) -> tuple[LayerParts, ...]:
-        """`layer_parts` of every layer, found once: a decode step would look up 300 attributes of modules."""
-        return tuple(self.layer_parts(number) for number in range(self.num_layers))
+    def linears(self, number: int) -> dict[str, nn.Module]:
+        """The projections of layer `number`, which quantisation replaces: q, k, v, o, gate, up, down."""
+        layer = self.layers[number]
+        attention, mlp = _part(layer, "self_attn"), _part(layer, "mlp")
+        parts = {name: _part(attention, f"{name}_proj") for name in "qkvo"}
+        return parts | {name: _part(mlp, f"{name}_proj") for name in ("gate", "up", "down")}
 
     def run_stock(self, embeds: Tensor, positions: Tensor, cache: Any = None) -> Tensor:
         """transformers' own forward over `embeds` (1, n, d), unpruned unless hooks do: normed states (1, n, d) that leave the last layer.
@@ -254,6 +174,12 @@ class QwenOmniAdapter:
         encoded: Tensor = self.vision_encoder(patches, grid_thw=grid_thw).pooler_output
         return encoded
 
+    def place_encoders(self, device: torch.device) -> None:
+        """Move both encoders to `device`, unless they are there."""
+        for encoder in (self.audio_encoder, self.vision_encoder):
+            if next(encoder.parameters()).device != device:
+                encoder.to(device)
+
     @property
     def audio_window(self) -> int:
         """Mel frames that attend to each other in the audio encoder: 200 are two seconds."""
@@ -263,7 +189,7 @@ class QwenOmniAdapter:
         """Prepare a loaded model's attention. No weight or module changes.
 
         Both encoders batch their attention windows, where they would run SDPA window by window. cuDNN's attention is switched off: it
-        builds and keeps a plan for every exact length, 23 to 37 ms each on a Hopper GPU, and a pruned prefill has a length per layer.
+        builds and keeps a plan for every exact length, 42 to 70 ms each on an H100, and a pruned prefill has a length per layer.
         """
         torch.backends.cuda.enable_cudnn_sdp(False)
         from transformers import AttentionInterface

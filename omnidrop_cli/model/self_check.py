@@ -120,7 +120,8 @@ def _layers(thinker: Thinker) -> None:
     whole = halves = embeds
     for number in range(adapter.num_layers):
         whole = adapter.run_layer(number, whole, angles)
-        halves = adapter.mlp_block(number, adapter.attention_block(number, halves, angles))
+        layer = adapter.layer(number)
+        halves = layer.feed_forward(layer.attention(halves, angles))
     _same(adapter.norm(whole), stock)
     _same(adapter.norm(halves), stock)
 
@@ -161,10 +162,10 @@ def _projections(thinker: Thinker) -> None:
     embeds, positions = _prompt(thinker)
     angles = adapter.rotary(embeds, positions)
     adapter.run_layer(0, embeds, angles, cache=cache)
-    keys, values = adapter.project(0, embeds, angles, "kv")
+    keys, values = adapter.layer(0).keys_and_values(embeds, angles)
     _same(keys, cache.layers[0][0])
     _same(values, cache.layers[0][1])
-    _expect(adapter.project(0, embeds, angles, "q").shape[1] == thinker.sizes.heads, "the queries have other heads")
+    _expect(adapter.layer(0).queries(embeds, angles).shape[1] == thinker.sizes.heads, "the queries have other heads")
 
 
 def _encoders(thinker: Thinker) -> None:

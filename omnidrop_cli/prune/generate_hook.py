@@ -23,7 +23,7 @@ from omnidrop_cli.model.adapter import (
     with_first_tensor,
     with_layer_call,
 )
-from omnidrop_cli.model.row_math import Angles
+from omnidrop_cli.model.decoder_layer import Angles
 from omnidrop_cli.outputs import TokenMap
 from omnidrop_cli.prune.base import Method, Plan, PromptInfo
 from omnidrop_cli.prune.state import PruningState, Saliency

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.model.adapter import QwenOmniAdapter, cached_keys
-from omnidrop_cli.model.row_math import Angles
+from omnidrop_cli.model.decoder_layer import Angles
 from omnidrop_cli.outputs import Counts, Modality, TokenMap, Trace
 from omnidrop_cli.prune import scoring
 from omnidrop_cli.prune.attention_trace import summarise
@@ -221,13 +221,14 @@ class _View:
         asking = {"query": prompt.query, "last": prompt.everything[-1:], "text": prompt.late_text}[queries]
         at = torch.searchsorted(alive.index, asking)
         cos, sin = self._angles
-        projected = self._adapter.project(self.layer, self._entering[:, at], (cos[:, at], sin[:, at]), "q")[0]
+        layer = self._adapter.layer(self.layer)
+        projected = layer.queries(self._entering[:, at], (cos[:, at], sin[:, at]))[0]
         if self._cache is None:
-            keys = self._adapter.project(self.layer, self._entering, self._angles, "k")[0]
+            keys = layer.keys_and_values(self._entering, self._angles)[0][0]
         else:
             keys = cached_keys(self._cache, self.layer)
         targets = torch.searchsorted(alive.index, alive.media)
-        received = scoring.attention_received(projected, keys, at, scale=self._adapter.attention_scale(self.layer), targets=targets)
+        received = scoring.attention_received(projected, keys, at, scale=layer.scale, targets=targets)
         self._scores[self.layer] = (queries, received)
         return received
 

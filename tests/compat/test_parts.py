@@ -44,7 +44,8 @@ def test_the_layer_loop_is_the_stock_forward(thinker: Thinker, prompt: tuple[Ten
     adapter, (embeds, positions) = thinker.adapter, prompt
     angles, hidden = adapter.rotary(embeds, positions), embeds
     for number in range(3):
-        halves = adapter.mlp_block(number, adapter.attention_block(number, hidden, angles))
+        layer = adapter.layer(number)
+        halves = layer.feed_forward(layer.attention(hidden, angles))
         hidden = adapter.run_layer(number, hidden, angles)
         assert torch.equal(halves, hidden)
     assert torch.equal(adapter.norm(hidden), adapter.run_stock(embeds, positions))
@@ -86,17 +87,17 @@ def test_projections_are_the_layers_own(thinker: Thinker, prompt: tuple[Tensor, 
     """Attention computed by hand from projected queries, keys and values equals the attention block."""
     adapter, (embeds, positions) = thinker.adapter, prompt
     angles, cache = adapter.rotary(embeds, positions), RaggedCache(3)
-    expected = adapter.attention_block(1, embeds, angles, cache=cache)
-    keys, values = adapter.project(1, embeds, angles, "kv")
-    queries = adapter.project(1, embeds, angles, "q")
-    assert torch.equal(keys, adapter.project(1, embeds, angles, "k"))
+    layer = adapter.layer(1)
+    expected = layer.attention(embeds, angles, cache.layers[1])
+    keys, values = layer.keys_and_values(embeds, angles)
+    queries = layer.queries(embeds, angles)
     torch.testing.assert_close(cache.layers[1].keys, keys)
     torch.testing.assert_close(cache.layers[1].values, values)
     groups = queries.shape[1] // keys.shape[1]
-    scores = queries @ keys.repeat_interleave(groups, 1).transpose(2, 3) * adapter.attention_scale(1)
+    scores = queries @ keys.repeat_interleave(groups, 1).transpose(2, 3) * layer.scale
     weights = (scores + torch.full((30, 30), float("-inf")).triu(1)).softmax(-1)
     mixed = (weights @ values.repeat_interleave(groups, 1)).transpose(1, 2).flatten(2)
-    torch.testing.assert_close(embeds + adapter.layer_parts(1).o(mixed), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(embeds + layer.o(mixed), expected, rtol=1e-4, atol=1e-5)
 
 
 @torch.inference_mode()

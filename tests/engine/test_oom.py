@@ -79,9 +79,25 @@ def test_encoders_take_smaller_pieces(session: Session, job: Request) -> None:
     assert "smaller pieces" in said.warnings[0]
 
 
+def test_encoders_leave_a_gpu_before_anything_is_lowered(session: Session, job: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On this CPU the move is recorded only."""
+    moves: list[str] = []
+    monkeypatch.setattr(type(session.thinker.adapter), "place_encoders", lambda _, device: moves.append(device.type))
+    session.limits = replace(session.limits, encoders_on_host=False)
+    plain = Session(session.thinker).run(job)
+    moves.clear()
+    failures = iter([True])
+    with short_of_memory(session.thinker.adapter.linears(0)["gate"], lambda _, __: next(failures, False)):
+        report = session.run(job)
+    assert report.answer.token_ids == plain.answer.token_ids
+    assert report.warnings == ("the memory does not suffice: the encoders leave the GPU while the decoder runs",)
+    assert moves == ["cpu", "cpu", "cpu"], "fetched for either encoder, sent away once"
+    assert session.run(replace(job, question="and then?")).warnings == ()
+
+
 def test_decoder_takes_fewer_rows(session: Session, job: Request) -> None:
     plain = Session(session.thinker).run(job)
-    with short_of_memory(session.thinker.adapter.layer_parts(1).gate, lambda args, _: args[0].shape[-2] > 20):
+    with short_of_memory(session.thinker.adapter.linears(1)["gate"], lambda args, _: args[0].shape[-2] > 20):
         report = session.run(job)
         again = session.run(job)
     assert report.answer.token_ids == plain.answer.token_ids
@@ -92,7 +108,8 @@ def test_decoder_takes_fewer_rows(session: Session, job: Request) -> None:
 
 
 def tokens_over(limit: int) -> Callable[[tuple[Any, ...], dict[str, Any]], bool]:
-    return lambda args, _: args[0].shape[-2] > limit
+    """Too long a prompt for the embedding table, which sees all of it at once."""
+    return lambda args, _: args[0].shape[-1] > limit
 
 
 def test_prefill_reads_the_clip_with_less_detail(session: Session, job: Request) -> None:
@@ -100,7 +117,7 @@ def test_prefill_reads_the_clip_with_less_detail(session: Session, job: Request)
     plain = Session(session.thinker).run(job)
     wanted = plain.prompt.total - plain.prompt.video // 2
     said = Warned()
-    with short_of_memory(session.thinker.adapter.layer_parts(0).q, tokens_over(wanted)):
+    with short_of_memory(session.thinker.model.get_input_embeddings(), tokens_over(wanted)):
         report = session.run(job, said)
     assert report.prompt.total <= wanted
     assert report.prompt.audio == plain.prompt.audio
@@ -122,7 +139,7 @@ def test_encoders_read_the_clip_with_less_detail(session: Session, job: Request)
 
 def test_both_runs_of_a_comparison_read_the_same(session: Session, job: Request) -> None:
     plain = Session(session.thinker).run(job)
-    with short_of_memory(session.thinker.adapter.layer_parts(0).q, tokens_over(plain.prompt.total - 1)):
+    with short_of_memory(session.thinker.model.get_input_embeddings(), tokens_over(plain.prompt.total - 1)):
         comparison = session.run_comparison(replace(job, method=PruningConfig("omnidrop", 1.0)))
     assert comparison.full.prompt == comparison.pruned.prompt
     assert comparison.full.prompt.video < plain.prompt.video
@@ -161,7 +178,7 @@ def test_frames_are_blamed_where_most_tokens_are_video() -> None:
 def test_a_decoding_step_is_not_repeated(session: Session, job: Request) -> None:
     """Text may be on the screen already."""
     said = Warned()
-    with short_of_memory(session.thinker.adapter.layer_parts(0).q, lambda args, _: args[0].shape[-2] == 1), pytest.raises(OutOfMemory):
+    with short_of_memory(session.thinker.adapter.linears(0)["q"], lambda args, _: args[0].shape[-2] == 1), pytest.raises(OutOfMemory):
         session.run(job, said)
     assert said.warnings == []
 
@@ -170,7 +187,7 @@ def test_other_errors_pass(session: Session, job: Request) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    handle = session.thinker.adapter.layer_parts(0).q.register_forward_pre_hook(broken)
+    handle = session.thinker.adapter.linears(0)["q"].register_forward_pre_hook(broken)
     with pytest.raises(RuntimeError, match="illegal"):
         session.run(job)
     handle.remove()

@@ -60,7 +60,7 @@ def test_chunks_bound_what_an_mlp_sees() -> None:
     thinker = tiny_thinker(2)
     seen: list[int] = []
     for number in range(2):
-        thinker.adapter.layer_parts(number).gate.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+        thinker.adapter.linears(number)["gate"].register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
     prompt = papers_prompt(thinker, 2)
     features = noise_features(thinker, prompt)
     embeds = embed(thinker, prompt, features)

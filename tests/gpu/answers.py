@@ -109,7 +109,7 @@ def int8_random(machine: Machine) -> Facts:
     from omnidrop_cli.model.random_weights import tiny_thinker
 
     thinker = tiny_thinker(2, 4, 2, 64, device=str(machine.device), dtype=torch.bfloat16, quant="int8")
-    weight = thinker.adapter.layer_parts(0).up.weight
+    weight = thinker.adapter.linears(0)["up"].weight
     return {"dtype": str(weight.dtype), "bytes_per_weight": weight.element_size(), "weights_mb": thinker.weights_mb}
 
 

@@ -31,7 +31,8 @@ def test_the_loop_over_layers_is_the_stock_forward_bit_for_bit(adapter: QwenOmni
     whole = split = embeds
     for number in range(adapter.num_layers):
         whole = adapter.run_layer(number, whole, angles, cache=own_cache)
-        split = adapter.mlp_block(number, adapter.attention_block(number, split, angles, cache=split_cache))
+        layer = adapter.layer(number)
+        split = layer.feed_forward(layer.attention(split, angles, split_cache.layers[number]))
     assert torch.equal(adapter.norm(whole), stock)
     assert torch.equal(adapter.norm(split), stock)
     for number in range(adapter.num_layers):
@@ -49,7 +50,7 @@ def test_a_decoded_row_is_that_of_the_stock_layer_bit_for_bit(adapter: QwenOmniA
         for cache in (stock_cache, own_cache):
             adapter.run_layer(number, embeds, angles, cache=cache)
         stock = adapter.run_layer(number, row, last, cache=stock_cache)
-        row = adapter.decode_layer(number, row, last, own_cache)
+        row = adapter.layer(number).decode(row, last, own_cache)
         assert torch.equal(row, stock)
         assert torch.equal(own_cache.layers[number].keys, stock_cache.layers[number].keys)
         assert torch.equal(own_cache.layers[number].values, stock_cache.layers[number].values)
@@ -57,7 +58,7 @@ def test_a_decoded_row_is_that_of_the_stock_layer_bit_for_bit(adapter: QwenOmniA
 
 @torch.inference_mode()
 def test_the_norm_of_a_gpu_is_the_modules(adapter: QwenOmniAdapter) -> None:
-    norm = adapter.layer_parts(0).attention_norm
+    norm = adapter.norm
     rows = torch.randn(9, norm.weight.shape[0])
     torch.testing.assert_close(rms_norm(rows, rows.shape[-1:], norm.weight, norm.variance_epsilon), norm(rows), rtol=1e-5, atol=1e-6)
 
@@ -67,11 +68,10 @@ def test_projections_are_those_of_the_cache(adapter: QwenOmniAdapter) -> None:
     embeds, positions = prompt(adapter)
     angles, cache = adapter.rotary(embeds, positions), RaggedCache(adapter.num_layers)
     adapter.run_layer(0, embeds, angles, cache=cache)
-    keys, values = adapter.project(0, embeds, angles, "kv")
+    keys, values = adapter.layer(0).keys_and_values(embeds, angles)
     torch.testing.assert_close(keys, cache.layers[0].keys)
     torch.testing.assert_close(values, cache.layers[0].values)
-    torch.testing.assert_close(adapter.project(0, embeds, angles, "k", chunk=7), keys)
-    assert adapter.project(0, embeds, angles, "q").shape[1] % keys.shape[1] == 0
+    assert adapter.layer(0).queries(embeds, angles).shape[1] % keys.shape[1] == 0
 
 
 def test_parts_found_by_identity_stay_unquantised() -> None:

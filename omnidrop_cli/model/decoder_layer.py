@@ -1,0 +1,177 @@
+"""A decoder layer by its parts: the prefill's halves over many rows, a decode step's single row, and projections for scoring.
+
+Takes hidden states (1, n, hidden) and rotary angles, gives hidden states. The parts come from `adapter.py`; nothing here depends on
+transformers. On a CPU each result equals transformers' own layer bit for bit, as long as rows are not computed in chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+Angles = tuple[Tensor, Tensor]
+"""Cosines and sines of the rotary embedding, (1, n, head_dim) each, height, width and time already interleaved."""
+
+Rows = Callable[[Tensor], Tensor]
+"""A module that treats rows alike."""
+
+PROJECTED_TOGETHER = 4
+"""Times `chunk` rows pass the projections at once: they take a fourth of an MLP's memory per row."""
+
+AMPERE = (8, 0)
+"""Compute capability from which SDPA's kernels share key heads among query heads."""
+
+
+LONG = 65_536
+"""Rows from which a layer's attention may be cuDNN's, which is faster than flash on Hopper GPUs once its plan for this length exists."""
+
+
+class LayerCache(Protocol):
+    """Keys and values of one layer."""
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add rows (1, kv heads, n, head_dim); the whole keys and values."""
+
+    def reserve(self, rows: int) -> None:
+        """Allocate for `rows` rows at once."""
+
+
+class DecodeCache(Protocol):
+    """Keys and values of all layers, which a decoded row attends to."""
+
+    def attend(self, number: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+        """Add a row of `keys` and `values` (1, kv heads, 1, head_dim) to layer `number`; attention (1, heads, 1, head_dim) of `queries`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderLayer:
+    """One layer. `attention_norm` and `mlp_norm` norm rows; `q_norm` and `k_norm` single heads: Qwen2.5 has none, Qwen3 has.
+
+    `scale` is the factor of the attention logits; `flash` chooses the flash_attn package over SDPA.
+    """
+
+    number: int
+    attention_norm: Rows
+    q: Rows
+    k: Rows
+    v: Rows
+    o: Rows
+    mlp_norm: Rows
+    mlp: Rows
+    q_norm: Rows | None
+    k_norm: Rows | None
+    head_dim: int
+    scale: float
+    flash: bool = False
+
+    def attention(self, hidden: Tensor, angles: Angles, cache: LayerCache | None = None, *, chunk: int | None = None) -> Tensor:
+        """`hidden` (1, n, hidden) plus the causal attention of its normed rows, whose keys and values `cache` takes.
+
+        At most `PROJECTED_TOGETHER` times `chunk` rows are projected at once: rotary angles take four times the memory of their rows.
+        """
+        count = hidden.shape[1]
+        together = count if chunk is None else PROJECTED_TOGETHER * chunk
+        if cache is not None:
+            cache.reserve(count)
+        queries, keys, values = self._project(hidden, angles, cache, together)
+        mixed = self._attend(queries, keys, values).transpose(1, 2).flatten(2)
+        if count <= together:
+            return hidden + self.o(mixed)
+        del queries
+        output = torch.empty_like(hidden)
+        for rows in _pieces(count, together):
+            torch.add(hidden[:, rows], self.o(mixed[:, rows]), out=output[:, rows])
+        return output
+
+    def feed_forward(self, hidden: Tensor, *, chunk: int | None = None) -> Tensor:
+        """`hidden` (1, n, hidden) plus the MLP of its normed rows, written into `hidden`.
+
+        A 7B layer's MLP needs 114 kB of activations per row in bfloat16: at most `chunk` rows pass at once.
+        """
+        for rows in hidden.split(chunk or hidden.shape[1], dim=1):
+            rows.add_(self.mlp(self.mlp_norm(rows)))
+        return hidden
+
+    def decode(self, row: Tensor, angles: Angles, cache: DecodeCache) -> Tensor:
+        """The layer for one row (1, 1, hidden), in two thirds of the kernel launches of transformers' layer."""
+        normed = self.attention_norm(row)
+        queries, keys = self._heads(self.q, normed, self.q_norm), self._heads(self.k, normed, self.k_norm)
+        values = self._heads(self.v, normed)
+        queries, keys = rotate(torch.cat((queries, keys), 1), angles).split((queries.shape[1], keys.shape[1]), 1)
+        row = row + self.o(cache.attend(self.number, queries, keys, values, self.scale).transpose(1, 2).flatten(2))
+        return row + self.mlp(self.mlp_norm(row))
+
+    def queries(self, hidden: Tensor, angles: Angles) -> Tensor:
+        """Rotated queries (1, heads, n, head_dim) of rows that enter the layer."""
+        return rotate(self._heads(self.q, self.attention_norm(hidden), self.q_norm), angles)
+
+    def keys_and_values(self, hidden: Tensor, angles: Angles) -> tuple[Tensor, Tensor]:
+        """Rotated keys, and values, (1, kv heads, n, head_dim) each, of rows that enter the layer."""
+        normed = self.attention_norm(hidden)
+        return rotate(self._heads(self.k, normed, self.k_norm), angles), self._heads(self.v, normed)
+
+    def _project(self, hidden: Tensor, angles: Angles, cache: LayerCache | None, together: int) -> tuple[Tensor, Tensor, Tensor]:
+        count, (cos, sin) = hidden.shape[1], angles
+        queries, keys, values = [], hidden, hidden
+        for rows in _pieces(count, together):
+            part = (cos[:, rows], sin[:, rows])
+            normed = self.attention_norm(hidden[:, rows])
+            queries.append(rotate(self._heads(self.q, normed, self.q_norm), part))
+            keys, values = rotate(self._heads(self.k, normed, self.k_norm), part), self._heads(self.v, normed)
+            if cache is not None:
+                keys, values = cache.append(keys, values)
+        return queries[0] if len(queries) == 1 else torch.cat(queries, 2), keys, values
+
+    def _heads(self, projection: Rows, rows: Tensor, norm: Rows | None = None) -> Tensor:
+        """(1, heads, n, head_dim) of `rows` (1, n, hidden)."""
+        projected = projection(rows).unflatten(-1, (-1, self.head_dim))
+        return (projected if norm is None else norm(projected)).transpose(1, 2)
+
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Causal attention (1, heads, n, head_dim), rows counted from the first."""
+        if self.flash:
+            from flash_attn import flash_attn_func
+
+            packed = (tensor.transpose(1, 2) for tensor in (queries, keys, values))
+            attended: Tensor = flash_attn_func(*packed, softmax_scale=self.scale, causal=True)
+            return attended.transpose(1, 2)
+        if queries.is_cuda and not _shares_keys(queries.device):
+            # Without a kernel that shares keys SDPA would keep the whole matrix of weights.
+            keys, values = (tensor.repeat_interleave(queries.shape[1] // tensor.shape[1], 1) for tensor in (keys, values))
+        causal, long = queries.shape[2] > 1, queries.is_cuda and queries.shape[2] >= LONG
+        with _cudnn_allowed() if long else nullcontext():
+            return scaled_dot_product_attention(queries, keys, values, is_causal=causal, scale=self.scale, enable_gqa=True)
+
+
+def rotate(x: Tensor, angles: Angles) -> Tensor:
+    """Rotary embedding of `x` (1, heads, n, head_dim), halves rotated as in transformers' `apply_rotary_pos_emb`."""
+    cos, sin = (angle.unsqueeze(1) for angle in angles)
+    left, right = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-right, left), dim=-1) * sin
+
+
+def _pieces(count: int, size: int) -> Iterator[slice]:
+    for start in range(0, count, max(1, size)):
+        yield slice(start, start + size)
+
+
+@contextmanager
+def _cudnn_allowed() -> Iterator[None]:
+    """`adapter.set_up_attention` switches it off, since a plan for every length costs more than it saves in shorter prompts."""
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+@lru_cache
+def _shares_keys(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= AMPERE

@@ -1,0 +1,115 @@
+"""What a GPU computes equals what the CPU computes. Skipped where there is none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
+from omnidrop_cli.config import ModelConfig, PruningConfig
+from omnidrop_cli.engine.decode_step import step
+from omnidrop_cli.engine.encode import embed
+from omnidrop_cli.engine.kv_cache import RaggedCache
+from omnidrop_cli.engine.masked_attention import masked_attention
+from omnidrop_cli.engine.prefill import Prefilled, prefill
+from omnidrop_cli.engine.session import Session
+from omnidrop_cli.model.random_weights import tiny_thinker
+from omnidrop_cli.model.thinker import Thinker
+from omnidrop_cli.prune.methods import get_method, names
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU that this PyTorch can use"),
+]
+
+METHODS = [name for name in names() if name != "none"]
+
+
+def run(thinker: Thinker, choice: PruningConfig) -> Prefilled:
+    prompt = papers_prompt(thinker, 6)
+    features = noise_features(thinker, prompt)
+    return prefill(thinker, prompt, embed(thinker, prompt, features), features, get_method(choice))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_keeps_the_same_tokens(name: str) -> None:
+    here, there = (tiny_thinker(6, device=device) for device in ("cpu", "cuda:0"))
+    choice = PruningConfig(name, 0.3)
+    expected, found = run(here, choice), run(there, choice)
+    assert found.cache.lengths == expected.cache.lengths
+    for mine, theirs in zip(found.trace.kept, expected.trace.kept, strict=True):
+        assert len(set(mine.tolist()) & set(theirs.tolist())) >= 0.98 * len(theirs), "near ties may fall otherwise"
+    torch.testing.assert_close(
+        run(there, PruningConfig("none")).logits.cpu(), run(here, PruningConfig("none")).logits, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_a_decoded_row_is_that_of_the_stock_layer() -> None:
+    thinker = tiny_thinker(3, device="cuda:0")
+    adapter = thinker.adapter
+    with torch.inference_mode():
+        embeds = adapter.embed(torch.arange(40, 140, device="cuda:0")[None])
+        positions = torch.arange(100, device="cuda:0").expand(3, 1, 100)
+        cos, sin = adapter.rotary(embeds, positions)
+        stock, own = RaggedCache(3), RaggedCache(3)
+        hidden = embeds
+        for number in range(3):
+            expected = adapter.run_layer(number, hidden, (cos, sin), cache=stock)
+            hidden = adapter.layer(number).feed_forward(adapter.layer(number).attention(hidden, (cos, sin), own.layers[number]))
+            torch.testing.assert_close(hidden, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(step(thinker, own, 7, 100), step(thinker, stock, 7, 100), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [64, 1_216, 10_560, 101_568])
+def test_masked_attention_is_as_exact_as_sdpa(rows: int) -> None:
+    noise = torch.Generator().manual_seed(rows)
+    query = (3 * torch.randn(1, 28, 1, 128, generator=noise)).to("cuda:0", torch.bfloat16)
+    keys, values = torch.randn(2, 1, 4, rows, 128, generator=noise).to("cuda:0", torch.bfloat16)
+    written = rows - 9
+    mask = torch.full((rows,), float("-inf"), device="cuda:0")
+    mask[:written] = 0
+    shown = keys[:, :, :written], values[:, :, :written]
+    attend = torch.nn.functional.scaled_dot_product_attention
+    exact = attend(query.double(), *(tensor.double().repeat_interleave(7, 1) for tensor in shown))
+    stock = attend(query, *shown, enable_gqa=True)
+    error = (masked_attention(query, keys, values, mask, 128**-0.5).double() - exact).abs().max()
+    assert error <= 2 * (stock.double() - exact).abs().max()
+
+
+@pytest.mark.parametrize(("quant", "kind"), [("nf4", torch.uint8), ("int8", torch.int8)])
+def test_random_weights_are_quantised(quant: str, kind: torch.dtype) -> None:
+    thinker = tiny_thinker(2, 4, 2, 64, device="cuda:0", dtype=torch.bfloat16, quant=quant)
+    exact = tiny_thinker(2, 4, 2, 64, device="cuda:0", dtype=torch.bfloat16)
+    assert thinker.adapter.linears(0)["up"].weight.dtype == kind  # type: ignore[union-attr]
+    near, logits = run(thinker, PruningConfig("none")).logits, run(exact, PruningConfig("none")).logits
+    assert torch.cosine_similarity(near, logits, dim=0) > 0.9
+
+
+def test_encoders_leave_the_gpu_and_come_back() -> None:
+    thinker = tiny_thinker(2, device="cuda:0")
+    adapter, before = thinker.adapter, torch.cuda.memory_allocated()
+    adapter.place_encoders(torch.device("cpu"))
+    assert torch.cuda.memory_allocated() < before
+    adapter.place_encoders(thinker.device)
+    assert next(adapter.vision_encoder.parameters()).is_cuda
+
+
+def test_cudnn_attention_is_off() -> None:
+    Session(tiny_thinker(1, device="cuda:0"))
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
+def test_a_card_that_is_too_small_says_so_and_lowers_what_it_must() -> None:
+    session = Session.load(ModelConfig("nano", device="cuda:0", feature_cache=False))
+    plain = session.ask("demo", "What is said?", method="none")
+    total = torch.cuda.mem_get_info(0)[1]
+    torch.cuda.empty_cache()
+    held = torch.cuda.memory_reserved(0)
+    try:
+        torch.cuda.set_per_process_memory_fraction((held + 24e6) / total, 0)
+        report = session.ask("demo", "What is said?", method="none")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, 0)
+    assert report.warnings
+    assert all("memory does not suffice" in warning for warning in report.warnings)
+    assert report.answer.text or plain.answer.text

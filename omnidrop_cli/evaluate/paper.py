@@ -21,7 +21,8 @@ def commands(paper: PaperTable, methods: Sequence[str]) -> list[str]:
     """One command line per benchmark, with the rows whose method is among `methods`."""
     offered = ",".join(row.method for row in paper.rows if _method(row) in methods)
     return [
-        f"omnidrop evaluate {benchmark} --data {benchmark.upper()}_DIR --model {paper.model} --quant {paper.quant} --timing published "
+        f"omnidrop evaluate {benchmark} --data {benchmark.upper()}_DIR --model {paper.model} --quant {paper.quant} "
+        f"--attn {paper.attention} --timing published "
         + "".join(f"{flags} " for name, flags in paper.options.items() if name == benchmark)
         + f"--methods {offered} -o {results_file(paper, benchmark)}"
         for benchmark in paper.benchmarks

@@ -142,7 +142,7 @@ def test_limit_spreads_over_the_set(tmp_path: Path, clips: Clips) -> None:
 
 def test_paper_table_before_and_after_an_evaluation(tmp_path: Path, clips: Clips) -> None:
     bare = call("--paper", "omnidrop-table2").stdout
-    line = "omnidrop evaluate avut --data AVUT_DIR --model 7b --quant none --timing published --methods none,"
+    line = "omnidrop evaluate avut --data AVUT_DIR --model 7b --quant none --attn flash_attention_2 --timing published --methods none,"
     assert line in bare
     assert "| OmniDrop, 20 % | 66.44 / - | 46.50 / - | 63.67 / - | 1.04 / - | 25.65 / - |" in bare
     assert "| DASH, 20 % | - / - | - / - | 60.09 / - | - / - | - / - |" in bare
@@ -170,7 +170,7 @@ def test_paper_table_before_and_after_an_evaluation(tmp_path: Path, clips: Clips
 def test_paper_commands_leave_out_methods_that_are_not_here() -> None:
     table = paper_tables.OMNIDROP_TABLE_2
     assert "dash" not in "".join(paper.commands(table, ["none", "omnidrop"]))
-    assert "dash@0.3" in paper.commands(table, ["none", "omnidrop", "dash"])[0]
+    assert "dash@paper" in paper.commands(table, ["none", "omnidrop", "dash"])[0]
     assert "left out of the commands: dash, omnizip" in paper.markdown(table, ["none", "omnidrop"], lambda path: {})
 
 
@@ -186,6 +186,7 @@ def test_the_table_of_seats_has_its_own_settings_and_costs() -> None:
     page = call("--paper", "seats-table1").stdout
     (dailyomni,) = [line for line in page.splitlines() if line.startswith("omnidrop evaluate dailyomni")]
     assert "--timing published --max-frames 128 --max-new-tokens 32 --methods none,fastv@0.35," in dailyomni
+    assert "--quant none --attn flash_attention_2 " in dailyomni
     assert "| SEATS, R25 | 45.30 / - | 60.90 / - | 66.50 / - | 26.50 / - |" in page
     assert "omnidrop-table2" in str(call("--paper", "omnidrop-table").exception.hint)  # type: ignore[union-attr]
 

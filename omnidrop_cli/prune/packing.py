@@ -1,17 +1,21 @@
 """OmniPack's geometry: density-peak centres, soft merging and relevance-weighted max-min, in blocks of bounded memory.
 
-Distances are 1 - cosine plus a weighted, row-wise min-max normalised distance of coordinates. They are never held for all pairs: memory
-grows with the number of tokens and not with its square.
+Distances are 1 - cosine plus a weighted, row-wise min-max normalised distance of coordinates. They are never held for all pairs, and no
+float32 copy of all features is made: memory grows with the kept tokens and not with the square of all.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-BLOCK = 1 << 24
-"""Most distances held at once (64 MiB in float32)."""
+BLOCK = 1 << 22
+"""Most distances held at once (16 MiB in float32)."""
 
 NEIGHBOURS = 7
 COORDINATE_WEIGHT = 0.20
@@ -23,45 +27,100 @@ def minmax(x: Tensor) -> Tensor:
     return (x - x.amin()) / (x.amax() - x.amin() + 1e-6)
 
 
-def _apart(some: Tensor, others: Tensor) -> Tensor:
-    """(b, n) Euclidean distances of coordinates, each row scaled to [0, 1]."""
-    distance = torch.cdist(some, others, compute_mode="donot_use_mm_for_euclid_dist")
-    least, most = distance.amin(dim=1, keepdim=True), distance.amax(dim=1, keepdim=True)
-    return (distance - least) / (most - least + 1e-6)
+def centre_scores(features: Tensor, among: Tensor, coordinates: Tensor, salience: Tensor) -> Tensor:
+    """(m,) score of each token as a cluster centre (DPC-KNN, seven neighbours): density times the distance to the nearest denser token.
 
-
-def centre_scores(features: Tensor, coordinates: Tensor, salience: Tensor) -> Tensor:
-    """(n,) score of each token as a cluster centre (DPC-KNN, seven neighbours): density times the distance to the nearest denser token.
+    The densest tokens take the distance to the farthest one. Distances come in square tiles; the second pass visits tokens by falling
+    density, so that it needs only the tiles below the diagonal.
 
     Args:
         features: (n, d).
+        among: (m,) indices of the tokens that are compared.
         coordinates: (n, c) in [0, 1].
         salience: (n,); a salient token counts as denser.
     """
-    unit, n = normalize(features.float(), dim=-1), features.shape[0]
-    if n == 1:
+    m = among.shape[0]
+    if m == 1:
         return torch.ones(1, device=features.device)
-    rows = torch.arange(n, device=features.device)
-    step = max(1, BLOCK // n)
-
-    def distances(start: int) -> Tensor:
-        here = slice(start, start + step)
-        return (unit[here] @ unit.T).neg_().add_(1).add_(_apart(coordinates[here], coordinates), alpha=COORDINATE_WEIGHT)
-
+    tiles = _Tiles.of(features, among, coordinates[among])
     spread, farthest = [], []
-    for start in range(0, n, step):
-        distance = distances(start)
-        itself = rows[start : start + step, None] == rows
-        near = distance.masked_fill(itself, float("inf")).topk(min(NEIGHBOURS, n - 1), dim=1, largest=False).values
-        spread.append(near.square().mean(dim=1))
-        farthest.append(distance.masked_fill_(itself, 0.0).amax(dim=1))
-    density = torch.cat(spread).neg().exp() * (1 + SALIENCE_WEIGHT * minmax(salience))
-    to_denser = [
-        distances(start).masked_fill_(density <= density[start : start + step, None], float("inf")).amin(dim=1)
-        for start in range(0, n, step)
-    ]
-    delta = torch.cat(to_denser)
+    for rows in tiles.slices():
+        near, far = [], []
+        for columns in tiles.slices():
+            distance = tiles.distances(rows, columns)
+            if rows == columns:
+                distance.fill_diagonal_(float("inf"))
+            near.append(distance.topk(min(NEIGHBOURS, distance.shape[1]), dim=1, largest=False).values)
+            if rows == columns:
+                distance.fill_diagonal_(0.0)
+            far.append(distance.amax(dim=1))
+        nearest = torch.cat(near, dim=1).topk(min(NEIGHBOURS, m - 1), dim=1, largest=False).values
+        spread.append(nearest.square().mean(dim=1))
+        farthest.append(torch.stack(far).amax(dim=0))
+    density = torch.cat(spread).neg().exp() * (1 + SALIENCE_WEIGHT * minmax(salience[among]))
+    order = density.sort(descending=True, stable=True).indices
+    delta = torch.empty_like(density).scatter(0, order, tiles.ordered(order).nearest_before(density[order]))
     return density * torch.where(delta.isinf(), torch.cat(farthest), delta)
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """Distances between tokens, in tiles of at most `BLOCK`: 1 - cosine plus the distance of coordinates over the row's largest.
+
+    Attributes:
+        features: (n, d).
+        token: (m,) indices into `features`.
+        places: (m, c) coordinates.
+        reach: (m,) largest distance of each token's coordinates to those of any other.
+    """
+
+    features: Tensor
+    token: Tensor
+    places: Tensor
+    reach: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, token: Tensor, places: Tensor) -> _Tiles:
+        step = max(1, BLOCK // places.shape[0])
+        return cls(features, token, places, torch.cat([_euclidean(some, places).amax(dim=1) for some in places.split(step)]))
+
+    def ordered(self, order: Tensor) -> _Tiles:
+        """The same distances with the tokens in another order."""
+        return _Tiles(self.features, self.token[order], self.places[order], self.reach[order])
+
+    def slices(self) -> list[slice]:
+        """Consecutive parts of the tokens; two of them make a tile."""
+        m, step = self.token.shape[0], max(1, math.isqrt(BLOCK))
+        return [slice(start, min(start + step, m)) for start in range(0, m, step)]
+
+    def distances(self, rows: slice, columns: slice) -> Tensor:
+        """(r, c) distances from the tokens of `rows` to those of `columns`."""
+        units = [normalize(self.features[self.token[some]].float(), dim=-1) for some in (rows, columns)]
+        apart = _euclidean(self.places[rows], self.places[columns]).div_(self.reach[rows, None] + 1e-6)
+        return (units[0] @ units[1].T).neg_().add_(1).add_(apart, alpha=COORDINATE_WEIGHT)
+
+    def nearest_before(self, density: Tensor) -> Tensor:
+        """(m,) distance of each token to the nearest one of higher `density` (m,), which falls; infinite where there is none."""
+        parts, slices = [], self.slices()
+        for number, rows in enumerate(slices):
+            best = [
+                self.distances(rows, columns).masked_fill_(density[columns] <= density[rows, None], float("inf")).amin(dim=1)
+                for columns in slices[: number + 1]
+            ]
+            parts.append(torch.stack(best).amin(dim=0))
+        return torch.cat(parts)
+
+
+def _euclidean(some: Tensor, others: Tensor) -> Tensor:
+    """(r, c) Euclidean distances of coordinates."""
+    return torch.cdist(some, others, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _apart(some: Tensor, others: Tensor) -> Tensor:
+    """(r, c) Euclidean distances of coordinates, each row scaled to [0, 1]."""
+    distance = _euclidean(some, others)
+    least, most = distance.amin(dim=1, keepdim=True), distance.amax(dim=1, keepdim=True)
+    return distance.sub_(least).div_(most - least + 1e-6)
 
 
 def merge_into_kept(
@@ -75,14 +134,13 @@ def merge_into_kept(
     own = features[kept].float()
     if not kept.shape[0] or not dropped.shape[0]:
         return own
-    unit = normalize(features.float(), dim=-1)
-    bonus, step = 0.1 * minmax(salience[kept]), max(1, BLOCK // kept.shape[0])
-    targets = [
-        (unit[some] @ unit[kept].T - weight * _apart(coordinates[some], coordinates[kept]) + bonus).argmax(dim=1)
-        for some in dropped.split(step)
-    ]
-    mean = _weighted_mean(own, features[dropped].float(), torch.cat(targets), 0.5 + 0.5 * minmax(salience[dropped]))
-    return centre * own + (1 - centre) * mean
+    bonus, weights = 0.1 * minmax(salience[kept]), 0.5 + 0.5 * minmax(salience[dropped])
+
+    def assign(similarity: Tensor, some: slice) -> tuple[Tensor, Tensor]:
+        apart = _apart(coordinates[dropped[some]], coordinates[kept])
+        return similarity.sub_(apart, alpha=weight).add_(bonus).argmax(dim=1), weights[some]
+
+    return _merged(features, own, dropped, assign).mul_(1 - centre).add_(own, alpha=centre)
 
 
 def relevant_and_diverse(features: Tensor, relevance: Tensor, keep: int) -> Tensor:
@@ -103,14 +161,26 @@ def merge_by_similarity(features: Tensor, kept: Tensor, dropped: Tensor, relevan
     own = features[kept].float()
     if not kept.shape[0] or not dropped.shape[0]:
         return own
-    unit = normalize(features.float(), dim=-1)
-    best = [(unit[some] @ unit[kept].T).max(dim=1) for some in dropped.split(max(1, BLOCK // kept.shape[0]))]
-    similarity = torch.cat([part.values for part in best])
-    weights = ((similarity + 1) / 2).clamp(0, 1).square() * (0.5 + 0.5 * minmax(relevance[dropped]))
-    return _weighted_mean(own, features[dropped].float(), torch.cat([part.indices for part in best]), weights)
+    weights = 0.5 + 0.5 * minmax(relevance[dropped])
+
+    def assign(similarity: Tensor, some: slice) -> tuple[Tensor, Tensor]:
+        best = similarity.max(dim=1)
+        return best.indices, ((best.values + 1) / 2).clamp(0, 1).square() * weights[some]
+
+    return _merged(features, own, dropped, assign)
 
 
-def _weighted_mean(own: Tensor, others: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """(k, d) mean of each own vector (weight 1) and the `others` assigned to it."""
-    total = own.index_add(0, target, others * weights[:, None])
-    return total / torch.ones_like(own[:, 0]).index_add(0, target, weights)[:, None]
+def _merged(features: Tensor, own: Tensor, dropped: Tensor, assign: Callable[[Tensor, slice], tuple[Tensor, Tensor]]) -> Tensor:
+    """(k, d) mean of each vector of `own` (weight 1) and the dropped tokens assigned to it.
+
+    `assign` gives target and weight of the dropped tokens of a slice, from their cosines with `own`.
+    """
+    unit, total, mass = normalize(own, dim=-1), own.clone(), torch.ones_like(own[:, 0])
+    step = max(1, BLOCK // max(own.shape))
+    for start in range(0, dropped.shape[0], step):
+        some = slice(start, start + step)
+        vectors = features[dropped[some]].float()
+        target, weights = assign(normalize(vectors, dim=-1) @ unit.T, some)
+        total.index_add_(0, target, vectors.mul_(weights[:, None]))
+        mass.index_add_(0, target, weights)
+    return total.div_(mass[:, None])

@@ -13,7 +13,7 @@ from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.prune import packing
 from omnidrop_cli.prune.base import LayerSelection, PromptInfo
 from omnidrop_cli.prune.methods import get_method
-from omnidrop_cli.prune.methods.omnipack import CutAndMerge, cut_layer
+from omnidrop_cli.prune.methods.omnipack import CutAndMerge, cut_layer, event_bias
 from tests.prune import published
 from tests.prune.fakes import FakeView, input_view, run
 
@@ -85,23 +85,32 @@ def test_options_are_the_papers_text() -> None:
     assert first.video.tolist() != second.video.tolist() or not torch.allclose(first.video_embeds, second.video_embeds)
 
 
-def test_no_tensor_holds_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    n = 3000
-    monkeypatch.setattr(packing, "BLOCK", n * n // 25)
+class Largest(TorchDispatchMode):
+    """The number of values in the largest tensor that any operation gave."""
 
-    class Largest(TorchDispatchMode):
-        values = 0
+    values = 0
 
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            given = func(*args, **(kwargs or {}))
-            for tensor in given if isinstance(given, (tuple, list)) else (given,):
-                if isinstance(tensor, torch.Tensor):
-                    self.values = max(self.values, tensor.numel())
-            return given
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = func(*args, **(kwargs or {}))
+        for tensor in given if isinstance(given, (tuple, list)) else (given,):
+            if isinstance(tensor, torch.Tensor):
+                self.values = max(self.values, tensor.numel())
+        return given
 
-    features, places, salience = torch.randn(n, 8), torch.rand(n, 3), torch.rand(n)
+
+def test_no_tensor_holds_all_pairs_or_all_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    n, dim, kept = 3000, 64, 600
+    monkeypatch.setattr(packing, "BLOCK", 40_000)
+    features, places, salience = torch.randn(n, dim), torch.rand(n, 3), torch.rand(n)
     with Largest() as largest:
-        packing.centre_scores(features, places, salience)
-        packing.merge_into_kept(features, torch.arange(600), torch.arange(600, n), places, salience, weight=0.1, centre=0.6)
-        packing.relevant_and_diverse(features, salience, 20)
-    assert largest.values <= n * n / 20
+        packing.centre_scores(features, torch.arange(n), places, salience)
+        packing.merge_into_kept(features, torch.arange(kept), torch.arange(kept, n), places, salience, weight=0.1, centre=0.6)
+    assert largest.values <= packing.BLOCK < n * dim < n * n / 40
+
+
+def test_event_bias_copies_a_few_frames_at_a_time() -> None:
+    frames = torch.randn(100, 4, 32, generator=torch.Generator().manual_seed(0))
+    with Largest() as largest:
+        bias = event_bias(frames)
+    assert largest.values < frames.numel() / 4
+    torch.testing.assert_close(bias.flatten(), torch.tensor(published.event_bias(frames)), atol=1e-5, rtol=1e-5)

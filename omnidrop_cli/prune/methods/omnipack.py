@@ -109,7 +109,7 @@ class Pack:
         coordinates = coordinates_of(view.tokens, modality, features)
         dominant = topk.top(salience, max(1, min(keep, round(DOMINANT[modality] * keep))))
         rest = topk.without(dominant, present)
-        scores = packing.centre_scores(features[rest], coordinates[rest], salience[rest])
+        scores = packing.centre_scores(features, rest, coordinates, salience)
         kept = torch.cat((dominant, rest[topk.top(scores, keep - dominant.shape[0])])).sort().values
         centre = CENTRE[modality] if self.centre is None else self.centre
         dropped, weight = topk.without(kept, present), COORDINATE_WEIGHT[modality]
@@ -137,14 +137,21 @@ def neighbour_change(frames: Tensor) -> Tensor:
 
 def event_bias(frames: Tensor) -> Tensor:
     """(f, s) evidence of events in `frames` (f, s, d): temporal change or spatial detail, and curvature of the change over time."""
-    frames = frames.float()
-    if frames.shape[0] < 2:
+    count = frames.shape[0]
+    if count < 2:
         return torch.zeros(frames.shape[:2], device=frames.device)
-    detail = 1 - cosine_similarity(frames, frames.mean(dim=1, keepdim=True), dim=-1)
-    curvature = torch.zeros_like(detail)
-    steps = frames[1:] - frames[:-1]
-    curvature[1:-1] = 1 - cosine_similarity(steps[:-1], steps[1:], dim=-1)
-    return packing.minmax(torch.maximum(neighbour_change(frames), detail)) + CURVATURE_WEIGHT * packing.minmax(curvature)
+    evidence, curvature = [], []
+    for start in range(0, count, topk.BLOCK):
+        # A block and the frames next to it: the float32 copies are as large as a block, not as the clip.
+        low, high = max(0, start - 1), min(count, start + topk.BLOCK + 1)
+        own = slice(start - low, min(start + topk.BLOCK, count) - low)
+        these = frames[low:high].float()
+        detail = 1 - cosine_similarity(these, these.mean(dim=1, keepdim=True), dim=-1)
+        steps, curve = these.diff(dim=0), torch.zeros_like(detail)
+        curve[1:-1] = 1 - cosine_similarity(steps[:-1], steps[1:], dim=-1)
+        evidence.append(torch.maximum(neighbour_change(these), detail)[own])
+        curvature.append(curve[own])
+    return packing.minmax(torch.cat(evidence)) + CURVATURE_WEIGHT * packing.minmax(torch.cat(curvature))
 
 
 def coordinates_of(tokens: TokenMap, modality: Modality, like: Tensor) -> Tensor:

@@ -98,11 +98,6 @@ class QwenOmniAdapter:
         logits: Tensor = self.lm_head(_normed(self.norm, hidden[:, -1:])[0, -1]).float()
         return logits
 
-    def tie_head(self) -> None:
-        """Let the output matrix be the embedding table."""
-        if self.lm_head is not None:
-            self.lm_head.weight = self._embedding.weight
-
     def layer(self, number: int) -> DecoderLayer:
         """Layer `number` by its parts."""
         return self._by_parts[number]

@@ -214,16 +214,11 @@ def _model(checkpoint: Checkpoint, sizes: ThinkerSizes, config: Any, quant: str,
             quantization_config=quantization,
             output_loading_info=True,
         )
-    adapter = QwenOmniAdapter(model)
-    missing = sorted(info["missing_keys"])
-    if sizes.decoder.tied and missing == ["lm_head.weight"]:  # a tied head is stored once, as the embedding table
-        adapter.tie_head()
-        missing = []
-    if missing:
+    if missing := sorted(info["missing_keys"]):
         where, first = checkpoint.directory, missing[0]
         raise ModelError(f"the checkpoint in {where} lacks {len(missing)} tensors, the first is {first}", "download it again")
     model.eval().requires_grad_(False)
-    adapter.set_up_attention()
+    QwenOmniAdapter(model).set_up_attention()
     return model
 
 

@@ -18,6 +18,7 @@ from transformers.initialization import no_init_weights
 from omnidrop_cli.model.adapter import QwenOmniAdapter, set_attention, unquantized_names
 from omnidrop_cli.model.names import QWEN_BOUNDS, RANDOM_NOTICE
 from omnidrop_cli.model.quantize import quantization_config, quantize_in_place
+from omnidrop_cli.model.quiet import quiet
 from omnidrop_cli.model.sizes import AudioSizes, DecoderSizes, ThinkerSizes, VisionSizes
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.outputs import FrameBounds, LoadedModel
@@ -126,7 +127,7 @@ def random_thinker(
     tokenizer = tiny_tokenizer()
     config = thinker_config(sizes, tokenizer)
     set_attention(config, attention)
-    with init_empty_weights(include_buffers=False), no_init_weights():
+    with quiet(), init_empty_weights(include_buffers=False), no_init_weights():
         model = Qwen2_5OmniThinkerForConditionalGeneration(config)
     filler = _Filler(torch.device(device), dtype, seed)
     adapter = QwenOmniAdapter(model)

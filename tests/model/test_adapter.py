@@ -97,10 +97,3 @@ def test_cudnn_attention_is_off_after_loading() -> None:
     torch.backends.cuda.enable_cudnn_sdp(True)
     tiny_thinker(1)
     assert not torch.backends.cuda.cudnn_sdp_enabled()
-
-
-def test_a_tied_head_is_the_embedding_table() -> None:
-    adapter = tiny_thinker(1).adapter
-    assert adapter.lm_head.weight is not adapter.embedding_weight
-    adapter.tie_head()
-    assert adapter.lm_head.weight is adapter.embedding_weight

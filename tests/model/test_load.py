@@ -7,7 +7,10 @@ import logging
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,6 +82,29 @@ def test_tied_embeddings_stay_one_tensor(tmp_path: Path) -> None:
     loaded = load(ModelConfig(str(write_plain(tiny_thinker(tied=True), tmp_path)), device="cpu"))
     assert loaded.sizes.tied
     assert loaded.adapter.lm_head.weight is loaded.adapter.embedding_weight
+
+
+def test_models_that_are_asked_for_at_once_load_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers replaces functions of the process while it loads, and of two loads the later would put back the other's."""
+    choice = ModelConfig(str(write_plain(tiny_thinker(tied=True), tmp_path)), device="cpu")
+    inside: list[int] = []
+    busy: list[int] = []
+    real = load_module.check_parameter_count
+
+    def slow(*arguments: Any) -> None:
+        busy.append(1)
+        inside.append(len(busy))
+        time.sleep(0.05)
+        real(*arguments)
+        busy.pop()
+
+    monkeypatch.setattr(load_module, "check_parameter_count", slow)
+    before = torch.linspace
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(load, [choice] * 8))
+    assert inside == [1] * 8
+    assert all(thinker.adapter.lm_head.weight is thinker.adapter.embedding_weight for thinker in loaded)
+    assert torch.linspace is before
 
 
 def test_loading_is_silent_and_leaves_logging_alone(plain_checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:

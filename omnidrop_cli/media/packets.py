@@ -46,11 +46,12 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """The first decoded piece of an audio track."""
+    """The first decoded piece of an audio track; `size` bytes of a packet held it."""
 
     rate_hz: int
     channels: int
     samples: int
+    size: int
 
 
 class TrackReader:
@@ -59,6 +60,7 @@ class TrackReader:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._is_video = stream.type == "video"
+        self._is_pcm = stream.codec_context.name.startswith("pcm_")
         self._is_vp9 = self._is_video and stream.codec_context.name == "vp9"
         self._rows = [array("q") for _ in range(8)]
         self._tried = 0
@@ -106,15 +108,15 @@ class TrackReader:
             frames = self._stream.codec_context.decode(packet)
         except (av.FFmpegError, *DECODER_ERRORS):
             return
-        self._note(frames)
+        self._note(frames, packet.size)
 
-    def _note(self, frames: list[Any]) -> None:
+    def _note(self, frames: list[Any], size: int = 0) -> None:
         for frame in frames:
             if self._is_video and frame.width and frame.height:
                 self.first = Picture(frame.width, frame.height, *orientation(frame))
                 return
             if not self._is_video and frame.sample_rate >= _MIN_RATE_HZ and frame.samples:
-                self.first = Sound(frame.sample_rate, frame.layout.nb_channels, frame.samples)
+                self.first = Sound(frame.sample_rate, frame.layout.nb_channels, frame.samples, size)
                 return
 
     def finish(self) -> None:
@@ -144,6 +146,8 @@ class TrackReader:
         if typical_s > longest_s:
             typical_s = usual_s
         lengths = np.maximum(duration, 0) * tick_s
+        if self._is_pcm and isinstance(self.first, Sound) and self.first.size:
+            lengths = np.multiply(size, usual_s / self.first.size, dtype=np.float64)  # whatever a header says, bytes are samples
         if self._last_s is not None and 0 < lengths[-1] < typical_s and not trim[-1]:
             # Containers shorten the last packet of AAC to where the recording ended; its decoder gives all of it, as every player's does.
             lengths[-1] = max(lengths[-1], min(self._last_s, typical_s))

@@ -204,6 +204,8 @@ def build_timeline(parts: Sequence[tuple[TrackPackets | None, TrackPackets | Non
     audio, sparse = _audio_track(placed)
     video = _video_track(placed, 0.0 if audio is None else audio.end_s)
     end_s = max((track.end_s for track in (video, audio) if track is not None), default=0.0)
+    if sparse:
+        joints.pauses_s.clear()  # between packets that now follow each other
     notes = [*_notes(joints), *(["the time stamps of the audio are damaged: its packets are placed one after another"] if sparse else [])]
     return Timeline(video, audio, end_s, tuple(notes))
 

@@ -122,6 +122,12 @@ def _damaged_rates(d: Path) -> None:
     data[data.find(b"stts") + 17] = 0xFF  # 16 million ticks more a picture
     (d / "slow.mp4").write_bytes(data)
 
+    ffmpeg(*noise(2), d / "w.caf")
+    data = bytearray((d / "w.caf").read_bytes())
+    at = data.find(b"desc") + 12 + 20  # mFramesPerPacket
+    data[at : at + 4] = struct.pack(">I", 12_289)
+    (d / "long_packets.caf").write_bytes(data)
+
 
 def _pictures(d: Path) -> None:
     data = (d / "av.mp4").read_bytes()

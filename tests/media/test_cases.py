@@ -93,6 +93,7 @@ def test_the_whole_clip_is_there(cases: Path, name: str) -> None:
         ("other_rate.aac", 6.1, 4.0),
         ("other_rates.aac", 9.15, 7.0),
         ("joined.wav", 4.0, 3.0),
+        ("long_packets.caf", 2.0, 1.5),
     ],
 )
 def test_lengths_are_those_of_the_packets(cases: Path, name: str, seconds: float, start_s: float) -> None:

@@ -19,7 +19,7 @@ from omnidrop_cli.in_use import is_in_use
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class CacheItem:
     """One thing that can be removed by itself.
 
     Attributes:
@@ -48,16 +48,16 @@ class Kind:
     spare: bool = False
 
 
-def items(kinds: Sequence[str]) -> list[Item]:
+def items(kinds: Sequence[str]) -> list[CacheItem]:
     """The items of these kinds, kind by kind, the one unused for longest first."""
-    found: list[Item] = []
+    found: list[CacheItem] = []
     for kind in kinds:
         made = _hub() if kind == "models" else _of_folder(kind)
         found += sorted(made, key=lambda item: (item.used_at, item.name))
     return found
 
 
-def remove(item: Item) -> bool:
+def remove(item: CacheItem) -> bool:
     """Delete an item; False where a running process uses it. Raises `OmnidropError` where the disk refuses."""
     if is_in_use(item.path):
         return False
@@ -145,7 +145,7 @@ KINDS: Mapping[str, Kind] = {
 """Kinds by name. `clean` without a name takes the spare ones."""
 
 
-def _of_folder(kind: str) -> Iterator[Item]:
+def _of_folder(kind: str) -> Iterator[CacheItem]:
     """Items of a kind that lie in one folder of ours, unfinished ones included."""
     one = KINDS[kind]
     folder = one.folder()
@@ -155,15 +155,15 @@ def _of_folder(kind: str) -> Iterator[Item]:
     for name, path in found:
         with suppress(FileNotFoundError):  # another process has just removed it
             if not path.is_symlink():
-                yield Item(kind, name, path, size_of(path), _used_at(kind, path))
+                yield CacheItem(kind, name, path, size_of(path), _used_at(kind, path))
 
 
-def _hub() -> Iterator[Item]:
+def _hub() -> Iterator[CacheItem]:
     """Revisions in the hub's cache that are models of ours; those of other programs are left out."""
     from omnidrop_cli.model.local import cached
 
     for entry in cached():
-        yield Item("models", entry.name, entry.path, entry.size_bytes, entry.used_at, entry.revision)
+        yield CacheItem("models", entry.name, entry.path, entry.size_bytes, entry.used_at, entry.revision)
 
 
 def _used_at(kind: str, path: Path) -> float:

@@ -59,8 +59,8 @@ def test_items_have_names_sizes_and_their_last_use() -> None:
     paths.chat_history().parent.mkdir(parents=True)
     paths.chat_history().write_text("what?\n")
     found = {item.kind: item for item in cache.items([kind for kind in cache.KINDS if kind != "models"])}
-    assert found["clips"] == cache.Item("clips", URL, copy, 1000, 1000)
-    assert found["features"] == cache.Item("features", "a" * 12, output, 500, 2000)
+    assert found["clips"] == cache.CacheItem("clips", URL, copy, 1000, 1000)
+    assert found["features"] == cache.CacheItem("features", "a" * 12, output, 500, 2000)
     assert (found["benchmarks"].name, found["benchmarks"].size_bytes) == ("nano", 10)
     assert (found["copies"].name, found["copies"].size_bytes) == ("7b-nf4", 2)
     assert found["chat"].path == paths.chat_history()

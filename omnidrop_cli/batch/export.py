@@ -39,7 +39,11 @@ COLUMNS: dict[str, Callable[[Row], Any]] = {
 """The columns of a CSV export, and where a row keeps each."""
 
 
-def writer_for(path: Path) -> Callable[[Iterable[Row]], Iterator[str]]:
+Writer = Callable[[Iterable["Row"]], Iterator[str]]
+"""Rows in, the text of a file in pieces out."""
+
+
+def writer_for(path: Path) -> Writer:
     """What turns rows into the text of `path`, by its suffix. Raises `UsageError` for a suffix that is neither .csv nor .md."""
     writers = {".csv": to_csv, ".md": to_markdown}
     if path.suffix.lower() not in writers:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_type_hints
 
 import typer
 
@@ -113,28 +113,38 @@ OLD_FLAGS: dict[str, str] = {}
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """`command` as Typer should see it: every parameter whose type is a dataclass becomes a flag for each of its options.
 
-    Flags that two dataclasses share are one flag. Other parameters are Typer's own (arguments).
+    A dataclass may also hold dataclasses of options. Flags that two dataclasses share are one flag. Other parameters are Typer's own
+    (arguments).
     """
     groups: dict[str, type] = {}
     spread: dict[str, inspect.Parameter] = {}
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
         if isinstance(parameter.annotation, type) and dataclasses.is_dataclass(parameter.annotation):
             groups[parameter.name] = parameter.annotation
-            for one in options_of(parameter.annotation).values():
-                spread[_word(one)] = _typer_parameter(one, getattr(parameter.annotation, "PANEL", ""))
+            for group in _parts(parameter.annotation).values() or (parameter.annotation,):
+                for one in options_of(group).values():
+                    spread[_word(one)] = _typer_parameter(one, getattr(group, "PANEL", ""))
         else:
             spread[parameter.name] = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+    flat = [group for outer in groups.values() for group in _parts(outer).values() or (outer,)]
 
     def run(**words: Any) -> None:
-        values = Values(words, groups.values())
+        values = Values(words, flat)
         own = {name: word for name, word in words.items() if name in inspect.signature(command).parameters and name not in groups}
         command(**own, **{name: values.record(group) for name, group in groups.items()})
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.options = {_word(one): one for group in groups.values() for one in options_of(group).values()}  # type: ignore[attr-defined]
+    run.options = {_word(one): one for group in flat for one in options_of(group).values()}  # type: ignore[attr-defined]
     run.__signature__ = inspect.Signature([*spread.values()])  # type: ignore[attr-defined]  # read by inspect.signature
     run.__annotations__ = {name: parameter.annotation for name, parameter in spread.items()}
     return run
+
+
+def _parts(group: type) -> dict[str, type]:
+    """The dataclasses of options that a dataclass holds; empty where its fields are options."""
+    hints = get_type_hints(group)
+    parts = {one.name: hints[one.name] for one in dataclasses.fields(group)}
+    return parts if all(isinstance(part, type) and dataclasses.is_dataclass(part) for part in parts.values()) else {}
 
 
 class Values:
@@ -149,6 +159,8 @@ class Values:
 
     def record(self, group: type) -> Any:
         """The dataclass. Raises `UsageError` that names flags, variables and files rather than parameters."""
+        if parts := _parts(group):
+            return group(**{name: self.record(part) for name, part in parts.items()})
         options = options_of(group)
         values = {name: self._value(one) for name, one in options.items() if self._given(_word(one)) or self._setting(one) is not None}
         try:

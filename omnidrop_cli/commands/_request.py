@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
+from omnidrop_cli.commands._options import SystemFlags
 from omnidrop_cli.config import FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import UsageError
 
@@ -11,21 +13,27 @@ STDIN = "-"
 """What stands for stdin in place of a question or a clip."""
 
 
-def request_of(
-    media: str,
-    question: str,
-    system: str | None,
-    part: MediaConfig,
-    model: ModelConfig,
-    pruning: PruningConfig,
-    generation: GenerationConfig,
-    fetch: FetchConfig,
-) -> Request:
-    """The request. Raises `UsageError` for an empty clip name, an unknown method, and a preset or option the method does not have."""
-    if not media.strip():
-        raise UsageError("no clip given", "give a file or an address")
-    check_method(pruning)
-    return Request(media, question, system, part, model, pruning, generation, fetch)
+@dataclass(frozen=True, slots=True)
+class RequestFlags:
+    """The flags of every command that answers questions."""
+
+    pruning: PruningConfig
+    media: MediaConfig
+    fetch: FetchConfig
+    model: ModelConfig
+    generation: GenerationConfig
+    system: SystemFlags
+
+    def request(self, media: str, question: str) -> Request:
+        """The request. Raises `UsageError` for an empty clip name, an unknown method, and a preset or option the method does not have."""
+        if not media.strip():
+            raise UsageError("no clip given", "give a file or an address")
+        check_method(self.pruning)
+        return self.template(media, question)
+
+    def template(self, media: str = "", question: str = "") -> Request:
+        """The same without the checks."""
+        return Request(media, question, self.system.system, self.media, self.model, self.pruning, self.generation, self.fetch)
 
 
 def check_no_stdin(media: str, command: str) -> None:

@@ -10,9 +10,9 @@ import typer
 
 from omnidrop_cli.commands._console import Console, check_target, dump, emit
 from omnidrop_cli.commands._deprecation import deprecated
-from omnidrop_cli.commands._options import INPUT, OUTPUT, PRUNING, ConsoleFlags, Media, OutputFlags, SystemFlags, flag, switch
-from omnidrop_cli.commands._request import STDIN, read_question, request_of
-from omnidrop_cli.config import DisplayConfig, FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig
+from omnidrop_cli.commands._options import INPUT, OUTPUT, PRUNING, ConsoleFlags, Media, OutputFlags, flag, switch
+from omnidrop_cli.commands._request import STDIN, RequestFlags, read_question
+from omnidrop_cli.config import DisplayConfig
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.report.text import clean
 
@@ -50,13 +50,8 @@ def _list_questions(wanted: bool) -> None:
 
 def ask(
     media: Media,
-    pruning: PruningConfig,
     asked: AskFlags,
-    part: MediaConfig,
-    fetch: FetchConfig,
-    model: ModelConfig,
-    generation: GenerationConfig,
-    system: SystemFlags,
+    flags: RequestFlags,
     display: DisplayConfig,
     output: OutputFlags,
     console: ConsoleFlags,
@@ -76,7 +71,7 @@ def ask(
         console = ConsoleFlags(True, console.verbose, console.no_color, console.debug, console.profile)
     if media == STDIN and question == STDIN:
         raise UsageError("the clip and the question are both read from stdin", "give one of them as an argument")
-    request = request_of(media, read_question(question), system.system, part, model, pruning, generation, fetch)
+    request = flags.request(media, read_question(question))
     check_target(output.output)
     from omnidrop_cli.engine import pipeline
     from omnidrop_cli.media.spool import spooled

@@ -15,9 +15,8 @@ import typer
 
 from omnidrop_cli.commands._complete import COMPLETIONS
 from omnidrop_cli.commands._console import Console, check_target, write_stdout
-from omnidrop_cli.commands._options import INPUT, OUTPUT, ConsoleFlags, SystemFlags, flag, switch
-from omnidrop_cli.commands._request import check_method, read_question
-from omnidrop_cli.config import FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
+from omnidrop_cli.commands._options import INPUT, OUTPUT, ConsoleFlags, flag, switch
+from omnidrop_cli.commands._request import RequestFlags, check_method, read_question
 from omnidrop_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
 from omnidrop_cli.fileio import write_text
 from omnidrop_cli.report.text import one_line
@@ -25,7 +24,10 @@ from omnidrop_cli.report.text import one_line
 if TYPE_CHECKING:
     from omnidrop_cli.batch.answers_file import AnswersFile
     from omnidrop_cli.batch.batch_run import BatchPlan, BatchProgress, Outcome
+    from omnidrop_cli.batch.export import Writer
     from omnidrop_cli.batch.inputs import Group
+    from omnidrop_cli.commands._batch_console import BatchConsole
+    from omnidrop_cli.config import Request
     from omnidrop_cli.model.names import ModelSpec
 
 SCALE = "Scale"
@@ -80,12 +82,7 @@ EXAMPLES = (
 def batch(
     what: QuestionFlags,
     scale: ScaleFlags,
-    pruning: PruningConfig,
-    part: MediaConfig,
-    fetch: FetchConfig,
-    model: ModelConfig,
-    generation: GenerationConfig,
-    system: SystemFlags,
+    flags: RequestFlags,
     keeping: AnswersFlags,
     console: ConsoleFlags,
     paths: Annotated[
@@ -103,25 +100,14 @@ def batch(
     A clip that cannot be read becomes a row with an error, and the run goes on. Exit code 0: nothing failed in this run; 3:
     something did; 130: interrupted.
     """
-    from omnidrop_cli.batch.answers_file import AnswersFile, backup, read
-    from omnidrop_cli.batch.batch_run import BatchPlan
-    from omnidrop_cli.batch.export import writer_for
+    from omnidrop_cli.batch.answers_file import read
     from omnidrop_cli.batch.inputs import gather
     from omnidrop_cli.commands._batch_console import BatchConsole
     from omnidrop_cli.model.names import resolve
 
-    if scale.devices is not None and scale.cluster is not None:
-        raise UsageError("--devices and --cluster both say where the models run", "give one of them")
-    if scale.workers is not None and scale.cluster is None:
-        raise UsageError("--workers counts the workers of a cluster", "add --cluster, or name the devices: --devices cpu,cpu")
-    exports = [(Path(name), writer_for(Path(name))) for name in keeping.export]
-    for path, _ in exports:
-        check_target(path, "--export")
-    check_method(pruning)
-    if keeping.output.suffix.lower() in (".csv", ".md"):
-        raise UsageError(f"answers are kept as JSON lines, not in {keeping.output}", f"-o answers.jsonl --export {keeping.output}")
-    template = Request("", "", system.system, part, model, pruning, generation, fetch)
-    notes: list[str] = []
+    exports = _checked(scale, keeping)
+    check_method(flags.pruning)
+    template, notes = flags.template(), list[str]()
     groups = gather(paths or [], [read_question(question) for question in what.question], template, what.input, notes.append)
     spec = resolve(template.model)
     if keeping.dry_run:
@@ -129,17 +115,9 @@ def batch(
             Console(console).say(note)
         _dry_run(groups, spec, keeping, what.limit)
         return
-    old = backup(keeping.output) if keeping.force else None
     began = time.monotonic()
-    with AnswersFile(keeping.output) as answers, BatchConsole(console, groups, keeping.log_file) as progress:
-        if old is not None:
-            notes.append(f"the earlier answers are in {old}")
-        if answers.others:
-            notes.append(f"{answers.others} rows of {keeping.output} are of another version of omnidrop and count for nothing")
-        for note in (*notes, *([spec.notice] if spec.notice is not None else [])):
-            progress.warn(note)
-        plan = BatchPlan(groups, spec, answers.known, retry_failed=keeping.retry_failed)
-        outcome = _run(plan, answers, progress, template, scale, what.limit)
+    with BatchConsole(console, groups, keeping.log_file) as progress:
+        outcome = _answer_all(groups, spec, template, what, scale, keeping, notes, progress)
     for path, pieces in exports:
         write_text(path, "".join(pieces(read(keeping.output))))
         progress.summary(f"{path}: all answers of {keeping.output}")
@@ -149,6 +127,48 @@ def batch(
         raise typer.Exit(EXIT_INTERRUPTED)
     if outcome.failed > (0 if keeping.strict else outcome.failed_before):
         raise typer.Exit(EXIT_PARTIAL)
+
+
+def _checked(scale: ScaleFlags, keeping: AnswersFlags) -> list[tuple[Path, Writer]]:
+    """The files to export, each with what writes it. Raises `UsageError` for flags that contradict each other."""
+    from omnidrop_cli.batch.export import writer_for
+
+    if scale.devices is not None and scale.cluster is not None:
+        raise UsageError("--devices and --cluster both say where the models run", "give one of them")
+    if scale.workers is not None and scale.cluster is None:
+        raise UsageError("--workers counts the workers of a cluster", "add --cluster, or name the devices: --devices cpu,cpu")
+    exports = [(Path(name), writer_for(Path(name))) for name in keeping.export]
+    for path, _ in exports:
+        check_target(path, "--export")
+    if keeping.output.suffix.lower() in (".csv", ".md"):
+        raise UsageError(f"answers are kept as JSON lines, not in {keeping.output}", f"-o answers.jsonl --export {keeping.output}")
+    return exports
+
+
+def _answer_all(
+    groups: list[Group],
+    spec: ModelSpec,
+    template: Request,
+    what: QuestionFlags,
+    scale: ScaleFlags,
+    keeping: AnswersFlags,
+    notes: list[str],
+    progress: BatchConsole,
+) -> Outcome:
+    """Open the answers file, say what is to be said before the first clip, and answer what is open."""
+    from omnidrop_cli.batch.answers_file import AnswersFile, backup
+    from omnidrop_cli.batch.batch_run import BatchPlan
+
+    old = backup(keeping.output) if keeping.force else None
+    with AnswersFile(keeping.output) as answers:
+        if old is not None:
+            notes.append(f"the earlier answers are in {old}")
+        if answers.others:
+            notes.append(f"{answers.others} rows of {keeping.output} are of another version of omnidrop and count for nothing")
+        for note in (*notes, *([spec.notice] if spec.notice is not None else [])):
+            progress.warn(note)
+        plan = BatchPlan(groups, spec, answers.known, retry_failed=keeping.retry_failed)
+        return _run(plan, answers, progress, template, scale, what.limit)
 
 
 def _run(

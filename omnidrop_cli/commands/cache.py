@@ -112,7 +112,7 @@ def _known(kinds: Sequence[str] | None) -> Sequence[str]:
     return tuple(dict.fromkeys(kinds or ()))
 
 
-def _remove(chosen: Sequence[cache.Item], screen: Console) -> None:
+def _remove(chosen: Sequence[cache.CacheItem], screen: Console) -> None:
     freed, failed = [], 0
     for item in chosen:
         try:
@@ -128,19 +128,19 @@ def _remove(chosen: Sequence[cache.Item], screen: Console) -> None:
         raise typer.Exit(EXIT_PARTIAL)
 
 
-def _size(items: Sequence[cache.Item]) -> str:
+def _size(items: Sequence[cache.CacheItem]) -> str:
     from omnidrop_cli.report.numbers import megabytes
 
     return megabytes(sum(item.size_bytes for item in items) / 1e6)
 
 
-def _age(item: cache.Item) -> str:
+def _age(item: cache.CacheItem) -> str:
     from omnidrop_cli.report.numbers import age
 
     return age(time.time() - item.used_at)
 
 
-def _plain(item: cache.Item) -> dict[str, Any]:
+def _plain(item: cache.CacheItem) -> dict[str, Any]:
     return {
         "kind": item.kind,
         "name": item.name,
@@ -151,7 +151,7 @@ def _plain(item: cache.Item) -> dict[str, Any]:
     }
 
 
-def _kinds(found: Sequence[cache.Item]) -> DataTable:
+def _kinds(found: Sequence[cache.CacheItem]) -> DataTable:
     from omnidrop_cli.report.columns import Column, DataTable
 
     rows = []
@@ -162,7 +162,7 @@ def _kinds(found: Sequence[cache.Item]) -> DataTable:
     return DataTable(columns, tuple(rows))
 
 
-def _items(found: Sequence[cache.Item]) -> DataTable:
+def _items(found: Sequence[cache.CacheItem]) -> DataTable:
     from omnidrop_cli.report.columns import Column, DataTable
 
     columns = (Column("kind", 1, right=False), Column("size"), Column("unused for"), Column("what", right=False))
@@ -170,5 +170,5 @@ def _items(found: Sequence[cache.Item]) -> DataTable:
     return DataTable(columns, rows)
 
 
-def _named(item: cache.Item) -> str:
+def _named(item: cache.CacheItem) -> str:
     return f"{item.name} {item.revision[:7]}" if item.revision else item.name

@@ -18,9 +18,9 @@ import typer
 from omnidrop_cli import paths
 from omnidrop_cli.commands._complete import methods
 from omnidrop_cli.commands._console import Console, check_target, dump, emit
-from omnidrop_cli.commands._options import ConsoleFlags, Media, SystemFlags, as_flags, same
-from omnidrop_cli.commands._request import check_no_stdin, request_of
-from omnidrop_cli.config import DisplayConfig, FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig
+from omnidrop_cli.commands._options import ConsoleFlags, Media, as_flags, same
+from omnidrop_cli.commands._request import RequestFlags, check_no_stdin
+from omnidrop_cli.config import DisplayConfig
 from omnidrop_cli.errors import EXIT_PARTIAL, OmnidropError, UsageError
 from omnidrop_cli.fileio import write_text
 from omnidrop_cli.report.text import clean, one_line
@@ -48,12 +48,7 @@ class ChatFlags:
 
 def chat(
     media: Media,
-    pruning: PruningConfig,
-    part: MediaConfig,
-    fetch: FetchConfig,
-    model: ModelConfig,
-    generation: GenerationConfig,
-    system: SystemFlags,
+    flags: RequestFlags,
     display: ChatFlags,
     console: ConsoleFlags,
 ) -> None:
@@ -64,7 +59,7 @@ def chat(
     """
     check_no_stdin(media, "chat")
     # The question is only a place holder: each line brings its own.
-    job = request_of(media, "?", system.system, part, model, pruning, generation, fetch)
+    job = flags.request(media, "?")
     from omnidrop_cli.engine.chat import Conversation
     from omnidrop_cli.engine.pipeline import open_both
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from omnidrop_cli.commands._console import Console, check_target, emit
-from omnidrop_cli.commands._options import OUTPUT, PRUNING, ConsoleFlags, Media, SystemFlags, flag, switch
-from omnidrop_cli.commands._request import check_no_stdin, read_question, request_of
-from omnidrop_cli.config import FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig
+from omnidrop_cli.commands._options import OUTPUT, PRUNING, ConsoleFlags, Media, flag, switch
+from omnidrop_cli.commands._request import RequestFlags, check_no_stdin, read_question
+from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.errors import OmnidropError, UsageError
 from omnidrop_cli.report.text import clean
 
@@ -54,13 +54,8 @@ class ExplainFlags:
 
 def explain(
     media: Media,
-    pruning: PruningConfig,
+    flags: RequestFlags,
     shown: ExplainFlags,
-    part: MediaConfig,
-    fetch: FetchConfig,
-    model: ModelConfig,
-    generation: GenerationConfig,
-    system: SystemFlags,
     console: ConsoleFlags,
     question: Wanted = None,
 ) -> None:
@@ -81,8 +76,8 @@ def explain(
         if saved:
             explanation, clip = _of_file(Path(media))
         else:
-            request = request_of(media, read_question(question or ""), system.system, part, model, pruning, generation, fetch)
-            methods = _methods(pruning, shown.methods)
+            request = flags.request(media, read_question(question or ""))
+            methods = _methods(flags.pruning, shown.methods)
             from omnidrop_cli.explain.make import explain as run
 
             explanation, clip = run(request, methods, full=shown.full, observer=screen)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from omnidrop_cli.model.thinker import Thinker
     from omnidrop_cli.outputs import Prompt
+    from omnidrop_cli.prompt.spec import PromptSpec
 
 GRIDS_PER_CHUNK = 2
 """Temporal grids that attention received in the vision encoder looks at together (`capture_video_attention`)."""
@@ -103,12 +104,7 @@ def encode_media(
         video = store.get(key, FeatureShape(counts.video, thinker.sizes.hidden, thinker.dtype, attention), thinker.device)
         if video is None:
             thinker.adapter.place_encoders(thinker.device)
-            # Attention received is read chunk by chunk, so chunks repeat, and pass the encoder, as a whole.
-            unit = GRIDS_PER_CHUNK if attention else 1
-            side = thinker.spec.token_side_px
-            sources = np.arange(len(digests))
-            if same_within is not None:
-                sources = grid_sources(prompt.frames, digests, depth=depth, cell=side, unit=unit, same_within=same_within)
+            sources = _sources(prompt.frames, digests, thinker.spec, attention, same_within)
             video, ran = _encode_video(thinker, prompt.frames, prompt.grid_thw, sources, attention, limits, observer), True
             store.put(key, video)
     return MediaFeatures(
@@ -119,6 +115,16 @@ def encode_media(
         video_attention=None if video is None else video.attention,
         reused=counts.media > 0 and not ran,
     )
+
+
+def _sources(
+    frames: NDArray[np.uint8], digests: list[bytes], spec: PromptSpec, attention: bool, same_within: float | None
+) -> NDArray[np.int64]:
+    """(grids,) the grid whose encoding each grid takes: its own where `same_within` is None."""
+    if same_within is None:
+        return np.arange(len(digests))
+    unit = GRIDS_PER_CHUNK if attention else 1  # attention received is read chunk by chunk, so chunks repeat as a whole
+    return grid_sources(frames, digests, depth=spec.temporal_patch_size, cell=spec.token_side_px, unit=unit, same_within=same_within)
 
 
 @torch.inference_mode()

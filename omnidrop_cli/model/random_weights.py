@@ -6,7 +6,6 @@ of the inputs), so attention is neither flat nor one-hot at any size.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -55,44 +54,14 @@ def tiny_tokenizer() -> Any:
 
 def thinker_config(sizes: ThinkerSizes, tokenizer: Any) -> Qwen2_5OmniThinkerConfig:
     """A thinker's configuration with the token ids of `tokenizer`."""
-    decoder, vision, audio = sizes.decoder, sizes.vision, sizes.audio
+    decoder = sizes.decoder
     if decoder.hidden != decoder.heads * decoder.head_dim:
         raise ValueError("a thinker's hidden size is heads times head size")
-    half = decoder.head_dim // 2
-    axis = 3 * half // 8  # 24 of 64 for height and for width, the rest for time, as in Qwen2.5-Omni
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in ADDED_TOKENS.items()}
     config = Qwen2_5OmniThinkerConfig(
-        text_config={
-            "num_hidden_layers": decoder.num_layers,
-            "hidden_size": decoder.hidden,
-            "num_attention_heads": decoder.heads,
-            "num_key_value_heads": decoder.kv_heads,
-            "intermediate_size": decoder.mlp,
-            "vocab_size": decoder.vocab,
-            "tie_word_embeddings": decoder.tied,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [half - 2 * axis, axis, axis]},
-        },
-        vision_config={
-            "depth": vision.layers,
-            "hidden_size": vision.hidden,
-            "num_heads": vision.heads,
-            "intermediate_size": vision.mlp,
-            "patch_size": vision.patch,
-            "spatial_merge_size": vision.merge,
-            "temporal_patch_size": vision.temporal_patch,
-            "window_size": vision.window,
-            "fullatt_block_indexes": list(vision.full_blocks),
-            "out_hidden_size": decoder.hidden,
-        },
-        audio_config={
-            "encoder_layers": audio.layers,
-            "d_model": audio.hidden,
-            "encoder_attention_heads": audio.heads,
-            "encoder_ffn_dim": audio.mlp,
-            "num_mel_bins": audio.mels,
-            "n_window": audio.window // 2,
-            "output_dim": decoder.hidden,
-        },
+        text_config=_text_config(decoder),
+        vision_config=_vision_config(sizes.vision) | {"out_hidden_size": decoder.hidden},
+        audio_config=_audio_config(sizes.audio) | {"output_dim": decoder.hidden},
         image_token_index=ids["image_token"],
         audio_token_index=ids["audio_token"],
         video_token_index=ids["video_token"],
@@ -106,10 +75,49 @@ def thinker_config(sizes: ThinkerSizes, tokenizer: Any) -> Qwen2_5OmniThinkerCon
     return config
 
 
+def _text_config(decoder: DecoderSizes) -> dict[str, Any]:
+    half = decoder.head_dim // 2
+    axis = 3 * half // 8  # 24 of 64 for height and for width, the rest for time, as in Qwen2.5-Omni
+    return {
+        "num_hidden_layers": decoder.num_layers,
+        "hidden_size": decoder.hidden,
+        "num_attention_heads": decoder.heads,
+        "num_key_value_heads": decoder.kv_heads,
+        "intermediate_size": decoder.mlp,
+        "vocab_size": decoder.vocab,
+        "tie_word_embeddings": decoder.tied,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [half - 2 * axis, axis, axis]},
+    }
+
+
+def _vision_config(vision: VisionSizes) -> dict[str, Any]:
+    return {
+        "depth": vision.layers,
+        "hidden_size": vision.hidden,
+        "num_heads": vision.heads,
+        "intermediate_size": vision.mlp,
+        "patch_size": vision.patch,
+        "spatial_merge_size": vision.merge,
+        "temporal_patch_size": vision.temporal_patch,
+        "window_size": vision.window,
+        "fullatt_block_indexes": list(vision.full_blocks),
+    }
+
+
+def _audio_config(audio: AudioSizes) -> dict[str, Any]:
+    return {
+        "encoder_layers": audio.layers,
+        "d_model": audio.hidden,
+        "encoder_attention_heads": audio.heads,
+        "encoder_ffn_dim": audio.mlp,
+        "num_mel_bins": audio.mels,
+        "n_window": audio.window // 2,
+    }
+
+
 def random_thinker(
     sizes: ThinkerSizes,
     *,
-    layers: int | None = None,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     quant: str = "none",
@@ -118,12 +126,10 @@ def random_thinker(
     name: str = "random",
     frame_bounds: FrameBounds = QWEN_BOUNDS,
 ) -> Thinker:
-    """A thinker of `sizes` with random weights and the byte tokenizer, `layers` decoder layers deep if given.
+    """A thinker of `sizes` with random weights and the byte tokenizer.
 
     Quantised layers are made one by one, so that the peak stays near the quantised size.
     """
-    if layers is not None:
-        sizes = replace(sizes, decoder=replace(sizes.decoder, num_layers=layers))
     tokenizer = tiny_tokenizer()
     config = thinker_config(sizes, tokenizer)
     set_attention(config, attention)
@@ -168,23 +174,11 @@ def tiny_thinker(
     head_dim: int = 16,
     *,
     tied: bool = False,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
-    quant: str = "none",
-    attention: str = "sdpa",
-    seed: int = 0,
+    **options: Any,
 ) -> Thinker:
-    """A thinker of some hundred thousand parameters, made in well under a second, for tests."""
-    return random_thinker(
-        tiny_sizes(layers, heads, kv_heads, head_dim, tied=tied),
-        device=device,
-        dtype=dtype,
-        quant=quant,
-        attention=attention,
-        seed=seed,
-        name="random:tiny",
-        frame_bounds=FrameBounds(56 * 56, 112 * 112),
-    )
+    """A thinker of some hundred thousand parameters, made in well under a second, for tests. `options` are those of `random_thinker`."""
+    sizes = tiny_sizes(layers, heads, kv_heads, head_dim, tied=tied)
+    return random_thinker(sizes, name="random:tiny", frame_bounds=FrameBounds(56 * 56, 112 * 112), **options)
 
 
 class _Filler:

@@ -51,11 +51,7 @@ def build(
     waveform = clip.waveform
     n_audio = 0 if waveform is None else count_audio_tokens(count_mel_frames(len(waveform)))
     if grid is None and not n_audio:
-        sound = "no sound" if waveform is None else "under 30 ms of sound"
-        raise PromptError(
-            f"{clip.source.path}: nothing to look at or listen to (no picture, {sound})",
-            "check `start_s` and `end_s`, and whether `use_video=False` or `use_audio=False` leaves anything",
-        )
+        raise _nothing_to_see_or_hear(clip)
     pieces = chat(
         question,
         placeholder=AUDIO_PLACEHOLDER if grid is None else VIDEO_PLACEHOLDER,
@@ -91,6 +87,14 @@ def _whole_cells(frames: NDArray[np.uint8], spec: PromptSpec) -> NDArray[np.uint
 
     resized: NDArray[np.uint8] = resize(torch.from_numpy(frames), height, width).numpy()
     return resized
+
+
+def _nothing_to_see_or_hear(clip: Clip) -> PromptError:
+    sound = "no sound" if clip.waveform is None else "under 30 ms of sound"
+    return PromptError(
+        f"{clip.source.path}: nothing to look at or listen to (no picture, {sound})",
+        "check `start_s` and `end_s`, and whether `use_video=False` or `use_audio=False` leaves anything",
+    )
 
 
 def _check_encodable(text: str, what: str) -> None:

@@ -31,7 +31,7 @@ VIDEO_PLACEHOLDER = "<|vision_bos|><|VIDEO|><|vision_eos|>"
 AUDIO_PLACEHOLDER = "<|audio_bos|><|AUDIO|><|audio_eos|>"
 
 
-class Kind(Enum):
+class PieceKind(Enum):
     MARKER = "marker"
     TEXT = "text"
     MEDIA = "media"
@@ -41,7 +41,7 @@ class Kind(Enum):
 class Piece:
     """A stretch of chat text. `query_start` is the character at which the user's current question begins, if it is in here."""
 
-    kind: Kind
+    kind: PieceKind
     text: str
     query_start: int | None = None
 
@@ -68,16 +68,16 @@ def chat(
     `placeholder` stands for the clip (None: a clip-less chat). `system` None is Qwen's own prompt, "" an empty one. The clip belongs to
     the first user turn; `media_first=False` puts it behind that turn's words. `history` are earlier (question, answer) turns, oldest first.
     """
-    pieces = [*_turn("system", [Piece(Kind.TEXT, DEFAULT_SYSTEM if system is None else system)])]
-    media = [] if placeholder is None else [Piece(Kind.MEDIA, placeholder)]
+    pieces = [*_turn("system", [Piece(PieceKind.TEXT, DEFAULT_SYSTEM if system is None else system)])]
+    media = [] if placeholder is None else [Piece(PieceKind.MEDIA, placeholder)]
     for earlier, answer in history:
-        words = [Piece(Kind.TEXT, earlier)]
+        words = [Piece(PieceKind.TEXT, earlier)]
         pieces += _turn("user", media + words if media_first else words + media)
-        pieces += _turn("assistant", [Piece(Kind.TEXT, answer)])
+        pieces += _turn("assistant", [Piece(PieceKind.TEXT, answer)])
         media = []
-    words = [Piece(Kind.TEXT, question, query_start=0)]
+    words = [Piece(PieceKind.TEXT, question, query_start=0)]
     pieces += _turn("user", media + words if media_first else words + media)
-    pieces += [Piece(Kind.MARKER, "<|im_start|>"), Piece(Kind.TEXT, "assistant\n")]
+    pieces += [Piece(PieceKind.MARKER, "<|im_start|>"), Piece(PieceKind.TEXT, "assistant\n")]
     return list(_join(pieces))
 
 
@@ -93,9 +93,9 @@ def encode(pieces: Sequence[Piece], tokenizer: Tokenizer, spec: PromptSpec) -> T
     query = range(0)
     media_at: int | None = None
     for piece in pieces:
-        if piece.kind is Kind.MEDIA:
+        if piece.kind is PieceKind.MEDIA:
             media_at = len(ids)
-        elif piece.kind is Kind.MARKER:
+        elif piece.kind is PieceKind.MARKER:
             ids.append(markers[piece.text])
         else:
             tokens = plain_ids(piece.text, tokenizer, spec)
@@ -129,20 +129,20 @@ def _spellings(spec: PromptSpec) -> re.Pattern[str]:
 
 
 def _turn(role: str, content: list[Piece]) -> Iterator[Piece]:
-    yield Piece(Kind.MARKER, "<|im_start|>")
-    yield Piece(Kind.TEXT, f"{role}\n")
+    yield Piece(PieceKind.MARKER, "<|im_start|>")
+    yield Piece(PieceKind.TEXT, f"{role}\n")
     yield from content
-    yield Piece(Kind.MARKER, "<|im_end|>")
-    yield Piece(Kind.TEXT, "\n")
+    yield Piece(PieceKind.MARKER, "<|im_end|>")
+    yield Piece(PieceKind.TEXT, "\n")
 
 
 def _join(pieces: Sequence[Piece]) -> Iterator[Piece]:
     """Neighbouring texts become one, because a tokenizer may merge across their border as it does in the rendered text."""
     held: Piece | None = None
     for piece in pieces:
-        if held and held.kind is piece.kind is Kind.TEXT:
+        if held and held.kind is piece.kind is PieceKind.TEXT:
             start = held.query_start if piece.query_start is None else len(held.text) + piece.query_start
-            held = Piece(Kind.TEXT, held.text + piece.text, start)
+            held = Piece(PieceKind.TEXT, held.text + piece.text, start)
             continue
         if held:
             yield held

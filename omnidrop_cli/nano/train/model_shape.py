@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,48 +71,10 @@ def build_model(shape: NanoShape, tokenizer: PreTrainedTokenizerFast, seed: int 
     from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
 
     ids = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
-    text = {
-        "vocab_size": -(-len(tokenizer) // 8) * 8,
-        "hidden_size": shape.hidden,
-        "intermediate_size": shape.mlp,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads,
-        "head_dim": shape.head_dim,
-        "max_position_embeddings": 32768,
-        "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_theta, "mrope_section": list(shape.mrope_section)},
-        "use_sliding_window": False,
-        "tie_word_embeddings": True,
-        "bos_token_id": ids["<|im_start|>"],
-        "eos_token_id": ids["<|im_end|>"],
-        "pad_token_id": ids["<|endoftext|>"],
-    }
-    vision = {
-        "depth": shape.encoder_layers,
-        "hidden_size": shape.encoder,
-        "num_heads": 3,
-        "intermediate_size": shape.encoder * 8 // 3,
-        "out_hidden_size": shape.hidden,
-        "fullatt_block_indexes": list(range(shape.encoder_layers)),
-        "window_size": 112,
-        "patch_size": 14,
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-    }
-    audio = {
-        "encoder_layers": shape.encoder_layers,
-        "d_model": shape.encoder,
-        "encoder_attention_heads": 3,
-        "encoder_ffn_dim": shape.encoder * 3,
-        "num_mel_bins": shape.mel_bins,
-        "output_dim": shape.hidden,
-        "n_window": 100,
-        "max_source_positions": 1500,
-    }
     config = Qwen2_5OmniThinkerConfig(
-        text_config=text,
-        vision_config=vision,
-        audio_config=audio,
+        text_config=_text_config(shape, len(tokenizer), ids),
+        vision_config=_vision_config(shape),
+        audio_config=_audio_config(shape),
         audio_token_index=ids["<|AUDIO|>"],
         image_token_index=ids["<|IMAGE|>"],
         video_token_index=ids["<|VIDEO|>"],
@@ -132,6 +95,53 @@ def build_model(shape: NanoShape, tokenizer: PreTrainedTokenizerFast, seed: int 
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
     model.generation_config.do_sample = False
     return model
+
+
+def _text_config(shape: NanoShape, words: int, ids: Mapping[str, int]) -> dict[str, object]:
+    return {
+        "vocab_size": -(-words // 8) * 8,
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.mlp,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_dim,
+        "max_position_embeddings": 32768,
+        "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_theta, "mrope_section": list(shape.mrope_section)},
+        "use_sliding_window": False,
+        "tie_word_embeddings": True,
+        "bos_token_id": ids["<|im_start|>"],
+        "eos_token_id": ids["<|im_end|>"],
+        "pad_token_id": ids["<|endoftext|>"],
+    }
+
+
+def _vision_config(shape: NanoShape) -> dict[str, object]:
+    return {
+        "depth": shape.encoder_layers,
+        "hidden_size": shape.encoder,
+        "num_heads": 3,
+        "intermediate_size": shape.encoder * 8 // 3,
+        "out_hidden_size": shape.hidden,
+        "fullatt_block_indexes": list(range(shape.encoder_layers)),
+        "window_size": 112,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+    }
+
+
+def _audio_config(shape: NanoShape) -> dict[str, object]:
+    return {
+        "encoder_layers": shape.encoder_layers,
+        "d_model": shape.encoder,
+        "encoder_attention_heads": 3,
+        "encoder_ffn_dim": shape.encoder * 3,
+        "num_mel_bins": shape.mel_bins,
+        "output_dim": shape.hidden,
+        "n_window": 100,
+        "max_source_positions": 1500,
+    }
 
 
 @torch.no_grad()

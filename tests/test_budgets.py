@@ -1,0 +1,63 @@
+"""Budgets of the package: lines of each subpackage, of each file and of each function, and the number of parameters.
+
+`python -m tests.benchmarks.readability` prints what they are held against.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.benchmarks.readability import Function, duplicated_names, files, functions, lines_of_subpackages
+
+FUNCTION_LINES, PARAMETERS, FILE_LINES = 50, 8, 400
+
+LONGER = {
+    "model/adapter.py": 550,  # everything that depends on transformers' internals is in one file
+}
+"""Files with a limit of their own."""
+
+MORE_PARAMETERS = {
+    "model/adapter.py:_packed_attention": 9,  # the signature of transformers' attention functions
+}
+
+LINES = {
+    "(top)": 2500,
+    "batch": 1500,
+    "bench": 1400,
+    "commands": 3700,
+    "engine": 3200,
+    "evaluate": 2500,
+    "explain": 1400,
+    "media": 3500,
+    "model": 3100,
+    "nano/train": 2650,
+    "nano/world": 1600,
+    "prompt": 1000,
+    "prune": 5000,
+    "report": 1500,
+}
+"""Lines that each subpackage may have. The issue's 15,000 for all but nano is not met: docs/develop/log.md has the reasons.
+A change that needs more lines raises its number here, where a reviewer sees it."""
+
+
+@pytest.mark.parametrize("one", functions(), ids=lambda one: f"{one.file}:{one.name}")
+def test_no_function_outgrows_a_screen(one: Function) -> None:
+    assert one.lines <= FUNCTION_LINES
+    assert one.parameters <= MORE_PARAMETERS.get(f"{one.file}:{one.name}", PARAMETERS)
+
+
+def test_no_file_outgrows_its_reason() -> None:
+    assert {name: lines for name, lines in files().items() if lines > LONGER.get(name, FILE_LINES)} == {}
+
+
+def test_subpackages_stay_inside_their_lines() -> None:
+    found = lines_of_subpackages()
+    assert set(found) == set(LINES)
+    assert {name: lines for name, lines in found.items() if lines > LINES[name]} == {}
+
+
+def test_names_are_used_once() -> None:
+    """A command's file has the command's name; bench/prefill.py measures what engine/prefill.py does."""
+    modules, classes = duplicated_names()
+    assert set(modules) <= {"prefill"}
+    assert not classes

@@ -11,8 +11,10 @@ from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, Prun
 from omnidrop_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from omnidrop_cli.evaluate.evaluation import Run
-    from omnidrop_cli.evaluate.items import Benchmark
+    from omnidrop_cli.evaluate.items import Benchmark, Question
 
 DEFAULT_METHODS = "none,omnidrop@0.3"
 THE_BENCHMARKS = "the benchmark's own"
@@ -91,7 +93,8 @@ class EvaluationOutputFlags:
     )
     as_json: bool = switch("Same as --format json.", flag="json")
     flips: str | None = flag(None, "Print the questions on which method B is right and A wrong, or the other way round.", metavar="A,B")
-    plot: Path | None = flag(None, "Also draw accuracy over retention: .png, .svg or .pdf (needs matplotlib).")
+    plot: Path | None = flag(None, "Also draw accuracy over retention and FLOPs: .png, .svg or .pdf (needs matplotlib).")
+    plot_by: str | None = flag(None, "With --plot: one panel for each value of a label, such as category.", metavar="LABEL")
 
     def check(self) -> None:
         """Raise `UsageError` for what could not be printed or drawn; asked before the work is done."""
@@ -101,10 +104,19 @@ class EvaluationOutputFlags:
             self.flipped()
             if self.chosen(is_terminal=False) in ("csv", "latex"):
                 raise UsageError(f"--flips cannot be printed as {self.format}", "use --format table, md or json")
+        if self.plot_by is not None and self.plot is None:
+            raise UsageError("--plot-by says how to draw, and nothing is drawn", "add --plot FILE")
         if self.plot is not None:
             from omnidrop_cli.evaluate import plot
 
             plot.check(self.plot)
+
+    def check_label(self, questions: Sequence[Question]) -> None:
+        """Raise `UsageError` for a label of --plot-by that no question has; asked before the work is done."""
+        if self.plot_by is not None:
+            from omnidrop_cli.evaluate import plot
+
+            plot.check_label(questions, self.plot_by)
 
     def chosen(self, is_terminal: bool) -> str:
         """The format to print."""

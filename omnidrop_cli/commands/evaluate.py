@@ -75,6 +75,7 @@ def evaluate(
         with Console(console) as screen:
             data = fetch(benchmark, screen)
     questions = benchmarks.questions(benchmark, data, protocol.limit)
+    results.check_label(questions)
     with ResultsFile(results.output or Path(f"{benchmark.name}.jsonl")) as file:
         _work(run, questions, file, console, places)
         answers = _answers(run, questions, file)
@@ -135,7 +136,7 @@ def _show(run: Run, questions: Sequence[Question], answers: Answers, results: Ev
     found = None if results.flips is None else flips.flips(questions, answers, *results.flipped())
     summary = summarise(run.benchmark, questions, answers, run.media_options, text_first=run.text_first, timing=run.timing)
     if results.plot is not None:
-        plot.draw(summary, results.plot)
+        plot.draw(summary, results.plot, results.plot_by)
     if found is None:
         _print_summary(summary, chosen, console)
     elif chosen == "json":

@@ -218,6 +218,7 @@ def _answered(run: Run, question: Question, method: MethodSpec, report: Report) 
         kv_mb=report.memory.kv_mb,
         flops_full=report.flops.full,
         flops_pruned=report.flops.pruned,
+        flops_encoders=report.flops.encoders,
     )
     row = _row(run, question, method)
     return replace(row, answer=text, prediction=chosen, correct=correct, measured=measured, warnings=report.warnings)

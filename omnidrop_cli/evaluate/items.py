@@ -82,7 +82,8 @@ class MethodSpec:
 class Measured:
     """What one answer cost. Seconds; megabytes (1e6 bytes); retention as shares of audio and video tokens, in both conventions.
 
-    `encode_s` is the encoders' time of the question that read the clip, 0 where the clip's features were used again.
+    `encode_s` is the encoders' time of the question that read the clip, 0 where the clip's features were used again. `flops_encoders` is
+    what both encoders cost where nothing is used again; 0 in rows from before it was kept.
     """
 
     tokens: int
@@ -96,6 +97,7 @@ class Measured:
     kv_mb: float
     flops_full: int
     flops_pruned: int
+    flops_encoders: int = 0
 
 
 _TYPES: Mapping[str, tuple[type, ...]] = {

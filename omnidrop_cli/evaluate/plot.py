@@ -1,16 +1,19 @@
-"""Accuracy over retention as a picture, drawn by matplotlib without a display."""
+"""Accuracy over cost as a picture, drawn by matplotlib without a display."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli import fileio
 from omnidrop_cli.errors import UsageError
+from omnidrop_cli.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from omnidrop_cli.evaluate.summary import MethodSummary, Summary
+    from omnidrop_cli.evaluate.items import Question
+    from omnidrop_cli.evaluate.summary import MethodSummary, Score, Summary
 
 SUFFIXES = (".png", ".svg", ".pdf")
 REQUIREMENT = "matplotlib>=3.8"
@@ -27,46 +30,110 @@ def check(path: Path) -> None:
         raise UsageError("--plot needs matplotlib", f'pip install "{REQUIREMENT}"') from error
 
 
-def draw(summary: Summary, path: Path) -> None:
+def check_label(questions: Sequence[Question], label: str) -> None:
+    """Raise `UsageError` for a label that the questions do not have."""
+    labels = list(dict.fromkeys(name for question in questions for name in question.labels))
+    if label not in labels:
+        raise UsageError(f"--plot-by {label}: the questions have no such label", did_you_mean(label, labels, f"one of {', '.join(labels)}"))
+
+
+def draw(summary: Summary, path: Path, by: str | None = None) -> None:
     """Write the plot, whole or not at all. Raises `OmnidropError` where the file cannot be written.
 
-    Left: accuracy over the share kept (mean after each cut). Right: over the prefill's FLOPs. Bars are 95 % intervals; the band is the
-    interval without pruning.
+    Accuracy over the share kept (mean after each cut), over the prefill's FLOPs, and over those of encoders and prefill together. Bars are
+    95 % intervals; the band is the interval without pruning. With `by`, a label of the questions, accuracy over the share kept in one panel
+    for each of the label's values, without bars.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    for axis, cost, title in zip(
-        axes, ("retention_after", "flops"), ("audio and video tokens kept %", "FLOPs of the prefill %"), strict=True
-    ):
-        _lines(axis, summary, cost)
-        axis.set_xlabel(title)
+    panels = _panels(summary) if by is None else _panels_by(summary, by)
+    columns = min(len(panels), 4)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(2 + 4 * columns if by is None else 2 + 3 * columns, 4.2 if by is None else 2.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharey=True, sharex=by is not None, squeeze=False)
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        _lines(axis, summary, panel, bars=by is None)
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("accuracy %")
-    figure.legend(*axes[0].get_legend_handles_labels(), fontsize="small", loc="outside right upper")
+        axis.set_title(panel.title, fontsize="medium")
+    for axis in list(axes.flat)[len(panels) :]:
+        axis.remove()
+    figure.supylabel("accuracy %", fontsize="medium")
+    if by is None:
+        for axis, panel in zip(axes.flat, panels, strict=False):
+            axis.set_xlabel(panel.cost_name)
+    else:
+        figure.supxlabel(panels[0].cost_name, fontsize="medium")
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), fontsize="small", loc="outside right upper")
     figure.suptitle(f"{summary.title}: {summary.questions} questions", fontsize="medium")
     with fileio.replacing(path) as part:
         figure.savefig(part, format=path.suffix[1:].lower(), dpi=150)
 
 
-def _lines(axis: Any, summary: Summary, cost: str) -> None:
-    full = next((entry for entry in summary.methods if entry.method == summary.full), None)
-    if full is not None:
-        axis.axhspan(100 * full.score.low, 100 * full.score.high, alpha=0.12, color="black")
-        axis.axhline(100 * full.score.accuracy, color="black", linewidth=1, label=full.method)
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One panel: the field of `MethodSummary` that runs across, how it is called, and each method's score."""
+
+    cost: str
+    cost_name: str
+    scores: Mapping[str, Score]
+    title: str = ""
+
+
+COSTS = {
+    "retention_after": "audio and video tokens kept %",
+    "flops": "FLOPs of the prefill %",
+    "flops_with_encoders": "FLOPs of encoders and prefill %",
+}
+
+
+def _panels(summary: Summary) -> list[Panel]:
+    """A panel for each cost that was measured."""
+    scores = {entry.method: entry.score for entry in summary.methods}
+    measured = [cost for cost in COSTS if any(getattr(entry, cost) is not None for entry in summary.methods)]
+    return [Panel(cost, COSTS[cost], scores) for cost in measured or ["retention_after"]]
+
+
+def _panels_by(summary: Summary, label: str) -> list[Panel]:
+    """A panel for each value of `label`."""
+    groups = [group for group in summary.groups if group.label == label]
+    return [
+        Panel(
+            "retention_after",
+            COSTS["retention_after"],
+            group.scores,
+            f"{group.value} ({max(score.n for score in group.scores.values())})",
+        )
+        for group in groups
+    ]
+
+
+def _lines(axis: Any, summary: Summary, panel: Panel, *, bars: bool = True) -> None:
+    full = panel.scores.get(summary.full) if summary.full is not None else None
+    if full is not None and full.n:
+        if bars:
+            axis.axhspan(100 * full.low, 100 * full.high, alpha=0.12, color="black")
+        axis.axhline(100 * full.accuracy, color="black", linewidth=1, label=summary.full)
     for number, (name, methods) in enumerate(_families(summary.methods, summary.full).items()):
-        points = sorted((entry for entry in methods if getattr(entry, cost) is not None), key=lambda entry: float(getattr(entry, cost)))
+        known = [entry for entry in methods if getattr(entry, panel.cost) is not None and panel.scores[entry.method].n]
+        points = sorted(((100 * getattr(entry, panel.cost), panel.scores[entry.method]) for entry in known), key=lambda point: point[0])
         if points:
-            low, high = ([100 * abs(entry.score.accuracy - end) for entry, end in zip(points, ends, strict=True)] for ends in _ends(points))
-            accuracy = [100 * entry.score.accuracy for entry in points]
-            marker, style = MARKERS[number % len(MARKERS)], ("-", "--", ":")[number // len(MARKERS) % 3]
-            x = [100 * float(getattr(entry, cost)) for entry in points]
-            axis.errorbar(x, accuracy, yerr=[low, high], marker=marker, linestyle=style, markersize=5, capsize=3, linewidth=1.2, label=name)
+            scores = [score for _, score in points]
+            ends = [[100 * abs(score.accuracy - end) for score, end in zip(scores, side, strict=True)] for side in _ends(scores)]
+            axis.errorbar(
+                [x for x, _ in points],
+                [100 * score.accuracy for score in scores],
+                yerr=ends if bars else None,
+                marker=MARKERS[number % len(MARKERS)],
+                linestyle=("-", "--", ":")[number // len(MARKERS) % 3],
+                markersize=5 if bars else 3,
+                capsize=3,
+                linewidth=1.2,
+                label=name,
+            )
 
 
-def _ends(points: Sequence[MethodSummary]) -> tuple[list[float], list[float]]:
-    return [entry.score.low for entry in points], [entry.score.high for entry in points]
+def _ends(scores: Sequence[Score]) -> tuple[list[float], list[float]]:
+    return [score.low for score in scores], [score.high for score in scores]
 
 
 def _families(methods: Sequence[MethodSummary], full: str | None) -> dict[str, list[MethodSummary]]:

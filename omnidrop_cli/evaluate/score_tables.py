@@ -75,7 +75,7 @@ def comma_separated(summary: Summary) -> str:
     against = {pair.second: pair for pair in summary.pairs if pair.first == summary.full}
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    costs = ("retention_entering", "retention_after", "prefill_s", "prefill", "flops", "kv_mb", "peak_mb")
+    costs = ("retention_entering", "retention_after", "prefill_s", "prefill", "flops", "flops_with_encoders", "kv_mb", "peak_mb")
     paired = ("difference", "low", "high", "p", "p_holm")
     scored = ("n", "correct", "accuracy", "low", "high")
     writer.writerow(["method", *scored, *(f"less_full_{name}" for name in paired), "unparsed", "errors", *costs])
@@ -176,6 +176,7 @@ _COSTS = {
     "prefill s": 3,
     "of full": 2,
     "FLOPs %": 2,
+    "with encoders %": 3,
     "KV MB": 5,
     "peak MB": 5,
 }
@@ -197,6 +198,7 @@ def _method_cells(entry: MethodSummary, headline: LabelGroup | None, against: Ma
         "-" if entry.prefill_s is None else f"{entry.prefill_s:.3f}",
         "-" if entry.prefill is None else f"{entry.prefill:.2f}",
         percent(entry.flops),
+        percent(entry.flops_with_encoders),
         "-" if entry.kv_mb is None else f"{entry.kv_mb:.1f}",
         "-" if entry.peak_mb is None else f"{entry.peak_mb:.0f}",
     ]

@@ -13,7 +13,7 @@ from typing import Any
 
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.evaluate import stats
-from omnidrop_cli.evaluate.items import Benchmark, Question, Row
+from omnidrop_cli.evaluate.items import Benchmark, Measured, Question, Row
 from omnidrop_cli.options import restored
 
 SCHEMA = 2
@@ -39,7 +39,7 @@ class MethodSummary:
     """One method over a benchmark. Retention, seconds and megabytes as in `Measured`; None where nothing was answered.
 
     `prefill_s` is the median, `prefill` the same over that of the full model in the same run; `flops` the prefill's FLOPs over the full
-    prefill's, summed; `peak_mb` the largest peak.
+    prefill's, summed, and `flops_with_encoders` the same with both encoders in each; `peak_mb` the largest peak.
     """
 
     method: str
@@ -53,6 +53,7 @@ class MethodSummary:
     flops: float | None
     peak_mb: float | None
     kv_mb: float | None
+    flops_with_encoders: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +201,18 @@ def _method_summary(method: str, rows: Sequence[Row], errors: int, full_prefill_
         prefill_s=prefill_s,
         prefill=prefill_s / full_prefill_s if prefill_s and full_prefill_s else None,
         flops=sum(m.flops_pruned for m in measured) / sum(m.flops_full for m in measured) if measured else None,
+        flops_with_encoders=_flops_with_encoders(measured),
         peak_mb=max(m.peak_mb for m in measured) if measured else None,
         kv_mb=fmean(m.kv_mb for m in measured) if measured else None,
     )
+
+
+def _flops_with_encoders(measured: Sequence[Measured]) -> float | None:
+    """FLOPs of encoders and prefill over those without pruning; None where a row does not say what the encoders cost."""
+    if not measured or not all(m.flops_encoders for m in measured):
+        return None
+    encoders = sum(m.flops_encoders for m in measured)
+    return (sum(m.flops_pruned for m in measured) + encoders) / (sum(m.flops_full for m in measured) + encoders)
 
 
 def _groups(questions: Sequence[Question], good: Answers) -> list[LabelGroup]:

@@ -115,6 +115,7 @@ def test_exit_code_1_when_nothing_could_be_answered(tmp_path: Path, clips: Clips
         (("avut", "--device", "cpu", "--devices", "cpu,cpu"), "--device and --devices"),
         (("avut", "--devices", "tpu"), "not a device"),
         (("avut", "--plot", "plot.bmp"), "cannot draw"),
+        (("avut", "--plot-by", "task"), "nothing is drawn"),
         (("avut", "--json", "--format", "csv"), "two formats"),
         (("avut", "--flips", "none"), "two methods are needed"),
         (("avut", "--flips", "a,b", "--format", "csv"), "--flips cannot be printed as csv"),

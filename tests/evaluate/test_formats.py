@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def questions() -> list[Question]:
 def answers(questions: list[Question]) -> dict[str, dict[str, Row]]:
     def row(method: str, question: Question, right: bool) -> Row:
         kept = KEPT[method]
-        measured = Measured(100, 90, kept, kept, 0.1, kept, 0.1, 500.0, 10 * kept, 1000, round(1000 * kept))
+        measured = Measured(100, 90, kept, kept, 0.1, kept, 0.1, 500.0, 10 * kept, 1000, round(1000 * kept), 500)
         letter = "A" if right else "B"
         return Row("k", "avut", question.id, question.media, method, question.labels, "A", letter, letter, right, measured)
 
@@ -69,6 +70,7 @@ def test_csv_has_plain_numbers_for_every_method(summary: Summary) -> None:
     assert float(pruned["less_full_difference"]) == pytest.approx(-1 / 6)
     assert full["less_full_difference"] == ""
     assert (float(pruned["retention_after"]), float(pruned["flops"])) == (0.3, 0.3)
+    assert float(pruned["flops_with_encoders"]) == pytest.approx((300 + 500) / (1000 + 500))
 
 
 def test_latex_is_one_table_with_escaped_names(summary: Summary) -> None:
@@ -107,11 +109,40 @@ def test_a_plot_needs_no_display(summary: Summary, tmp_path: Path, monkeypatch: 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_encoder_cost_is_unknown_where_a_row_does_not_have_it(questions: list[Question], answers: dict[str, dict[str, Row]]) -> None:
+    earlier = {
+        method: {name: replace(row, measured=replace(row.measured, flops_encoders=0)) for name, row in rows.items() if row.measured}
+        for method, rows in answers.items()
+    }
+    summary = summarise(avut.BENCHMARK, questions, earlier, MediaConfig())
+    assert {entry.flops_with_encoders for entry in summary.methods} == {None}
+    assert [panel.cost for panel in plot._panels(summary)] == ["retention_after", "flops"]
+    assert Summary.from_json(json.loads(json.dumps(summary.to_json()))) == summary
+
+
+def test_a_plot_has_a_panel_for_each_value_of_a_label(
+    summary: Summary, questions: list[Question], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, part, **facts: (drawn.append(figure), Path(part).write_bytes(b"x")))
+    plot.draw(summary, tmp_path / "plot.png", by="task")
+    (figure,) = drawn
+    assert [axis.get_title() for axis in figure.axes] == ["t0 (3)", "t1 (3)"]
+    lines = {container.get_label(): container[0] for container in figure.axes[1].containers}
+    assert list(lines["omnidrop"].get_ydata()) == pytest.approx([100 / 3, 200 / 3])
+    plot.check_label(questions, "task")
+    with pytest.raises(UsageError, match="no such label") as caught:
+        plot.check_label(questions, "taks")
+    assert "task" in str(caught.value.hint)
+
+
 def test_a_plot_joins_the_budgets_of_a_method(summary: Summary) -> None:
     from matplotlib.figure import Figure
 
     axis = Figure().subplots()
-    plot._lines(axis, summary, "retention_after")
+    plot._lines(axis, summary, plot._panels(summary)[0])
     lines = {container.get_label(): container[0] for container in axis.containers}
     assert set(lines) == {"omnidrop", "ran|dom_x"}
     assert lines["omnidrop"].get_xdata() == pytest.approx([10, 30])

@@ -87,10 +87,10 @@ def test_markdown(made: Summary) -> None:
     assert "8 questions about 2 clips; clip before the words; 2 frames per second, at most 8." in lines
     assert "Model: 7b\\|x (nf4, bfloat16, sdpa, cuda, weights c0ffee), greedy." in lines
     assert "Failed questions are in no other figure; a rerun tries them again." in lines
-    assert "| none | 8 | 75.0 [40.9, 92.9] | - | - | 12.5 | 0 | 100.0 | 100.0 | 0.200 | 1.00 | 100.0 | 10.0 | 900 |" in lines
+    assert "| none | 8 | 75.0 [40.9, 92.9] | - | - | 12.5 | 0 | 100.0 | 100.0 | 0.200 | 1.00 | 100.0 | - | 10.0 | 900 |" in lines
     (pruned,) = [line for line in lines if line.startswith("| p@0.3 |")]
     assert pruned.startswith("| p@0.3 | 7 | 42.9 [15.8, 75.0] | -28.6 [")
-    assert pruned.endswith(" | 0.625 | 0.0 | 1 | 35.0 | 30.0 | 0.050 | 0.25 | 25.0 | 4.0 | 700 |")
+    assert pruned.endswith(" | 0.625 | 0.0 | 1 | 35.0 | 30.0 | 0.050 | 0.25 | 25.0 | - | 4.0 | 700 |")
     assert "| t\\|wo | 2 | 0.0 [0.0, 65.8] | 50.0 [9.5, 90.5] |" in lines
     assert any(line.startswith("| none → p@0.3 | 7 | -28.6 [") and line.endswith("| 3 | 1 | 0.625 | 0.625 |") for line in lines)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -87,8 +88,8 @@ class EncoderOutput:
 class FeatureStore:
     """Outputs of the encoders by key; the least recently used go first.
 
-    Files are written behind: the answer does not wait for them. An interpreter that ends joins the thread that writes; a process that
-    ends by `os._exit` calls `wait_for_all` first.
+    Outputs are copied to the host and written behind: the answer does not wait for either. An interpreter that ends joins the thread
+    that does; a process that ends by `os._exit` calls `wait_for_all` first.
     """
 
     def __init__(self, folder: Path | None = None, *, memory_bytes: int = MEMORY_BYTES, disk_bytes: int = DISK_BYTES) -> None:
@@ -96,6 +97,7 @@ class FeatureStore:
         self._folder = folder
         self._memory_bytes, self._disk_bytes = memory_bytes, disk_bytes
         self._memory: OrderedDict[str, EncoderOutput] = OrderedDict()
+        self._lock = threading.Lock()
         self._fingerprints: dict[int, tuple[Any, bytes]] = {}
         self._writer: ThreadPoolExecutor | None = None
         self._writes: list[Future[None]] = []
@@ -120,17 +122,32 @@ class FeatureStore:
 
     def put(self, key: str, output: EncoderOutput) -> None:
         """Keep `output`, in memory on the host: the device's memory is needed for the answer. Values that are not finite are not kept."""
-        output = output.to(torch.device("cpu"))
         if not output.is_finite():
             return
         self._remember(key, output)
+        self.wait(unfinished=1)
+        self._writer = self._writer or ThreadPoolExecutor(max_workers=1, thread_name_prefix="features")
+        ready = None
+        if output.rows.is_cuda:
+            ready = torch.cuda.Event()
+            ready.record()
+        self._writes.append(self._writer.submit(self._keep, key, output, ready))
+
+    def _keep(self, key: str, output: EncoderOutput, ready: torch.cuda.Event | None) -> None:
+        """Replace what is remembered under `key` by a copy on the host, and write it; `ready` says when the device has computed it."""
+        if ready is not None:
+            with torch.cuda.stream(torch.cuda.Stream(output.rows.device)):  # the prefill goes on in the other one meanwhile
+                torch.cuda.current_stream().wait_event(ready)
+                copied = output.to(torch.device("cpu"))
+            with self._lock:
+                if self._memory.get(key) is output:
+                    self._memory[key] = copied
+            output = copied
         if self._folder is not None and output.nbytes <= self._disk_bytes:
-            self.wait(unfinished=1)
-            self._writer = self._writer or ThreadPoolExecutor(max_workers=1, thread_name_prefix="features")
-            self._writes.append(self._writer.submit(self._write, self._folder, key, output))
+            self._write(self._folder, key, output)
 
     def wait(self, unfinished: int = 0) -> None:
-        """Wait until at most `unfinished` files are still to be written: each holds its output in memory."""
+        """Wait until at most `unfinished` outputs are still to be copied and written: each is held in memory."""
         self._writes = [write for write in self._writes if not write.done()]
         while len(self._writes) > unfinished:
             self._writes.pop(0).result()
@@ -138,10 +155,11 @@ class FeatureStore:
     # ------------------------------------------------------------ memory
 
     def _remember(self, key: str, output: EncoderOutput) -> None:
-        self._memory[key] = output
-        self._memory.move_to_end(key)
-        while sum(kept.nbytes for kept in self._memory.values()) > self._memory_bytes:
-            self._memory.popitem(last=False)
+        with self._lock:
+            self._memory[key] = output
+            self._memory.move_to_end(key)
+            while sum(kept.nbytes for kept in self._memory.values()) > self._memory_bytes:
+                self._memory.popitem(last=False)
 
     def _fingerprint(self, encoder: Any) -> bytes:
         """A digest of an encoder's configuration and of some numbers of all its parameters."""

@@ -10,6 +10,8 @@ pictures count as the same that differ by coding noise only.
 from __future__ import annotations
 
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
 
 def grid_digests(frames: NDArray[np.uint8], depth: int) -> list[bytes]:
     """One digest for each grid of `depth` frames (T, 3, H, W): equal digests, equal pixels."""
-    return [hashlib.sha256(np.ascontiguousarray(frames[at : at + depth]).data).digest() for at in range(0, len(frames), depth)]
+
+    def digest(start: int) -> bytes:
+        return hashlib.sha256(np.ascontiguousarray(frames[start : start + depth]).data).digest()
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:  # hashing lets other threads run
+        return list(pool.map(digest, range(0, len(frames), depth)))
 
 
 def grid_sources(

@@ -76,6 +76,8 @@ class Session:
         self.store = store or FeatureStore()
         self.runner = runner or CudaGraphRunner.of(thinker)
         self.limits = oom.Limits.of(thinker.device)
+        if thinker.device.type == "cuda":
+            thinker.adapter.speed_up_encoders()
         self._turn = threading.RLock()
 
     @classmethod

@@ -28,7 +28,8 @@ def program(*arguments: str, plan: dict[str, Any] | None = None) -> list[str]:
 
 def environment(**more: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # it would hide a missing flush
-    return {**inherited, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "80", **more}
+    path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))  # packages may be carried in a folder
+    return {**inherited, "PYTHONPATH": path, "COLUMNS": "80", **more}
 
 
 def run(*arguments: str, plan: dict[str, Any] | None = None, stdin: str | None = None, cwd: Path | None = None, **variables: str) -> Done:

@@ -21,6 +21,10 @@ QUESTIONS = ("What is said while the car is shown?", "What is said?", "How many 
 METHODS = [PruningConfig("none"), *(PruningConfig(name, 0.3) for name in ("omnidrop", "seats", "divprune", "omnizip"))]
 
 
+NEAR_TIES = {("demo", QUESTIONS[2], "seats")}
+"""Two answers are equally probable to the rounding of a torch release: 2.11 says "5" where 2.13 says "4"."""
+
+
 def answers() -> Iterator[dict[str, Any]]:
     """Ask everything."""
     from omnidrop_cli.config import ModelConfig
@@ -29,6 +33,8 @@ def answers() -> Iterator[dict[str, Any]]:
     for clip in ("demo", "demo2"):
         for question in QUESTIONS:
             for method in METHODS:
+                if (clip, question, method.name) in NEAR_TIES:
+                    continue
                 report = session.run(Request(clip, question, method=method))
                 yield {
                     "clip": clip,

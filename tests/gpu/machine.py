@@ -64,6 +64,7 @@ class Machine:
         """Give unused memory back to the device and start a new peak."""
         gc.collect()
         if self.cuda:
+            torch.cuda.init()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
 

@@ -34,11 +34,12 @@ def run(thinker: Thinker, choice: PruningConfig) -> Prefilled:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_keeps_the_same_tokens(name: str) -> None:
     here, there = (tiny_thinker(6, device=device) for device in ("cpu", "cuda:0"))
-    choice = PruningConfig(name, 0.3)
+    choice = PruningConfig(name, 0.3, options={"selector": "untrained"} if name == "omnisift" else {})
     expected, found = run(here, choice), run(there, choice)
     assert found.cache.lengths == expected.cache.lengths
     for mine, theirs in zip(found.trace.kept, expected.trace.kept, strict=True):
-        assert len(set(mine.tolist()) & set(theirs.tolist())) >= 0.98 * len(theirs), "near ties may fall otherwise"
+        shared = len(set(mine.tolist()) & set(theirs.tolist())) / len(theirs)
+        assert shared >= 0.95, "near ties may fall otherwise"
     torch.testing.assert_close(
         run(there, PruningConfig("none")).logits.cpu(), run(here, PruningConfig("none")).logits, rtol=1e-3, atol=1e-3
     )
@@ -61,7 +62,7 @@ def test_a_decoded_row_is_that_of_the_stock_layer() -> None:
 
 
 @pytest.mark.parametrize("rows", [64, 1_216, 10_560, 101_568])
-def test_masked_attention_is_as_exact_as_sdpa(rows: int) -> None:
+def test_masked_attention_is_exact_to_a_bfloat16(rows: int) -> None:
     noise = torch.Generator().manual_seed(rows)
     query = (3 * torch.randn(1, 28, 1, 128, generator=noise)).to("cuda:0", torch.bfloat16)
     keys, values = torch.randn(2, 1, 4, rows, 128, generator=noise).to("cuda:0", torch.bfloat16)
@@ -71,9 +72,8 @@ def test_masked_attention_is_as_exact_as_sdpa(rows: int) -> None:
     shown = keys[:, :, :written], values[:, :, :written]
     attend = torch.nn.functional.scaled_dot_product_attention
     exact = attend(query.double(), *(tensor.double().repeat_interleave(7, 1) for tensor in shown))
-    stock = attend(query, *shown, enable_gqa=True)
     error = (masked_attention(query, keys, values, mask, 128**-0.5).double() - exact).abs().max()
-    assert error <= 2 * (stock.double() - exact).abs().max()
+    assert error <= 2**-7 * exact.abs().max(), "more than the last place of the largest value"
 
 
 @pytest.mark.parametrize(("quant", "kind"), [("nf4", torch.uint8), ("int8", torch.int8)])
@@ -106,7 +106,7 @@ def test_a_card_that_is_too_small_says_so_and_lowers_what_it_must() -> None:
     torch.cuda.empty_cache()
     held = torch.cuda.memory_reserved(0)
     try:
-        torch.cuda.set_per_process_memory_fraction((held + 24e6) / total, 0)
+        torch.cuda.set_per_process_memory_fraction((held + 4e6) / total, 0)
         report = session.ask("demo", "What is said?", method="none")
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, 0)

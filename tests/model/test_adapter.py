@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import rms_norm
@@ -9,7 +11,7 @@ from torch.nn.functional import rms_norm
 from omnidrop_cli.engine.kv_cache import RaggedCache
 from omnidrop_cli.errors import ModelError
 from omnidrop_cli.model.adapter import QwenOmniAdapter, cache_in, unquantized_names
-from omnidrop_cli.model.random_weights import thinker_config, tiny_sizes, tiny_thinker, tiny_tokenizer
+from omnidrop_cli.model.random_weights import random_thinker, thinker_config, tiny_sizes, tiny_thinker, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +99,18 @@ def test_cudnn_attention_is_off_after_loading() -> None:
     torch.backends.cuda.enable_cudnn_sdp(True)
     tiny_thinker(1)
     assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
+@torch.inference_mode()
+def test_a_faster_vision_encoder_gives_the_same() -> None:
+    sizes = tiny_sizes(1)
+    thinker = random_thinker(replace(sizes, vision=replace(sizes.vision, mlp=52)))
+    adapter, noise = thinker.adapter, torch.Generator().manual_seed(0)
+    patches, grid = torch.randn(2 * 4 * 8, 3 * 2 * 14 * 14, generator=noise), torch.tensor([[2, 4, 8]])
+    expected = adapter.encode_video(patches, grid)
+    for _ in range(2):
+        adapter.speed_up_encoders()
+        torch.testing.assert_close(adapter.encode_video(patches, grid), expected, rtol=1e-5, atol=1e-5)
+    parameters = dict(adapter.vision_encoder.named_parameters())
+    assert [p.shape for name, p in parameters.items() if name.endswith("down_proj.weight")] == [(32, 56)] * 2
+    assert all("norm" not in name or "weight" in name for name in parameters)

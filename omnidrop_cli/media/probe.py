@@ -187,7 +187,9 @@ def _credible(video: _Video | None, audio: _Audio | None, stream: Any, promised_
     if video is None:
         return None, ()
     facts, packets = video
-    moved = respaced(packets, float(stream.time_base), None if audio is None else audio[1], promised_s)
+    in_fragments = stream.container.format.name.startswith("mov") and not stream.frames  # FFmpeg adds their lengths up
+    stated_s = None if in_fragments else promised_s
+    moved = respaced(packets, float(stream.time_base), None if audio is None else audio[1], stated_s)
     if moved is None:
         return video, ()
     return (replace(facts, fps=min(1 / moved[0].usual_s, _MAX_RATE)), moved[0]), (moved[1],)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from omnidrop_cli.media.timeline import TrackPackets
 
 SLOWEST_S = 60.0
-"""A longer usual time between two pictures needs a second witness: a clock with such ticks, or a length that it overruns, is damage."""
+"""A longer usual time between two pictures is damage where the clock has such ticks, or where a length or the audio contradicts it."""
 
 _RATE = 25.0
 """Pictures a second where nothing tells."""
@@ -31,10 +31,11 @@ def respaced(video: TrackPackets, tick_s: float, audio: TrackPackets | None, pro
     known = np.sort(video.pts_s[~np.isnan(video.pts_s)])
     if len(known) < 3 or (usual_s := float(np.median(np.diff(known)))) <= SLOWEST_S:
         return None
-    overruns = promised_s is not None and known[-1] - known[0] > promised_s + HOLD_S
-    if tick_s <= SLOWEST_S and not overruns:
-        return None
     audio_s = 0.0 if audio is None else float(audio.length_s.sum())
+    overruns = promised_s is not None and known[-1] - known[0] > promised_s + HOLD_S
+    alone = promised_s is None and 0 < audio_s < usual_s  # no length is stated, and the audio is over before the second picture
+    if tick_s <= SLOWEST_S and not overruns and not alone:
+        return None
     fills_s = audio_s or (promised_s if overruns and promised_s else len(video) / _RATE)
     step_s = fills_s / len(video)
     place = np.argsort(np.argsort(np.where(np.isnan(video.pts_s), np.inf, video.pts_s), kind="stable"), kind="stable")

@@ -13,6 +13,7 @@ import multiprocessing
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -229,6 +230,8 @@ def fuzz(count: int, seed: int, keep: Path | None = None, seconds: float | None 
             target.write_bytes(apply(data, change))
             verdict = worker.check(target)
             verdicts[verdict if verdict in ("ok", "refused", "crash", "hang") else "wrong"] += 1
+            if verdicts.total() % 1000 == 0:
+                print(f"{verdicts.total()} inputs: {dict(verdicts)}", file=sys.stderr, flush=True)
             if verdict not in ("ok", "refused"):
                 least = minimal(data, change, worker, target)
                 target.write_bytes(apply(data, least))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import subprocess
 from pathlib import Path
@@ -122,6 +123,14 @@ def _damaged_rates(d: Path) -> None:
     data[data.find(b"stts") + 17] = 0xFF  # 16 million ticks more a picture
     (d / "slow.mp4").write_bytes(data)
 
+    one_fragment = ["-g", "250", "-movflags", "frag_keyframe+empty_moov+default_base_moof"]
+    ffmpeg(*video(4), *noise(4), "-c:v", "libx264", "-preset", "veryfast", *one_fragment, *AAC, d / "fragmented.mp4")
+    data = bytearray((d / "fragmented.mp4").read_bytes())
+    for match in re.finditer(b"tfhd", data):
+        at = match.start()
+        if data[at + 11] == 1 and data[at + 7] & 8:  # default_sample_duration of the video track
+            data[at + 12 : at + 16] = struct.pack(">I", 12_800 * 600)
+    (d / "slow_fragments.mp4").write_bytes(data)
     ffmpeg(*noise(2), d / "w.caf")
     data = bytearray((d / "w.caf").read_bytes())
     at = data.find(b"desc") + 12 + 20  # mFramesPerPacket

@@ -162,8 +162,9 @@ def test_a_damaged_rate_does_not_spread_pictures_over_hours(cases: Path, kind: s
         assert any("the header is damaged" in warning for warning in damaged.warnings)
 
 
-def test_a_length_that_the_pictures_overrun_by_far_is_damage(cases: Path) -> None:
-    clip = opened(cases / "slow.mp4")
+@pytest.mark.parametrize("name", ["slow.mp4", "slow_fragments.mp4"])
+def test_a_length_that_the_pictures_overrun_by_far_is_damage(cases: Path, name: str) -> None:
+    clip = opened(cases / name)
     assert clip.duration_s == pytest.approx(4.1, abs=0.2)
     assert any("the header is damaged" in warning for warning in clip.warnings)
 

@@ -59,6 +59,14 @@ def test_a_stretch_of_matroska_is_exact_to_its_clock(clips: Clips, name: str) ->
     assert onsets(heard(clips[name], start_s=1.7, end_s=3.9)) == pytest.approx([0.3, 1.3], abs=0.003)
 
 
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_every_sample_format_has_the_same_level(tmp_path: Path, subtype: str, channels: int) -> None:
+    levels = np.repeat(np.array([0.0, 0.5, -0.5, -1.0]), 4_000)
+    soundfile.write(tmp_path / "levels.wav", np.stack([levels] * channels, axis=1), 16_000, subtype=subtype)
+    assert np.array_equal(heard(tmp_path / "levels.wav"), levels.astype(np.float32))
+
+
 def test_speech_survives_every_codec(clips: Clips) -> None:
     """Lossy copies of one sentence stay aligned with the wav: the best shift is under 5 ms."""
     original = heard(clips["wav"])

@@ -153,7 +153,7 @@ def test_a_clip_past_the_trained_context_is_said(tokenizer: Any, spec: PromptSpe
     assert build(clip, "?", tokenizer, replace(spec, max_positions=enough)).warnings == ()
     (warning,) = build(clip, "?", tokenizer, replace(spec, max_positions=enough - 1)).warnings
     assert f"{len(whole)} tokens" in warning
-    assert f"trained on {enough - 1}" in warning
+    assert f"trained on {enough - 1} ({(enough - 1) // spec.position_id_per_seconds // 60} min of clip)" in warning
     assert ("`max_frames`" in warning) == (whole.next_position < enough and whole.token_map.counts().video > whole.token_map.counts().audio)
 
 

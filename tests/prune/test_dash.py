@@ -13,7 +13,8 @@ from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.prune.base import InputView, PromptInfo, Selection
 from omnidrop_cli.prune.groups import MediaLayout
 from omnidrop_cli.prune.methods import get_method
-from omnidrop_cli.prune.methods.dash import Dash, audio_segments, change_since, fused_scores, video_segments
+from omnidrop_cli.prune.methods.dash import Dash, fused_scores
+from omnidrop_cli.prune.segments import audio_segments, change_since, video_segments
 from tests.prune import published
 from tests.prune.fakes import SHAPES, input_view
 from tests.prune.published import SECONDS_PER_GRID, jaccard, timed_map

@@ -1,10 +1,12 @@
 """How a running job reports what it is doing.
 
-A stage began, it advanced, text came, something is odd. Commands pass an observer that draws; without one nothing is shown, and warnings
-go to `logging`.
+A stage began, it advanced, text came, something is odd. Commands pass an observer that draws. Where a library user passes none, warnings
+and stages go to the logger "omnidrop" of `logging`, and nothing to stdout.
 """
 
 from __future__ import annotations
+
+import logging
 
 
 class Observer:
@@ -26,4 +28,22 @@ class Observer:
         """Something the user should know about, in one line."""
 
 
-SILENT = Observer()
+class LoggingObserver(Observer):
+    """Warnings at the level WARNING and stages at INFO, to the logger "omnidrop"."""
+
+    def stage(self, name: str, detail: str = "") -> None:
+        logging.getLogger("omnidrop").info("%s", f"{name} {detail}".strip())
+
+    def warn(self, message: str) -> None:
+        logging.getLogger("omnidrop").warning("%s", message)
+
+
+SILENT = LoggingObserver()
+"""What runs without an observer of its own: nothing is drawn."""
+
+
+def log_to(handler: logging.Handler | None = None, level: int = logging.WARNING) -> None:
+    """Send what is logged to "omnidrop" to `handler` alone; without one, nowhere (Python writes it to stderr by default)."""
+    logger = logging.getLogger("omnidrop")
+    logger.handlers, logger.propagate = [handler or logging.NullHandler()], False
+    logger.setLevel(level)

@@ -6,6 +6,7 @@ Python delivers Ctrl-C only between two bytecodes of the main thread, so a threa
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from typer.exceptions import TyperException
 from omnidrop_cli.commands._console import STDOUT, dump, emit
 from omnidrop_cli.commands._options import as_flags
 from omnidrop_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, OmnidropError, OutOfMemory, UsageError
+from omnidrop_cli.events import log_to
 from omnidrop_cli.report.text import one_line
 
 GRACE_S = 0.5
@@ -38,9 +40,21 @@ def end(app: Callable[..., Any], arguments: Sequence[str]) -> NoReturn:
             stream.reconfigure(errors="replace")
     if not sys.warnoptions:  # deprecations inside dependencies are for developers; -W or PYTHONWARNINGS shows them
         warnings.simplefilter("ignore")
+    _set_up_logging(arguments)
     with _prompt_interrupts():
         code = _run(app, arguments)
     _leave(code)
+
+
+def _set_up_logging(arguments: Sequence[str]) -> None:
+    """What runs without the console logs to "omnidrop": --verbose shows its warnings on stderr, --debug its stages too."""
+    debug = _has("--debug", arguments)
+    if debug or _has("--verbose", arguments) or _has("-v", arguments):
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(name)s: %(levelname)s: %(message)s"))
+        log_to(handler, logging.INFO if debug else logging.WARNING)
+    else:
+        log_to(None)
 
 
 def _run(app: Callable[..., Any], arguments: Sequence[str]) -> int:

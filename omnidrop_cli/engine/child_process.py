@@ -17,6 +17,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from omnidrop_cli.errors import OmnidropError
+from omnidrop_cli.events import log_to
 
 GRACE_S = 5.0
 """How long a child may take to end before it is killed."""
@@ -49,6 +50,7 @@ def settle() -> None:
     """First call of a child: leave Ctrl-C and SIGTERM to the parent, and end as soon as the parent has ended, however that came about."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    log_to(None)  # what a child warns of travels with its results
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

@@ -7,21 +7,18 @@ the same.
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
+from omnidrop_cli.engine import child_process
 from omnidrop_cli.errors import ModelError, OmnidropError
 from omnidrop_cli.evaluate.evaluation import Progress, Run, Work, by_clip, check_model, clip_rows, keep, load_session, model_facts
 
 if TYPE_CHECKING:
     from omnidrop_cli.evaluate.results import ResultsFile
-
-GRACE_S = 5.0
-"""How long a worker may take to leave before it is killed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,17 +52,14 @@ def execute(run: Run, work: Sequence[Work], devices: Sequence[str], results: Res
         for worker in workers:
             worker.pipe.close()  # the end of its pipe tells a worker to go
         for worker in workers:
-            worker.process.join(GRACE_S if not busy else 0)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+            child_process.end(worker.process, child_process.GRACE_S if not busy else 0)
 
 
 def _hire(run: Run, device: str, workers: int) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_main, args=(replace(run, model=replace(run.model, device=device)), theirs, workers), daemon=True)
-    process.start()
+    child_process.start(process)
     theirs.close()  # else a dead worker's pipe would never end
     return _Worker(process, ours, device)
 
@@ -75,9 +69,9 @@ def _message(worker: _Worker) -> Any:
     try:
         message = worker.pipe.recv()
     except (EOFError, OSError):
-        worker.process.join(GRACE_S)
-        reason = "out of memory?" if worker.process.exitcode == -signal.SIGKILL else f"exit code {worker.process.exitcode}"
-        raise ModelError(f"the worker on {worker.device} ended ({reason})", "the same command goes on with what is left") from None
+        worker.process.join(child_process.GRACE_S)
+        reason = child_process.cause_of_death(worker.process.exitcode)
+        raise ModelError(f"the worker on {worker.device} {reason}", "the same command goes on with what is left") from None
     if isinstance(message, OmnidropError):
         raise message
     return message
@@ -85,7 +79,7 @@ def _message(worker: _Worker) -> Any:
 
 def _main(run: Run, pipe: Connection, workers: int) -> None:
     """A worker's life: clips in, rows out, until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent acts on it
+    child_process.settle()
     try:
         for message in _answers(run, pipe, workers):
             pipe.send(message)

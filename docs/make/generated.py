@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from docs.make import cli_reference, demo, python_api, tables
+from docs.make import cli_reference, demo, gpu_tables, python_api, tables
 
 DOCS = Path(__file__).parents[1]
 
@@ -14,6 +14,7 @@ PAGES: Mapping[Path, Callable[[], str]] = {
     DOCS / "user" / "cli.md": cli_reference.page,
     demo.PAGE: demo.page,
     python_api.PAGE: python_api.page,
+    gpu_tables.PAGE: gpu_tables.page,
     **{path: partial(tables.page, path) for path in tables.PAGES},
 }
 """Page to the function that returns its text. A test compares each with what is committed."""

@@ -21,8 +21,8 @@ QUESTIONS = ("What is said while the car is shown?", "What is said?", "How many 
 METHODS = [PruningConfig("none"), *(PruningConfig(name, 0.3) for name in ("omnidrop", "seats", "divprune", "omnizip"))]
 
 
-NEAR_TIES = {("demo", QUESTIONS[2], "seats")}
-"""Two answers are equally probable to the rounding of a torch release: 2.11 says "5" where 2.13 says "4"."""
+NEAR_TIES = {("demo", QUESTIONS[2], "seats"), ("demo2", QUESTIONS[1], "seats")}
+"""Two tokens are equally probable to the rounding of a torch release: 2.11 says "5" where 2.13 says "4", and "friday" for "market"."""
 
 
 def answers() -> Iterator[dict[str, Any]]:

@@ -33,7 +33,8 @@ def machine(results: Results) -> str:
     packages = ", ".join(f"{name} {facts[name]}" for name in ("torch", "transformers", "bitsandbytes"))
     return (
         f"{facts['gpu']}, CUDA {facts['cuda']}, Python {facts['python']}, {packages}.\n"
-        f"Measured there: {rates['matmul_tflop_per_s']:.0f} TFLOP/s of bfloat16 products, {rates['copy_gb_per_s'] / 1000:.1f} TB/s of copies, "
+        f"Measured there: {rates['matmul_tflop_per_s']:.0f} TFLOP/s of bfloat16 products, "
+        f"{rates['copy_gb_per_s'] / 1000:.1f} TB/s of copies, "
         f"{rates['eager_launch_us']:.0f} µs per kernel launch.\n"
     )
 

@@ -49,6 +49,16 @@ RATES = pytest.mark.parametrize("seconds_per_grid", SECONDS_PER_GRID)
 KINDS = pytest.mark.parametrize("kind", ["scenes", "noise"])
 
 
+@pytest.mark.parametrize(("grids", "ends_s"), [(1, 2.0), (2, 2.0), (3, 4.0), (4, 4.0), (5, 6.0)])
+def test_a_pair_lasts_two_grids_even_where_the_second_is_missing(grids: int, ends_s: float) -> None:
+    """Audio that goes on for ten seconds belongs to pairs until the last one ends, and to none after that."""
+    pairs = GridPairs.of(timed_map(1.0, grids, 250, CELLS))
+    inside = sum(pair >= 0 for pair in pairs.audio)
+    assert inside == round(25 * ends_s)
+    assert all(pair == -1 for pair in pairs.audio[inside:])
+    assert pairs.audio[inside - 1] == pairs.count - 1
+
+
 @RATES
 def test_pairs_are_those_of_the_clock(seconds_per_grid: float) -> None:
     view, _, windows = case(seconds_per_grid, "noise")

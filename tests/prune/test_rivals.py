@@ -86,6 +86,13 @@ def test_fastv_meets_the_mean_of_the_published_conversion(keep: float, layers: i
         assert counts[1] == round((keep * layers * total - total) / (layers - 1))
 
 
+def test_fastv_of_a_model_with_few_layers_cuts_before_its_last() -> None:
+    """`layer` beyond the model cuts after the layer before the last: the last one still gains."""
+    counts = [len(kept) for kept in run(FastV(layer=9, ratio=0.5), LONG, 4).leaving]
+    total = LONG.counts().media
+    assert counts == [total, total, round(total / 2), round(total / 2)]
+
+
 def test_fastv_keeps_the_best_attended() -> None:
     view = FakeView(1, 28, torch.ones(6), torch.zeros(6), torch.arange(6), 6, 4)
     expected = sorted(view.attention("last").topk(2).indices.tolist())

@@ -13,7 +13,7 @@ from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.prune import packing
 from omnidrop_cli.prune.base import LayerSelection, PromptInfo
 from omnidrop_cli.prune.methods import get_method
-from omnidrop_cli.prune.methods.omnipack import CutAndMerge, cut_layer, event_bias
+from omnidrop_cli.prune.methods.omnipack import CutAndMerge, OmniPack, cut_layer, event_bias
 from tests.prune import published
 from tests.prune.fakes import FakeView, input_view, run
 
@@ -114,3 +114,8 @@ def test_event_bias_copies_a_few_frames_at_a_time() -> None:
         bias = event_bias(frames)
     assert largest.values < frames.numel() / 4
     torch.testing.assert_close(bias.flatten(), torch.tensor(published.event_bias(frames)), atol=1e-5, rtol=1e-5)
+
+
+def test_the_ratios_between_budgets_are_those_of_the_presets() -> None:
+    presets = [{str(name): value for name, value in preset.items()} for preset in OmniPack.presets.values()]
+    assert sorted(OmniPack.ratios) == sorted((preset["video_keep"], preset["audio_keep"]) for preset in presets)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from omnidrop_cli import __version__
-from omnidrop_cli.commands import ask, batch, bench, cache, chat, config, doctor, evaluate, explain, inspect, methods, models
+from omnidrop_cli.commands import ask, batch, bench, cache, chat, config, doctor, evaluate, explain, history, inspect, methods, models
 from omnidrop_cli.commands._app import CommandGroup, FirstByDefault, add
 from omnidrop_cli.commands._exit import end
 
@@ -29,6 +29,7 @@ GROUPS = (
     ("bench", "Measure time and memory on this machine. omnidrop bench \\[MEDIA] is bench prefill.", bench.COMMANDS),
     ("models", "Models on this disk: list, download, quantize, remove.", models.COMMANDS),
     ("cache", "What omnidrop keeps on this disk: list, remove.", cache.COMMANDS),
+    ("history", "Questions and answers that were kept with --history.", history.COMMANDS),
     ("config", "Settings: where the files are, and what holds.", config.COMMANDS),
 )
 """Groups of commands; `bench` runs its first where none is named."""

@@ -197,7 +197,7 @@ class GenerationConfig:
 
 @dataclass(frozen=True, slots=True)
 class DisplayConfig:
-    """What the command line shows of an answer while it is generated and after it."""
+    """What the command line shows of an answer while it is generated and after it, and whether it keeps it."""
 
     PANEL: ClassVar[str] = "Output"
 
@@ -205,6 +205,7 @@ class DisplayConfig:
     table: bool | None = option(
         None, "Show tokens, times and memory in full; --no-table shows none of it.", shown="one line; the table with --compare"
     )
+    history: bool = option(False, "Keep the question and its answer on this disk; see `omnidrop history`.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,11 @@ def chat_history() -> Path:
     return _base("XDG_STATE_HOME", "user_state_dir") / "chat_history"
 
 
+def history() -> Path:
+    """The questions and answers that were kept."""
+    return _base("XDG_STATE_HOME", "user_state_dir") / "history.db"
+
+
 PLACES: Mapping[str, Callable[[], Path]] = {
     "clips": downloads,
     "encoder outputs": features,
@@ -56,6 +61,7 @@ PLACES: Mapping[str, Callable[[], Path]] = {
     "quantised copies": models,
     "settings": config_file,
     "chat history": chat_history,
+    "answers": history,
 }
 """Every place, by what lies there."""
 

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from omnidrop_cli import paths
-from omnidrop_cli.config import DisplayConfig, FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
+from omnidrop_cli.config import (
+    DisplayConfig,
+    FetchConfig,
+    GenerationConfig,
+    MediaConfig,
+    ModelConfig,
+    PruningConfig,
+    Request,
+)
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.options import Option, options_of
 from omnidrop_cli.suggest import did_you_mean

@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": BASE | {"prompt"},
     "prune": BASE | {"model"},
     "in_use": set(),
+    "history": BASE,
     "cache": BASE | {"media", "model"},
     "request": {"config", "errors", "options", "suggest"},
     "engine": STEPS | {"request"},
@@ -49,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluate": STEPS | {"engine", "report", "nano.world"},
     "bench": STEPS | {"engine", "report"},
     "explain": STEPS | {"engine", "report", "fileio", "__init__"},
-    "commands": STEPS | {"cache", "settings", "engine", "report", "batch", "evaluate", "bench", "explain", "nano.world"},
+    "commands": STEPS | {"cache", "history", "settings", "engine", "report", "batch", "evaluate", "bench", "explain", "nano.world"},
     "cli": {"commands", "settings", "errors"},
 }
 """Subpackage (or top-level module) -> what it may import. cli -> commands -> batch, evaluate -> engine -> the steps; never back."""
@@ -70,6 +71,7 @@ LIGHT = {
     "fileio",
     "in_use",
     "cache",
+    "history",
     "jsonl",
     "settings",
     "cli",

@@ -18,6 +18,7 @@ ON_LINUX = {
     "quantised copies": ".local/share/omnidrop/models",
     "settings": ".config/omnidrop/config.toml",
     "chat history": ".local/state/omnidrop/chat_history",
+    "answers": ".local/state/omnidrop/history.db",
 }
 VARIABLES = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.errors import UsageError
+from omnidrop_cli.report.numbers import percent
 from omnidrop_cli.report.text import clean, one_line
 
 if TYPE_CHECKING:
@@ -77,6 +78,16 @@ def to_markdown(rows: Iterable[Row]) -> Iterator[str]:
             yield f"*Failed: {_inert(one_line(row['error']['message']))}*\n"
         else:
             yield "".join(f"> {_inert(line)}\n" for line in clean(row["answer"]).splitlines() or [""])
+            yield f"\n*{_inert(one_line(_made(row)))}*\n"
+
+
+def _made(row: Row) -> str:
+    """How an answer was made: method, share kept, model, time, and whether it was cut."""
+    retention, seconds = _of(row, "pruning", "retention_after"), _of(row, "timing_s", "total")
+    parts = [str(_of(row, "pruning", "method")), *([f"{percent(retention)} kept"] if retention is not None else [])]
+    parts += [str(_of(row, "model", "name")), *([f"{seconds:.1f} s"] if seconds is not None else [])]
+    parts += ["cut at its maximum length"] if row.get("finish_reason") == "length" else []
+    return ", ".join(parts)
 
 
 def _escaped_start(match: re.Match[str]) -> str:

@@ -35,6 +35,8 @@ class BatchConsole(BatchProgress):
         self._errors: dict[str, str] = {}
         self._log: TextIO | None = None if log_file is None else _opened(log_file)
         self._done = self._failed = 0
+        self.cut = 0
+        """Answers of this run that reached their maximum length."""
         self._clip = ""
         self._began = time.monotonic()
 
@@ -66,6 +68,7 @@ class BatchConsole(BatchProgress):
         self._done += 1
         failed = "error" in row
         self._failed += failed
+        self.cut += row.get("finish_reason") == "length"
         self._of_clip.setdefault(media, Counter())["failed" if failed else "answered"] += 1
         if failed:
             self._errors.setdefault(media, row["error"]["message"])

@@ -12,8 +12,8 @@ from omnidrop_cli.commands._console import Console, check_target, dump, emit
 from omnidrop_cli.commands._deprecation import deprecated
 from omnidrop_cli.commands._options import INPUT, OUTPUT, PRUNING, ConsoleFlags, Media, OutputFlags, flag, switch
 from omnidrop_cli.commands._request import STDIN, RequestFlags, read_question
-from omnidrop_cli.config import DisplayConfig
-from omnidrop_cli.errors import UsageError
+from omnidrop_cli.config import DisplayConfig, Request
+from omnidrop_cli.errors import OmnidropError, UsageError
 from omnidrop_cli.report.text import clean
 
 if TYPE_CHECKING:
@@ -72,19 +72,26 @@ def ask(
     if media == STDIN and question == STDIN:
         raise UsageError("the clip and the question are both read from stdin", "give one of them as an argument")
     request = flags.request(media, read_question(question))
+    answer(request, asked, display, output, console)
+
+
+def answer(request: Request, asked: AskFlags, display: DisplayConfig, output: OutputFlags, console: ConsoleFlags) -> None:
+    """Run a request and show what came out, as the flags say."""
     check_target(output.output)
     from omnidrop_cli.engine import pipeline
     from omnidrop_cli.media.spool import spooled
     from omnidrop_cli.report.json import named
 
     stream = display.stream and not output.as_json and output.output is None
-    with Console(console, stream=stream) as screen, spooled(media) as file:
-        request = replace(request, media=file)
-        result = pipeline.run_comparison(request, screen, asked.repeat) if asked.compare else pipeline.run(request, screen)
-    if file != media:
-        result = named(result, media)
+    with Console(console, stream=stream) as screen, spooled(request.media) as file:
+        job = replace(request, media=file)
+        result = pipeline.run_comparison(job, screen, asked.repeat) if asked.compare else pipeline.run(job, screen)
+    if file != request.media:
+        result = named(result, request.media)
     _answer(result, screen, output, asked.kept)
     _account(result, screen, display, verbose=console.verbose, as_json=output.as_json)
+    if display.history:
+        keep_in_history(result, screen)
 
 
 def _asked(media: str, positional: str | None, flagged: str | None) -> tuple[str, str, bool]:
@@ -140,6 +147,18 @@ def _account(result: Report | Comparison, screen: Console, display: DisplayConfi
     for report in (result.full, result.pruned) if isinstance(result, Comparison) else (result,):
         if report.answer.finish_reason == "length":
             screen.warn(cut_warning(report), always=True)
+
+
+def keep_in_history(result: Report | Comparison, screen: Console, earlier_turns: int = 0) -> None:
+    """Keep an answer, of a comparison the pruned one. Where that fails, a warning says so: the answer itself is out already."""
+    from omnidrop_cli import history
+    from omnidrop_cli.outputs import Comparison
+    from omnidrop_cli.report.json import to_dict
+
+    try:
+        history.add(to_dict(result.pruned if isinstance(result, Comparison) else result), earlier_turns)
+    except OmnidropError as error:
+        screen.warn(f"this answer is not in the history: {error.message}", always=True)
 
 
 def cut_warning(report: Report) -> str:

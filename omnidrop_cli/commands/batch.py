@@ -123,6 +123,8 @@ def batch(
         progress.summary(f"{path}: all answers of {keeping.output}")
     for line in _summary(outcome, keeping.output, time.monotonic() - began):
         progress.summary(line)
+    if progress.cut:
+        progress.summary(f"cut at {flags.generation.max_new_tokens} tokens: {progress.cut} of the new answers; raise `max_new_tokens`")
     if outcome.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
     if outcome.failed > (0 if keeping.strict else outcome.failed_before):

@@ -1,25 +1,23 @@
-"""`omnidrop chat`: several questions about one clip.
-
-The prompt with its history and slash commands on a terminal, a script on stdin elsewhere. Answers come from `engine/chat.py`.
-"""
+"""`omnidrop chat`: several questions about one clip, typed by a person or read from a script on stdin; slash commands between them."""
 
 from __future__ import annotations
 
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 
-from omnidrop_cli import paths
-from omnidrop_cli.commands._complete import methods
+from omnidrop_cli.commands._chat_input import entries, from_person, from_script, line_editing
+from omnidrop_cli.commands._complete import files, methods
 from omnidrop_cli.commands._console import Console, check_target, dump, emit
 from omnidrop_cli.commands._options import ConsoleFlags, Media, as_flags, same
 from omnidrop_cli.commands._request import RequestFlags, check_no_stdin
+from omnidrop_cli.commands.ask import cut_warning, keep_in_history
 from omnidrop_cli.config import DisplayConfig
 from omnidrop_cli.errors import EXIT_PARTIAL, OmnidropError, UsageError
 from omnidrop_cli.fileio import write_text
@@ -34,16 +32,17 @@ EXAMPLES = (
     "omnidrop chat talk.mp4 --method omnidrop --keep 0.2 < questions.txt > answers.txt",
 )
 
-PROMPT = "> "
+FORGETFUL = "nano sees each question alone: it was not trained on conversations"
 
 
 @dataclass(frozen=True, slots=True)
 class ChatFlags:
-    """How answers are shown."""
+    """How answers are shown, and whether they are kept."""
 
     PANEL: ClassVar[str] = DisplayConfig.PANEL
 
     stream: bool = same(DisplayConfig, "stream")
+    history: bool = same(DisplayConfig, "history")
 
 
 def chat(
@@ -55,7 +54,7 @@ def chat(
     """Ask several questions about one clip; it is decoded and encoded once.
 
     Every question is pruned by its own words, and sees the questions and answers before it. Lines of a script on stdin are questions
-    too; the answers go to stdout. /help shows the commands.
+    too; the answers go to stdout. Triple quotes begin and end a question of several lines. /help shows the commands.
     """
     check_no_stdin(media, "chat")
     # The question is only a place holder: each line brings its own.
@@ -68,13 +67,13 @@ def chat(
         if session.loaded.notice:
             screen.warn(session.loaded.notice)
     person = sys.stdin.isatty()
-    talk = Chat(Conversation(session, job, clip, seconds), console, person=person, stream=display.stream)
+    talk = Chat(Conversation(session, job, clip, seconds), console, person=person, stream=display.stream, keep=display.history)
     if person:
         talk.say(f"{one_line(media)}, {clip.duration_s:.1f} s. Ask, or /help; Ctrl-D ends.")
-    with _own_interrupts():
-        for line in _typed(talk) if person else sys.stdin:
+    with _own_interrupts(), line_editing(talk.complete) if person else nullcontext():
+        for text, is_block in entries(from_person if person else from_script, person=person):
             try:
-                if not talk.take(line):
+                if not (talk.question(text) if is_block else talk.take(text)):
                     break
             except KeyboardInterrupt:
                 if not person:
@@ -87,8 +86,10 @@ def chat(
 class Chat:
     """A conversation with its slash commands. `failures` counts the lines that could not be answered or done."""
 
-    def __init__(self, conversation: Conversation, console: ConsoleFlags, *, person: bool, stream: bool) -> None:
+    def __init__(self, conversation: Conversation, console: ConsoleFlags, *, person: bool, stream: bool, keep: bool = False) -> None:
+        """`keep` puts every answer into the history."""
         self.failures = 0
+        self._keep_answers, self._saved = keep, set[Path]()
         self._conversation, self._console, self._person, self._stream = conversation, console, person, stream
         self._share = conversation.method.keep
         self._results: list[Report | Comparison] = []
@@ -112,20 +113,32 @@ class Chat:
             line = "/help"
         if not self._person and line.startswith("#"):
             return True
+        if not line.startswith("/"):
+            return self.question(line)
+        name, _, argument = line.partition(" ")
+        if name == "/quit":
+            return False
+        with self._said():
+            if name not in self._commands:
+                raise UsageError(f"there is no command {one_line(name)}", "/help lists them; a question does not begin with a slash")
+            self._commands[name][2](argument.strip())
+        return True
+
+    def question(self, text: str) -> bool:
+        """Answer a question, if it has any words; True: the chat goes on."""
+        with self._said():
+            if text:
+                self._ask(text)
+        return True
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """A block whose errors are said and counted."""
         try:
-            if line.startswith("/"):
-                name, _, argument = line.partition(" ")
-                if name == "/quit":
-                    return False
-                if name not in self._commands:
-                    raise UsageError(f"there is no command {one_line(name)}", "/help lists them; a question does not begin with a slash")
-                self._commands[name][2](argument.strip())
-            elif line:
-                self._ask(line)
+            yield
         except OmnidropError as error:
             self.failures += 1
             self.say(f"error: {one_line(error.message)}", *([f"hint: {one_line(error.hint)}"] if error.hint else []))
-        return True
 
     def say(self, *lines: str) -> None:
         """On stderr: stdout holds answers alone."""
@@ -133,32 +146,54 @@ class Chat:
             Console(self._console).err.print(as_flags(clean(line)), soft_wrap=True)
 
     def complete(self, text: str, state: int) -> str | None:
-        """What readline offers for `text`: commands, and methods after /method."""
+        """What readline offers for `text`: commands, methods after /method, and files after /save."""
         import readline
 
-        if readline.get_line_buffer().startswith("/method "):
+        typed = readline.get_line_buffer()
+        if typed.startswith("/method "):
             fitting = methods(text)
+        elif typed.startswith("/save "):
+            fitting = files(text)
         else:
             fitting = [word for word in self._commands if word.startswith(text)]
         return fitting[state] if state < len(fitting) else None
 
     def _ask(self, question: str) -> None:
+        earlier = len(self._conversation.turns)
+        if earlier == 1 and not self._conversation.remembers:
+            self.say(f"warning: {FORGETFUL}")
         with Console(self._console, stream=self._stream) as screen:
             report = self._conversation.ask(question, screen)
         self._results.append(report)
         if not screen.streamed:
             emit(clean(report.answer.text), None)
+        self._account(report, screen, earlier)
         if self._person and not self._console.quiet:
             share = f"{report.trace.retention_after:.0%} of {report.prompt.media} audio and video tokens"
-            self.say(f"({report.method}: {share}; {report.timings.total_s:.1f} s)")
+            self.say(f"({report.method}: {share}; {_own_seconds(report):.1f} s)")
+
+    def _account(self, result: Report | Comparison, screen: Console, earlier: int) -> None:
+        """Say that an answer was cut, how probable choices are, and keep it in the history if wanted."""
+        from omnidrop_cli.outputs import Comparison
+        from omnidrop_cli.report.tables import ChoicesLine
+
+        for report in (result.full, result.pruned) if isinstance(result, Comparison) else (result,):
+            if report.answer.choices:
+                screen.show(ChoicesLine(report))
+            if report.answer.finish_reason == "length":
+                screen.warn(cut_warning(report), always=True)
+        if self._keep_answers:
+            keep_in_history(result, screen, earlier if self._conversation.remembers else 0)
 
     def _compare(self, question: str) -> None:
         if not question and not self._conversation.turns:
             raise UsageError("nothing was asked yet", "/compare QUESTION")
+        earlier = len(self._conversation.turns) - (not question)
         with Console(self._console) as screen:
             comparison = self._conversation.compare(question or None, screen)
         self._results.append(comparison)
         emit(clean(comparison.pruned.answer.text), None)
+        self._account(comparison, screen, earlier)
         self._table("")
 
     def _method(self, name: str) -> None:
@@ -194,6 +229,8 @@ class Chat:
             raise UsageError("/save wants a file", "/save answers.md, answers.csv or answers.jsonl")
         path = Path(name).expanduser()
         check_target(path)
+        if path.exists() and path.absolute() not in self._saved and not self._may_replace(path):
+            return
         rows = [*self._rows()]
         if path.suffix.lower() == ".jsonl":
             text = "".join(f"{dump(row)}\n" for row in rows)
@@ -202,7 +239,18 @@ class Chat:
 
             text = "".join(writer_for(path)(rows))
         write_text(path, text)
+        self._saved.add(path.absolute())
         self.say(f"{len(rows)} answers are in {path}")
+
+    def _may_replace(self, path: Path) -> bool:
+        """Whether a person agrees to lose a file that this chat did not write. Raises `UsageError` in a script."""
+        if not self._person:
+            raise UsageError(f"{path} exists", "save to another name, or remove it first")
+        self.say(f"{path} exists. Replace it? [y/N]")
+        agreed = (from_person("") or "").strip().lower() in ("y", "yes")
+        if not agreed:
+            self.say("not saved")
+        return agreed
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         from omnidrop_cli.outputs import Comparison
@@ -220,47 +268,10 @@ class Chat:
         self.say(*(f"{f'{name} {argument}':22} {text}" for name, (argument, text, _) in self._commands.items()))
 
 
-def _typed(talk: Chat) -> Iterator[str]:
-    """Lines of a person, with editing and history where this Python has readline; Ctrl-C clears the line, Ctrl-D ends."""
-    with _history(talk):
-        while True:
-            try:
-                if sys.stdout.isatty():
-                    yield input(PROMPT)
-                else:  # the prompt is no answer
-                    sys.stderr.write(PROMPT)
-                    sys.stderr.flush()
-                    line = sys.stdin.readline()
-                    if not line:
-                        return
-                    yield line
-            except EOFError:
-                sys.stderr.write("\n")
-                return
-            except KeyboardInterrupt:
-                sys.stderr.write("\n")
-
-
-@contextmanager
-def _history(talk: Chat) -> Iterator[None]:
-    try:
-        import readline
-    except ImportError:
-        yield
-        return
-    path = paths.chat_history()
-    readline.set_completer_delims(" ")
-    readline.set_completer(talk.complete)
-    readline.parse_and_bind("tab: complete")
-    with suppress(OSError):
-        readline.read_history_file(path)
-    try:
-        yield
-    finally:
-        readline.set_history_length(1000)
-        with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            readline.write_history_file(path)
+def _own_seconds(report: Report) -> float:
+    """What the answer itself took, without fetching, decoding and loading, which happen once in a chat."""
+    stages = report.timings
+    return stages.build_s + stages.encode_s + stages.prefill_s + stages.generate_s
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.model.names import BUILT_IN
 from omnidrop_cli.prune.methods import get_method
 
 if TYPE_CHECKING:
@@ -18,24 +19,33 @@ if TYPE_CHECKING:
     from omnidrop_cli.config import PruningConfig, Request
     from omnidrop_cli.engine.encode import MediaFeatures
     from omnidrop_cli.engine.encoded_prompt import EncodedPrompt
-    from omnidrop_cli.outputs import Clip, Comparison, Report
+    from omnidrop_cli.outputs import Clip, Comparison, LoadedModel, Report
 
 
 class Answering(Protocol):
     """The part of a session that a conversation uses."""
 
+    @property
+    def loaded(self) -> LoadedModel: ...
     def encode(self, source: PromptSource, observer: Observer = ...) -> EncodedPrompt: ...
     def answer(self, encoded: EncodedPrompt, observer: Observer = ...) -> Report: ...
     def compare_encoded(self, encoded: EncodedPrompt, observer: Observer = ...) -> Comparison: ...
 
 
 class Conversation:
-    """`turns` are the questions and answers so far; `method` is the one the next question is pruned with, and may be changed."""
+    """A conversation about one clip.
+
+    Attributes:
+        turns: The questions and answers so far.
+        method: How the next question is pruned; may be changed.
+        remembers: Whether a question sees those before it. The built-in model was not trained on conversations.
+    """
 
     def __init__(self, session: Answering, template: Request, clip: Clip, seconds: Mapping[str, float] | None = None) -> None:
         """`template` holds the settings of every question; `seconds` are stages that ran already, for the first report."""
         self.turns: list[tuple[str, str]] = []
         self.clip = clip
+        self.remembers = session.loaded.source != BUILT_IN
         self._session, self._template = session, template
         self._seconds = dict(seconds or {})
         self._features: MediaFeatures | None = None
@@ -78,7 +88,8 @@ class Conversation:
         job = replace(self._template, question=question)
         needs = get_method(job.method).needs
         seconds, self._seconds = self._seconds, {}
-        source = PromptSource(job, self.clip, self._features, self._encoded_for, [*history], seconds=seconds)
+        seen = [*history] if self.remembers else []
+        source = PromptSource(job, self.clip, self._features, self._encoded_for, seen, seconds=seconds)
         encoded = self._session.encode(source, observer)
         # The clip too: where memory did not suffice, it was decoded again with less detail.
         self.clip, self._features, self._encoded_for = encoded.clip, encoded.features, self._encoded_for | needs

@@ -21,7 +21,7 @@ from omnidrop_cli.in_use import keep_in_use
 from omnidrop_cli.model.adapter import QwenOmniAdapter, set_attention, unquantized_names
 from omnidrop_cli.model.checkpoint import Checkpoint, check_parameter_count, open_checkpoint, thinker_slices
 from omnidrop_cli.model.hub import pull
-from omnidrop_cli.model.names import ModelSpec, resolve
+from omnidrop_cli.model.names import BUILT_IN, ModelSpec, resolve
 from omnidrop_cli.model.quantize import QUANTS, check_quantizable, quantization_config
 from omnidrop_cli.model.quiet import quiet
 from omnidrop_cli.model.self_check import require_transformers
@@ -80,7 +80,7 @@ def load(choice: ModelConfig, observer: Observer = SILENT) -> Thinker:
         model = _model(checkpoint, sizes, config, quant, dtype, device)
     loaded = LoadedModel(
         name=spec.name,
-        source="built in" if spec.kind == "builtin" else spec.source,
+        source=BUILT_IN if spec.kind == "builtin" else spec.source,
         quant=quant,
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),

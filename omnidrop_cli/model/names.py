@@ -50,6 +50,9 @@ RANDOM_NOTICE = "random weights: time and memory are real, answers are noise"
 _IMAGE_BOUND = 768 * 28 * 28
 """Most pixels Qwen's tools give one video frame. A larger bound in a checkpoint's files is meant for single images."""
 
+BUILT_IN = "built in"
+"""`LoadedModel.source` of the package's own model."""
+
 NANO_DIRECTORY = Path(__file__).parent.parent / "nano" / "assets"
 
 _HUB = {"7b": ("Qwen/Qwen2.5-Omni-7B", QWEN_7B), "3b": ("Qwen/Qwen2.5-Omni-3B", QWEN_3B)}

@@ -41,6 +41,7 @@ def test_answers_exports_and_plain_lines(omnidrop: Run, checkpoint: Path, folder
     assert result.stdout == ""
     lines = result.stderr.splitlines()
     assert [line.split(" ")[1] for line in lines if line[0].isdigit()] == ["2/6", "4/6", "6/6"]
+    assert any(line.startswith("cut at ") and "4 of the new answers; raise --max-new-tokens" in line for line in lines), result.stderr
     assert sum("b.mp4" in line for line in lines) == 1, "a failing clip is named once"
     assert f"{exports[0]}: all answers of {output}" in lines
     assert f"{output}: 4 answered, 2 failed" in result.stderr
@@ -60,7 +61,9 @@ def test_answers_exports_and_plain_lines(omnidrop: Run, checkpoint: Path, folder
 def test_all_answered_is_exit_zero_and_quiet_is_quiet(omnidrop: Run, checkpoint: Path, folder: Path, output: Path) -> None:
     result = omnidrop("batch", folder / "c.wav", "-q", "who?", "-o", output, "--model", checkpoint, "--quiet", *SHORT)
     assert result.exit_code == 0
-    assert re.fullmatch(rf"{re.escape(str(output))}: 1 answered, 0 failed in \d+ s \([\d.]+ a minute\)\n", result.stderr)
+    assert re.fullmatch(
+        rf"{re.escape(str(output))}: 1 answered, 0 failed in \d+ s \([\d.]+ a minute\)\ncut at 3 tokens: 1 of .*\n", result.stderr
+    )
 
 
 def test_dry_run_tells_and_touches_nothing(omnidrop: Run, checkpoint: Path, folder: Path, output: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from omnidrop_cli import history, paths
 from omnidrop_cli.config import GenerationConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.engine import session as session_module
 from omnidrop_cli.engine.chat import Conversation
@@ -162,12 +164,72 @@ def test_table_compare_and_help_go_to_stderr(omnidrop: Run, checkpoint: Path, cl
     assert "/forget" in result.stderr
 
 
+def test_a_question_of_several_lines(omnidrop: Run, checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
+    script = f'''"""who?\n# not a comment\n /not a command\n"""\n"""/one line"""\nlast\n/save {tmp_path / "a.jsonl"}\n'''
+    result = omnidrop(*words(checkpoint, clips), stdin=script)
+    assert result.exit_code == 0, result.stderr
+    asked = [json.loads(line)["question"] for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert asked == ["who?\n# not a comment\n /not a command", "/one line", "last"]
+    result = omnidrop(*words(checkpoint, clips), stdin='"""never\nends\n')
+    assert isinstance(result.exception, UsageError)
+    assert "has no end" in str(result.exception)
+
+
+def test_save_replaces_only_what_this_chat_wrote(omnidrop: Run, checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
+    mine, theirs = tmp_path / "mine.md", tmp_path / "theirs.md"
+    theirs.write_text("precious")
+    result = omnidrop(*words(checkpoint, clips), stdin=f"who?\n/save {mine}\n/save {theirs}\nwhat?\n/save {mine}\n")
+    assert result.exit_code == 3
+    assert f"error: {theirs} exists" in result.stderr
+    assert theirs.read_text() == "precious"
+    text = mine.read_text()
+    assert text.count("**") == 4
+    assert text.count("*omnidrop, 30 % kept, ") == text.count(", cut at its maximum length*") == 2
+
+
+def test_an_answer_that_was_cut_is_said(omnidrop: Run, checkpoint: Path, clips: Clips) -> None:
+    result = omnidrop(*words(checkpoint, clips), "--quiet", stdin="who?\nwhat?\n")
+    assert result.stderr.count("warning: the answer was cut at 4 tokens; raise --max-new-tokens") == 2
+
+
+def test_choices_in_a_chat(omnidrop: Run, checkpoint: Path, clips: Clips) -> None:
+    result = omnidrop(*words(checkpoint, clips), "--choices", "yes,no", stdin="is it?\n")
+    assert result.stdout.strip() in ("yes", "no")
+    assert "omnidrop: " in result.stderr
+    assert " %" in result.stderr
+
+
+def test_nano_sees_each_question_alone_and_says_so(omnidrop: Run) -> None:
+    chat = ("chat", "demo", "--model", "nano")
+    result = omnidrop(*chat, stdin="What is said?\nWhat is shown?\nWhat is said?\n")
+    assert result.exit_code == 0, result.stderr
+    first, second, third = result.stdout.splitlines()
+    assert first == third == "hello music garden goodbye"
+    assert result.stderr.count("nano sees each question alone") == 1
+    alone = omnidrop(*chat, stdin="What is shown?\n")
+    assert alone.stdout == f"{second}\n"
+    assert "alone" not in alone.stderr
+
+
+def test_history_keeps_a_chat(omnidrop: Run, checkpoint: Path, clips: Clips) -> None:
+    result = omnidrop(*words(checkpoint, clips), "--history", stdin="who?\n/keep 0.5\nwhat?\n/compare\n")
+    assert result.exit_code == 0, result.stderr
+    kept = history.entries()
+    assert [(entry.question, entry.earlier_turns) for entry in kept] == [("who?", 0), ("what?", 1), ("what?", 1)]
+    assert kept[0].media == str(clips["speech_video"])
+    omnidrop(*words(checkpoint, clips), stdin="who?\n")
+    assert len(history.entries()) == 3
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
-def test_a_person_at_a_terminal(checkpoint: Path, clips: Clips) -> None:
+def test_a_person_at_a_terminal(checkpoint: Path, clips: Clips, tmp_path: Path) -> None:
+    """A question, a pasted question of two lines, /save with and without consent, /table, Ctrl-D."""
+    saved = tmp_path / "a.jsonl"
+    saved.write_text("precious")
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "omnidrop_cli", *words(checkpoint, clips)]
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "dumb"}) as process:
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"}) as process:
         os.close(theirs)
         shown = b""
 
@@ -184,6 +246,21 @@ def test_a_person_at_a_terminal(checkpoint: Path, clips: Clips) -> None:
             os.write(ours, b"who?\n")
             until(b"audio and video tokens;")
             until(b"> ")
+            os.write(ours, f"/save {saved}\n".encode())
+            until(b"Replace it? [y/N]")
+            os.write(ours, b"n\n")
+            until(b"not saved")
+            until(b"> ")
+            os.write(ours, b"\x1b[200~one\ntwo\x1b[201~")
+            until(b"two")
+            os.write(ours, b"\n")
+            until(b"audio and video tokens;")
+            until(b"> ")
+            os.write(ours, f"/save {saved}\n".encode())
+            until(b"Replace it? [y/N]")
+            os.write(ours, b"y\n")
+            until(b"2 answers are in")
+            until(b"> ")
             os.write(ours, b"/table\n")
             until(b"audio and video kept")
             until(b"> ")
@@ -192,4 +269,7 @@ def test_a_person_at_a_terminal(checkpoint: Path, clips: Clips) -> None:
         finally:
             process.kill()  # or the end of the block would wait for it
     os.close(ours)
-    assert (Path(os.environ["XDG_STATE_HOME"]) / "omnidrop" / "chat_history").read_text().split() == ["who?", "/table"]
+    typed = paths.chat_history()
+    assert typed.read_text().splitlines()[0] == "who?"
+    assert stat.S_IMODE(typed.stat().st_mode) == 0o600
+    assert [json.loads(line)["question"] for line in saved.read_text().splitlines()] == ["who?", "one\ntwo"]

@@ -56,7 +56,9 @@ def test_numbers_and_plain_text_stay(text: str) -> None:
 def test_markdown_groups_by_clip() -> None:
     rows = [answer(1, "one", "a_b.mp4"), answer(2, "two\nlines", "a_b.mp4", "what?"), failure(3)]
     page = "".join(to_markdown(rows))
-    assert page.startswith("# Answers\n\n## a\\_b.mp4\n\n**who?**\n\n> one\n\n**what?**\n\n> two\n> lines\n")
+    assert page.startswith(
+        "# Answers\n\n## a\\_b.mp4\n\n**who?**\n\n> one\n\n*omnidrop, 30 % kept, nano, 1.5 s*\n\n**what?**\n\n> two\n> lines\n"
+    )
     assert page.endswith("\n## 3.mp4\n\n**who?**\n\n*Failed: not \\| media*\n")
 
 

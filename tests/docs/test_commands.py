@@ -56,10 +56,12 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_commands_of_a_page_run(page: Path, workplace: Path) -> None:
     app = build()
     if "saved.json" in page.read_text(encoding="utf-8"):
-        from omnidrop_cli import load
+        from omnidrop_cli import history, load
         from omnidrop_cli.report.json import to_dict
 
-        Path("saved.json").write_text(json.dumps(to_dict(load("nano").ask("demo", "What is said?"), kept=True)))
+        report = load("nano").ask("demo", "What is said?")
+        Path("saved.json").write_text(json.dumps(to_dict(report, kept=True)))
+        history.add(to_dict(report))
     for block in blocks(page, "console"):
         if block.title:
             continue

@@ -37,7 +37,7 @@ class ListFlags:
     PANEL: ClassVar[str] = INPUT
 
     search: str = flag("", "Only answers whose clip, question or answer contains TEXT.", short="s", metavar="TEXT")
-    last: int = flag(20, "At most so many, the latest.", low=1, short="n", metavar="N")
+    last: int = flag(20, "At most N answers, the latest ones.", low=1, short="n", metavar="N")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,20 +12,20 @@ import pytest
 
 from omnidrop_cli import history, paths
 from omnidrop_cli.errors import UsageError
-from tests.commands.fake_pipeline import Road
+from tests.commands.fake_pipeline import FakePipeline
 from tests.commands.running import Done
 
 Run = Callable[..., Done]
 
 
 @pytest.fixture
-def kept(omnidrop: Run, road: Road) -> int:
+def kept(omnidrop: Run, pipeline: FakePipeline) -> int:
     """The number of an answer in the history."""
     assert omnidrop("ask", "clip.mp4", "What is said?", "--keep", "0.2", "--history").code == 0
     return history.entries()[-1].id
 
 
-def test_nothing_is_kept_unless_asked_for(omnidrop: Run, road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_kept_unless_asked_for(omnidrop: Run, pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     omnidrop("ask", "clip.mp4", "what?")
     assert not paths.history().exists()
     monkeypatch.setenv("OMNIDROP_HISTORY", "true")
@@ -59,20 +59,22 @@ def test_show_prints_the_answer_or_the_report(omnidrop: Run, kept: int) -> None:
     assert isinstance(omnidrop("history", "show", "99").error, UsageError)
 
 
-def test_rerun_asks_the_same_again(omnidrop: Run, kept: int, road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rerun_asks_the_same_again(
+    omnidrop: Run, kept: int, pipeline: FakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     done = omnidrop("history", "rerun", str(kept), "--json")
     assert json.loads(done.out)["answer"] == "The quick brown fox."
-    assert road.jobs[1] == road.jobs[0]
-    assert road.jobs[1].method.keep == 0.2
+    assert pipeline.jobs[1] == pipeline.jobs[0]
+    assert pipeline.jobs[1].method.keep == 0.2
     assert len(history.entries()) == 1
     omnidrop("history", "rerun", str(kept), "--history", "--compare", "-o", "again.txt")
     assert Path("again.txt").read_text() == "The quick brown fox.\n"
     assert len(history.entries()) == 2
 
 
-def test_what_cannot_be_the_same_is_said(omnidrop: Run, road: Road) -> None:
+def test_what_cannot_be_the_same_is_said(omnidrop: Run, pipeline: FakePipeline) -> None:
     omnidrop("ask", "-", "what?", "--history", stdin="a clip")
     assert "came from stdin" in str(omnidrop("history", "rerun", "1").error)
     report = dict(history.entry(1).report)
@@ -80,7 +82,9 @@ def test_what_cannot_be_the_same_is_said(omnidrop: Run, road: Road) -> None:
     assert "after 2 other questions" in omnidrop("history", "rerun", "2").err
 
 
-def test_clean_asks_and_takes_the_old_or_the_named(omnidrop: Run, kept: int, road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clean_asks_and_takes_the_old_or_the_named(
+    omnidrop: Run, kept: int, pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "would forget 1 answer" in str(omnidrop("history", "clean").error)
     omnidrop("ask", "clip.mp4", "who?", "--history")
     assert "nothing to forget" in omnidrop("history", "clean", "--older-than", "1d", "--yes").err
@@ -92,7 +96,7 @@ def test_clean_asks_and_takes_the_old_or_the_named(omnidrop: Run, kept: int, roa
     assert history.entries() == []
 
 
-def test_an_answer_is_not_lost_with_its_history(omnidrop: Run, road: Road) -> None:
+def test_an_answer_is_not_lost_with_its_history(omnidrop: Run, pipeline: FakePipeline) -> None:
     paths.history().parent.mkdir(parents=True)
     paths.history().mkdir()
     done = omnidrop("ask", "clip.mp4", "what?", "--history")

@@ -219,7 +219,9 @@ class FetchConfig:
 
     refresh: bool = option(False, "Download again what is in the cache.", settable=False, negatable=False)
     cookies: str | None = option(None, "Send the site the cookies in FILE (Netscape's format).", metavar="FILE")
-    cookies_from_browser: str | None = option(None, "Send the site the cookies of a browser.", metavar="BROWSER[:PROFILE]")
+    cookies_from_browser: str | None = option(
+        None, "Send the site the cookies of a browser.", metavar="BROWSER[:PROFILE]", complete="browsers"
+    )
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -39,17 +39,34 @@ def method_options(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def models(incomplete: str) -> list[str]:
-    """Short names, hub repositories and quantized copies."""
+    """Short names, hub repositories and quantized copies; directories once a path is begun."""
     from omnidrop_cli import paths
     from omnidrop_cli.model.names import HUB_NAMES, NAMES
 
     folder = paths.models()
     copies = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    return _continuing((*NAMES, *HUB_NAMES.values(), *copies), incomplete)
+    folders = [path for path in files(incomplete) if path.endswith(os.sep)] if incomplete.startswith((".", "/", "~")) else []
+    return [*_continuing((*NAMES, *HUB_NAMES.values(), *copies), incomplete), *folders]
 
 
 def devices(incomplete: str) -> list[str]:
-    return _continuing(("auto", "cpu", "cuda"), incomplete)
+    """Kinds of device, and the NVIDIA GPUs that the system shows; asking PyTorch would take seconds."""
+    gpus = sorted(int(name) for path in glob.glob("/dev/nvidia*") if (name := path.removeprefix("/dev/nvidia")).isdecimal())
+    return _continuing(("auto", "cpu", "cuda", *(f"cuda:{number}" for number in range(len(gpus)))), incomplete)
+
+
+def browsers(incomplete: str) -> list[str]:
+    """Browsers whose cookies yt-dlp reads."""
+    return _continuing(("brave", "chrome", "chromium", "edge", "firefox", "opera", "safari", "vivaldi", "whale"), incomplete)
+
+
+def answers(incomplete: str) -> list[str]:
+    """Numbers of the answers in the history."""
+    from omnidrop_cli import history
+
+    with suppress(Exception):  # a history that cannot be read completes nothing
+        return _continuing((str(entry.id) for entry in history.entries(last=100)), incomplete)
+    return []
 
 
 def benchmarks(incomplete: str) -> list[str]:
@@ -105,6 +122,9 @@ COMPLETIONS: Mapping[str, Callable[..., list[str]]] = {
     "profiles": profiles,
     "commands": commands,
     "media": media,
+    "files": files,
+    "browsers": browsers,
+    "answers": answers,
 }
 """By the names that options use in their `complete`."""
 

@@ -89,7 +89,7 @@ class Console(Observer):
     def say(self, line: str, style: str = "", *, always: bool = False) -> None:
         """Print one line on stderr, unless quiet."""
         if always or not self.quiet:
-            self.err.print(as_flags(one_line(line)), style=style, soft_wrap=True)
+            self.err.print(as_flags(one_line(line)), style=style, soft_wrap=not _is_live())  # a terminal would wrap inside words
 
     # ------------------------------------------------------------ progress
 

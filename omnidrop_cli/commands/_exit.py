@@ -155,10 +155,22 @@ def _untested(error: BaseException) -> str | None:
 
 def _say(line: str, hint: str | None = None) -> None:
     with suppress(OSError, ValueError, AttributeError):  # stderr may be closed
-        sys.stderr.write(f"{line}\n")
-        if hint:
-            sys.stderr.write(f"hint: {hint}\n")
+        for text in (line, *([f"hint: {hint}"] if hint else [])):
+            sys.stderr.write(f"{_wrapped(text)}\n")
         sys.stderr.flush()
+
+
+def _wrapped(line: str) -> str:
+    """On a terminal, the line broken between words; elsewhere, where a program may read it, as it is."""
+    if not sys.stderr.isatty():
+        return line
+    import textwrap
+
+    try:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return line
+    return textwrap.fill(line, max(20, width), break_long_words=False, break_on_hyphens=False)
 
 
 def _leave(code: int) -> NoReturn:
@@ -211,6 +223,7 @@ def _watch(receiver: socket.socket, done: threading.Event) -> None:
     while heard := receiver.recv(64):
         if signal.SIGINT in heard and signal.getsignal(signal.SIGINT) is signal.default_int_handler and not done.wait(GRACE_S):
             if sys.stderr is not None and sys.stderr.isatty():
-                _say("\x1b[?25h\r")  # a progress bar that is cut off leaves the cursor hidden
+                with suppress(OSError, ValueError):
+                    sys.stderr.write("\x1b[?25h\r\n")  # a progress bar that is cut off leaves the cursor hidden
             _say("interrupted")
             os._exit(EXIT_INTERRUPTED)

@@ -238,9 +238,16 @@ def _typer_parameter(one: Option, panel: str) -> inspect.Parameter:
         metavar=one.metavar or _METAVARS[one.kind],
         rich_help_panel=one.panel or panel or None,
         show_default=False,
-        autocompletion=COMPLETIONS.get(one.complete) or (words_of(one.choices) if one.choices else None),
+        autocompletion=_completion(one),
     )
     return inspect.Parameter(_word(one), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, made])
+
+
+def _completion(one: Option) -> Callable[..., list[str]] | None:
+    """What a shell offers for the value: what the option names, its choices, or files where it takes one."""
+    if one.complete or one.choices:
+        return COMPLETIONS.get(one.complete) or words_of(one.choices)
+    return COMPLETIONS["files"] if one.kind is Path or one.metavar == "FILE" else None
 
 
 def _help(one: Option) -> Iterator[str]:

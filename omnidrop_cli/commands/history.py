@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from omnidrop_cli import history
+from omnidrop_cli.commands._complete import COMPLETIONS
 from omnidrop_cli.commands._console import Console, dump, emit
 from omnidrop_cli.commands._options import INPUT, ConsoleFlags, JsonFlags, OutputFlags, flag, same, switch
 from omnidrop_cli.commands.cache import CleanFlags
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 SHORT = 32
 """Characters of a question or an answer in the list."""
 
-Number = Annotated[int, typer.Argument(metavar="ID", help="Number of the answer, as history ls shows it.", min=1)]
+Number = Annotated[
+    int, typer.Argument(metavar="ID", help="Number of the answer, as history ls shows it.", min=1, autocompletion=COMPLETIONS["answers"])
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,12 @@ def rerun(number: Number, again: AgainFlags, display: DisplayConfig, output: Out
 
 
 def clean(
-    forgetting: ForgetFlags, console: ConsoleFlags, numbers: Annotated[list[int] | None, typer.Argument(metavar="ID...")] = None
+    forgetting: ForgetFlags,
+    console: ConsoleFlags,
+    numbers: Annotated[
+        list[int] | None,
+        typer.Argument(metavar="ID...", help="Numbers of answers.", show_default=False, autocompletion=COMPLETIONS["answers"]),
+    ] = None,
 ) -> None:
     """Forget answers: those with the given IDs, or all."""
     found = history.entries()

@@ -116,6 +116,7 @@ ELSEWHERE: Mapping[str, str] = {
     "graph": "tests/engine/test_graph_session.py; a GPU is needed to see it from the command line",
     "stream": "tests/commands/test_output.py",
     "table": "tests/commands/test_ask.py",
+    "history": "tests/commands/test_history.py: test_nothing_is_kept_unless_asked_for",
     "json": "every test here reads it",
     "output": "tests/commands/test_ask.py: test_output_goes_into_a_file",
     "quiet": "tests/commands/test_ask.py: test_quiet_says_nothing",

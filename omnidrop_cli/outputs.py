@@ -124,11 +124,6 @@ class Clip:
     def has_audio(self) -> bool:
         return self.waveform is not None
 
-    @property
-    def audio_in_video(self) -> bool:
-        """Sound and pictures interleave in the prompt. Everything downstream derives this; nobody sets it."""
-        return self.has_video and self.has_audio
-
 
 # ---------------------------------------------------------------- the prompt
 
@@ -171,7 +166,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The generated text. `finish_reason` is eos, stop, length, choice or interrupted; `choices` are in the order they were given."""
+    """The generated text. `finish_reason` is eos, stop, length or choice; `choices` are in the order they were given."""
 
     text: str
     token_ids: tuple[int, ...]

@@ -46,7 +46,7 @@ def sound_of(clip: Clip) -> SoundImage | None:
 
     mel = log_mel(clip.waveform)
     size = min(MEL_WIDTH, mel.shape[1]), MEL_HEIGHT
-    return SoundImage(len(clip.waveform) / SAMPLE_RATE_HZ, _png(_grey(mel, size)), size, peaks_of(clip.waveform))
+    return SoundImage(len(clip.waveform) / SAMPLE_RATE_HZ, _png(_grey(mel, size)), peaks_of(clip.waveform))
 
 
 def jpeg(pixels: NDArray[np.uint8], size: tuple[int, int]) -> bytes:

@@ -33,7 +33,6 @@ class SoundImage:
 
     seconds: float
     mel_png: bytes
-    mel_size: tuple[int, int]
     peaks: NDArray[np.int8]
 
 

@@ -224,7 +224,6 @@ def _answer(report: Report) -> Phrases:
         "length": "cut at its maximum length",
         "stop": "ended by a stop text",
         "choice": "one of the given choices",
-        "interrupted": "interrupted",
     }
     reason = ends.get(report.answer.finish_reason, report.answer.finish_reason)
     return phrases(f"{count} token{'s' * (count != 1)}", f"{rate:.3g} tokens/s" if rate else "", reason)

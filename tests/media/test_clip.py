@@ -157,8 +157,8 @@ def test_late_pictures_are_filled_in(clips: Clips) -> None:
 
 def test_missing_tracks_are_said(clips: Clips) -> None:
     silent, heard, cover = (decode_media(clips[name], DEFAULT) for name in ("silent_video", "wav", "cover_mp3"))
-    assert (silent.has_audio, silent.audio_in_video, silent.has_video) == (False, False, True)
-    assert (heard.has_audio, heard.audio_in_video, heard.has_video, heard.fps) == (True, False, False, None)
+    assert (silent.has_audio, silent.has_video) == (False, True)
+    assert (heard.has_audio, heard.has_video, heard.fps) == (True, False, None)
     assert "no audio track" in silent.warnings[0]
     assert "no video track" in heard.warnings[0]
     assert "cover image" in cover.warnings[0]

@@ -17,9 +17,6 @@ MIN_PIXELS = 6 * 28 * 28
 MAX_PIXELS = 9 * 28 * 28
 """Frames of six to nine tokens: 84 x 84, 56 x 112."""
 
-FRAMES_PER_SECOND = 2.0
-
-
 SLOW = 0.01
 """Radians a position: pairs below this turn by less than a quarter circle over six seconds."""
 

@@ -98,7 +98,7 @@ def without_weights(thinker: Thinker, tokens: int, entering: Sequence[int]) -> f
     sizes = ThinkerSizes.from_dict(thinker.model.config.to_dict())
     value_bytes = thinker.dtype.itemsize
     account = guess(sizes, thinker.loaded.quant, entering, value_bytes=value_bytes, prompt_tokens=tokens)
-    return account.embeddings_mb / 2 + account.kv_mb + account.prefill_mb
+    return account.embeddings_mb + account.kv_mb + account.prefill_mb
 
 
 def computed(size: str, seconds: float, choice: PruningConfig, quant: str = "nf4") -> Mapping[str, Any] | None:

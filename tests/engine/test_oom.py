@@ -169,6 +169,13 @@ def test_frames_are_not_blamed_for_audio(session: Session, job: Request, clips: 
         assert "frames" not in hint
 
 
+def test_a_quarter_of_the_rows_comes_next() -> None:
+    fewer = Limits(rows=4_096).fewer_rows()
+    assert fewer is not None
+    assert fewer.rows == 1_024
+    assert Limits(rows=oom.MIN_ROWS).fewer_rows() is None
+
+
 def test_frames_are_blamed_where_most_tokens_are_video() -> None:
     counts = Counts(text=20, audio=50, video=51)
     assert oom.advice(counts, "encode").startswith("lower `max_frames` or `max_pixels`, or ask about a part")

@@ -108,9 +108,8 @@ class AudioSegmented:
             kept = topk.segment_sizes(of_audio[audio], segments) / topk.segment_sizes(of_audio, segments).clamp(min=1)
             rates = (rates + GUIDANCE * (0.5 - kept)).clamp(0.1, 0.95)
             of_video = video_segments(of_audio, self.layout, whole=method.frames == "grids")
-        # The published "shorter than two frames" means half grids: one grid.
-        shortest = self.layout.frame_size * (2 if method.frames == "halves" else 1)
-        frames = SegmentFrames.of(of_video, segments, self.layout.frame_size, shortest)
+        # The published "shorter than two frames" means two half grids.
+        frames = SegmentFrames.of(of_video, segments, self.layout.frame_size, shortest=MediaLayout.of(view.tokens).frame_size)
         return topk.top_by_share(frames.scores(view.video, method.spatial), frames.group, frames.shares(rates), self.video)
 
 

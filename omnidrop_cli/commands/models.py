@@ -61,10 +61,11 @@ def list_models(result: JsonFlags, console: ConsoleFlags) -> None:
 
     The memory is an estimate for one minute of video with sound at the default frame size, without pruning: weights, cache, activations.
     """
+    from omnidrop_cli.model.gpu_memory import gpu_memory
     from omnidrop_cli.model.local import entries
-    from omnidrop_cli.model.names import gpu_bytes
 
-    found, size = entries(), gpu_bytes()
+    memory = gpu_memory()
+    found, size = entries(), 0 if memory is None else memory.total
     if result.as_json:
         emit(dump({"schema": 1, "gpu_bytes": size or None, "models": [_entry(entry, size) for entry in found]}))
         return

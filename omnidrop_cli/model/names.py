@@ -6,16 +6,14 @@ torch: resolving a name costs little, so the clip can decode while the model loa
 
 from __future__ import annotations
 
-import ctypes
-import os
 import re
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from omnidrop_cli import paths
 from omnidrop_cli.errors import ModelError, UsageError
+from omnidrop_cli.model.gpu_memory import GpuMemory, gpu_memory
 from omnidrop_cli.model.sizes import MAX_LAYERS, QWEN_3B, QWEN_7B, ThinkerSizes
 from omnidrop_cli.model.stored_config import read_config, read_json, sizes_of, thinker_section
 from omnidrop_cli.outputs import FrameBounds
@@ -64,12 +62,13 @@ _RANDOM = {"7b": QWEN_7B, "3b": QWEN_3B}
 NAMES = ("auto", "nano", *_HUB, *(f"random:{name}" for name in _RANDOM))
 """Every name that is not a directory or a hub repository; `random:…@Nlayers` shortens the decoder."""
 
-AUTO_BYTES = {"7b": 11.5e9, "3b": 7.5e9}
-"""Device memory from which `auto` takes a checkpoint in NF4: its weights and a minute of video, with a margin."""
+AUTO_BYTES = {"7b": 10.6e9, "3b": 7.3e9}
+"""Free memory from which `auto` takes a checkpoint in NF4: weights, a minute of video without pruning and the driver's context, as measured
+on an H100 (10.0 and 6.7 GB without the context, docs/results/gpu.md)."""
 
 
 def resolve(choice: ModelConfig) -> ModelSpec:
-    """What `choice.name` stands for. Looks at the disk and, for `auto`, at the GPU's size; never at the network.
+    """What `choice.name` stands for. Looks at the disk and, for `auto`, at the GPU's free memory; never at the network.
 
     Raises `UsageError` for a name that means nothing, `ModelError` for a directory that holds no checkpoint.
     """
@@ -134,36 +133,20 @@ def _random(name: str) -> ModelSpec:
 
 def _auto(device: str) -> ModelSpec:
     number = device.partition(":")[2]
-    size = 0 if device == "cpu" else gpu_bytes(int(number) if number.isdecimal() else 0)
+    memory = None if device == "cpu" else gpu_memory(int(number) if number.isdecimal() else 0)
     for name, needed in AUTO_BYTES.items():
-        if size >= needed:
+        if memory is not None and memory.free >= needed:
             source, sizes = _HUB[name]
-            return ModelSpec(name, "hub", source, QWEN_BOUNDS, sizes, reasons=(f"{name}: the GPU has {size / 1e9:.1f} GB",))
+            return ModelSpec(name, "hub", source, QWEN_BOUNDS, sizes, reasons=(f"{name}: {_free_of(memory)}",))
     if device == "cpu":
         why = "asked to stay on the CPU"
-    elif size:
-        why = f"the GPU has {size / 1e9:.1f} GB and 3b needs {AUTO_BYTES['3b'] / 1e9:.1f}"
+    elif memory is not None:
+        why = f"{_free_of(memory)}, and 3b needs {AUTO_BYTES['3b'] / 1e9:.1f}"
     else:
         why = "no NVIDIA GPU was found"
     notice = f"{why}: the built-in nano model answers, and it only knows its demo world; `model=3b` or 7b runs anywhere, slowly on a CPU"
     return replace(_nano(), reasons=(f"nano: {why}",), notice=notice)
 
 
-def gpu_bytes(number: int = 0) -> int:
-    """Memory of a visible NVIDIA GPU, 0 without it. Asks the driver, since importing torch takes seconds.
-
-    A torch built without CUDA counts as no GPU.
-    """
-    try:
-        if version("torch").endswith("+cpu"):
-            return 0
-        driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
-    except (PackageNotFoundError, OSError):
-        return 0
-    device, size = ctypes.c_int(), ctypes.c_size_t()
-    calls: tuple[tuple[str, tuple[Any, ...]], ...] = (
-        ("cuInit", (0,)),
-        ("cuDeviceGet", (ctypes.byref(device), number)),
-        ("cuDeviceTotalMem_v2", (ctypes.byref(size), device)),
-    )
-    return size.value if all(getattr(driver, name)(*arguments) == 0 for name, arguments in calls) else 0
+def _free_of(memory: GpuMemory) -> str:
+    return f"{memory.free / 1e9:.1f} of the GPU's {memory.total / 1e9:.1f} GB are free"

@@ -172,8 +172,9 @@ def test_no_gpu(choice: ModelConfig, plain_checkpoint: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_auto_with_a_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
     from omnidrop_cli.model import names
+    from omnidrop_cli.model.gpu_memory import GpuMemory
 
-    monkeypatch.setattr(names, "gpu_bytes", lambda number: 24_000_000_000)
+    monkeypatch.setattr(names, "gpu_memory", lambda number: GpuMemory(24_000_000_000, 24_000_000_000))
     with pytest.raises(ModelError, match="cannot use it"):
         load(ModelConfig("auto"))
 

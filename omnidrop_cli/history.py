@@ -35,7 +35,7 @@ _COLUMNS = "id, asked_at, media, earlier_turns, question, answer, report"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class HistoryEntry:
     """An answer of earlier.
 
     Attributes:
@@ -69,7 +69,7 @@ def add(report: Mapping[str, Any], earlier_turns: int = 0) -> int:
         return int(base.execute(statement, row).lastrowid or 0)
 
 
-def entries(*, search: str = "", last: int | None = None) -> list[Entry]:
+def entries(*, search: str = "", last: int | None = None) -> list[HistoryEntry]:
     """The last answers, oldest first, whose clip, question or answer contains `search`. Raises `OmnidropError`."""
     if not paths.history().exists():
         return []
@@ -80,7 +80,7 @@ def entries(*, search: str = "", last: int | None = None) -> list[Entry]:
     return [_entry(row) for row in reversed(rows)]
 
 
-def entry(number: int) -> Entry:
+def entry(number: int) -> HistoryEntry:
     """The answer of that number. Raises `UsageError` where there is none, `OmnidropError`."""
     if paths.history().exists():
         with _opened() as base:
@@ -129,10 +129,10 @@ def _opened() -> Iterator[sqlite3.Connection]:
             base.close()  # what was not committed is undone
 
 
-def _entry(row: Sequence[Any]) -> Entry:
+def _entry(row: Sequence[Any]) -> HistoryEntry:
     try:
         number, asked_at, media, earlier_turns, question, answer, report = row
-        return Entry(number, asked_at, media, earlier_turns, question, answer, parse_json(report))
+        return HistoryEntry(number, asked_at, media, earlier_turns, question, answer, parse_json(report))
     except ValueError as error:
         raise OmnidropError(f"answer {row[0]} in {paths.history()} is damaged: {error}", "`omnidrop history clean` forgets it") from error
 

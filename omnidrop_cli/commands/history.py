@@ -21,7 +21,7 @@ from omnidrop_cli.report.text import clean as cleaned
 from omnidrop_cli.report.text import one_line
 
 if TYPE_CHECKING:
-    from omnidrop_cli.history import Entry
+    from omnidrop_cli.history import HistoryEntry
     from omnidrop_cli.outputs import Report
     from omnidrop_cli.report.columns import DataTable
 
@@ -137,7 +137,7 @@ COMMANDS = (
 """Names, functions and examples of the group's commands."""
 
 
-def _report(entry: Entry) -> Report:
+def _report(entry: HistoryEntry) -> Report:
     from omnidrop_cli.report.json import from_dict
 
     try:
@@ -146,7 +146,7 @@ def _report(entry: Entry) -> Report:
         raise OmnidropError(f"answer {entry.id} cannot be read: {error}", f"omnidrop history clean {entry.id} forgets it") from error
 
 
-def _plain(entry: Entry) -> dict[str, Any]:
+def _plain(entry: HistoryEntry) -> dict[str, Any]:
     return {
         "id": entry.id,
         "asked_at": datetime.fromtimestamp(entry.asked_at).astimezone().isoformat(timespec="seconds"),
@@ -157,11 +157,11 @@ def _plain(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _date(entry: Entry) -> str:
+def _date(entry: HistoryEntry) -> str:
     return f"{datetime.fromtimestamp(entry.asked_at):%Y-%m-%d %H:%M}"
 
 
-def _table(found: list[Entry]) -> DataTable:
+def _table(found: list[HistoryEntry]) -> DataTable:
     from omnidrop_cli.report.columns import Column, DataTable
 
     columns = (Column("id"), Column("asked", 2, right=False), Column("clip", 1, right=False), Column("question", right=False))

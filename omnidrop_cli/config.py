@@ -83,9 +83,14 @@ class MediaConfig:
             raise _crossed("pixels", self.min_pixels, self.max_pixels)
 
     def with_bounds(self, min_pixels: int, max_pixels: int) -> MediaConfig:
-        """The config with the model's bounds in pixels per frame where none were given; a given bound moves the other one along."""
+        """The config with the model's bounds in pixels per frame where none were given; a given bound moves the other one along.
+
+        A lower bound is moved to a quarter of a smaller upper one: the stock pipeline scales a frame that ends below the lower bound up
+        again, beyond the upper one.
+        """
         high = self.max_pixels or max(max_pixels, self.min_pixels or 0)
-        return replace(self, min_pixels=self.min_pixels or min(min_pixels, high), max_pixels=high)
+        low = min_pixels if min_pixels <= high else max(TOKEN_PIXELS, high // 4)
+        return replace(self, min_pixels=self.min_pixels or low, max_pixels=high)
 
 
 def _crossed(unit: str, low: int, high: int) -> UsageError:

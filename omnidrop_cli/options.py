@@ -131,7 +131,7 @@ class Option:
     def parse(self, text: str, name: str) -> Any:
         """The value that `text` stands for, checked. Raises `UsageError` that calls the option `name`."""
         stripped = text.strip()
-        if self.optional and self.kind is not str and stripped.lower() in ("", "none", "auto"):
+        if self.optional and self.kind is not str and stripped.lower() in ("", "none"):
             return None
         try:
             value = self.read(stripped) if self.read is not None else _READ[self.kind](text if self.kind is str else stripped)

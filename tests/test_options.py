@@ -92,9 +92,9 @@ def test_keep_and_preset_are_one_budget() -> None:
 
 @pytest.mark.parametrize(
     ("least", "most", "expected"),
-    [(None, None, (100, 200)), (300, None, (300, 300)), (None, 90, (90, 90)), (150, None, (150, 200)), (None, 150, (100, 150))],
+    [(None, None, (100, 200)), (300, None, (300, 300)), (None, 90, (22.5, 90)), (150, None, (150, 200)), (None, 150, (100, 150))],
 )
-def test_a_given_pixel_bound_moves_the_models_other_one(least: int | None, most: int | None, expected: tuple[int, int]) -> None:
+def test_a_given_pixel_bound_moves_the_models_other_one(least: int | None, most: int | None, expected: tuple[float, float]) -> None:
     scale = 784
     given = MediaConfig(min_pixels=least and least * scale, max_pixels=most and most * scale).with_bounds(100 * scale, 200 * scale)
     assert (given.min_pixels, given.max_pixels) == tuple(bound * scale for bound in expected)

@@ -119,3 +119,12 @@ def test_a_picture_that_stays_stands_for_its_time() -> None:
 def test_audio_tokens_are_25_a_second() -> None:
     for seconds, tokens in ((60, 1500), (2, 50), (0, 0)):
         assert count_audio_tokens(count_mel_frames(16_000 * seconds)) == tokens
+
+
+@given(height=st.integers(30, 4000), width=st.integers(30, 4000), most=st.integers(784, 200_000))
+def test_a_users_upper_bound_holds(height: int, width: int, most: int) -> None:
+    """Also below the model's own lower bound, to which the stock pipeline would scale up again."""
+    for model in ((4704, 7056), (100_352, 112_896)):
+        options = MediaConfig(max_pixels=most).with_bounds(*model)
+        h, w = frame_size(height, width, 60, options)
+        assert h * w <= most or 28 in (h, w) or model[0] <= most, "a side never vanishes; the published bounds are the published sizes"

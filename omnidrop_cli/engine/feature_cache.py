@@ -135,16 +135,20 @@ class FeatureStore:
 
     def _keep(self, key: str, output: EncoderOutput, ready: torch.cuda.Event | None) -> None:
         """Replace what is remembered under `key` by a copy on the host, and write it; `ready` says when the device has computed it."""
-        if ready is not None:
-            with torch.cuda.stream(torch.cuda.Stream(output.rows.device)):  # the prefill goes on in the other one meanwhile
-                torch.cuda.current_stream().wait_event(ready)
-                copied = output.to(torch.device("cpu"))
-            with self._lock:
-                if self._memory.get(key) is output:
-                    self._memory[key] = copied
-            output = copied
-        if self._folder is not None and output.nbytes <= self._disk_bytes:
-            self._write(self._folder, key, output)
+        with contextlib.suppress(RuntimeError, MemoryError):  # without memory for a copy the entry is lost, the answer is not
+            if ready is not None:
+                output = self._copied(key, output, ready)
+            if self._folder is not None and output.nbytes <= self._disk_bytes:
+                self._write(self._folder, key, output)
+
+    def _copied(self, key: str, output: EncoderOutput, ready: torch.cuda.Event) -> EncoderOutput:
+        with torch.cuda.stream(torch.cuda.Stream(output.rows.device)):  # the prefill goes on in the other one meanwhile
+            torch.cuda.current_stream().wait_event(ready)
+            copied = output.to(torch.device("cpu"))
+        with self._lock:
+            if self._memory.get(key) is output:
+                self._memory[key] = copied
+        return copied
 
     def wait(self, unfinished: int = 0) -> None:
         """Wait until at most `unfinished` outputs are still to be copied and written: each is held in memory."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
 
 OLDEST = "5.17"
-TESTED = ("5.17.0", "5.22.2", "5.23.0", "5.24.0")
+TESTED = ("5.17.0", "5.20.2", "5.22.2", "5.23.0", "5.24.0")
 """transformers versions that tests/compat runs under (docs/develop/versions.md)."""
 
 HINT = f"pip install 'transformers=={TESTED[-1]}'"

@@ -5,6 +5,7 @@ Python delivers Ctrl-C only between two bytecodes of the main thread, so a threa
 
 from __future__ import annotations
 
+import atexit
 import errno
 import logging
 import os
@@ -174,15 +175,26 @@ def _wrapped(line: str) -> str:
 
 
 def _leave(code: int) -> NoReturn:
+    """End the process, exit handlers included, without taking the interpreter apart: that takes a second once torch is imported.
+
+    It would also crash around a thread that still imports torch or loads weights.
+    """
+    _flush()
+    if code != EXIT_INTERRUPTED:
+        _finish_files()
+        threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+        if not threads:
+            atexit._run_exitfuncs()
+        elif not any(thread.daemon for thread in threads):
+            sys.exit(code)  # waits for them
+    _flush()
+    os._exit(code)
+
+
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
-    if code != EXIT_INTERRUPTED:
-        _finish_files()
-    # A thread that still imports torch or loads weights crashes an interpreter that takes itself apart around it.
-    if code == EXIT_INTERRUPTED or any(thread.daemon for thread in threading.enumerate()):
-        os._exit(code)
-    sys.exit(code)
 
 
 def _finish_files() -> None:

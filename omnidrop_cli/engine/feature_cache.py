@@ -156,6 +156,13 @@ class FeatureStore:
         while len(self._writes) > unfinished:
             self._writes.pop(0).result()
 
+    def close(self) -> None:
+        """Wait for everything, and end the thread; the next `put` starts another."""
+        self.wait()
+        if self._writer is not None:
+            self._writer.shutdown()
+            self._writer = None
+
     # ------------------------------------------------------------ memory
 
     def _remember(self, key: str, output: EncoderOutput) -> None:
@@ -218,9 +225,9 @@ _stores: weakref.WeakSet[FeatureStore] = weakref.WeakSet()
 
 
 def wait_for_all() -> None:
-    """Wait until every store of this process has written its files."""
+    """Wait until every store of this process has written its files, and end the threads that did."""
     for store in [*_stores]:
-        store.wait()
+        store.close()
 
 
 def fingerprint(module: nn.Module) -> bytes:

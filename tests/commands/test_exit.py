@@ -213,3 +213,20 @@ def test_warnings_of_dependencies_do_not_reach_the_terminal(options: tuple[str, 
     )
     done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, timeout=60, env=environment())
     assert ("deprecated" in done.stderr) is shown, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("thread", "handled"), [("", True), ("threading.Thread(target=time.sleep, args=(0.2,)).start()", True), ("daemon()", False)]
+)
+def test_leaving_runs_exit_handlers_and_flushes(thread: str, handled: bool, tmp_path: Path) -> None:
+    """Not where a daemon thread may be inside torch: the process ends at once then."""
+    code = (
+        "import atexit, sys, tempfile, threading, time; from omnidrop_cli.commands import _exit\n"
+        "daemon = lambda: threading.Thread(target=time.sleep, args=(30,), daemon=True).start()\n"
+        "folder = tempfile.TemporaryDirectory(dir=sys.argv[1])\n"
+        "atexit.register(lambda: sys.stdout.write(' handled'))\n"
+        f"sys.stdout.write('answer')\n{thread}\n_exit._leave(3)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "answer handled" if handled else "answer", "")
+    assert not handled or not [*tmp_path.iterdir()]

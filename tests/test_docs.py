@@ -122,6 +122,15 @@ def test_every_picture_is_self_contained() -> None:
         assert not re.search(r"url\(|href=", picture.read_text(encoding="utf-8").replace("url(#", "")), picture.name
 
 
+def test_every_picture_is_small_and_described() -> None:
+    for picture in (ROOT / "docs" / "assets").iterdir():
+        assert picture.stat().st_size < 200_000, picture.name
+        link = re.compile(r"!\[([^\]]*)\]\([^)]*" + re.escape(picture.name))
+        shown = [text for page in CURRENT for text in link.findall(page.read_text(encoding="utf-8"))]
+        assert shown, f"no page shows {picture.name}"
+        assert all(len(text) >= 40 for text in shown), f"{picture.name} needs a description"
+
+
 def test_the_tree_in_the_readme_is_true() -> None:
     tree = re.search(r"## The source tree\n\n```\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert tree is not None

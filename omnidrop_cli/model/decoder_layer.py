@@ -78,13 +78,9 @@ class DecoderLayer:
         """
         count = hidden.shape[1]
         together = count if chunk is None else PROJECTED_TOGETHER * chunk
-        if cache is not None:
-            cache.reserve(count)
-        queries, keys, values = self._project(hidden, angles, cache, together)
-        mixed = self._attend(queries, keys, values).transpose(1, 2).flatten(2)
+        mixed = self._mixed(hidden, angles, cache, together)
         if count <= together:
             return hidden + self.o(mixed)
-        del queries
         output = torch.empty_like(hidden)
         for rows in _pieces(count, together):
             torch.add(hidden[:, rows], self.o(mixed[:, rows]), out=output[:, rows])
@@ -116,6 +112,12 @@ class DecoderLayer:
         """Rotated keys, and values, (1, kv heads, n, head_dim) each, of rows that enter the layer."""
         normed = self.attention_norm(hidden)
         return rotate(self._heads(self.k, normed, self.k_norm), angles), self._heads(self.v, normed)
+
+    def _mixed(self, hidden: Tensor, angles: Angles, cache: LayerCache | None, together: int) -> Tensor:
+        """(1, n, heads * head_dim) values that each row attends to. Queries are given back on return."""
+        if cache is not None:
+            cache.reserve(hidden.shape[1])
+        return self._attend(*self._project(hidden, angles, cache, together)).transpose(1, 2).flatten(2)
 
     def _project(self, hidden: Tensor, angles: Angles, cache: LayerCache | None, together: int) -> tuple[Tensor, Tensor, Tensor]:
         count, (cos, sin) = hidden.shape[1], angles

@@ -1,4 +1,4 @@
-"""docs/assets: what the terminal and the explain page show, from real runs of the built-in model on the bundled clip.
+"""docs/assets: what the terminal and the explain page show, and charts, from real runs of the built-in model on the bundled clip.
 
 Counts and answers are the same on every machine; times are those of the machine that drew the picture.
 """
@@ -13,9 +13,10 @@ QUESTION = "What is said while the car is shown?"
 
 def draw() -> None:
     """Write every picture. Raises `RuntimeError` where there is no Chromium."""
-    from docs.make import explain_picture
+    from docs.make import explain_picture, layers_picture
 
     ASSETS.joinpath("table.svg").write_text(table(), encoding="utf-8")
+    ASSETS.joinpath("layers.svg").write_text(layers_picture.layers(QUESTION), encoding="utf-8")
     explain_picture.write(ASSETS / "explain.png", QUESTION)
 
 

@@ -16,6 +16,18 @@ LABEL_GAP = 14
 
 def curve(report: Report) -> str:
     """A figure with one line per modality of the prompt, named at its end, and a cursor for the chosen layer."""
+    title = escape(one_line(report.method))
+    described, content = chart(report)
+    return (
+        f'<figure><figcaption dir="auto">{title}</figcaption>'
+        f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{described}">{content}'
+        f'<line class="cursor" data-left="{LEFT}" data-right="{WIDTH - RIGHT}" x1="{LEFT}" x2="{LEFT}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+        "</svg></figure>"
+    )
+
+
+def chart(report: Report) -> tuple[str, str]:
+    """The chart in words, and its axes and lines as SVG elements in a space of `WIDTH` by `HEIGHT`."""
     lines = {
         name: [getattr(counts, name) / total for counts in report.trace.entering]
         for name, total in (("video", report.prompt.video), ("audio", report.prompt.audio), ("text", report.prompt.text))
@@ -27,16 +39,8 @@ def curve(report: Report) -> str:
         f'<text class="{name}" x="{WIDTH - RIGHT + 6}" y="{y:.1f}" dominant-baseline="middle">{name}</text>'
         for name, y in _label_places({name: _y(shares[-1]) for name, shares in lines.items()}).items()
     ]
-    title = escape(one_line(report.method))
     ends = ", ".join(f"{name} {shares[0]:.0%} to {shares[-1]:.0%}" for name, shares in lines.items())
-    described = f"Share of tokens entering layers 0 to {layers - 1}: {ends}"
-    return (
-        f'<figure><figcaption dir="auto">{title}</figcaption>'
-        f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{described}">'
-        f"{_axes(layers)}{''.join(parts)}"
-        f'<line class="cursor" data-left="{LEFT}" data-right="{WIDTH - RIGHT}" x1="{LEFT}" x2="{LEFT}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-        "</svg></figure>"
-    )
+    return f"Share of tokens entering layers 0 to {layers - 1}: {ends}", f"{_axes(layers)}{''.join(parts)}"
 
 
 def _x(layer: int, layers: int) -> float:

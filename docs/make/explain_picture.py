@@ -19,7 +19,9 @@ HEIGHT = "Math.ceil(document.getElementById('lanes').getBoundingClientRect().bot
 
 
 def write(path: Path, question: str) -> None:
-    """Run `omnidrop explain demo QUESTION --model nano`, open its page in Chromium and write what is seen as PNG of few colours.
+    """Explain a question about the bundled clip with nano, open the page in Chromium and write its upper part as PNG of few colours.
+
+    The page has no player here: neither is the clip embedded nor linked.
 
     Raises `RuntimeError` where the page reports an error, or where there is no Chromium.
     """

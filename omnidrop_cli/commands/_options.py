@@ -93,15 +93,14 @@ class SystemFlags:
     system: str | None = same(Request, "system")
 
 
-Media = Annotated[
-    str,
-    typer.Argument(
-        help="A video or audio file, a picture, an http(s) address, - (a file on stdin), or demo (a bundled clip).",
-        metavar="MEDIA",
-        show_default=False,
-        autocompletion=COMPLETIONS["media"],
-    ),
-]
+def media_argument(more: str = "") -> Any:
+    """The argument MEDIA; `more` is what else it may be in a command."""
+    text = f"A video or audio file, a picture, an http(s) address,{more} or demo (a bundled clip)."
+    return typer.Argument(help=text, metavar="MEDIA", show_default=False, autocompletion=COMPLETIONS["media"])
+
+
+Media = Annotated[str, media_argument()]
+MediaOrStdin = Annotated[str, media_argument(" - (a file on stdin),")]
 
 
 OLD_FLAGS: dict[str, str] = {}

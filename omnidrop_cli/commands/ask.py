@@ -10,7 +10,7 @@ import typer
 
 from omnidrop_cli.commands._console import Console, check_target, dump, emit
 from omnidrop_cli.commands._deprecation import deprecated
-from omnidrop_cli.commands._options import INPUT, OUTPUT, PRUNING, ConsoleFlags, Media, OutputFlags, flag, switch
+from omnidrop_cli.commands._options import INPUT, OUTPUT, PRUNING, ConsoleFlags, MediaOrStdin, OutputFlags, flag, switch
 from omnidrop_cli.commands._request import STDIN, RequestFlags, read_question
 from omnidrop_cli.config import DisplayConfig, Request
 from omnidrop_cli.errors import OmnidropError, UsageError
@@ -49,7 +49,7 @@ def _list_questions(wanted: bool) -> None:
 
 
 def ask(
-    media: Media,
+    media: MediaOrStdin,
     asked: AskFlags,
     flags: RequestFlags,
     display: DisplayConfig,

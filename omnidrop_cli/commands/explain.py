@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from omnidrop_cli.commands._console import Console, check_target, emit
-from omnidrop_cli.commands._options import OUTPUT, PRUNING, ConsoleFlags, Media, flag, switch
+from omnidrop_cli.commands._options import OUTPUT, PRUNING, ConsoleFlags, flag, media_argument, switch
 from omnidrop_cli.commands._request import RequestFlags, check_no_stdin, read_question
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.errors import OmnidropError, UsageError
@@ -26,6 +26,8 @@ EXAMPLES = (
     'omnidrop explain talk.mp4 "What is said?" --overlay overlay.mp4 --png sheet.png',
     "omnidrop explain saved.json -o report.html",
 )
+
+MediaOrReport = Annotated[str, media_argument(" a report saved as JSON with --kept,")]
 
 Wanted = Annotated[
     str | None, typer.Argument(help="What to ask; - reads it from stdin. Not for a saved report.", metavar="QUESTION", show_default=False)
@@ -53,7 +55,7 @@ class ExplainFlags:
 
 
 def explain(
-    media: Media,
+    media: MediaOrReport,
     flags: RequestFlags,
     shown: ExplainFlags,
     console: ConsoleFlags,
@@ -67,6 +69,7 @@ def explain(
     targets = shown.targets()
     for name, path in targets.named():
         check_target(path, name)
+    targets.check()
     saved = Path(media).suffix.lower() == ".json"
     if saved and question is not None:
         raise UsageError("a saved report has its question", "leave the question out")

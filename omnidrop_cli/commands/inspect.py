@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.commands._console import Console, dump, emit
-from omnidrop_cli.commands._options import ConsoleFlags, JsonFlags, Media, UnloadedFlags
+from omnidrop_cli.commands._options import ConsoleFlags, JsonFlags, MediaOrStdin, UnloadedFlags
 from omnidrop_cli.config import FetchConfig, MediaConfig, ModelConfig
 from omnidrop_cli.report.numbers import megabytes, seconds
 from omnidrop_cli.report.text import one_line
@@ -36,7 +36,9 @@ TEXT_TOKENS = 64
 """Qwen's system prompt, the chat markers and a question of a line."""
 
 
-def inspect(media: Media, part: MediaConfig, fetching: FetchConfig, model: UnloadedFlags, result: JsonFlags, console: ConsoleFlags) -> None:
+def inspect(
+    media: MediaOrStdin, part: MediaConfig, fetching: FetchConfig, model: UnloadedFlags, result: JsonFlags, console: ConsoleFlags
+) -> None:
     """Show a clip's streams, the frames and tokens it becomes, and the memory that takes. Loads no model.
 
     Frames and tokens are those that `ask` uses. Memory is an estimate for a GPU and a prompt of that many tokens in every layer.

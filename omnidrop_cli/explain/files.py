@@ -25,6 +25,13 @@ class Targets:
     sheet: Path | None = None
     svg: Path | None = None
 
+    def check(self) -> None:
+        """Raises `UsageError` for a sheet without Pillow, before anything runs."""
+        if self.sheet is not None:
+            from omnidrop_cli.explain.sheet import require_pillow
+
+            require_pillow()
+
     def named(self) -> Iterator[tuple[str, Path]]:
         """Flags and paths of what is wanted."""
         pairs = (("--output", self.page), ("--overlay", self.overlay), ("--png", self.sheet), ("--svg", self.svg))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,12 @@ CAPTION, AUDIO_BAR, LINE = 18, 10, 22
 PAPER, INK, SOFT = (255, 255, 255), (28, 30, 33), (91, 97, 104)
 
 
+def require_pillow() -> None:
+    """Raises `UsageError` where Pillow is missing."""
+    if importlib.util.find_spec("PIL") is None:
+        raise UsageError("drawing a contact sheet needs Pillow", 'pip install "pillow>=10.1"')
+
+
 def sheet(report: Report, film: Film | None) -> bytes:
     """The sheet as PNG.
 
@@ -36,10 +43,9 @@ def sheet(report: Report, film: Film | None) -> bytes:
     Raises:
         UsageError: the report has no kept tokens, or Pillow is missing.
     """
-    try:
-        from PIL import Image, ImageDraw
-    except ImportError as error:
-        raise UsageError("drawing a contact sheet needs Pillow", 'pip install "pillow>=10.1"') from error
+    require_pillow()
+    from PIL import Image, ImageDraw
+
     depth = depth_map(report)
     at_s = _moments(report, film, depth)
     columns = min(8, max(3, round(len(at_s) ** 0.5 * 1.6)), len(at_s))

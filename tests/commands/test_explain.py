@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.commands.running import Done, run
+from tests.commands.running import Done, environment, run
 
 QUESTION = "What is said while the car is shown?"
 
@@ -79,3 +80,15 @@ def test_without_a_file_the_terminal_shows_it(tmp_path: Path) -> None:
     assert result.code == 0
     assert "share of the layers that see each moment" in result.err
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_sheet_without_pillow_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util\nfind = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, package=None: None if name == 'PIL' else find(name, package)\n"
+    )
+    path = os.pathsep.join((str(tmp_path), environment()["PYTHONPATH"]))
+    result = run("explain", "demo", QUESTION, "--model", "no-such-model", "--png", "s.png", cwd=tmp_path, PYTHONPATH=path)
+    assert (result.code, result.out) == (2, "")
+    assert "needs Pillow" in result.err
+    assert "pip install" in result.err

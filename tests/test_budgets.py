@@ -24,7 +24,7 @@ LINES = {
     "(top)": 2500,
     "batch": 1500,
     "bench": 1400,
-    "commands": 3700,
+    "commands": 3750,
     "engine": 3200,
     "evaluate": 2500,
     "explain": 1400,
@@ -36,7 +36,7 @@ LINES = {
     "prune": 5000,
     "report": 1500,
 }
-"""Lines that each subpackage may have. The issue's 15,000 for all but nano is not met: docs/develop/log.md has the reasons.
+"""Lines that each subpackage may have. 15,000 for all but nano had been the goal and is not met: docs/develop/log.md has the reasons.
 A change that needs more lines raises its number here, where a reviewer sees it."""
 
 

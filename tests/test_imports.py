@@ -47,10 +47,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nano.world": BASE,
     "nano.train": BASE | {"nano.world", "evaluate", "prompt", "model", "prune"},
     "batch": STEPS | {"engine", "report"},
-    "evaluate": STEPS | {"engine", "report", "nano.world"},
-    "bench": STEPS | {"engine", "report"},
+    "figure": {"errors", "fileio"},
+    "evaluate": STEPS | {"engine", "report", "nano.world", "figure"},
+    "bench": STEPS | {"engine", "report", "figure"},
     "explain": STEPS | {"engine", "report", "fileio", "__init__"},
-    "commands": STEPS | {"cache", "history", "settings", "engine", "report", "batch", "evaluate", "bench", "explain", "nano.world"},
+    "commands": STEPS
+    | {"cache", "history", "settings", "engine", "report", "batch", "evaluate", "bench", "explain", "nano.world", "figure"},
     "cli": {"commands", "settings", "errors"},
 }
 """Subpackage (or top-level module) -> what it may import. cli -> commands -> batch, evaluate -> engine -> the steps; never back."""

@@ -107,9 +107,9 @@ class EvaluationOutputFlags:
         if self.plot_by is not None and self.plot is None:
             raise UsageError("--plot-by says how to draw, and nothing is drawn", "add --plot FILE")
         if self.plot is not None:
-            from omnidrop_cli.evaluate import plot
+            from omnidrop_cli import figure
 
-            plot.check(self.plot)
+            figure.check(self.plot)
 
     def check_label(self, questions: Sequence[Question]) -> None:
         """Raise `UsageError` for a label of --plot-by that no question has; asked before the work is done."""

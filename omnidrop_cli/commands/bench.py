@@ -12,7 +12,7 @@ import typer
 
 from omnidrop_cli.commands._complete import COMPLETIONS
 from omnidrop_cli.commands._console import Console, check_target, dump, emit
-from omnidrop_cli.commands._options import PRUNING, ConsoleFlags, OutputFlags, flag
+from omnidrop_cli.commands._options import OUTPUT, PRUNING, ConsoleFlags, OutputFlags, flag
 from omnidrop_cli.config import FetchConfig, MediaConfig, ModelConfig, Request
 
 if TYPE_CHECKING:
@@ -24,9 +24,18 @@ QUESTION = "What is said, and what is shown?"
 
 @dataclass(frozen=True, slots=True)
 class RepeatFlags:
-    """How often everything is measured."""
+    """How often everything is measured, and whether it is drawn."""
 
     repeats: int = flag(3, "Measurements per run after the cold one; runs alternate.", low=1, high=100)
+    plot: Path | None = flag(None, "Also draw seconds and memory: .png, .svg or .pdf (needs matplotlib).", panel=OUTPUT)
+
+    def check(self) -> None:
+        """Raise `UsageError` where the plot cannot be drawn; asked before anything is measured."""
+        if self.plot is not None:
+            from omnidrop_cli import figure
+
+            figure.check(self.plot)
+            check_target(self.plot, "--plot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,7 @@ def bench(
     from omnidrop_cli.evaluate import method_specs
 
     check_target(result.output)
+    measured.check()
     choices = [method.choice for method in method_specs.parse(measured.methods or [DEFAULT_METHODS])]
     request = None if media is None else Request(media, QUESTION, media_options=part, model=model, fetch=fetch)
     with Console(console) as screen:
@@ -84,7 +94,7 @@ def bench(
         session = Session.load(model, screen)
         plan = BenchPlan(choices, measured.repeats, measured.encoders, measured.decode)
         report = bench_synthetic(session, measured.seconds, plan, screen) if request is None else bench_clip(session, request, plan, screen)
-    _finish(report, screen, result)
+    _finish(report, screen, result, measured.plot)
 
 
 def media(
@@ -96,11 +106,12 @@ def media(
 ) -> None:
     """Measure time and memory of decoding clips. Every measurement is a process of its own, so that its memory is its own."""
     check_target(result.output)
+    measured.check()
     with Console(console) as screen:
         from omnidrop_cli.bench.media import bench_media
 
         report = bench_media(clips, part, repeats=measured.repeats, observer=screen)
-    _finish(report, screen, result)
+    _finish(report, screen, result, measured.plot)
 
 
 COMMANDS = (
@@ -111,7 +122,7 @@ COMMANDS = (
             "omnidrop bench --model random:7b --quant nf4",
             "omnidrop bench --model random:7b@4layers --seconds 20 --encoders 4 -o bench.json",
             "omnidrop bench --model random:7b --quant nf4 --decode 128",
-            "omnidrop bench talk.mp4 --model nano -m none,omnidrop@0.3,random@0.3",
+            "omnidrop bench talk.mp4 --model nano -m none,omnidrop@0.3,random@0.3 --plot bench.svg",
         ),
     ),
     ("media", media, ("omnidrop bench media talk.mp4", "omnidrop bench media a.mp4 b.webm --no-audio --fps 1 -o media.json")),
@@ -119,7 +130,11 @@ COMMANDS = (
 """Names, functions and examples of what `bench` measures; without a name, the first."""
 
 
-def _finish(report: BenchReport, screen: Console, result: OutputFlags) -> None:
+def _finish(report: BenchReport, screen: Console, result: OutputFlags, plot: Path | None) -> None:
+    if plot is not None:
+        from omnidrop_cli.bench.bars import draw
+
+        draw(report, plot)
     if result.as_json or result.output is not None:
         emit(dump({**report.to_dict(), "command": shlex.join(["omnidrop", *sys.argv[1:]])}), result.output)
     if not result.as_json:

@@ -7,27 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omnidrop_cli import fileio
 from omnidrop_cli.errors import UsageError
+from omnidrop_cli.figure import save
 from omnidrop_cli.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from omnidrop_cli.evaluate.items import Question
     from omnidrop_cli.evaluate.summary import MethodSummary, Score, Summary
 
-SUFFIXES = (".png", ".svg", ".pdf")
-REQUIREMENT = "matplotlib>=3.8"
 MARKERS = "osD^vPX*<>"
-
-
-def check(path: Path) -> None:
-    """Raise `UsageError` for a file type that cannot be drawn, or without matplotlib."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--plot {path}: cannot draw a {path.suffix or 'file without a suffix'}", f"use one of {', '.join(SUFFIXES)}")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise UsageError("--plot needs matplotlib", f'pip install "{REQUIREMENT}"') from error
 
 
 def check_label(questions: Sequence[Question], label: str) -> None:
@@ -65,8 +53,7 @@ def draw(summary: Summary, path: Path, by: str | None = None) -> None:
         figure.supxlabel(panels[0].cost_name, fontsize="medium")
     figure.legend(*axes.flat[0].get_legend_handles_labels(), fontsize="small", loc="outside right upper")
     figure.suptitle(f"{summary.title}: {summary.questions} questions", fontsize="medium")
-    with fileio.replacing(path) as part:
-        figure.savefig(part, format=path.suffix[1:].lower(), dpi=150)
+    save(figure, path)
 
 
 @dataclass(frozen=True, slots=True)

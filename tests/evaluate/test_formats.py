@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from omnidrop_cli import figure
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.evaluate import flips, plot, score_tables
@@ -103,7 +104,7 @@ def test_flips_are_the_questions_on_which_two_methods_differ(questions: list[Que
 def test_a_plot_needs_no_display(summary: Summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, head: bytes) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     path = tmp_path / f"plot{suffix}"
-    plot.check(path)
+    figure.check(path)
     plot.draw(summary, path)
     assert path.read_bytes().startswith(head)
     assert list(tmp_path.iterdir()) == [path]
@@ -126,11 +127,11 @@ def test_a_plot_has_a_panel_for_each_value_of_a_label(
     from matplotlib.figure import Figure
 
     drawn: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, part, **facts: (drawn.append(figure), Path(part).write_bytes(b"x")))
+    monkeypatch.setattr(Figure, "savefig", lambda picture, part, **facts: (drawn.append(picture), Path(part).write_bytes(b"x")))
     plot.draw(summary, tmp_path / "plot.png", by="task")
-    (figure,) = drawn
-    assert [axis.get_title() for axis in figure.axes] == ["t0 (3)", "t1 (3)"]
-    lines = {container.get_label(): container[0] for container in figure.axes[1].containers}
+    (picture,) = drawn
+    assert [axis.get_title() for axis in picture.axes] == ["t0 (3)", "t1 (3)"]
+    lines = {container.get_label(): container[0] for container in picture.axes[1].containers}
     assert list(lines["omnidrop"].get_ydata()) == pytest.approx([100 / 3, 200 / 3])
     plot.check_label(questions, "task")
     with pytest.raises(UsageError, match="no such label") as caught:
@@ -151,8 +152,8 @@ def test_a_plot_joins_the_budgets_of_a_method(summary: Summary) -> None:
 
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="cannot draw"):
-        plot.check(tmp_path / "plot.bmp")
+        figure.check(tmp_path / "plot.bmp")
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(UsageError) as caught:
-        plot.check(tmp_path / "plot.png")
-    assert plot.REQUIREMENT in str(caught.value.hint)
+        figure.check(tmp_path / "plot.png")
+    assert figure.REQUIREMENT in str(caught.value.hint)

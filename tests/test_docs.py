@@ -26,9 +26,6 @@ RETIRED = re.compile(
 
 SOURCES = sorted(path for folder in ("omnidrop_cli", "tests", "docs") for path in (ROOT / folder).rglob("*.py"))
 ALLOWED = {
-    "omnidrop_cli/engine/cuda_graph.py": {"room"},  # rows that a static cache has left
-    "omnidrop_cli/engine/decode_step.py": {"room"},
-    "tests/engine/test_decode_step.py": {"room"},
     "omnidrop_cli/commands/bench.py": {"towers"},  # the former flag
     "omnidrop_cli/evaluate/items.py": {"arm"},  # the field of version 1
     "omnidrop_cli/evaluate/summary.py": {"arm", "arms"},

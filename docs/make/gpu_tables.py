@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import median_high
 from typing import Any
 
 PAGE = Path(__file__).parents[1] / "results" / "gpu.md"
@@ -49,8 +50,8 @@ def prefill(results: Results) -> str:
         full = facts.get("none") or results[stage.removesuffix(" omniblend")]["none"]
         for method, row in facts.items():
             if isinstance(row, dict):
-                warm = _middle(row["warm_s"])
-                share = "" if method == "none" else f"{100 * warm / _middle(full['warm_s']):.0f} %"
+                warm = median_high(row["warm_s"])
+                share = "" if method == "none" else f"{100 * warm / median_high(full['warm_s']):.0f} %"
                 lines.append(
                     f"| {_subject(stage)} | {method} | {row['cold_s']:.2f} | {warm:.3f} | {share} | {row['mean_rows']:,} "
                     f"| {row['allocated_mb'] / 1000:.1f} |"
@@ -68,8 +69,8 @@ def decoding(results: Results) -> str:
         for method in dict.fromkeys(label.partition(",")[0] for label in facts):
             eager, graph = facts[f"{method}, eager, warm"], facts[f"{method}, graph, warm"]
             lines.append(
-                f"| {_subject(stage)} | {method} | {_middle(eager['first_ms']):.1f} | {graph['tail_ms']:.1f} | {graph['slowest_ms']:.0f} "
-                f"| {eager['answer_s']:.2f} / {graph['answer_s']:.2f} |"
+                f"| {_subject(stage)} | {method} | {median_high(eager['first_ms']):.1f} | {graph['tail_ms']:.1f} "
+                f"| {graph['slowest_ms']:.0f} | {eager['answer_s']:.2f} / {graph['answer_s']:.2f} |"
             )
     return "\n".join(lines) + "\n"
 
@@ -100,7 +101,3 @@ def _stages(results: Results, kind: str) -> list[tuple[str, Mapping[str, Any]]]:
 def _subject(stage: str) -> str:
     size, seconds = stage.replace(",", "").split()[1:3]
     return f"{size.upper()}, {seconds} s"
-
-
-def _middle(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]

@@ -64,25 +64,30 @@ def _backends(
     lengths = start.cache.lengths
     sampler = Sampler(thinker, torch.from_numpy(prompt.input_ids).to(thinker.device), GenerationConfig())
     cuda = thinker.device.type == "cuda"
-    captured = ("graph", CudaGraphRunner.of(thinker)) if cuda else ("static", CudaGraphRunner(_uncaptured))
+    captured = ("graph", CudaGraphRunner.of(thinker)) if cuda else ("static", CudaGraphRunner(uncaptured))
     for name, runner in (("eager", CudaGraphRunner()), captured):
         notices: list[str] = []
 
         def decode(runner: CudaGraphRunner = runner, warn: Callable[[str], None] = notices.append) -> list[float]:
             start.cache.truncate(lengths)
-            decoding = Decoding(thinker, start, sampler, tokens, runner, warn)
-            stamps: list[float] = []
-            while len(stamps) < tokens:
-                fresh = decoding.next_tokens()
-                decoding.chosen += fresh
-                stamps += [time.perf_counter()] * len(fresh)
-            decoding.close()
-            return stamps[:tokens]
+            return arrivals(Decoding(thinker, start, sampler, tokens, runner, warn), tokens)
 
         yield f"{label(choice)}, {name}", partial(_sample, decode, tokens, notices)
 
 
-def _uncaptured(step: Callable[[], None]) -> Callable[[], None]:
+def arrivals(decoding: Decoding, tokens: int) -> list[float]:
+    """Decode `tokens` tokens, end tokens included; when each was on the host, in seconds of `time.perf_counter`."""
+    stamps: list[float] = []
+    while len(stamps) < tokens:
+        fresh = decoding.next_tokens()
+        decoding.chosen += fresh
+        stamps += [time.perf_counter()] * len(fresh)
+    decoding.close()
+    return stamps[:tokens]
+
+
+def uncaptured(step: Callable[[], None]) -> Callable[[], None]:
+    """A capture that records nothing: every replay executes the step."""
     step()
     return step
 

@@ -94,14 +94,14 @@ class CudaGraphRunner:
         return None
 
     def _captured(
-        self, capture: Capture, thinker: Thinker, cache: RaggedCache, token: int, position: int, room: int
+        self, capture: Capture, thinker: Thinker, cache: RaggedCache, token: int, position: int, max_steps: int
     ) -> CapturedDecode | None:
         """A captured step that has run for `token`; None where the first one of a session differs from an eager step."""
         lengths, expected = cache.lengths, None
         if not self.verified:
             expected = step(thinker, cache, token, position)
             cache.truncate(lengths)
-        static = StaticDecode(thinker, cache, token, position, room)
+        static = StaticDecode(thinker, cache, token, position, max_steps)
         replay = capture(static.step)
         if expected is not None:
             eager = static.logits.clone()
@@ -109,15 +109,15 @@ class CudaGraphRunner:
             replay()
             atol = ATOL.get(thinker.dtype, ATOL_HALF)
             self.verified = agree(expected, eager, atol) and agree(eager, static.logits, atol)
-        return CapturedDecode(static, replay, room) if self.verified else None
+        return CapturedDecode(static, replay, max_steps) if self.verified else None
 
 
 class CapturedDecode:
     """A captured step that has run once."""
 
-    def __init__(self, static: StaticDecode, replay: Callable[[], None], room: int) -> None:
-        """`room` is the most steps it can run."""
-        self._static, self._replay, self._room = static, replay, room
+    def __init__(self, static: StaticDecode, replay: Callable[[], None], max_steps: int) -> None:
+        """`max_steps` is the most steps it can run."""
+        self._static, self._replay, self._max_steps = static, replay, max_steps
         self._steps = 1
         self._returned = False
 
@@ -125,7 +125,7 @@ class CapturedDecode:
         """Up to `limit` tokens that follow `chosen`; none where its storage is full."""
         fresh = 1
         if self._returned:
-            fresh = min(SYNC_EVERY if sampler.greedy else 1, self._room - self._steps, limit)
+            fresh = min(SYNC_EVERY if sampler.greedy else 1, self._max_steps - self._steps, limit)
             for _ in range(fresh):
                 self._replay()
             self._steps += max(0, fresh)

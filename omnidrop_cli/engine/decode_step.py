@@ -46,10 +46,10 @@ class StaticCache:
     `commit`, and must not grow before that.
     """
 
-    def __init__(self, cache: RaggedCache, room: int, advancing: Tensor) -> None:
-        """Allocate `room` rows. `advancing` (2 x layers,) int64 takes the rows to be written; whoever owns it adds 1 per step."""
+    def __init__(self, cache: RaggedCache, max_steps: int, advancing: Tensor) -> None:
+        """Allocate `max_steps` rows. `advancing` (2 x layers,) int64 takes the rows to be written; whoever owns it adds 1 per step."""
         count = len(cache.layers)
-        self._buffers = [layer.allocate(room) for layer in cache.layers]
+        self._buffers = [layer.allocate(max_steps) for layer in cache.layers]
         capacities = [keys.shape[2] for keys, _ in self._buffers]
         starts = [0, *accumulate(capacities)]
         like = self._buffers[0][0]
@@ -76,21 +76,21 @@ class StaticCache:
 class StaticDecode:
     """Reads one token per `step`. `logits` (vocab,) float32 are of the last step; the likeliest token becomes the next one by itself.
 
-    To choose otherwise, `set_token` a token before the next step. At most `room` steps.
+    To choose otherwise, `set_token` a token before the next step. At most `max_steps` steps.
     """
 
     @torch.inference_mode()
-    def __init__(self, thinker: Thinker, cache: RaggedCache, token: int, position: int, room: int) -> None:
+    def __init__(self, thinker: Thinker, cache: RaggedCache, token: int, position: int, max_steps: int) -> None:
         """`token` is read first, at TMRoPE position `position`. Raises torch's out-of-memory error; `cache` is then as it was."""
         device, layers = thinker.device, len(cache.layers)
         self._thinker, self._ragged = thinker, cache
         # One tensor, so that one addition advances all: rows and mask rows of every layer, the position, the number of tokens chosen.
         self._advancing = torch.zeros(2 * layers + 2, dtype=torch.long, device=device)
-        self._cache = StaticCache(cache, room, self._advancing[: 2 * layers])
+        self._cache = StaticCache(cache, max_steps, self._advancing[: 2 * layers])
         self._position, self._count = self._advancing[-2:-1], self._advancing[-1:]
         self._position.fill_(position)
         self._token = torch.full((1, 1), token, dtype=torch.long, device=device)
-        self._chosen = torch.zeros(room, dtype=torch.long, device=device)
+        self._chosen = torch.zeros(max_steps, dtype=torch.long, device=device)
         self.logits = torch.empty(thinker.sizes.vocab, dtype=torch.float32, device=device)
 
     @torch.inference_mode()

@@ -112,16 +112,16 @@ class QwenOmniAdapter:
 
     def _parts_of(self, number: int) -> DecoderLayer:
         layer = self.layers[number]
-        attention, mlp = _part(layer, "self_attn"), _part(layer, "mlp")
+        attention, linears = _part(layer, "self_attn"), self.linears(number)
         return DecoderLayer(
             number=number,
             attention_norm=partial(_normed, _part(layer, "input_layernorm")),
-            q=_part(attention, "q_proj"),
-            k=_part(attention, "k_proj"),
-            v=_part(attention, "v_proj"),
-            o=_part(attention, "o_proj"),
+            q=linears["q"],
+            k=linears["k"],
+            v=linears["v"],
+            o=linears["o"],
             mlp_norm=partial(_normed, _part(layer, "post_attention_layernorm")),
-            mlp=mlp,
+            mlp=_part(layer, "mlp"),
             q_norm=getattr(attention, "q_norm", None),
             k_norm=getattr(attention, "k_norm", None),
             head_dim=attention.head_dim,

@@ -42,7 +42,7 @@ def test_static_steps_equal_grown_steps(shape: tuple[int, int, int, int], longes
     thinker = tiny_thinker(*shape)
     lengths = lengths_for(thinker, longest)
     grown, kept = ragged(thinker, lengths), ragged(thinker, lengths)
-    static = StaticDecode(thinker, kept, token=7, position=longest + 40, room=20)
+    static = StaticDecode(thinker, kept, token=7, position=longest + 40, max_steps=20)
     token = 7
     for offset in range(20):
         expected = step(thinker, grown, token, longest + 40 + offset)
@@ -59,7 +59,7 @@ def test_a_fed_token_is_read_and_a_step_taken_back_leaves_no_trace() -> None:
     thinker = tiny_thinker(4)
     lengths = (40, 33, 12, 9)
     grown, kept = ragged(thinker, lengths), ragged(thinker, lengths)
-    static = StaticDecode(thinker, kept, token=7, position=60, room=6)
+    static = StaticDecode(thinker, kept, token=7, position=60, max_steps=6)
     for offset, token in enumerate((7, 99, 3)):
         static.set_token(200)  # the wrong one, taken back
         static.step()
@@ -76,7 +76,7 @@ def test_the_ragged_cache_grows_on_after_static_steps() -> None:
     lengths = (70, 64, 40, 1)
     grown, kept = ragged(thinker, lengths), ragged(thinker, lengths)
     for start in (0, 6):  # static, then as before, and both again
-        static = StaticDecode(thinker, kept, token=start, position=80 + start, room=5)
+        static = StaticDecode(thinker, kept, token=start, position=80 + start, max_steps=5)
         for _ in range(5):
             static.step()
         static.commit(3)  # two steps were for nothing
@@ -98,20 +98,20 @@ def test_memory_nobody_wrote_is_not_read(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(torch, "empty", poisoned)
     thinker = tiny_thinker(3)
-    for room in (1, GROWTH + 200):
+    for max_steps in (1, GROWTH + 200):
         cache = ragged(thinker, (50, 20, 10))
-        static = StaticDecode(thinker, cache, token=1, position=50, room=room)
+        static = StaticDecode(thinker, cache, token=1, position=50, max_steps=max_steps)
         static.step()
         assert static.logits.isfinite().all()
 
 
-@pytest.mark.parametrize(("length", "room"), [(1, 1), (ALIGNED, 1), (200, GROWTH), (200, 1000)])
-def test_reserved_storage_stays_where_it_is(length: int, room: int) -> None:
+@pytest.mark.parametrize(("length", "max_steps"), [(1, 1), (ALIGNED, 1), (200, GROWTH), (200, 1000)])
+def test_reserved_storage_stays_where_it_is(length: int, max_steps: int) -> None:
     store = LayerStore()
     rows = torch.randn(1, 2, length, 4)
     store.append(rows, -rows)
-    keys, values = store.allocate(room)
-    assert keys.shape[2] >= length + room
+    keys, values = store.allocate(max_steps)
+    assert keys.shape[2] >= length + max_steps
     assert keys.shape[2] % ALIGNED == 0
     assert torch.equal(keys[:, :, :length], rows)
     assert not keys[:, :, length:].any()
@@ -119,7 +119,7 @@ def test_reserved_storage_stays_where_it_is(length: int, room: int) -> None:
     keys[:, :, length] = 5
     store.commit(1)
     assert store.keys[0, 0, -1, 0] == 5
-    for _ in range(room - 1):
+    for _ in range(max_steps - 1):
         store.append(torch.ones(1, 2, 1, 4), torch.ones(1, 2, 1, 4))
     assert store.keys.data_ptr() == keys.data_ptr(), "what was promised does not move"
 

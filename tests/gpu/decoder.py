@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
 
-from omnidrop_cli.bench.decoding import _uncaptured
+from omnidrop_cli.bench.decoding import arrivals, uncaptured
 from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
 from omnidrop_cli.config import GenerationConfig
 from omnidrop_cli.engine.cuda_graph import CudaGraphRunner
@@ -23,7 +23,7 @@ from omnidrop_cli.engine.generate import Decoding
 from omnidrop_cli.engine.prefill import Prefilled, prefill
 from omnidrop_cli.engine.sampling import Sampler
 from omnidrop_cli.prune.methods import get_method
-from tests.gpu.machine import Facts, Machine, choice, median
+from tests.gpu.machine import Facts, Machine, choice
 
 if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
@@ -77,7 +77,7 @@ def decoding(machine: Machine, size: str, seconds: float, methods: Sequence[str]
     thinker = machine.thinker(size)
     prompt = papers_prompt(thinker, seconds)
     run, facts = prefiller(thinker, prompt), dict[str, object]()
-    captured = CudaGraphRunner.of(thinker) if machine.cuda else CudaGraphRunner(_uncaptured)
+    captured = CudaGraphRunner.of(thinker) if machine.cuda else CudaGraphRunner(uncaptured)
     for label in methods:
         prefilled = run(label)
         for backend, runner in (("eager", CudaGraphRunner()), ("graph", captured)):
@@ -89,14 +89,10 @@ def decoding(machine: Machine, size: str, seconds: float, methods: Sequence[str]
 
 
 def _answer(machine: Machine, thinker: Thinker, prompt: Prompt, prefilled: Prefilled, runner: CudaGraphRunner, tokens: int) -> Facts:
-    lengths, notices, stamps = prefilled.cache.lengths, list[str](), list[float]()
+    lengths, notices = prefilled.cache.lengths, list[str]()
     ids = torch.from_numpy(prompt.input_ids).to(thinker.device)
     decoding = Decoding(thinker, prefilled, Sampler(thinker, ids, GenerationConfig()), tokens, runner, notices.append)
-    while len(stamps) < tokens:
-        fresh = decoding.next_tokens()
-        decoding.chosen += fresh
-        stamps += [time.perf_counter()] * len(fresh)
-    decoding.close()
+    stamps = arrivals(decoding, tokens)
     chosen = decoding.chosen[:12]
     prefilled.cache.truncate(lengths)
     waits = [round((after - before) * 1e3, 2) for before, after in pairwise(stamps)]
@@ -143,7 +139,7 @@ def profile(machine: Machine, size: str, seconds: float) -> Facts:
         facts[f"{label}, prefill"] = _kernels(machine, partial(run, label))
         facts[f"{label}, step"] = _kernels(machine, partial(step, thinker, prefilled.cache, 1, prefilled.next_position))
         static = StaticDecode(thinker, prefilled.cache, 1, prefilled.next_position, 64)
-        capture = CudaGraphRunner.of(thinker).capture or _uncaptured
+        capture = CudaGraphRunner.of(thinker).capture or uncaptured
         facts[f"{label}, replay"] = _kernels(machine, capture(static.step))
     return facts
 

@@ -21,6 +21,8 @@ from omnidrop_cli import fileio
 from tests.gpu import answers, decoder, hardware
 from tests.gpu.machine import Facts, Machine
 
+ROOT = Path(__file__).parents[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -79,7 +81,7 @@ def run(machine: Machine, out: Path, only: tuple[str, ...] = ()) -> Facts:
             try:
                 results[stage.name] = stage.measure()
             except Exception as error:  # the other stages still run
-                text = "".join(traceback.format_exception(error))
+                text = "".join(traceback.format_exception(error)).replace(f"{ROOT}/", "")  # the file is published
                 results[stage.name] = {"error": f"{type(error).__name__}: {error}"[:1500], "trace": text[-3000:]}
         machine.free()
         results["seconds"][stage.name] = round(time.monotonic() - start, 1)

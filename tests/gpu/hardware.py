@@ -7,12 +7,13 @@ import sys
 from contextlib import nullcontext
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from statistics import median
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from tests.gpu.machine import Facts, Machine, median
+from tests.gpu.machine import Facts, Machine
 
 PACKAGES = ("torch", "transformers", "accelerate", "bitsandbytes", "av", "triton")
 LENGTHS = (3001, 3313, 3701, 4099)

@@ -101,7 +101,3 @@ def choice(label: str) -> PruningConfig:
     """`NAME@KEEP` or `NAME` as a choice of method."""
     name, _, keep = label.partition("@")
     return PruningConfig(name, float(keep) if keep else None)
-
-
-def median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]

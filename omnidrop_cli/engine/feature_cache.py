@@ -125,21 +125,24 @@ class FeatureStore:
         if not output.is_finite():
             return
         self._remember(key, output)
+        folder = self._folder if output.nbytes <= self._disk_bytes else None
+        if folder is None and not (output.rows.is_cuda and key in self._memory):
+            return  # nothing to write, and nothing kept that has to leave the device
         self.wait(unfinished=1)
         self._writer = self._writer or ThreadPoolExecutor(max_workers=1, thread_name_prefix="features")
         ready = None
         if output.rows.is_cuda:
             ready = torch.cuda.Event()
             ready.record()
-        self._writes.append(self._writer.submit(self._keep, key, output, ready))
+        self._writes.append(self._writer.submit(self._keep, folder, key, output, ready))
 
-    def _keep(self, key: str, output: EncoderOutput, ready: torch.cuda.Event | None) -> None:
-        """Replace what is remembered under `key` by a copy on the host, and write it; `ready` says when the device has computed it."""
+    def _keep(self, folder: Path | None, key: str, output: EncoderOutput, ready: torch.cuda.Event | None) -> None:
+        """Replace what is remembered under `key` by a copy on the host, and write it to `folder`; `ready` says when the device has it."""
         with contextlib.suppress(RuntimeError, MemoryError):  # without memory for a copy the entry is lost, the answer is not
             if ready is not None:
                 output = self._copied(key, output, ready)
-            if self._folder is not None and output.nbytes <= self._disk_bytes:
-                self._write(self._folder, key, output)
+            if folder is not None:
+                self._write(folder, key, output)
 
     def _copied(self, key: str, output: EncoderOutput, ready: torch.cuda.Event) -> EncoderOutput:
         with torch.cuda.stream(torch.cuda.Stream(output.rows.device)):  # the prefill goes on in the other one meanwhile

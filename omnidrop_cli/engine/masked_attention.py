@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from omnidrop_cli.model.products import float32_products
+
 SPLITS = (256, 128, 64)
 """Rows that one product takes; the first that divides the buffer's length, which is a multiple of 64 (`kv_cache.ALIGNED`)."""
 
@@ -27,16 +29,10 @@ def masked_attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, 
     """
     groups, rows, size = keys.shape[1:]
     split = next(size for size in SPLITS if rows % size == 0)
-    scores = _products(query.view(groups, -1, size), keys[0].transpose(1, 2))  # (kv heads, heads per kv head, n)
+    # Logits rounded to bfloat16 would be off by 0.4 % each.
+    scores = float32_products(query.view(groups, -1, size), keys[0].transpose(1, 2))  # (kv heads, heads per kv head, n)
     weights = torch.add(mask, scores, alpha=scale).softmax(-1)
     pieces = torch.empty(groups, rows // split, weights.shape[1], split, dtype=values.dtype, device=values.device)
     pieces.copy_(weights.unflatten(2, (-1, split)).transpose(1, 2))
-    sums = _products(pieces.flatten(0, 1), values[0].unflatten(1, (-1, split)).flatten(0, 1))
+    sums = float32_products(pieces.flatten(0, 1), values[0].unflatten(1, (-1, split)).flatten(0, 1))
     return sums.view(groups, -1, weights.shape[1], size).sum(1).to(query.dtype).view_as(query)
-
-
-def _products(left: Tensor, right: Tensor) -> Tensor:
-    """Batched products in float32 of matrices in whatever dtype. Logits rounded to bfloat16 would be off by 0.4 % each."""
-    if left.is_cuda and left.dtype != torch.float32:
-        return torch.bmm(left, right, out_dtype=torch.float32)
-    return torch.bmm(left.float(), right.float())

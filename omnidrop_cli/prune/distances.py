@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-HALF = {torch.bfloat16, torch.float16}
+from omnidrop_cli.model.products import HALF, float32_products
 
 BLOCK = 1 << 24
 """Most numbers made at once on the way (64 MiB in float32)."""
@@ -74,7 +74,7 @@ def between(first: Tokens, second: Tokens) -> Tensor:
 
     1 - cos, plus with times (1 - exp(-|time between|)) (x - m) · (y - m), which is x · y - common(x) - common(y).
     """
-    cosine = _product(first.rows, second.rows.transpose(1, 2))
+    cosine = float32_products(first.rows, second.rows.transpose(1, 2))
     if first.scale is not None and second.scale is not None:
         cosine.mul_(first.scale[:, :, None]).mul_(second.scale[:, None])
     one = torch.ones((), device=cosine.device)
@@ -84,13 +84,6 @@ def between(first: Tokens, second: Tokens) -> Tensor:
     own = cosine.sub_(first.common[:, :, None]).sub_(second.common[:, None])
     decay = (first.when[:, :, None] - second.when[:, None]).abs_().neg_().expm1_()
     return torch.addcmul(distance, own, decay, value=-1, out=distance)
-
-
-def _product(first: Tensor, second: Tensor) -> Tensor:
-    """(g, k, m) float32 product of (g, k, d) and (g, d, m), with sums in float32."""
-    if first.is_cuda and first.dtype in HALF:
-        return torch.bmm(first, second, out_dtype=torch.float32)
-    return first.float() @ second.float()  # other devices have no product that widens
 
 
 def fill(matrix: Tensor, tokens: Tokens) -> None:

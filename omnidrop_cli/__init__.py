@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from omnidrop_cli.errors import OmnidropError as OmnidropError
     from omnidrop_cli.errors import OutOfMemory as OutOfMemory
     from omnidrop_cli.errors import UsageError as UsageError
-    from omnidrop_cli.events import Observer as Observer
+    from omnidrop_cli.events import ProgressCallback as ProgressCallback
     from omnidrop_cli.outputs import Answer as Answer
     from omnidrop_cli.outputs import Comparison as Comparison
     from omnidrop_cli.outputs import Modality as Modality
@@ -50,9 +50,9 @@ __all__ = [
     "Modality",
     "ModelConfig",
     "ModelError",
-    "Observer",
     "OmnidropError",
     "OutOfMemory",
+    "ProgressCallback",
     "PruningConfig",
     "Report",
     "Request",
@@ -72,7 +72,7 @@ _MODULES = {
     "engine.pruned": ("pruned",),
     "engine.session": ("Session",),
     "errors": ("MediaError", "ModelError", "OmnidropError", "OutOfMemory", "UsageError"),
-    "events": ("Observer",),
+    "events": ("ProgressCallback",),
     "outputs": ("Answer", "Comparison", "Modality", "Report", "TokenMap", "Trace"),
     "prune.base": ("Method",),
 }
@@ -82,12 +82,12 @@ _LOCATIONS = {name: (module, name) for module, names in _MODULES.items() for nam
 }
 
 
-def load(model: str = "auto", *, observer: Observer | None = None, **options: Any) -> Session:
+def load(model: str = "auto", *, progress: ProgressCallback | None = None, **options: Any) -> Session:
     """Load a model and return a session that answers questions with it.
 
     Args:
         model: "nano" (built in), "7b", "3b", "auto", a hub repository, or a directory.
-        observer: receives progress.
+        progress: receives stages and warnings.
         options: fields of `ModelConfig`, for example `quant="none", device="cpu"`.
 
     Raises:
@@ -106,7 +106,7 @@ def load(model: str = "auto", *, observer: Observer | None = None, **options: An
     for name in options:
         if name not in known:
             raise UsageError(f"unknown option '{name}'", did_you_mean(name, known, f"the options: {', '.join(known)}"))
-    return Session.load(ModelConfig(model, **options), observer or SILENT)
+    return Session.load(ModelConfig(model, **options), progress or SILENT)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """How a running job reports what it is doing.
 
-A stage began, it advanced, text came, something is odd. Commands pass an observer that draws. Where a library user passes none, warnings
-and stages go to the logger "omnidrop" of `logging`, and nothing to stdout.
+A stage began, it advanced, text came, something is odd. Commands pass a `ProgressCallback` that draws. Where a library user passes none,
+warnings and stages go to the logger "omnidrop" of `logging`, and nothing to stdout.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 
-class Observer:
+class ProgressCallback:
     """Ignores everything; subclasses draw. Called from the thread that runs the job."""
 
     def stage(self, name: str, detail: str = "") -> None:
@@ -28,7 +28,7 @@ class Observer:
         """Something the user should know about, in one line."""
 
 
-class LoggingObserver(Observer):
+class LoggingProgress(ProgressCallback):
     """Warnings at the level WARNING and stages at INFO, to the logger "omnidrop"."""
 
     def stage(self, name: str, detail: str = "") -> None:
@@ -38,8 +38,8 @@ class LoggingObserver(Observer):
         logging.getLogger("omnidrop").warning("%s", message)
 
 
-SILENT = LoggingObserver()
-"""What runs without an observer of its own: nothing is drawn."""
+SILENT = LoggingProgress()
+"""What runs without a callback of its own: nothing is drawn."""
 
 
 def log_to(handler: logging.Handler | None = None, level: int = logging.WARNING) -> None:

@@ -1,4 +1,4 @@
-"""Without an observer, warnings and stages go to `logging`; commands show them on request; stdout stays empty."""
+"""Without a callback, warnings and stages go to `logging`; commands show them on request; stdout stays empty."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ report = session.ask("demo", "What is said while the car is shown?", keep=0.5)
 print(report.answer.text, report.trace.retention_after)
 ```
 
-Warnings and stages go to an `Observer` where you pass one, else to the logger `omnidrop` of `logging`; nothing is written to stdout.
+Warnings and stages go to a `ProgressCallback` where you pass one, else to the logger `omnidrop` of `logging`; nothing goes to stdout.
 
 Examples: `docs/examples/several_questions.py`, `docs/examples/compare_methods.py`, `docs/examples/kept_seconds.py` and the notebook
 `docs/examples/pruning.ipynb`.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from omnidrop_cli.batch.keys import key, model_id, stamp
 from omnidrop_cli.batch.rows import Task, Work
 from omnidrop_cli.batch.scheduler import distribute
-from omnidrop_cli.events import Observer
+from omnidrop_cli.events import ProgressCallback
 
 if TYPE_CHECKING:
     from omnidrop_cli.batch.answers_file import AnswersFile, Known, Row
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class BatchProgress(Observer):
+class BatchProgress(ProgressCallback):
     """What a batch tells the outside; ignores everything, subclasses draw."""
 
     def skipped(self, media: str, count: int) -> None:

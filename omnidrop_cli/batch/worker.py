@@ -15,7 +15,7 @@ from omnidrop_cli.engine.background import Background
 from omnidrop_cli.engine.decode_process import DecodeProcess, DecoderLost
 from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.errors import ModelError, OmnidropError
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.media.open import open_clip
 from omnidrop_cli.model.names import resolve
 
@@ -48,9 +48,9 @@ class Opened:
 class Worker:
     """One model in one process. The model starts to load and the decoder to start at once. Not thread-safe; `close` when done."""
 
-    def __init__(self, choice: ModelConfig, observer: Observer = SILENT, decode: Decode = open_clip) -> None:
+    def __init__(self, choice: ModelConfig, progress: ProgressCallback = SILENT, decode: Decode = open_clip) -> None:
         self._decoder = DecodeProcess(resolve(choice).frame_bounds, decode)
-        self._loading = Background(lambda: _load(choice, observer))
+        self._loading = Background(lambda: _load(choice, progress))
         self._ahead: tuple[Work, Background[Opened]] | None = None
 
     def __enter__(self) -> Self:
@@ -85,12 +85,12 @@ class Worker:
         self._ahead = None if ahead is None else (ahead, self._begin(ahead))
         return opened
 
-    def answer(self, opened: Opened, task: Task, observer: Observer = SILENT) -> Row:
+    def answer(self, opened: Opened, task: Task, progress: ProgressCallback = SILENT) -> Row:
         """The row of one question, also where it failed. Raises `DeviceLost` where no later question could be answered."""
         from torch import AcceleratorError
 
         try:
-            return self._answer(opened, task, observer)
+            return self._answer(opened, task, progress)
         except AcceleratorError as error:  # the CUDA context is gone: every later call in this process fails too
             raise DeviceLost(
                 f"the GPU failed: {_first_line(error)}", "run the same command again; it goes on where this one stopped"
@@ -104,15 +104,15 @@ class Worker:
         for task in work.tasks:
             yield self.answer(opened, task)
 
-    def _answer(self, opened: Opened, task: Task, observer: Observer) -> Row:
+    def _answer(self, opened: Opened, task: Task, progress: ProgressCallback) -> Row:
         session = self._loading.result()
         if opened.clip is None:
             raise opened.error or OmnidropError(f"{task.job.media} was not decoded")
         seconds, opened.seconds = opened.seconds, {}  # the first question carries what fetching and decoding took
-        encoded = session.encode(PromptSource(task.job, opened.clip, opened.features, seconds=seconds), observer)
+        encoded = session.encode(PromptSource(task.job, opened.clip, opened.features, seconds=seconds), progress)
         # The clip too: where memory did not suffice, it was decoded again with less detail.
         opened.clip, opened.features = encoded.clip, encoded.features
-        return answered(task, session.answer(encoded, observer))
+        return answered(task, session.answer(encoded, progress))
 
     def _begin(self, work: Work) -> Background[Opened]:
         return Background(lambda: self._decode(work))
@@ -128,10 +128,10 @@ class Worker:
         return opened
 
 
-def _load(choice: ModelConfig, observer: Observer) -> Session:
+def _load(choice: ModelConfig, progress: ProgressCallback) -> Session:
     from omnidrop_cli.engine.session import Session
 
-    return Session.load(choice, observer)
+    return Session.load(choice, progress)
 
 
 def _first_line(error: Exception) -> str:

@@ -21,7 +21,7 @@ from omnidrop_cli.engine.encode import MediaFeatures, embed
 from omnidrop_cli.engine.generate import Decoding
 from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.engine.sampling import Sampler
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.prune.methods import get_method
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def measure_decoding(
     *,
     tokens: int,
     repeats: int = 3,
-    observer: Observer = SILENT,
+    progress: ProgressCallback = SILENT,
 ) -> Group:
     """Decode `tokens` greedy tokens (at least `FEWEST`) with every backend behind every choice's prefill; end tokens end nothing.
 
@@ -54,7 +54,7 @@ def measure_decoding(
     runs: dict[str, Callable[[], Sample]] = {"none, stock": partial(_sample, partial(_stock, thinker, prompt, tokens), tokens, [])}
     for choice in choices:
         runs |= dict(_backends(thinker, prompt, features, choice, tokens))
-    return Group(f"decoding, {tokens} tokens", alternate(runs, repeats, observer))
+    return Group(f"decoding, {tokens} tokens", alternate(runs, repeats, progress))
 
 
 def _backends(

@@ -11,19 +11,19 @@ from omnidrop_cli.bench.measurement import Group, alternate
 from omnidrop_cli.bench.subprocess_run import Tell
 from omnidrop_cli.bench.synthetic import with_noise_media
 from omnidrop_cli.engine.encode import encode_media
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 
 if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
     from omnidrop_cli.outputs import Prompt
 
 
-def measure_encoders(thinker: Thinker, prompt: Prompt, *, repeats: int = 3, observer: Observer = SILENT) -> list[Group]:
+def measure_encoders(thinker: Thinker, prompt: Prompt, *, repeats: int = 3, progress: ProgressCallback = SILENT) -> list[Group]:
     """Encode the frames and the sound of a synthetic `prompt` (`synthetic.papers_prompt`), each on its own."""
     media = with_noise_media(thinker, prompt)
     counts = prompt.token_map.counts()
     return [
-        Group(f"{name} encoder, {tokens} tokens", alternate({name: partial(sample_here, thinker.device, work)}, repeats, observer))
+        Group(f"{name} encoder, {tokens} tokens", alternate({name: partial(sample_here, thinker.device, work)}, repeats, progress))
         for name, tokens, work in (
             ("vision", counts.video, partial(_encode, thinker, replace(media, mel=None))),
             ("audio", counts.audio, partial(_encode, thinker, replace(media, frames=None))),

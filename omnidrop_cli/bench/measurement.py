@@ -12,7 +12,7 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 
 SCHEMA = 3
 """Version of every bench's JSON."""
@@ -106,7 +106,7 @@ Runs = Mapping[str, Callable[[], Sample]]
 """Name to what is measured."""
 
 
-def alternate(runs: Runs, repeats: int, observer: Observer = SILENT) -> list[Measurement]:
+def alternate(runs: Runs, repeats: int, progress: ProgressCallback = SILENT) -> list[Measurement]:
     """Execute every run once cold, then `repeats` times, forwards and backwards in turn, so that a slow minute hits all of them.
 
     A run that failed is not executed again.
@@ -116,7 +116,7 @@ def alternate(runs: Runs, repeats: int, observer: Observer = SILENT) -> list[Mea
         for place, name in enumerate(list(runs)[:: -1 if repeat % 2 else 1]):
             if not (samples[name] and samples[name][-1].problem):
                 samples[name].append(runs[name]())
-            observer.advance(repeat * len(runs) + place + 1, (repeats + 1) * len(runs))
+            progress.advance(repeat * len(runs) + place + 1, (repeats + 1) * len(runs))
     first = next(iter(samples.values()), [])
     return [_summarise(name, taken, first) for name, taken in samples.items()]
 

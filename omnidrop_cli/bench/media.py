@@ -12,7 +12,7 @@ from omnidrop_cli.bench.device import processor
 from omnidrop_cli.bench.measurement import BenchReport, Group, Sample, alternate
 from omnidrop_cli.bench.subprocess_run import Tell, Work, in_child
 from omnidrop_cli.config import MediaConfig
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.outputs import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -29,16 +29,16 @@ def bench_media(
     decoders: Mapping[str, Prepare] | None = None,
     *,
     repeats: int = 3,
-    observer: Observer = SILENT,
+    progress: ProgressCallback = SILENT,
 ) -> BenchReport:
     """One group per clip, one run per decoder (ours alone unless given). Raises `MediaError` for a clip that cannot be probed."""
     chosen = decoders or {"omnidrop": ours}
     groups = []
     for clip in clips:
         subject = _subject(clip)
-        observer.stage("decode", clip.name)
+        progress.stage("decode", clip.name)
         runs: dict[str, Callable[[], Sample]] = {name: partial(in_child, prepare, clip, options) for name, prepare in chosen.items()}
-        groups.append(Group(subject, alternate(runs, repeats, observer)))
+        groups.append(Group(subject, alternate(runs, repeats, progress)))
     facts = {"audio": options.use_audio, "fps": options.fps, "max_frames": options.max_frames}
     return BenchReport("media", processor(), repeats, groups, ("av", "numpy"), facts)
 

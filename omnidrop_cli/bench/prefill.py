@@ -18,7 +18,7 @@ from omnidrop_cli.engine.decode_step import step
 from omnidrop_cli.engine.encode import MediaFeatures, embed
 from omnidrop_cli.engine.metrics import synchronise
 from omnidrop_cli.engine.prefill import Prefilled, prefill
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.prune.methods import get_method
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def measure_prefill(
     floor: Floor,
     *,
     repeats: int = 3,
-    observer: Observer = SILENT,
+    progress: ProgressCallback = SILENT,
 ) -> Group:
     """Prefill `prompt` under every choice, the unpruned prefill first; it is added where it is missing.
 
@@ -53,7 +53,7 @@ def measure_prefill(
     """
     pruned = [choice for choice in choices if choice.name != "none"]
     runs = {label(choice): partial(_sample, thinker, prompt, features, get_method(choice)) for choice in (PruningConfig("none"), *pruned)}
-    return Group("prefill", [_over_floor(run, floor) for run in alternate(runs, repeats, observer)])
+    return Group("prefill", [_over_floor(run, floor) for run in alternate(runs, repeats, progress)])
 
 
 def _sample(thinker: Thinker, prompt: Prompt, features: MediaFeatures, method: Method) -> Sample:

@@ -15,7 +15,7 @@ from omnidrop_cli.bench.prefill import measure_prefill
 from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
 from omnidrop_cli.config import PruningConfig, Request
 from omnidrop_cli.engine.encoded_prompt import PromptSource
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.prune.methods import get_method
 
 if TYPE_CHECKING:
@@ -42,32 +42,34 @@ class BenchPlan:
     decode: int = 0
 
 
-def bench_synthetic(session: Session, seconds: float, plan: BenchPlan, observer: Observer = SILENT) -> BenchReport:
+def bench_synthetic(session: Session, seconds: float, plan: BenchPlan, progress: ProgressCallback = SILENT) -> BenchReport:
     """Measure on `seconds` of noise in the papers' layout."""
     thinker = session.thinker
     prompt = papers_prompt(thinker, seconds)
-    return _bench(session, f"{seconds:g} s in the papers' layout", prompt, noise_features(thinker, prompt), plan, observer)
+    return _bench(session, f"{seconds:g} s in the papers' layout", prompt, noise_features(thinker, prompt), plan, progress)
 
 
-def bench_clip(session: Session, request: Request, plan: BenchPlan, observer: Observer = SILENT) -> BenchReport:
+def bench_clip(session: Session, request: Request, plan: BenchPlan, progress: ProgressCallback = SILENT) -> BenchReport:
     """Measure on a clip and a question. Raises `OmnidropError`."""
     needs = frozenset().union(*(get_method(choice).needs for choice in plan.choices))
-    read = session.encode(PromptSource(request, needs=needs), observer)
-    return _bench(session, request.media, read.prompt, read.features, plan, observer)
+    read = session.encode(PromptSource(request, needs=needs), progress)
+    return _bench(session, request.media, read.prompt, read.features, plan, progress)
 
 
-def _bench(session: Session, prompt_of: str, prompt: Prompt, features: MediaFeatures, plan: BenchPlan, observer: Observer) -> BenchReport:
+def _bench(
+    session: Session, prompt_of: str, prompt: Prompt, features: MediaFeatures, plan: BenchPlan, progress: ProgressCallback
+) -> BenchReport:
     thinker, repeats = session.thinker, plan.repeats
-    observer.stage("floor")
+    progress.stage("floor")
     floor = measure_floor(thinker.device, thinker.dtype, hidden=thinker.sizes.hidden, wide=thinker.sizes.mlp)
-    observer.stage("prefill", f"{len(prompt)} tokens")
-    groups = [measure_prefill(thinker, prompt, features, plan.choices, floor, repeats=repeats, observer=observer)]
+    progress.stage("prefill", f"{len(prompt)} tokens")
+    groups = [measure_prefill(thinker, prompt, features, plan.choices, floor, repeats=repeats, progress=progress)]
     if plan.decode > 0:
-        observer.stage("generate")
-        groups.append(measure_decoding(thinker, prompt, features, plan.choices, tokens=plan.decode, repeats=repeats, observer=observer))
+        progress.stage("generate")
+        groups.append(measure_decoding(thinker, prompt, features, plan.choices, tokens=plan.decode, repeats=repeats, progress=progress))
     if plan.encoder_s > 0:
-        observer.stage("encode")
-        groups += measure_encoders(thinker, papers_prompt(thinker, plan.encoder_s), repeats=repeats, observer=observer)
+        progress.stage("encode")
+        groups += measure_encoders(thinker, papers_prompt(thinker, plan.encoder_s), repeats=repeats, progress=progress)
     return BenchReport(
         kind="prefill",
         device=device_name(thinker.device),

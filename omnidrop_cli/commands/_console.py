@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.commands._options import ConsoleFlags, as_flags
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.events import Observer
+from omnidrop_cli.events import ProgressCallback
 from omnidrop_cli.fileio import write_text
 from omnidrop_cli.report.text import clean, escape_json, one_line
 
@@ -33,7 +33,7 @@ def _rich(flags: ConsoleFlags, *, stderr: bool) -> RichConsole:
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False, no_color=flags.no_color or None)
 
 
-class Console(Observer):
+class Console(ProgressCallback):
     """Both streams of a command, and the progress of what runs. A context: leaving it removes the progress bar, also after an error.
 
     On a terminal: a bar on stderr until the answer begins, or until the context ends. Elsewhere, also where colors are forced into a

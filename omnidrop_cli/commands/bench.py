@@ -110,7 +110,7 @@ def media(
     with Console(console) as screen:
         from omnidrop_cli.bench.media import bench_media
 
-        report = bench_media(clips, part, repeats=measured.repeats, observer=screen)
+        report = bench_media(clips, part, repeats=measured.repeats, progress=screen)
     _finish(report, screen, result, measured.plot)
 
 

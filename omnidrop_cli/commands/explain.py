@@ -83,7 +83,7 @@ def explain(
             methods = _methods(flags.pruning, shown.methods)
             from omnidrop_cli.explain.make import explain as run
 
-            explanation, clip = run(request, methods, full=shown.full, observer=screen)
+            explanation, clip = run(request, methods, full=shown.full, progress=screen)
         screen.stage("draw")
         written = _written(explanation, clip, targets)
     emit(clean(explanation.first.answer.text))

@@ -53,7 +53,7 @@ def inspect(
     with Console(console) as screen:
         screen.stage("fetch", media)
         with spooled(media) as file:
-            path = fetch(file, fetching, offline=model.offline, observer=screen).path
+            path = fetch(file, fetching, offline=model.offline, progress=screen).path
             screen.stage("probe", media)
             plan = plan_clip(path, options)
             for warning in plan.warnings:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from omnidrop_cli.engine.encoded_prompt import PromptSource
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.model.names import BUILT_IN
 from omnidrop_cli.prune.methods import get_method
 
@@ -27,9 +27,9 @@ class Answering(Protocol):
 
     @property
     def loaded(self) -> LoadedModel: ...
-    def encode(self, source: PromptSource, observer: Observer = ...) -> EncodedPrompt: ...
-    def answer(self, encoded: EncodedPrompt, observer: Observer = ...) -> Report: ...
-    def compare_encoded(self, encoded: EncodedPrompt, observer: Observer = ...) -> Comparison: ...
+    def encode(self, source: PromptSource, progress: ProgressCallback = ...) -> EncodedPrompt: ...
+    def answer(self, encoded: EncodedPrompt, progress: ProgressCallback = ...) -> Report: ...
+    def compare_encoded(self, encoded: EncodedPrompt, progress: ProgressCallback = ...) -> Comparison: ...
 
 
 class Conversation:
@@ -61,13 +61,13 @@ class Conversation:
         get_method(choice)
         self._template = replace(self._template, method=choice)
 
-    def ask(self, question: str, observer: Observer = SILENT) -> Report:
+    def ask(self, question: str, progress: ProgressCallback = SILENT) -> Report:
         """Answer, and remember both. Raises `OmnidropError`; the conversation is then as before."""
-        report = self._session.answer(self._encode(question, self.turns, observer), observer)
+        report = self._session.answer(self._encode(question, self.turns, progress), progress)
         self.turns.append((question, report.answer.text))
         return report
 
-    def compare(self, question: str | None = None, observer: Observer = SILENT) -> Comparison:
+    def compare(self, question: str | None = None, progress: ProgressCallback = SILENT) -> Comparison:
         """Answer unpruned and pruned. Without a question the last one is asked again, in its own place; its answer stays as it was.
 
         Raises `OmnidropError`, and `ValueError` where nothing was asked yet.
@@ -75,7 +75,7 @@ class Conversation:
         if question is None and not self.turns:
             raise ValueError("nothing was asked yet")
         asked, history = (question, self.turns) if question is not None else (self.turns[-1][0], self.turns[:-1])
-        comparison = self._session.compare_encoded(self._encode(asked, history, observer), observer)
+        comparison = self._session.compare_encoded(self._encode(asked, history, progress), progress)
         if question is not None:
             self.turns.append((question, comparison.pruned.answer.text))
         return comparison
@@ -84,13 +84,13 @@ class Conversation:
         """Start a new conversation about the same clip."""
         self.turns.clear()
 
-    def _encode(self, question: str, history: list[tuple[str, str]], observer: Observer) -> EncodedPrompt:
+    def _encode(self, question: str, history: list[tuple[str, str]], progress: ProgressCallback) -> EncodedPrompt:
         job = replace(self._template, question=question)
         needs = get_method(job.method).needs
         seconds, self._seconds = self._seconds, {}
         seen = [*history] if self.remembers else []
         source = PromptSource(job, self.clip, self._features, self._encoded_for, seen, seconds=seconds)
-        encoded = self._session.encode(source, observer)
+        encoded = self._session.encode(source, progress)
         # The clip too: where memory did not suffice, it was decoded again with less detail.
         self.clip, self._features, self._encoded_for = encoded.clip, encoded.features, self._encoded_for | needs
         return encoded

@@ -19,7 +19,7 @@ import numpy as np
 
 from omnidrop_cli.engine import child_process
 from omnidrop_cli.errors import MediaError, OmnidropError
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.media.open import open_clip
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from omnidrop_cli.config import Request
     from omnidrop_cli.outputs import Clip, FrameBounds
 
-    Decode = Callable[[Request, FrameBounds, Observer, dict[str, float]], Clip]
+    Decode = Callable[[Request, FrameBounds, ProgressCallback, dict[str, float]], Clip]
 
 PIECE = 1 << 18
 """Bytes sent at once: the reader of a pipe holds a piece twice."""
@@ -70,7 +70,7 @@ class DecodeProcess:
         self._closed = False
         self._child: _Child | None = _Child(*self._arguments)
 
-    def open(self, request: Request, observer: Observer = SILENT) -> tuple[Clip, dict[str, float]]:
+    def open(self, request: Request, progress: ProgressCallback = SILENT) -> tuple[Clip, dict[str, float]]:
         """The request's clip, and the seconds that fetching and decoding it took.
 
         Raises:
@@ -85,7 +85,7 @@ class DecodeProcess:
             for _ in range(ATTEMPTS):
                 child = self._living_child(request, seen)
                 try:
-                    return child.decode(request, observer, self._stall_s)
+                    return child.decode(request, progress, self._stall_s)
                 except (_Died, DecoderLost) as death:
                     last = death
                     with self._state:
@@ -140,7 +140,7 @@ class _Child:
         theirs.close()  # else a dead child's pipe would never end
         self._ready = False
 
-    def decode(self, request: Request, observer: Observer, stall_s: float) -> tuple[Clip, dict[str, float]]:
+    def decode(self, request: Request, progress: ProgressCallback, stall_s: float) -> tuple[Clip, dict[str, float]]:
         """Raises `_Died`, `DecoderLost`, `MediaError` for a hang, and what the child raised."""
         self._send(request)
         while True:
@@ -152,7 +152,7 @@ class _Child:
             if kind == "hang":
                 self.process.kill()
                 raise MediaError(f"{request.media}: the decoder hangs", f"it gave no sign of life for {stall_s / 60:.0f} minutes")
-            getattr(observer, kind)(*value)
+            getattr(progress, kind)(*value)
 
     def end(self) -> None:
         self._pipe.close()  # the end of its pipe tells the child to end
@@ -198,7 +198,7 @@ def _serve(pipe: Connection, bounds: FrameBounds, decode: Decode) -> None:
         return
 
 
-class _Reporter(Observer):
+class _Reporter(ProgressCallback):
     """Sends to the parent how far the child is."""
 
     def __init__(self, pipe: Connection) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from omnidrop_cli.engine.feature_cache import EncoderOutput, FeatureShape, FeatureStore
 from omnidrop_cli.engine.frame_dedup import grid_digests, grid_sources
 from omnidrop_cli.engine.oom import Limits
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.outputs import Modality
 from omnidrop_cli.prompt.counts import count_audio_tokens
 from omnidrop_cli.prompt.patches import patchify
@@ -71,7 +71,7 @@ def encode_media(
     thinker: Thinker,
     prompt: Prompt,
     needs: frozenset[str] = frozenset(),
-    observer: Observer = SILENT,
+    progress: ProgressCallback = SILENT,
     *,
     limits: Limits | None = None,
     same_within: float | None = 0.0,
@@ -105,7 +105,7 @@ def encode_media(
         if video is None:
             thinker.adapter.place_encoders(thinker.device)
             sources = _sources(prompt.frames, digests, thinker.spec, attention, same_within)
-            video, ran = _encode_video(thinker, prompt.frames, prompt.grid_thw, sources, attention, limits, observer), True
+            video, ran = _encode_video(thinker, prompt.frames, prompt.grid_thw, sources, attention, limits, progress), True
             store.put(key, video)
     return MediaFeatures(
         audio=None if audio is None else audio.rows,
@@ -146,7 +146,7 @@ def _encode_video(
     sources: NDArray[np.int64],
     attention: bool,
     limits: Limits,
-    observer: Observer,
+    progress: ProgressCallback,
 ) -> EncoderOutput:
     """Every grid that is its own source, in pieces; the others take over what their sources gave."""
     spec, (grids, height, width) = thinker.spec, grid_thw
@@ -162,7 +162,7 @@ def _encode_video(
             patches = patchify(torch.from_numpy(frames[of_piece]).to(thinker.device), spec).to(thinker.dtype)
             grid = torch.tensor([[len(piece), height, width]], device=thinker.device)
             parts.append(thinker.adapter.encode_video(patches, grid))
-            observer.advance(int(piece[-1]) + 1, grids)
+            progress.advance(int(piece[-1]) + 1, grids)
     rows, received = torch.cat(parts), None if capture is None else capture.received()
     if len(fresh) < grids:
         place = torch.from_numpy(np.searchsorted(fresh, sources)).to(thinker.device)

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from omnidrop_cli.engine.background import Background
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.media.open import open_clip
 from omnidrop_cli.media.source import bundled
 from omnidrop_cli.model.names import resolve
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
     from omnidrop_cli.outputs import Clip, Comparison, Report
 
 
-def run(request: Request, observer: Observer = SILENT) -> Report:
+def run(request: Request, progress: ProgressCallback = SILENT) -> Report:
     """Fetch, decode and load, then answer. Raises `OmnidropError`."""
-    session, clip, seconds = open_both(request, observer)
-    return session.run(request, observer, clip, seconds)
+    session, clip, seconds = open_both(request, progress)
+    return session.run(request, progress, clip, seconds)
 
 
-def run_comparison(request: Request, observer: Observer = SILENT, rounds: int = 1) -> Comparison:
+def run_comparison(request: Request, progress: ProgressCallback = SILENT, rounds: int = 1) -> Comparison:
     """Fetch, decode and load, then answer unpruned and pruned; the prefills are timed in `rounds` rounds. Raises `OmnidropError`."""
-    session, clip, seconds = open_both(request, observer)
-    return session.run_comparison(request, observer, clip, seconds, rounds=rounds)
+    session, clip, seconds = open_both(request, progress)
+    return session.run_comparison(request, progress, clip, seconds, rounds=rounds)
 
 
-def open_both(request: Request, observer: Observer = SILENT) -> tuple[Session, Clip, dict[str, float]]:
+def open_both(request: Request, progress: ProgressCallback = SILENT) -> tuple[Session, Clip, dict[str, float]]:
     """Load the model while the clip is decoded; both, and the seconds of each stage. Raises `OmnidropError`."""
     start = time.perf_counter()
     spec = resolve(request.model)
     relay = _Relay()
     loading = Background(lambda: _load(request, relay))
     seconds: dict[str, float] = {}
-    clip = open_clip(request, spec.frame_bounds, observer, seconds)
+    clip = open_clip(request, spec.frame_bounds, progress, seconds)
     if spec.notice is None and (notice := _outside_nanos_world(spec, request.media)):  # `load` gives the model's own notice
-        observer.warn(notice)
-    observer.stage("load", spec.name)
-    relay.attach(observer)
+        progress.warn(notice)
+    progress.stage("load", spec.name)
+    relay.attach(progress)
     session, seconds["load"] = loading.result()
     seconds["open"] = time.perf_counter() - start - seconds["fetch"]
     return session, clip, seconds
@@ -57,23 +57,23 @@ def _outside_nanos_world(spec: ModelSpec, media: str) -> str | None:
     return "nano only knows its demo world (omnidrop ask demo --list) and cannot answer about this clip; `model=3b` or 7b can"
 
 
-def _load(request: Request, observer: Observer) -> tuple[Session, float]:
+def _load(request: Request, progress: ProgressCallback) -> tuple[Session, float]:
     start = time.perf_counter()
     from omnidrop_cli.engine.session import Session
     from omnidrop_cli.prune.methods import get_method
 
     get_method(request.method)  # a wrong option is found before gigabytes load
-    return Session.load(request.model, observer), time.perf_counter() - start
+    return Session.load(request.model, progress), time.perf_counter() - start
 
 
-class _Relay(Observer):
+class _Relay(ProgressCallback):
     """Passes on what loading says, once the clip is decoded: two stages at a time would share one bar. Warnings are kept until then."""
 
     def __init__(self) -> None:
-        self._target: Observer | None = None
+        self._target: ProgressCallback | None = None
         self._kept: list[str] = []
 
-    def attach(self, target: Observer) -> None:
+    def attach(self, target: ProgressCallback) -> None:
         self._target = target
         for message in self._kept:
             target.warn(message)

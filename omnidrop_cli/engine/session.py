@@ -29,7 +29,7 @@ from omnidrop_cli.engine.generate import generate
 from omnidrop_cli.engine.prefill import Prefilled, prefill
 from omnidrop_cli.engine.stream import AnswerStream
 from omnidrop_cli.errors import OutOfMemory, UsageError
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.media.open import open_clip
 from omnidrop_cli.model.load import load
 from omnidrop_cli.outputs import Clip, Comparison, LoadedModel, Prompt, Report, Timings
@@ -81,10 +81,10 @@ class Session:
         self._turn = threading.RLock()
 
     @classmethod
-    def load(cls, config: ModelConfig | None = None, observer: Observer = SILENT) -> Session:
+    def load(cls, config: ModelConfig | None = None, progress: ProgressCallback = SILENT) -> Session:
         """Load a checkpoint. Raises `ModelError` with what to do."""
         config = config or ModelConfig()
-        thinker = load(config, observer)
+        thinker = load(config, progress)
         store = FeatureStore(paths.features() if config.feature_cache else None)
         return cls(thinker, store, CudaGraphRunner.of(thinker, config.graph), config)
 
@@ -95,37 +95,39 @@ class Session:
 
     # ------------------------------------------------------------ for library users
 
-    def ask(self, media: str | Path, question: str, *, observer: Observer = SILENT, **options: Any) -> Report:
+    def ask(self, media: str | Path, question: str, *, progress: ProgressCallback = SILENT, **options: Any) -> Report:
         """Answer a question about a clip.
 
         Args:
             media: path or URL of a video or audio file; "demo" is a bundled one.
-            observer: receives progress and pieces of the answer.
+            progress: receives stages, warnings and pieces of the answer.
             options: fields of `MediaConfig`, `PruningConfig` (its name as `method`, its options as `method_options`) and
                 `GenerationConfig`, and `system`: for example `keep=0.2, start_s=60, max_new_tokens=64`.
 
         Raises:
             OmnidropError: with one line and a hint.
         """
-        return self.run(self.request(media, question, options), observer)
+        return self.run(self.request(media, question, options), progress)
 
-    def compare(self, media: str | Path, question: str, *, rounds: int = 1, observer: Observer = SILENT, **options: Any) -> Comparison:
+    def compare(
+        self, media: str | Path, question: str, *, rounds: int = 1, progress: ProgressCallback = SILENT, **options: Any
+    ) -> Comparison:
         """Answer unpruned and pruned from the same prompt; the prefills are timed in `rounds` alternating rounds. See `ask`."""
         source = PromptSource(self.request(media, question, options))
-        return self.compare_encoded(self.encode(source, observer), observer, rounds=rounds)
+        return self.compare_encoded(self.encode(source, progress), progress, rounds=rounds)
 
     def stream(self, media: str | Path, question: str, **options: Any) -> AnswerStream:
         """Iterate over pieces of the answer; its `report` is set at the end. See `ask`."""
         request = self.request(media, question, options)
-        return AnswerStream(lambda observer: self.run(request, observer))
+        return AnswerStream(lambda progress: self.run(request, progress))
 
-    def chat(self, media: str | Path, *, observer: Observer = SILENT, **options: Any) -> Conversation:
+    def chat(self, media: str | Path, *, progress: ProgressCallback = SILENT, **options: Any) -> Conversation:
         """A conversation about a clip, which is decoded and encoded once. See `ask` for `options`."""
         from omnidrop_cli.engine.chat import Conversation
 
         template = self.request(media, "?", options)
         seconds: dict[str, float] = {}
-        clip = open_clip(template, self.thinker.frame_bounds, observer, seconds)
+        clip = open_clip(template, self.thinker.frame_bounds, progress, seconds)
         return Conversation(self, template, clip, seconds)
 
     def request(self, media: str | Path, question: str, options: Mapping[str, Any]) -> Request:
@@ -135,7 +137,7 @@ class Session:
     # ------------------------------------------------------------ requests
 
     def run(
-        self, request: Request, observer: Observer = SILENT, clip: Clip | None = None, seconds: Mapping[str, float] | None = None
+        self, request: Request, progress: ProgressCallback = SILENT, clip: Clip | None = None, seconds: Mapping[str, float] | None = None
     ) -> Report:
         """Answer a request with this model. Raises `OmnidropError`.
 
@@ -143,22 +145,22 @@ class Session:
             clip: the request's media, if they are decoded already.
             seconds: stages that ran already, for the report.
         """
-        return self.answer(self.encode(PromptSource(request, clip, seconds=seconds or {}), observer), observer)
+        return self.answer(self.encode(PromptSource(request, clip, seconds=seconds or {}), progress), progress)
 
     def run_comparison(
         self,
         request: Request,
-        observer: Observer = SILENT,
+        progress: ProgressCallback = SILENT,
         clip: Clip | None = None,
         seconds: Mapping[str, float] | None = None,
         *,
         rounds: int = 1,
     ) -> Comparison:
         """Answer a request unpruned and pruned from the same prompt; the media are decoded and encoded once."""
-        encoded = self.encode(PromptSource(request, clip, seconds=seconds or {}), observer)
-        return self.compare_encoded(encoded, observer, rounds=rounds)
+        encoded = self.encode(PromptSource(request, clip, seconds=seconds or {}), progress)
+        return self.compare_encoded(encoded, progress, rounds=rounds)
 
-    def encode(self, source: PromptSource, observer: Observer = SILENT) -> EncodedPrompt:
+    def encode(self, source: PromptSource, progress: ProgressCallback = SILENT) -> EncodedPrompt:
         """Build a prompt and run the encoders, unless `source.features` serve or the session has their outputs.
 
         Raises:
@@ -168,7 +170,7 @@ class Session:
         if self.config is not None:
             source = replace(source, request=replace(source.request, model=self.config))
         with self._turn:
-            return self._fit(source, None, lambda encoded: None, observer)[0]
+            return self._fit(source, None, lambda encoded: None, progress)[0]
 
     def with_method(self, encoded: EncodedPrompt, pruning: PruningConfig) -> EncodedPrompt:
         """The same prompt and encoder outputs under another method, whose needs the outputs must meet."""
@@ -177,21 +179,21 @@ class Session:
         request = replace(encoded.request, method=pruning)
         return replace(encoded, source=replace(encoded.source, request=request), method=method)
 
-    def answer(self, encoded: EncodedPrompt, observer: Observer = SILENT) -> Report:
+    def answer(self, encoded: EncodedPrompt, progress: ProgressCallback = SILENT) -> Report:
         """Prefill, generate and report. May be called again, also with other methods (`with_method`)."""
         with self._turn:
-            return self._answer(encoded, observer)[0]
+            return self._answer(encoded, progress)[0]
 
-    def compare_encoded(self, encoded: EncodedPrompt, observer: Observer = SILENT, *, rounds: int = 1) -> Comparison:
+    def compare_encoded(self, encoded: EncodedPrompt, progress: ProgressCallback = SILENT, *, rounds: int = 1) -> Comparison:
         """Answer unpruned and pruned. The prefill of each is timed in `rounds` alternating rounds."""
         with self._turn:
             # One unmeasured prefill of each: neither then pays for warming kernels and the allocator, and both fit into memory.
             encoded, _ = self._fit(
-                encoded.source, encoded, lambda fitted: [self._prefill(one).next_position for one in self._both(fitted)], observer
+                encoded.source, encoded, lambda fitted: [self._prefill(one).next_position for one in self._both(fitted)], progress
             )
             plain, pruned = self._both(encoded)
             full_report, full_logits = self._answer(plain, SILENT)
-            pruned_report, pruned_logits = self._answer(pruned, observer)
+            pruned_report, pruned_logits = self._answer(pruned, progress)
             shared, difference = agreement(full_report.answer.token_ids, pruned_report.answer.token_ids)
             repeats = [(self._timed_prefill(plain), self._timed_prefill(pruned)) for _ in range(rounds - 1)]
         return Comparison(
@@ -207,7 +209,7 @@ class Session:
     # ------------------------------------------------------------ steps
 
     def _fit(
-        self, source: PromptSource, encoded: EncodedPrompt | None, work: Callable[[EncodedPrompt], T], observer: Observer
+        self, source: PromptSource, encoded: EncodedPrompt | None, work: Callable[[EncodedPrompt], T], progress: ProgressCallback
     ) -> tuple[EncodedPrompt, T]:
         """Encode, unless `encoded` is given, and `work`; with less and less while the memory does not suffice."""
         warnings: list[str] = []
@@ -215,8 +217,8 @@ class Session:
             stage = "encode" if encoded is None else "prefill"
             try:
                 if encoded is None:
-                    source = self._opened(source, observer)
-                    encoded = self._encoded(source, observer)
+                    source = self._opened(source, progress)
+                    encoded = self._encoded(source, progress)
                     stage = "prefill"
                 result = work(encoded)
                 return replace(encoded, warnings=(*encoded.warnings, *warnings)), result
@@ -232,24 +234,24 @@ class Session:
                 source, encoded = replace(source, request=request, clip=None, features=None, seconds=seconds), None
             oom.free_memory()
             warnings.append(given.message)
-            observer.warn(given.message)
+            progress.warn(given.message)
 
-    def _opened(self, source: PromptSource, observer: Observer) -> PromptSource:
+    def _opened(self, source: PromptSource, progress: ProgressCallback) -> PromptSource:
         """`source` with its clip decoded."""
         if source.clip is not None:
             return source
         seconds = dict(source.seconds)
-        clip = open_clip(source.request, self.thinker.frame_bounds, observer, seconds)
+        clip = open_clip(source.request, self.thinker.frame_bounds, progress, seconds)
         return replace(source, clip=clip, seconds=seconds)
 
-    def _encoded(self, source: PromptSource, observer: Observer) -> EncodedPrompt:
+    def _encoded(self, source: PromptSource, progress: ProgressCallback) -> EncodedPrompt:
         """Build the prompt of a decoded clip and run the encoders."""
         request, thinker, clip = source.request, self.thinker, source.clip
         if clip is None:
             raise ValueError("a prompt is built from a decoded clip")
         watch = metrics.Stopwatch(thinker.device, source.seconds)
         method = get_method(request.method)
-        observer.stage("build")
+        progress.stage("build")
         with watch.stage("build"):
             prompt = build(
                 clip,
@@ -261,15 +263,15 @@ class Session:
                 history=source.history,
             )
         for warning in prompt.warnings:
-            observer.warn(warning)
+            progress.warn(warning)
         self._check(method, prompt)
         features, needs, peak_mb = source.features, method.needs | source.needs, 0.0
         if features is None or not features.serve(prompt, needs):
-            observer.stage("encode")
+            progress.stage("encode")
             metrics.reset_peak(thinker.device)
             within = request.media_options.dedup_threshold
             with watch.stage("encode"), self._memory_guard(prompt, "encode"):
-                features = encode_media(thinker, prompt, needs, observer, limits=self.limits, same_within=within, store=self.store)
+                features = encode_media(thinker, prompt, needs, progress, limits=self.limits, same_within=within, store=self.store)
             self._place_encoders()
             peak_mb = metrics.peak_mb(thinker.device)
         return EncodedPrompt(source, clip, prompt, features, method, watch.seconds, peak_mb)
@@ -294,10 +296,10 @@ class Session:
             # Embeddings are not named here, so that the prefill alone holds them.
             return prefill(thinker, prompt, embed(thinker, prompt, features), features, encoded.method, limits=self.limits)
 
-    def _clocked_prefill(self, encoded: EncodedPrompt, observer: Observer) -> tuple[metrics.Stopwatch, Prefilled]:
+    def _clocked_prefill(self, encoded: EncodedPrompt, progress: ProgressCallback) -> tuple[metrics.Stopwatch, Prefilled]:
         watch = metrics.Stopwatch(self.thinker.device, encoded.seconds)
         metrics.reset_peak(self.thinker.device)  # a run must not report the peak of the run before it
-        observer.stage("prefill", f"{len(encoded.prompt)} tokens")
+        progress.stage("prefill", f"{len(encoded.prompt)} tokens")
         with watch.stage("prefill"):
             return watch, self._prefill(encoded)
 
@@ -305,22 +307,22 @@ class Session:
         watch, _ = self._clocked_prefill(replace(encoded, seconds={}), SILENT)
         return timings_of(watch.seconds)
 
-    def _answer(self, encoded: EncodedPrompt, observer: Observer) -> tuple[Report, Tensor]:
+    def _answer(self, encoded: EncodedPrompt, progress: ProgressCallback) -> tuple[Report, Tensor]:
         """The report, and the first token's logits."""
-        encoded, (watch, prefilled) = self._fit(encoded.source, encoded, lambda fitted: self._clocked_prefill(fitted, observer), observer)
+        encoded, (watch, prefilled) = self._fit(encoded.source, encoded, lambda fitted: self._clocked_prefill(fitted, progress), progress)
         check_finite(prefilled.logits, self.thinker.model, self.thinker.dtype)
         kv_bytes = prefilled.cache.nbytes
-        observer.stage("generate")
+        progress.stage("generate")
         warnings: list[str] = []
 
         def warn(message: str) -> None:
             warnings.append(message)
-            observer.warn(message)
+            progress.warn(message)
 
         with self._memory_guard(encoded.prompt, "generate"), watch.stage("generate"):
             ids = torch.from_numpy(encoded.prompt.input_ids).to(self.thinker.device)
             generation = encoded.request.generation
-            answer = generate(self.thinker, prefilled, ids, generation, observer.text, runner=self.runner, warn=warn)
+            answer = generate(self.thinker, prefilled, ids, generation, progress.text, runner=self.runner, warn=warn)
         encoded = replace(encoded, seconds=watch.seconds, warnings=(*encoded.warnings, *warnings))
         return build_report(self.thinker, encoded, prefilled, answer, kv_bytes), prefilled.logits
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from omnidrop_cli.events import Observer
+from omnidrop_cli.events import ProgressCallback
 
 if TYPE_CHECKING:
     from omnidrop_cli.outputs import Report
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class AnswerStream:
     """Iterates over the pieces of one answer as they become certain. `report` is set when the iteration is over."""
 
-    def __init__(self, run: Callable[[Observer], Report]) -> None:
-        """`run` answers and tells its progress to the observer it is given. It starts now."""
+    def __init__(self, run: Callable[[ProgressCallback], Report]) -> None:
+        """`run` answers and tells its progress to the callback it is given. It starts now."""
         self.report: Report | None = None
         self._pieces: queue.SimpleQueue[str | BaseException | None] = queue.SimpleQueue()
         self._run = run
@@ -40,7 +40,7 @@ class AnswerStream:
             self._pieces.put(error)
 
 
-class _Pieces(Observer):
+class _Pieces(ProgressCallback):
     def __init__(self, pieces: queue.SimpleQueue[str | BaseException | None]) -> None:
         self._pieces = pieces
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from omnidrop_cli import paths
 from omnidrop_cli.errors import DatasetError, UsageError
 from omnidrop_cli.evaluate.items import Benchmark
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 
 
 def directory(benchmark: Benchmark) -> Path:
@@ -17,13 +17,13 @@ def directory(benchmark: Benchmark) -> Path:
     return paths.benchmarks() / benchmark.name
 
 
-def fetch(benchmark: Benchmark, observer: Observer = SILENT) -> Path:
+def fetch(benchmark: Benchmark, progress: ProgressCallback = SILENT) -> Path:
     """Download a benchmark and unpack its archives; what is there already is not done again. Raises `DatasetError`, `UsageError`."""
     if benchmark.hub is None:
         raise UsageError(f"{benchmark.name} is not published on the hub", "leave out `fetch`")
     target = directory(benchmark)
     by_hand = f"download it by hand: hf download --repo-type dataset {benchmark.hub.repo} --local-dir DIR, then give `data=DIR`"
-    observer.stage("fetch", benchmark.hub.repo)
+    progress.stage("fetch", benchmark.hub.repo)
     try:
         from huggingface_hub import snapshot_download
 
@@ -32,16 +32,16 @@ def fetch(benchmark: Benchmark, observer: Observer = SILENT) -> Path:
         reason = next(iter(str(problem).splitlines()), type(problem).__name__)
         raise DatasetError(f"{benchmark.hub.repo} cannot be fetched: {reason}", by_hand) from problem
     for archive in sorted([*target.rglob("*.zip"), *target.rglob("*.tar")]):
-        unpack(archive, target, observer)
+        unpack(archive, target, progress)
     return target
 
 
-def unpack(archive: Path, target: Path, observer: Observer = SILENT) -> None:
+def unpack(archive: Path, target: Path, progress: ProgressCallback = SILENT) -> None:
     """Unpack a zip or tar file into `target` once; members that point outside it are refused. Raises `DatasetError`."""
     marker = archive.with_suffix(archive.suffix + ".unpacked")
     if marker.exists():
         return
-    observer.stage("unpack", archive.name)
+    progress.stage("unpack", archive.name)
     try:
         if archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as zipped:

@@ -17,7 +17,7 @@ from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, Prun
 from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.errors import MediaError, OmnidropError, UsageError
 from omnidrop_cli.evaluate.items import Benchmark, Measured, MethodSpec, Question, Row
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.prune.methods import get_method
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
     from omnidrop_cli.outputs import Report
 
-Progress = Callable[[Row], None]
+OnRow = Callable[[Row], None]
 
 PUBLISHED_SECONDS_PER_GRID = 1.0
 """How long a pair of frames lasts in the layouts of lmms-eval, SEATS, DASH, OmniZip, OmniSIFT and Daily-Omni: they call the processor
@@ -81,11 +81,11 @@ class Run:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def load_session(run: Run, observer: Observer = SILENT) -> Session:
+def load_session(run: Run, progress: ProgressCallback = SILENT) -> Session:
     """Load the run's model, with its layout. Raises `ModelError`."""
     from omnidrop_cli.engine.session import Session
 
-    return with_timing(Session.load(run.model, observer), run.timing)
+    return with_timing(Session.load(run.model, progress), run.timing)
 
 
 def with_timing(session: Session, timing: Timing) -> Session:
@@ -119,22 +119,22 @@ def execute(
     work: Sequence[Work],
     session: Session,
     results: ResultsFile,
-    progress: Progress = lambda row: None,
-    observer: Observer = SILENT,
+    on_row: OnRow = lambda row: None,
+    progress: ProgressCallback = SILENT,
 ) -> None:
     """Answer what is pending and append the rows. Raises `UsageError` if the file holds rows of another model."""
     model = model_facts(session)
     check_model(results, model)
     for group in by_clip(work):
-        for rows in clip_rows(run, group, session, model, observer):
-            keep(rows, results, progress)
+        for rows in clip_rows(run, group, session, model, progress):
+            keep(rows, results, on_row)
 
 
-def keep(rows: Sequence[Row], results: ResultsFile, progress: Progress) -> None:
+def keep(rows: Sequence[Row], results: ResultsFile, on_row: OnRow) -> None:
     """Write the rows of one question, then tell of them."""
     results.add(*rows)
     for row in rows:
-        progress(row)
+        on_row(row)
 
 
 def by_clip(work: Sequence[Work]) -> list[list[Work]]:
@@ -170,7 +170,7 @@ def _weights(thinker: Thinker) -> str:
 
 
 def clip_rows(
-    run: Run, group: Sequence[Work], session: Session, model: Mapping[str, Any], observer: Observer = SILENT
+    run: Run, group: Sequence[Work], session: Session, model: Mapping[str, Any], progress: ProgressCallback = SILENT
 ) -> Iterator[tuple[Row, ...]]:
     """The rows of one clip, question by question. `model` is `model_facts(session)`."""
     needs = frozenset[str]().union(*(get_method(method.choice).needs for _, methods in group for method in methods))
@@ -186,18 +186,18 @@ def clip_rows(
             source = PromptSource(request, needs=needs, media_first=not run.text_first)
             if read is not None:
                 source = replace(source, clip=read.clip, features=read.features)
-            read = session.encode(source, observer)
+            read = session.encode(source, progress)
         except OmnidropError as error:
             broken = error if isinstance(error, MediaError) else None
             rows = [_failed(run, question, method, error) for method in methods]
         else:
-            rows = [_row_of(run, question, method, read, session, observer) for method in methods]
+            rows = [_row_of(run, question, method, read, session, progress) for method in methods]
         yield tuple(replace(row, model=model) for row in rows)
 
 
-def _row_of(run: Run, question: Question, method: MethodSpec, read: EncodedPrompt, session: Session, observer: Observer) -> Row:
+def _row_of(run: Run, question: Question, method: MethodSpec, read: EncodedPrompt, session: Session, progress: ProgressCallback) -> Row:
     try:
-        report = session.answer(session.with_method(read, method.choice), observer)
+        report = session.answer(session.with_method(read, method.choice), progress)
     except OmnidropError as error:
         return _failed(run, question, method, error)
     return _answered(run, question, method, report)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.engine import child_process
 from omnidrop_cli.errors import ModelError, OmnidropError
-from omnidrop_cli.evaluate.evaluation import Progress, Run, Work, by_clip, check_model, clip_rows, keep, load_session, model_facts
+from omnidrop_cli.evaluate.evaluation import OnRow, Run, Work, by_clip, check_model, clip_rows, keep, load_session, model_facts
 
 if TYPE_CHECKING:
     from omnidrop_cli.evaluate.results import ResultsFile
@@ -28,7 +28,7 @@ class _Worker:
     device: str
 
 
-def execute(run: Run, work: Sequence[Work], devices: Sequence[str], results: ResultsFile, progress: Progress = lambda row: None) -> None:
+def execute(run: Run, work: Sequence[Work], devices: Sequence[str], results: ResultsFile, on_row: OnRow = lambda row: None) -> None:
     """`runner.execute` with one worker on each of `devices`. Raises what a worker raised, `ModelError` where one died."""
     groups = iter(by_clip(work))
     workers = [_hire(run, device, len(devices)) for device in devices]
@@ -39,7 +39,7 @@ def execute(run: Run, work: Sequence[Work], devices: Sequence[str], results: Res
                 worker = busy[pipe]  # type: ignore[index]  # only pipes are waited for
                 message = _message(worker)
                 if isinstance(message, tuple):
-                    keep(message, results, progress)
+                    keep(message, results, on_row)
                     continue
                 if message is not None:
                     check_model(results, message)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from omnidrop_cli.config import PruningConfig, Request
 from omnidrop_cli.errors import OmnidropError
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.explain.pictures import film_of, sound_of
 from omnidrop_cli.explain.preview import MAX_FPS, encode_mp4, frames_of
 from omnidrop_cli.explain.record import Explanation
@@ -29,7 +29,7 @@ THUMBNAIL_PIXELS = 128 * 28 * 28
 
 
 def explain(
-    request: Request, methods: Sequence[PruningConfig], *, full: bool = True, observer: Observer = SILENT
+    request: Request, methods: Sequence[PruningConfig], *, full: bool = True, progress: ProgressCallback = SILENT
 ) -> tuple[Explanation, Clip]:
     """Answer under every method, and without pruning where `full`; decoding and both encoders run once.
 
@@ -38,8 +38,8 @@ def explain(
     """
     from omnidrop_cli.engine.pipeline import open_both
 
-    session, clip, seconds = open_both(request, observer)
-    reports, unpruned, clip = _answers(session, request, methods, full, clip, seconds, observer)
+    session, clip, seconds = open_both(request, progress)
+    reports, unpruned, clip = _answers(session, request, methods, full, clip, seconds, progress)
     return Explanation(tuple(reports), unpruned, film_of(clip), sound_of(clip)), clip
 
 
@@ -82,7 +82,7 @@ def _answers(
     full: bool,
     clip: Clip,
     seconds: Mapping[str, float],
-    observer: Observer,
+    progress: ProgressCallback,
 ) -> tuple[list[Report], Report | None, Clip]:
     """Every report, the unpruned one, and the clip they are about, which has less detail where memory was short.
 
@@ -93,9 +93,9 @@ def _answers(
 
     needs = frozenset[str]().union(*(get_method(method).needs for method in methods))
     source = PromptSource(replace(request, method=methods[0]), clip, seconds=seconds, needs=needs)
-    encoded = session.encode(source, observer)
-    unpruned = session.answer(session.with_method(encoded, PruningConfig(name="none")), observer) if full else None
-    reports = [session.answer(session.with_method(encoded, method), observer) for method in methods]
+    encoded = session.encode(source, progress)
+    unpruned = session.answer(session.with_method(encoded, PruningConfig(name="none")), progress) if full else None
+    reports = [session.answer(session.with_method(encoded, method), progress) for method in methods]
     return reports, unpruned, encoded.clip
 
 

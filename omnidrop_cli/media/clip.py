@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import MediaError, UsageError
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.media.audio import Waveform, read_audio
 from omnidrop_cli.media.container import guarded
 from omnidrop_cli.media.frame_choice import FrameChoice, choose_frames
@@ -90,7 +90,7 @@ def plan_clip(path: str | Path, options: MediaConfig) -> ClipPlan:
     return ClipPlan(scanned, options, frames, samples, warnings)
 
 
-def decode_media(path: str | Path, options: MediaConfig, observer: Observer = SILENT) -> Clip:
+def decode_media(path: str | Path, options: MediaConfig, progress: ProgressCallback = SILENT) -> Clip:
     """Decodes what `plan_clip` plans. The audio is decoded in a thread while the frames are.
 
     Raises `MediaError` where no track that was asked for yields anything, and as `plan_clip` does.
@@ -100,7 +100,7 @@ def decode_media(path: str | Path, options: MediaConfig, observer: Observer = SI
     with ThreadPoolExecutor(1, "omnidrop-audio") as pool:
         try:
             decoding = pool.submit(_audio, plan, stop.is_set) if plan.samples else None
-            frames, video_error = _attempt(lambda: _frames(plan, observer))
+            frames, video_error = _attempt(lambda: _frames(plan, progress))
             waveform, audio_error = _attempt(lambda: decoding.result() if decoding is not None else None)
         finally:
             stop.set()  # an error or Ctrl-C must not wait for an hour of audio
@@ -126,13 +126,13 @@ def _attempt(work: Callable[[], _Result | None]) -> tuple[_Result | None, MediaE
         return None, error
 
 
-def _frames(plan: ClipPlan, observer: Observer) -> Frames | None:
+def _frames(plan: ClipPlan, progress: ProgressCallback) -> Frames | None:
     """The planned frames; None if there are none, or none can be decoded."""
     track, video, choice = plan.scan.timeline.video, plan.source.video, plan.frames
     if track is None or video is None or choice is None:
         return None
     with guarded(plan.scan.source.path, _VIDEO):
-        frames = read_frames(plan.scan.source, track, choice, video, lambda done: observer.advance(done, len(choice.packets)))
+        frames = read_frames(plan.scan.source, track, choice, video, lambda done: progress.advance(done, len(choice.packets)))
     return frames if len(frames.pixels) else None
 
 

@@ -20,7 +20,7 @@ from omnidrop_cli.media.ytdlp import BY_HAND, base_options, explained, host_of
 
 if TYPE_CHECKING:
     from omnidrop_cli.config import FetchConfig
-    from omnidrop_cli.events import Observer
+    from omnidrop_cli.events import ProgressCallback
     from omnidrop_cli.media.download_cache import Section
 
 MAX_BYTES = 2 * 10**9
@@ -54,7 +54,7 @@ class Downloaded:
 
 
 def download(
-    url: str, place: Path, section: Section | None, config: FetchConfig, observer: Observer, length: int | None = None
+    url: str, place: Path, section: Section | None, config: FetchConfig, progress: ProgressCallback, length: int | None = None
 ) -> Downloaded:
     """Fetch the clip at `url` into the folder `place`, going on with what lies there.
 
@@ -63,7 +63,7 @@ def download(
         place: A folder of this process.
         section: The seconds that are wanted, as a chance to fetch less; None for all of the clip.
         config: Cookies and limits.
-        observer: Called with the progress of the download.
+        progress: Called with the progress of the download.
         length: Bytes of the file, where the server has said so.
 
     Raises:
@@ -77,7 +77,7 @@ def download(
         "outtmpl": str(place / "clip-%(format_id)s.%(ext)s"),
         "playlist_items": "1",
         "match_filter": yt_dlp.utils.match_filter_func("!is_live"),
-        "progress_hooks": [lambda state: _progress(state, host, observer)],
+        "progress_hooks": [lambda state: _progress(state, host, progress)],
         "retries": 3,
         "fixup": "never",
         "updatetime": False,
@@ -152,16 +152,16 @@ def _clip_in(place: Path, host: str) -> Path:
     raise Refused(f"{host} sent {what} instead of a clip", f"open the address in a browser: it may want a login; or {BY_HAND}")
 
 
-def _progress(state: Mapping[str, Any], host: str, observer: Observer) -> None:
+def _progress(state: Mapping[str, Any], host: str, progress: ProgressCallback) -> None:
     done, total = state.get("downloaded_bytes") or 0, state.get("total_bytes")
     if max(done, total or 0) > MAX_BYTES:
         raise Refused(f"the clip from {host} is larger than {MAX_BYTES / 1e9:g} GB", f"give `start_s` and `end_s`, or {BY_HAND}")
     total = total or state.get("total_bytes_estimate")
-    observer.advance(done, total)
+    progress.advance(done, total)
     size = f"{done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"
     rate = f", {state['speed'] / 1e6:.1f} MB/s" if state.get("speed") else ""
     left = f", {state['eta']:.0f} s left" if state.get("eta") else ""
-    observer.detail(f"{host}: {size}{rate}{left}")
+    progress.detail(f"{host}: {size}{rate}{left}")
 
 
 def _first(info: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -13,11 +13,11 @@ from omnidrop_cli.media.source import Fetched, fetch
 
 if TYPE_CHECKING:
     from omnidrop_cli.config import MediaConfig, Request
-    from omnidrop_cli.events import Observer
+    from omnidrop_cli.events import ProgressCallback
     from omnidrop_cli.outputs import Clip, FrameBounds
 
 
-def open_clip(request: Request, bounds: FrameBounds, observer: Observer, seconds: dict[str, float]) -> Clip:
+def open_clip(request: Request, bounds: FrameBounds, progress: ProgressCallback, seconds: dict[str, float]) -> Clip:
     """Fetch and decode the media of a request.
 
     Args:
@@ -28,19 +28,19 @@ def open_clip(request: Request, bounds: FrameBounds, observer: Observer, seconds
         MediaError: the media cannot be decoded.
         FetchError: the address cannot be fetched.
     """
-    observer.stage("fetch", request.media)
+    progress.stage("fetch", request.media)
     start = time.perf_counter()
     options = bounds.fill(request.media_options)
     section = (options.start_s, options.end_s)
-    source = fetch(request.media, request.fetch, section=section, offline=request.model.offline, observer=observer)
+    source = fetch(request.media, request.fetch, section=section, offline=request.model.offline, progress=progress)
     fetched = time.perf_counter()
-    observer.stage("decode")
+    progress.stage("decode")
     with in_use(source.path) if source.fetched_at is not None else nullcontext():  # a copy in the cache, which others may clean
-        clip = _in_full(decode_media(source.path, _in_part(options, source.offset_s), observer), source)
+        clip = _in_full(decode_media(source.path, _in_part(options, source.offset_s), progress), source)
     seconds["fetch"] = fetched - start
     seconds["decode"] = time.perf_counter() - fetched
     for warning in clip.warnings:
-        observer.warn(warning)
+        progress.warn(warning)
     return clip
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from omnidrop_cli import fileio
 from omnidrop_cli.config import FetchConfig
 from omnidrop_cli.errors import FetchError, MediaError
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.media.address import is_unchanged, validators
 from omnidrop_cli.media.download import Refused, download
 from omnidrop_cli.media.download_cache import Copy, DownloadCache, Origin, Section
@@ -85,7 +85,7 @@ def fetch(
     *,
     section: tuple[float, float | None] | None = None,
     offline: bool = False,
-    observer: Observer = SILENT,
+    progress: ProgressCallback = SILENT,
     cache: DownloadCache | None = None,
 ) -> Fetched:
     """A file that holds `media`: its own, a bundled clip's, or a copy of an address.
@@ -95,7 +95,7 @@ def fetch(
         config: Whether to fetch again, and cookies.
         section: The seconds that are wanted (an end of None is the clip's): a chance to fetch no more.
         offline: Use the cache only.
-        observer: Called with the progress of the download.
+        progress: Called with the progress of the download.
         cache: The copies; by default the user's.
 
     Raises:
@@ -121,21 +121,21 @@ def fetch(
                 cache.note(replace(copy.origin, checked_at=time.time()))
         if unchanged is not False:
             return _fetched(copy, checked=bool(unchanged))
-        observer.stage("fetch", f"{media} has changed")
+        progress.stage("fetch", f"{media} has changed")
     try:
-        return _fetched(_download(media, wanted, config, observer, cache), checked=True)
+        return _fetched(_download(media, wanted, config, progress, cache), checked=True)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         hint = "set XDG_CACHE_HOME to a folder you can write to, and check the free space"
         raise FetchError(f"downloads cannot be kept in {cache.folder} ({reason})", hint) from error
 
 
-def _download(url: str, section: Section | None, config: FetchConfig, observer: Observer, cache: DownloadCache) -> Copy:
+def _download(url: str, section: Section | None, config: FetchConfig, progress: ProgressCallback, cache: DownloadCache) -> Copy:
     """Fetch into the cache, going on with what an interrupted run left. Raises `FetchError`, `OSError`."""
     host_of(url)  # a word on a broken address before anything is made
     began = time.time()
     place = cache.part(url, section)
-    with _alone(place, url, observer):
+    with _alone(place, url, progress):
         found = cache.find(url, section)  # another process may have fetched it meanwhile
         if found is not None and found.origin.fetched_at >= began:
             shutil.rmtree(place, ignore_errors=True)
@@ -144,7 +144,7 @@ def _download(url: str, section: Section | None, config: FetchConfig, observer: 
         _forget_other_versions(place, facts)
         length = (facts or {}).get("length", "")
         try:
-            got = download(url, place, section, config, observer, int(length) if length.isdecimal() else None)
+            got = download(url, place, section, config, progress, int(length) if length.isdecimal() else None)
         except BaseException as error:
             if isinstance(error, Refused) or not any(part.stat().st_size for part in place.glob("*.part")):
                 shutil.rmtree(place, ignore_errors=True)
@@ -156,7 +156,7 @@ def _download(url: str, section: Section | None, config: FetchConfig, observer: 
 
 
 @contextmanager
-def _alone(place: Path, url: str, observer: Observer) -> Iterator[None]:
+def _alone(place: Path, url: str, progress: ProgressCallback) -> Iterator[None]:
     """A block in which the folder is this process's own; waits for another one that is downloading the same."""
     with ExitStack() as stack:
         while True:
@@ -164,7 +164,7 @@ def _alone(place: Path, url: str, observer: Observer) -> Iterator[None]:
                 stack.enter_context(fileio.locked_folder(place))
                 break
             except BlockingIOError:
-                observer.detail(f"{host_of(url)}: another process is downloading this clip")
+                progress.detail(f"{host_of(url)}: another process is downloading this clip")
                 time.sleep(_WAIT_S)
         yield
 

@@ -17,7 +17,7 @@ from omnidrop_cli.model.checkpoint import INDEX, SINGLE, thinker_shards
 from omnidrop_cli.model.stored_config import read_json
 
 if TYPE_CHECKING:
-    from omnidrop_cli.events import Observer
+    from omnidrop_cli.events import ProgressCallback
 
 SMALL_FILES = (
     "tokenizer.json",
@@ -33,16 +33,16 @@ SMALL_FILES = (
 _UNREACHABLE = "check the connection (HF_ENDPOINT names a mirror), or use `model=nano` or a directory"
 
 
-def pull(repository: str, revision: str | None, offline: bool, observer: Observer) -> tuple[Path, str]:
+def pull(repository: str, revision: str | None, offline: bool, progress: ProgressCallback) -> tuple[Path, str]:
     """The directory of a repository's thinker in the hub cache, and the commit it is of. Downloads what is not there.
 
-    A hub that cannot be reached is done without where the cache is complete. `observer.advance` counts bytes of the file in work.
+    A hub that cannot be reached is done without where the cache is complete. `progress.advance` counts bytes of the file in work.
     Raises `ModelError` with what to do.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 
-    bars = _reporting(observer)
+    bars = _reporting(progress)
     with _explained(repository, revision, offline), _quiet():
         local = offline or not _answers(repository, revision)
 
@@ -64,7 +64,7 @@ def pull(repository: str, revision: str | None, offline: bool, observer: Observe
             get_if_there(name)
         index = get_if_there(INDEX)
         for name in (SINGLE,) if index is None else thinker_shards(read_json(index) or {}, repository):
-            observer.stage("load", f"{repository}: {name}")
+            progress.stage("load", f"{repository}: {name}")
             get(name, commit)
     return directory, commit
 
@@ -140,8 +140,8 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _reporting(observer: Observer) -> Any:
-    """A tqdm that draws nothing and tells `observer` how many bytes have come."""
+def _reporting(progress: ProgressCallback) -> Any:
+    """A tqdm that draws nothing and tells `progress` how many bytes have come."""
     from tqdm import tqdm
 
     class Reporting(tqdm):  # type: ignore[misc]  # tqdm has no types
@@ -152,6 +152,6 @@ def _reporting(observer: Observer) -> Any:
 
         def update(self, n: float | None = 1) -> None:
             self.n += n or 0
-            observer.advance(self.n, self.total)
+            progress.advance(self.n, self.total)
 
     return Reporting

@@ -16,7 +16,7 @@ import torch
 
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError, OmnidropError, OutOfMemory, UsageError, summarize
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.in_use import keep_in_use
 from omnidrop_cli.model.adapter import QwenOmniAdapter, set_attention, unquantized_names
 from omnidrop_cli.model.checkpoint import Checkpoint, check_parameter_count, open_checkpoint, thinker_slices
@@ -43,24 +43,24 @@ AMPERE = 8
 """Compute capability from which NVIDIA GPUs compute in bfloat16."""
 
 
-def load(choice: ModelConfig, observer: Observer = SILENT) -> Thinker:
+def load(choice: ModelConfig, progress: ProgressCallback = SILENT) -> Thinker:
     """Load the thinker that `choice` names; everything left at "auto" is settled here and explained in `Thinker.loaded.reasons`.
 
     Raises `UsageError` for values that mean nothing, `ModelError` for a checkpoint that cannot be found or read, `OutOfMemory`.
     """
     spec = resolve(choice)
-    require_transformers(observer)
+    require_transformers(progress)
     device = resolve_device(choice.device)
     if choice.name == "auto" and spec.kind == "hub" and device.type == "cpu":
         raise ModelError("there is an NVIDIA GPU, but this PyTorch cannot use it", "install PyTorch for its driver, or give `device=cpu`")
     attention = _attention(choice.attention, device)
     if spec.notice:
-        observer.warn(spec.notice)
+        progress.warn(spec.notice)
     if spec.kind == "random":
         return _load_random(choice, spec, device, attention)
     directory, revision = Path(spec.source), None
     if spec.kind == "hub":
-        directory, revision = pull(spec.source, choice.revision, choice.offline, observer)
+        directory, revision = pull(spec.source, choice.revision, choice.offline, progress)
     elif choice.revision is not None:
         raise UsageError(f"`revision` means nothing for {spec.name}", "it chooses a version of a hub repository")
     keep_in_use(directory)  # `cache clean` and `models rm` then leave it alone
@@ -69,7 +69,7 @@ def load(choice: ModelConfig, observer: Observer = SILENT) -> Thinker:
     quant, why_quant = _quant(choice.quant, checkpoint.quant, sizes)
     dtype, why_dtype = _dtype(choice.dtype, device, sizes)
     if device.type == "cpu" and choice.device == "auto" and sizes.decoder.parameters >= LARGE:
-        observer.warn(f"{spec.name} runs on the CPU, which is slow: {_why_no_gpu()}")
+        progress.warn(f"{spec.name} runs on the CPU, which is slow: {_why_no_gpu()}")
     if attention == "flash_attention_2" and dtype == torch.float32:
         raise UsageError("flash_attention_2 does not compute in float32", "leave `dtype` out, or use `attention=sdpa`")
     config = _config(checkpoint, attention)

@@ -20,7 +20,7 @@ from packaging.version import InvalidVersion, Version
 
 from omnidrop_cli import fileio, paths
 from omnidrop_cli.errors import ModelError, summarize
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.model.quiet import quiet
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Verdict:
     seconds: float = 0.0
 
 
-def require_transformers(observer: Observer = SILENT) -> None:
+def require_transformers(progress: ProgressCallback = SILENT) -> None:
     """Make sure that the installed transformers works. Takes no time for tested versions and for those checked before.
 
     Raises:
@@ -59,7 +59,7 @@ def require_transformers(observer: Observer = SILENT) -> None:
         verdict = run_check()
         _remember(verdict)
         if verdict.failed is None:
-            observer.warn(f"transformers {verdict.version} is not among the tested versions; a self-check passed ({verdict.seconds:.1f} s)")
+            progress.warn(f"transformers {verdict.version} is not among the tested versions; a self-check passed ({verdict.seconds:.1f} s)")
     if verdict.failed is not None:
         raise ModelError(
             f"transformers {verdict.version} does not work with this omnidrop: {verdict.failed}",

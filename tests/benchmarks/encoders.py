@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from omnidrop_cli.bench.device import device_name, sample_here
 from omnidrop_cli.bench.measurement import BenchReport, Group, alternate
 from omnidrop_cli.bench.synthetic import FRAME_HEIGHT, FRAME_WIDTH, MEL_FRAMES_PER_SECOND
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.prompt.patches import grid_of, patchify
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @torch.inference_mode()
-def bench_encoders(thinker: Thinker, seconds: float, *, repeats: int = 3, observer: Observer = SILENT) -> BenchReport:
+def bench_encoders(thinker: Thinker, seconds: float, *, repeats: int = 3, progress: ProgressCallback = SILENT) -> BenchReport:
     """Both encoders on `seconds` of 252x448 video at 2 fps and of sound, one pass each."""
     frames = torch.randint(0, 256, (2 * max(1, round(seconds)), 3, FRAME_HEIGHT, FRAME_WIDTH), dtype=torch.uint8)
     patches = patchify(frames, thinker.spec).to(thinker.device, thinker.dtype)
@@ -33,12 +33,12 @@ def bench_encoders(thinker: Thinker, seconds: float, *, repeats: int = 3, observ
         "vision": (adapter.vision_encoder, lambda: adapter.encode_video(patches, grid)),
         "audio": (adapter.audio_encoder, lambda: adapter.encode_audio(mel)),
     }
-    groups = [_group(thinker, f"{name} encoder, {seconds:g} s", *found, repeats, observer) for name, found in passes.items()]
+    groups = [_group(thinker, f"{name} encoder, {seconds:g} s", *found, repeats, progress) for name, found in passes.items()]
     facts = {"model": thinker.loaded.name, "dtype": thinker.loaded.dtype}
     return BenchReport("encoders", device_name(thinker.device), repeats, groups, ("torch", "transformers"), facts)
 
 
-def _group(thinker: Thinker, subject: str, encoder: Any, run: Any, repeats: int, observer: Observer) -> Group:
+def _group(thinker: Thinker, subject: str, encoder: Any, run: Any, repeats: int, progress: ProgressCallback) -> Group:
     with _products(encoder) as products:
         run()
 
@@ -57,7 +57,7 @@ def _group(thinker: Thinker, subject: str, encoder: Any, run: Any, repeats: int,
         return dict
 
     works = {"ours": ours, "stock attention": stock, "products alone": products_alone}
-    return Group(subject, alternate({name: partial(sample_here, thinker.device, work) for name, work in works.items()}, repeats, observer))
+    return Group(subject, alternate({name: partial(sample_here, thinker.device, work) for name, work in works.items()}, repeats, progress))
 
 
 @contextmanager

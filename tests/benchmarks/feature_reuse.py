@@ -22,7 +22,7 @@ from omnidrop_cli.engine.encode import MediaFeatures, encode_media
 from omnidrop_cli.engine.feature_cache import FeatureStore
 from omnidrop_cli.engine.frame_dedup import grid_digests, grid_sources
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.session import Session
@@ -37,7 +37,7 @@ def bench_reuse(
     *,
     blocks: int = 0,
     repeats: int = 3,
-    observer: Observer = SILENT,
+    progress: ProgressCallback = SILENT,
 ) -> BenchReport:
     """One group per clip: every pair of frames encoded, equal ones once, nearly equal ones once, and the second question.
 
@@ -51,16 +51,16 @@ def bench_reuse(
         name = Path(clip.source.path).name
         if clip.frames is None:
             raise UsageError(f"{name} has no video", "give a video")
-        observer.stage("encode", name)
+        progress.stage("encode", name)
         prompt = build(clip, "What is shown?", thinker.tokenizer, thinker.spec)
         with _shortened(thinker.adapter.vision_encoder, blocks), tempfile.TemporaryDirectory(prefix="omnidrop-bench-") as folder:
-            groups.append(_group(thinker, prompt, name, tolerances, Path(folder), repeats, observer))
+            groups.append(_group(thinker, prompt, name, tolerances, Path(folder), repeats, progress))
     facts = {"model": thinker.loaded.name, "dtype": thinker.loaded.dtype, "blocks": blocks or len(thinker.adapter.vision_encoder.blocks)}
     return BenchReport("reuse", device_name(thinker.device), repeats, groups, ("torch", "transformers"), facts)
 
 
 def _group(
-    thinker: Thinker, prompt: Prompt, name: str, tolerances: Sequence[float], folder: Path, repeats: int, observer: Observer
+    thinker: Thinker, prompt: Prompt, name: str, tolerances: Sequence[float], folder: Path, repeats: int, progress: ProgressCallback
 ) -> Group:
     kept = FeatureStore(folder)
     known = encode_media(thinker, prompt, store=kept)
@@ -82,7 +82,7 @@ def _group(
     runs: dict[str, Callable[[], Sample]] = {name: partial(sample_here, thinker.device, work) for name, work in works.items()}
     counts = prompt.token_map.counts()
     return Group(
-        f"{name}: {prompt.grid_thw[0] if prompt.grid_thw else 0} pairs, {counts.video} video tokens", alternate(runs, repeats, observer)
+        f"{name}: {prompt.grid_thw[0] if prompt.grid_thw else 0} pairs, {counts.video} video tokens", alternate(runs, repeats, progress)
     )
 
 

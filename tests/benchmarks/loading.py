@@ -14,13 +14,13 @@ from omnidrop_cli.bench.measurement import BenchReport, Group, alternate
 from omnidrop_cli.bench.subprocess_run import Tell, Work, in_child
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 
 if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
 
 
-def bench_load(choice: ModelConfig, *, repeats: int = 3, folder: Path | None = None, observer: Observer = SILENT) -> BenchReport:
+def bench_load(choice: ModelConfig, *, repeats: int = 3, folder: Path | None = None, progress: ProgressCallback = SILENT) -> BenchReport:
     """`choice` names a checkpoint, or random weights, which are saved as one first. `folder` holds the files while they are needed.
 
     Raises `UsageError` where `choice` quantises nothing, `ModelError`.
@@ -35,22 +35,22 @@ def bench_load(choice: ModelConfig, *, repeats: int = 3, folder: Path | None = N
     with tempfile.TemporaryDirectory(dir=folder, prefix="omnidrop-bench-") as work:
         original, copy = choice.name, Path(work) / "copy"
         if resolve(choice).kind == "random":
-            observer.stage("write", choice.name)
+            progress.stage("write", choice.name)
             original = str(Path(work) / "original")
-            save_quantized(load(replace(choice, quant="none", dtype="bfloat16"), observer), Path(original))
+            save_quantized(load(replace(choice, quant="none", dtype="bfloat16"), progress), Path(original))
         # A few layers are small enough for float32, but what they stand for is stored and loaded in bfloat16.
         choice = replace(choice, name=original, quant=quant, dtype="bfloat16" if choice.dtype == "auto" else choice.dtype)
-        observer.stage("quantize", quant)
-        thinker = load(choice, observer)
+        progress.stage("quantize", quant)
+        thinker = load(choice, progress)
         device, loaded = device_name(thinker.device), thinker.loaded
         save_quantized(thinker, copy)
         del thinker
-        observer.stage("load")
+        progress.stage("load")
         choices = {"saved copy": replace(choice, name=str(copy)), "quantised again": choice}
         runs = {name: partial(in_child, _loading, one) for name, one in choices.items()}
         sizes = {"original_bytes": _size(resolve(choice).source), "copy_bytes": _size(str(copy))}
         group = Group(
-            f"{loaded.num_layers} decoder layers, {quant}, {sizes['original_bytes'] / 1e9:.1f} GB", alternate(runs, repeats, observer)
+            f"{loaded.num_layers} decoder layers, {quant}, {sizes['original_bytes'] / 1e9:.1f} GB", alternate(runs, repeats, progress)
         )
     return BenchReport("load", device, repeats, [group], ("torch", "transformers", "bitsandbytes"), sizes)
 

@@ -14,7 +14,7 @@ from omnidrop_cli.bench.measurement import BenchReport, Group, Sample, alternate
 from omnidrop_cli.bench.prefill import label
 from omnidrop_cli.bench.subprocess_run import Tell, Work, in_child
 from omnidrop_cli.config import ModelConfig, PruningConfig
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.prefill import Prefilled
@@ -28,7 +28,12 @@ COMPUTED_S = (60, 600)
 
 
 def bench_memory(
-    model: ModelConfig, lengths_s: Sequence[float], choices: Sequence[PruningConfig], *, repeats: int = 1, observer: Observer = SILENT
+    model: ModelConfig,
+    lengths_s: Sequence[float],
+    choices: Sequence[PruningConfig],
+    *,
+    repeats: int = 1,
+    progress: ProgressCallback = SILENT,
 ) -> BenchReport:
     """One group per clip length, one run per method. `peak_mb` less `before_mb` is what the prefill took on top of the weights."""
     import torch
@@ -38,12 +43,12 @@ def bench_memory(
     device = torch.device("cuda" if torch.cuda.is_available() and model.device != "cpu" else "cpu")
     groups = []
     for seconds in lengths_s:
-        observer.stage("prefill", f"{seconds:g} s")
+        progress.stage("prefill", f"{seconds:g} s")
         runs: dict[str, Callable[[], Sample]] = {
             label(choice): partial(in_child, _prefilling, model, seconds, choice) for choice in choices
         }
-        groups.append(Group(f"{seconds:g} s in the papers' layout", alternate(runs, repeats, observer)))
-    observer.stage("account")
+        groups.append(Group(f"{seconds:g} s in the papers' layout", alternate(runs, repeats, progress)))
+    progress.stage("account")
     return BenchReport(
         kind="memory",
         device=device_name(device),

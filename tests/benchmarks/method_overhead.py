@@ -21,7 +21,7 @@ from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.engine.encode import embed
 from omnidrop_cli.engine.metrics import Stopwatch
 from omnidrop_cli.engine.prefill import prefill
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.prune.base import InLLMStage, InputStage, InputView, LayerSelection, LayerView, Method, Plan, PromptInfo, Selection
 from omnidrop_cli.prune.methods import get_method
 from tests.benchmarks.replay import Replay
@@ -38,7 +38,13 @@ PLAN, INPUT, IN_LLM = "plan", "input stage", "in-LLM stage"
 
 
 def bench_overhead(
-    session: Session, seconds: float, choices: Sequence[PruningConfig], *, depth: int = 0, repeats: int = 3, observer: Observer = SILENT
+    session: Session,
+    seconds: float,
+    choices: Sequence[PruningConfig],
+    *,
+    depth: int = 0,
+    repeats: int = 3,
+    progress: ProgressCallback = SILENT,
 ) -> BenchReport:
     """The unpruned prefill, and what each method spends on its decisions, on noise in the papers' layout.
 
@@ -65,7 +71,7 @@ def bench_overhead(
         facts = {"before_s": clock.before_s(), "in_llm_s": clock.in_llm_s()}
         return replace(taken, seconds=sum(clock.parts.seconds.values()), cpu_s=clock.cpu_s, facts=facts)
 
-    observer.stage("prefill", f"{len(prompt)} tokens")
+    progress.stage("prefill", f"{len(prompt)} tokens")
     runs: dict[str, Callable[[], Sample]] = {FULL: partial(sample, get_method(PruningConfig("none")))}
     for choice in choices:
         method = get_method(choice)
@@ -76,7 +82,7 @@ def bench_overhead(
             _replayed(name): partial(sample, Replay(run(method), thinker.device)),
         }
     layers = thinker.sizes.num_layers
-    measured = {found.name: found for found in alternate(runs, repeats, observer)}
+    measured = {found.name: found for found in alternate(runs, repeats, progress)}
     shown = [measured[FULL], *(_with_shares(label(choice), measured, (depth or layers) / layers) for choice in choices)]
     group = Group(f"{seconds:g} s in the papers' layout, {len(prompt)} tokens, {layers} decoder layers", shown)
     facts = {"model": thinker.loaded.name, "dtype": thinker.loaded.dtype, "depth": depth or layers}

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from omnidrop_cli.config import Request
 from omnidrop_cli.errors import MediaError
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.outputs import Answer, Choice, Comparison, Report
 from tests.report import samples
 
@@ -37,24 +37,24 @@ class FakePipeline:
         self.choices: tuple[Choice, ...] = ()
         self.jobs: list[Request] = []
 
-    def run(self, job: Request, observer: Observer = SILENT) -> Report:
+    def run(self, job: Request, progress: ProgressCallback = SILENT) -> Report:
         self.jobs.append(job)
         for stage in ("fetch", "decode", "load", "build", "encode", "prefill"):
-            observer.stage(stage, job.media if stage == "fetch" else "")
-            observer.advance(1, 2)
-        observer.warn("the clip has [bold]no[/] sound\x1b[31m")
+            progress.stage(stage, job.media if stage == "fetch" else "")
+            progress.advance(1, 2)
+        progress.warn("the clip has [bold]no[/] sound\x1b[31m")
         if self.stuck:
             self._stay()
         if self.fail:
             raise FAILURES[self.fail]
-        observer.stage("generate")
+        progress.stage("generate")
         for piece in self.pieces:
-            observer.text(piece)
+            progress.text(piece)
             time.sleep(self.pause_s)
         return replace(samples.report(job=job), answer=Answer("".join(self.pieces), (1, 2), self.reason, self.choices))
 
-    def run_comparison(self, job: Request, observer: Observer = SILENT, rounds: int = 1) -> Comparison:
-        return replace(samples.comparison(), pruned=self.run(job, observer))
+    def run_comparison(self, job: Request, progress: ProgressCallback = SILENT, rounds: int = 1) -> Comparison:
+        return replace(samples.comparison(), pruned=self.run(job, progress))
 
     def _stay(self) -> None:
         sys.stderr.write("stuck\n")

@@ -13,7 +13,7 @@ import pytest
 from omnidrop_cli import paths
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError
-from omnidrop_cli.events import Observer
+from omnidrop_cli.events import ProgressCallback
 from omnidrop_cli.model import load as load_module
 from omnidrop_cli.model import self_check
 from omnidrop_cli.model.load import load
@@ -25,7 +25,7 @@ from tests.compat.future import BREAKS, HARMLESS
 FUTURE = "5.99.0"
 
 
-class Lines(Observer):
+class Lines(ProgressCallback):
     def __init__(self) -> None:
         self.lines: list[str] = []
 

@@ -14,11 +14,11 @@ from omnidrop_cli.media.open import open_clip
 
 if TYPE_CHECKING:
     from omnidrop_cli.config import Request
-    from omnidrop_cli.events import Observer
+    from omnidrop_cli.events import ProgressCallback
     from omnidrop_cli.outputs import Clip, FrameBounds
 
 
-def decode(request: Request, bounds: FrameBounds, observer: Observer, seconds: dict[str, float]) -> Clip:
+def decode(request: Request, bounds: FrameBounds, progress: ProgressCallback, seconds: dict[str, float]) -> Clip:
     """`open_clip`, but a clip called segfault* reads foreign memory, oom* is killed, hang* never ends."""
     name = Path(request.media).name
     if name.startswith("segfault"):
@@ -27,19 +27,19 @@ def decode(request: Request, bounds: FrameBounds, observer: Observer, seconds: d
         os.kill(os.getpid(), signal.SIGKILL)
     if name.startswith("hang"):
         time.sleep(600)
-    return open_clip(request, bounds, observer, seconds)
+    return open_clip(request, bounds, progress, seconds)
 
 
 _seen = 0
 
 
-def poisoned(request: Request, bounds: FrameBounds, observer: Observer, seconds: dict[str, float]) -> Clip:
+def poisoned(request: Request, bounds: FrameBounds, progress: ProgressCallback, seconds: dict[str, float]) -> Clip:
     """Every second clip of a process crashes, whichever it is: the one before it has damaged the memory."""
     global _seen
     _seen += 1
     if _seen == 2:
         ctypes.string_at(0)
-    return open_clip(request, bounds, observer, seconds)
+    return open_clip(request, bounds, progress, seconds)
 
 
 class _Unloadable:

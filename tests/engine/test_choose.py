@@ -17,7 +17,7 @@ from omnidrop_cli.engine.encoded_prompt import EncodedPrompt, PromptSource
 from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import UsageError
-from omnidrop_cli.events import Observer
+from omnidrop_cli.events import ProgressCallback
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.prompt.chat_template import plain_ids
 from omnidrop_cli.report.json import from_dict, to_dict
@@ -68,11 +68,11 @@ def test_probabilities_are_those_of_the_texts_written_out(session: Session, clip
 def test_a_request_with_choices_answers_with_one_and_its_report_survives_json(session: Session, clips: Clips) -> None:
     pieces: list[str] = []
 
-    class Listener(Observer):
+    class Listener(ProgressCallback):
         def text(self, piece: str) -> None:
             pieces.append(piece)
 
-    report = session.ask(clips["speech_video"], "is it?", choices=("yes", "no"), keep=0.3, observer=Listener())
+    report = session.ask(clips["speech_video"], "is it?", choices=("yes", "no"), keep=0.3, progress=Listener())
     assert report.answer.text in ("yes", "no")
     assert "".join(pieces) == report.answer.text
     assert sum(choice.probability for choice in report.answer.choices) == pytest.approx(1)

@@ -19,7 +19,7 @@ from omnidrop_cli.config import MediaConfig, Request
 from omnidrop_cli.engine import decode_process
 from omnidrop_cli.engine.decode_process import Cancelled, DecodeProcess, DecoderLost
 from omnidrop_cli.errors import MediaError
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.media.open import open_clip
 from omnidrop_cli.outputs import FrameBounds
 from tests.clips import Clips
@@ -80,7 +80,7 @@ def test_the_clip_is_the_one_this_process_would_decode(clips: Clips, decoder: De
 
 
 def test_errors_and_progress_pass_and_the_child_lives_on(clips: Clips, decoder: DecodeProcess) -> None:
-    class Listening(Observer):
+    class Listening(ProgressCallback):
         stages: list[str] = []  # noqa: RUF012
 
         def stage(self, name: str, detail: str = "") -> None:

@@ -17,7 +17,7 @@ from omnidrop_cli.engine.chat import Conversation
 from omnidrop_cli.engine.cuda_graph import CudaGraphRunner
 from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.engine.session import Session
-from omnidrop_cli.events import Observer
+from omnidrop_cli.events import ProgressCallback
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.outputs import Report
 from tests.engine.tape import capture_on_tape
@@ -78,8 +78,8 @@ def test_every_turn_of_a_conversation(clips: Clips, capture: cuda_graph.Capture,
         assert mine.trace.kv_lengths == theirs.trace.kv_lengths
 
 
-def test_a_failure_is_one_line_for_the_observer_and_in_the_report(clips: Clips) -> None:
-    class Listener(Observer):
+def test_a_failure_is_one_line_for_the_callback_and_in_the_report(clips: Clips) -> None:
+    class Listener(ProgressCallback):
         def __init__(self) -> None:
             self.warnings: list[str] = []
 

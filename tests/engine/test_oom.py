@@ -19,7 +19,7 @@ from omnidrop_cli.engine import oom
 from omnidrop_cli.engine.oom import Limits, less_detail, out_of_memory
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import OutOfMemory
-from omnidrop_cli.events import Observer
+from omnidrop_cli.events import ProgressCallback
 from omnidrop_cli.media.frame_choice import frame_count, frame_size
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.outputs import Clip, SourceFacts
@@ -28,7 +28,7 @@ from omnidrop_cli.tokens import Counts
 Clips = Mapping[str, Path]
 
 
-class Warned(Observer):
+class Warned(ProgressCallback):
     def __init__(self) -> None:
         self.warnings: list[str] = []
 

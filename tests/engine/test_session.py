@@ -14,7 +14,7 @@ from omnidrop_cli.engine.metrics import encoder_flops
 from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import PromptError, UsageError
-from omnidrop_cli.events import Observer
+from omnidrop_cli.events import ProgressCallback
 from omnidrop_cli.model.random_weights import tiny_sizes, tiny_thinker
 from omnidrop_cli.prune.methods import names
 
@@ -101,7 +101,7 @@ def test_compare_runs_the_encoders_once(session: Session, clips: Clips, monkeypa
 
 
 def test_streamed_text_is_the_answer(session: Session, clips: Clips) -> None:
-    class Listener(Observer):
+    class Listener(ProgressCallback):
         def __init__(self) -> None:
             self.pieces: list[str] = []
             self.stages: list[str] = []

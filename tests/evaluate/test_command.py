@@ -28,7 +28,7 @@ from tests.evaluate import datasets
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(Session, "load", classmethod(lambda cls, choice=None, observer=None: cls(tiny_thinker())))
+    monkeypatch.setattr(Session, "load", classmethod(lambda cls, choice=None, progress=None: cls(tiny_thinker())))
     monkeypatch.chdir(tmp_path)
 
 

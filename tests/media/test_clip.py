@@ -16,7 +16,7 @@ import pytest
 
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import MediaError, UsageError
-from omnidrop_cli.events import Observer
+from omnidrop_cli.events import ProgressCallback
 from omnidrop_cli.media.audio import Waveform
 from omnidrop_cli.media.clip import decode_media
 from tests import clips as make
@@ -244,17 +244,17 @@ def test_one_damaged_track_leaves_the_other(
 
 
 def test_progress(clips: Clips) -> None:
-    class Listening(Observer):
+    class Listening(ProgressCallback):
         done: list[float] = []  # noqa: RUF012
 
         def advance(self, done: float, total: float | None) -> None:
             assert total == 12
             self.done.append(done)
 
-    observer = Listening()
-    decode_media(clips["tone_video"], DEFAULT, observer)
-    assert observer.done == sorted(observer.done)
-    assert observer.done
+    progress = Listening()
+    decode_media(clips["tone_video"], DEFAULT, progress)
+    assert progress.done == sorted(progress.done)
+    assert progress.done
 
 
 def test_an_error_does_not_wait_for_the_sound(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import pytest
 from omnidrop_cli import paths
 from omnidrop_cli.config import FetchConfig, MediaConfig, Request
 from omnidrop_cli.errors import FetchError, MediaError, UsageError
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.media import address, download
 from omnidrop_cli.media.clip import decode_media
 from omnidrop_cli.media.download_cache import DownloadCache, Origin
@@ -194,7 +194,7 @@ def test_unwritable_cache(server: Server, tmp_path: Path) -> None:
 
 
 def test_progress(server: Server, cache: DownloadCache) -> None:
-    class Listening(Observer):
+    class Listening(ProgressCallback):
         last: tuple[float, float | None] = (0, None)
         details: list[str] = []  # noqa: RUF012
 
@@ -204,18 +204,18 @@ def test_progress(server: Server, cache: DownloadCache) -> None:
         def detail(self, text: str) -> None:
             self.details.append(text)
 
-    observer = Listening()
-    get(server, cache, observer=observer)
+    progress = Listening()
+    get(server, cache, progress=progress)
     size = len(server.files["/clip.mp4"].content)
-    assert observer.last == (size, size)
-    assert observer.details[-1].startswith(f"127.0.0.1: {size / 1e6:.1f} of {size / 1e6:.1f} MB")
-    assert any("MB/s" in detail for detail in observer.details)
+    assert progress.last == (size, size)
+    assert progress.details[-1].startswith(f"127.0.0.1: {size / 1e6:.1f} of {size / 1e6:.1f} MB")
+    assert any("MB/s" in detail for detail in progress.details)
 
 
 # ---------------------------------------------------------------- resuming
 
 
-class Impatient(Observer):
+class Impatient(ProgressCallback):
     def advance(self, done: float, total: float | None) -> None:
         if done > 10_000:
             raise KeyboardInterrupt
@@ -258,7 +258,7 @@ def test_halves_of_two_versions_make_no_clip(etag: bool, server: Server, cache: 
 
 def test_ctrl_c_keeps_what_has_arrived(server: Server, cache: DownloadCache, big: bytes) -> None:
     with pytest.raises(KeyboardInterrupt):
-        get(server, cache, "/big.mp4", observer=Impatient())
+        get(server, cache, "/big.mp4", progress=Impatient())
     assert len(left(cache)) == 1
     assert get(server, cache, "/big.mp4").path.read_bytes() == big
     assert len(left(cache)) == 1

@@ -11,7 +11,7 @@ import torch
 
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError
-from omnidrop_cli.events import SILENT, Observer
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.model.hub import pull
 from omnidrop_cli.model.load import load
 from omnidrop_cli.model.thinker import Thinker
@@ -62,18 +62,18 @@ def test_the_second_time_nothing_is_downloaded_even_offline(hub: Hub) -> None:
 
 
 def test_progress_counts_bytes(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
-    class Watching(Observer):
+    class Watching(ProgressCallback):
         def __init__(self) -> None:
             self.seen: list[tuple[float, float | None]] = []
 
         def advance(self, done: float, total: float | None) -> None:
             self.seen.append((done, total))
 
-    observer = Watching()
-    directory, _ = pull("owner/model", None, False, observer)
+    progress = Watching()
+    directory, _ = pull("owner/model", None, False, progress)
     sizes = {file.stat().st_size for file in directory.glob("*.safetensors")}
-    assert sizes <= {done for done, _ in observer.seen}
-    assert all(total is None or done <= total for done, total in observer.seen)
+    assert sizes <= {done for done, _ in progress.seen}
+    assert all(total is None or done <= total for done, total in progress.seen)
     assert capfd.readouterr() == ("", "")
 
 

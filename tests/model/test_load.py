@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError, UsageError
-from omnidrop_cli.events import Observer
+from omnidrop_cli.events import ProgressCallback
 from omnidrop_cli.model import load as load_module
 from omnidrop_cli.model.checkpoint import open_checkpoint, thinker_slices
 from omnidrop_cli.model.load import load
@@ -277,7 +277,7 @@ def test_broken_directories(what: str, omni_checkpoint: Path, tmp_path: Path) ->
     assert "\n" not in caught.value.message
 
 
-class Heard(Observer):
+class Heard(ProgressCallback):
     def __init__(self) -> None:
         self.warnings: list[str] = []
 

@@ -6,11 +6,11 @@ FFmpeg reads the first and stops, or takes its clock for all. Opened one by one,
 from __future__ import annotations
 
 import io
-import mmap
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from omnidrop_cli.media import ogg
+from omnidrop_cli.media.file_bytes import FileBytes
 
 Parts = tuple[tuple[int, int], ...]
 """(first byte, end) of every part, from the first byte of the file to its last."""
@@ -24,43 +24,43 @@ _ID3 = b"ID3"
 def find_parts(file: BinaryIO) -> tuple[str | None, Parts]:
     """The name of FFmpeg's reader for the parts, None where it may choose, and the parts: one for a file that is not joined.
 
-    Raises `OSError` or `ValueError` for a file that cannot be mapped.
+    Raises `OSError` for a file that cannot be read.
     """
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for name, recognised, starts_of in _KINDS:
-            if recognised(data):
-                starts = [start for start, _ in zip(starts_of(data), range(_MOST), strict=False)]
-                if len(starts) > 1:
-                    return name, tuple(zip([0, *starts[1:]], [*starts[1:], len(data)], strict=True))
-        return None, ((0, len(data)),)
+    data = FileBytes(file)
+    for name, recognised, starts_of in _KINDS:
+        if recognised(data):
+            starts = [start for start, _ in zip(starts_of(data), range(_MOST), strict=False)]
+            if len(starts) > 1:
+                return name, tuple(zip([0, *starts[1:]], [*starts[1:], len(data)], strict=True))
+    return None, ((0, len(data)),)
 
 
-def _flv(data: mmap.mmap) -> Iterator[int]:
+def _flv(data: FileBytes) -> Iterator[int]:
     """FLV headers, each behind a whole tag (Video File Format Specification 10.1, annex E)."""
     at = 0
-    while data[at : at + 4] == _FLV:
+    while data.at(at, 4) == _FLV:
         yield at
-        at += int.from_bytes(data[at + 5 : at + 9], "big") + 4
-        while at + 11 <= len(data) and data[at] & 0x1F in _FLV_TAGS:
-            at += 15 + int.from_bytes(data[at + 1 : at + 4], "big")
+        at += int.from_bytes(data.at(at + 5, 4), "big") + 4
+        while len(tag := data.at(at, 11)) == 11 and tag[0] & 0x1F in _FLV_TAGS:
+            at += 15 + int.from_bytes(tag[1:4], "big")
 
 
-def _wav(data: mmap.mmap) -> Iterator[int]:
+def _wav(data: FileBytes) -> Iterator[int]:
     """RIFF headers, each behind a whole form."""
     at = 0
-    while data[at : at + 4] == b"RIFF" and data[at + 8 : at + 12] == b"WAVE":
+    while (form := data.at(at, 12))[:4] == b"RIFF" and form[8:] == b"WAVE":
         yield at
-        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        size = int.from_bytes(form[4:8], "little")
         at += 8 + size + size % 2
 
 
-def _mp4(data: mmap.mmap) -> Iterator[int]:
+def _mp4(data: FileBytes) -> Iterator[int]:
     """`ftyp` boxes, each behind a whole movie with its samples (ISO 14496-12, 4.2)."""
     at, start, kinds, whole = 0, 0, set[bytes](), {b"moov", b"mdat"}
-    while at + 8 <= len(data):
-        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+    while len(box := data.at(at, 16)) >= 8:
+        size, kind = int.from_bytes(box[:4], "big"), box[4:8]
         if size == 1:
-            size = int.from_bytes(data[at + 8 : at + 16], "big")
+            size = int.from_bytes(box[8:], "big")
         if kind == b"ftyp" and whole <= kinds:
             yield start
             start, kinds = at, set()
@@ -72,7 +72,7 @@ def _mp4(data: mmap.mmap) -> Iterator[int]:
         yield start
 
 
-def _adts(data: mmap.mmap) -> Iterator[int]:
+def _adts(data: FileBytes) -> Iterator[int]:
     """Frames at which the sample rate changes and stays (ISO 14496-3, 1.A.2.2): FFmpeg places all by the first rate."""
     at, rate = _behind_id3(data, 0), -1
     while at + 7 <= len(data):
@@ -89,27 +89,29 @@ def _adts(data: mmap.mmap) -> Iterator[int]:
         at += length
 
 
-def _adts_frame(data: mmap.mmap, at: int) -> tuple[int, int]:
+def _adts_frame(data: FileBytes, at: int) -> tuple[int, int]:
     """(length in bytes, index of the sample rate) of the frame at `at`; (0, -1) where there is none."""
-    if at + 7 > len(data) or data[at] != 0xFF or data[at + 1] & 0xF6 != 0xF0:
+    header = data.at(at, 7)
+    if len(header) < 7 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0:
         return 0, -1
-    length = (data[at + 3] & 3) << 11 | data[at + 4] << 3 | data[at + 5] >> 5
-    return (length, data[at + 2] >> 2 & 15) if length >= 7 else (0, -1)
+    length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
+    return (length, header[2] >> 2 & 15) if length >= 7 else (0, -1)
 
 
-def _behind_id3(data: mmap.mmap, at: int) -> int:
+def _behind_id3(data: FileBytes, at: int) -> int:
     """The first byte behind an ID3v2 tag at `at`, or `at` where there is none."""
-    if data[at : at + 3] != _ID3 or at + 10 > len(data):
+    tag = data.at(at, 10)
+    if tag[:3] != _ID3 or len(tag) < 10:
         return at
-    a, b, c, d = data[at + 6 : at + 10]
+    a, b, c, d = tag[6:]
     return at + 10 + (a << 21 | b << 14 | c << 7 | d)
 
 
-_KINDS: tuple[tuple[str | None, Callable[[mmap.mmap], bool], Callable[[mmap.mmap], Iterator[int]]], ...] = (
-    (None, lambda data: data[:4] == b"OggS", ogg.links),
-    (None, lambda data: data[:4] == _FLV, _flv),
-    (None, lambda data: data[:4] == b"RIFF", _wav),
-    (None, lambda data: data[4:8] == b"ftyp", _mp4),
+_KINDS: tuple[tuple[str | None, Callable[[FileBytes], bool], Callable[[FileBytes], Iterator[int]]], ...] = (
+    (None, lambda data: data.at(0, 4) == ogg.PAGE, ogg.links),
+    (None, lambda data: data.at(0, 4) == _FLV, _flv),
+    (None, lambda data: data.at(0, 4) == b"RIFF", _wav),
+    (None, lambda data: data.at(4, 4) == b"ftyp", _mp4),
     ("aac", lambda data: _adts_frame(data, _behind_id3(data, 0))[0] > 0, _adts),
 )
 """FFmpeg's reader, where a short part does not tell it; whether a file begins as one of the kind; and where its parts begin."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import mmap
+    from omnidrop_cli.media.file_bytes import FileBytes
 
 PAGE = b"OggS"
 _HEADER = 27
@@ -21,15 +21,15 @@ _FIRST_PAGE = 2
 """Flag of a page that opens a logical stream."""
 
 
-def links(data: mmap.mmap) -> Iterator[int]:
+def links(data: FileBytes) -> Iterator[int]:
     """The first byte of every link. A link begins at an opening page that follows a page of content."""
-    size, at, content = len(data), data.find(PAGE), True
-    while 0 <= at <= size - _HEADER:
-        segments = data[at + 26]
-        opening = bool(data[at + 5] & _FIRST_PAGE) and data[at + 18 : at + 22] == bytes(4)  # with sequence number 0
+    at, content = data.find(PAGE), True
+    while at >= 0 and len(header := data.at(at, _HEADER)) == _HEADER:
+        opening = bool(header[5] & _FIRST_PAGE) and header[18:22] == bytes(4)  # with sequence number 0
         if opening and content:
             yield at
         content = not opening
-        behind = at + _HEADER + segments + sum(data[at + _HEADER : at + _HEADER + segments])
+        sizes = data.at(at + _HEADER, header[26])
+        behind = at + _HEADER + header[26] + sum(sizes)
         # Behind a damaged page the next one is searched for.
-        at = behind if data[behind : behind + 4] == PAGE else data.find(PAGE, at + 4)
+        at = behind if data.at(behind, 4) == PAGE else data.find(PAGE, at + 4)

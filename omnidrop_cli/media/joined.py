@@ -18,6 +18,9 @@ Parts = tuple[tuple[int, int], ...]
 _MOST = 4096
 _FLV = b"FLV\x01"
 _FLV_TAGS = (8, 9, 18)
+_FORMS = {b"RIFF": (b"WAVE",), b"FORM": (b"AIFF", b"AIFC")}
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_W64 = b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000")
 _ID3 = b"ID3"
 
 
@@ -45,13 +48,25 @@ def _flv(data: FileBytes) -> Iterator[int]:
             at += 15 + int.from_bytes(tag[1:4], "big")
 
 
-def _wav(data: FileBytes) -> Iterator[int]:
-    """RIFF headers, each behind a whole form."""
-    at = 0
-    while (form := data.at(at, 12))[:4] == b"RIFF" and form[8:] == b"WAVE":
+def _forms(data: FileBytes) -> Iterator[int]:
+    """RIFF (wav) and FORM (AIFF) headers, each behind a whole form of its kind. Sizes are little-endian in RIFF, big-endian in FORM."""
+    at, first = 0, data.at(0, 4)
+    while (form := data.at(at, 12))[:4] == first and form[8:] in _FORMS[first]:
         yield at
-        size = int.from_bytes(form[4:8], "little")
+        size = int.from_bytes(form[4:8], "little" if first == b"RIFF" else "big")
         at += 8 + size + size % 2
+
+
+def _objects(data: FileBytes) -> Iterator[int]:
+    """ASF headers behind whole objects, Wave64 headers behind whole files: both are GUIDs with a size that counts the GUID and itself."""
+    at, first = 0, data.at(0, 16)
+    while len(found := data.at(at, 24)) == 24:
+        if found[:16] == first:
+            yield at
+        size = int.from_bytes(found[16:], "little")
+        if size < 24:
+            break
+        at += size if first == _ASF else -(-size // 8) * 8  # Wave64 fills up to 8 bytes
 
 
 def _mp4(data: FileBytes) -> Iterator[int]:
@@ -110,7 +125,8 @@ def _behind_id3(data: FileBytes, at: int) -> int:
 _KINDS: tuple[tuple[str | None, Callable[[FileBytes], bool], Callable[[FileBytes], Iterator[int]]], ...] = (
     (None, lambda data: data.at(0, 4) == ogg.PAGE, ogg.links),
     (None, lambda data: data.at(0, 4) == _FLV, _flv),
-    (None, lambda data: data.at(0, 4) == b"RIFF", _wav),
+    (None, lambda data: data.at(0, 4) in _FORMS, _forms),
+    (None, lambda data: data.at(0, 16) in (_ASF, _W64), _objects),
     (None, lambda data: data.at(4, 4) == b"ftyp", _mp4),
     ("aac", lambda data: _adts_frame(data, _behind_id3(data, 0))[0] > 0, _adts),
 )

@@ -58,9 +58,10 @@ def _clocks(d: Path) -> None:
     join(d / "cat_reset.mpg", d / "p1.mpg", d / "p2.mpg")
     join(d / "cat_reset.ogv", d / "p1.ogv", d / "p2.ogv")
     ffmpeg(*video(4, "smptebars"), *noise(4, 2), *X264, *AAC, d / "bars.mp4")
-    for suffix in ("flv", "mov", "mkv", "avi"):
+    for suffix in ("flv", "mov", "mkv", "avi", "wmv"):
+        codecs = ["-c:v", "wmv2", "-c:a", "wmav2"] if suffix == "wmv" else ["-c", "copy"]
         for name in ("av", "bars"):
-            ffmpeg("-i", d / f"{name}.mp4", "-c", "copy", d / f"{name}.{suffix}")
+            ffmpeg("-i", d / f"{name}.mp4", *codecs, d / f"{name}.{suffix}")
         join(d / f"joined.{suffix}", d / f"av.{suffix}", d / f"bars.{suffix}")
     join(d / "joined.mp4", d / "av.mp4", d / "bars.mp4")
     join(d / "three.flv", d / "av.flv", d / "bars.flv", d / "av.flv")
@@ -95,6 +96,10 @@ def _lengths(d: Path) -> None:
     join(d / "other_rates.aac", d / "r2.aac", d / "r1.aac", d / "r2.aac")
     ffmpeg(*noise(2, 2), d / "w2.wav")
     join(d / "joined.wav", d / "w.wav", d / "w2.wav")
+    for suffix in ("aiff", "w64"):
+        ffmpeg("-i", d / "w.wav", d / f"w.{suffix}")
+        ffmpeg("-i", d / "w2.wav", d / f"w2.{suffix}")
+        join(d / f"joined.{suffix}", d / f"w.{suffix}", d / f"w2.{suffix}")
     srt = "1\n00:00:01,000 --> 00:00:02,000\nhello\n\n2\n00:00:55,000 --> 00:01:00,000\nend\n"
     (d / "long.srt").write_text(srt)
     ffmpeg("-i", d / "av.mp4", "-i", d / "long.srt", "-c", "copy", "-c:s", "srt", d / "long_subtitle.mkv")

@@ -93,6 +93,8 @@ def test_the_whole_clip_is_there(cases: Path, name: str) -> None:
         ("other_rate.aac", 6.1, 4.0),
         ("other_rates.aac", 9.15, 7.0),
         ("joined.wav", 4.0, 3.0),
+        ("joined.aiff", 4.0, 3.0),
+        ("joined.w64", 4.0, 3.0),
         ("long_packets.caf", 2.0, 1.5),
     ],
 )
@@ -103,7 +105,7 @@ def test_lengths_are_those_of_the_packets(cases: Path, name: str, seconds: float
     assert opened(cases / name, start_s).duration_s == pytest.approx(seconds - start_s, abs=0.06)
 
 
-@pytest.mark.parametrize("name", ["joined.flv", "joined.mp4", "joined.mov", "joined.mkv", "joined.avi", "cat_reset.ogv"])
+@pytest.mark.parametrize("name", ["joined.flv", "joined.mp4", "joined.mov", "joined.mkv", "joined.avi", "joined.wmv", "cat_reset.ogv"])
 def test_files_joined_by_cat_are_read_to_the_end(cases: Path, name: str) -> None:
     clip = opened(cases / name)
     assert clip.frames is not None
@@ -115,7 +117,7 @@ def test_files_joined_by_cat_are_read_to_the_end(cases: Path, name: str) -> None
     later = opened(cases / name, clip.duration_s * 0.6)
     assert later.frames is not None
     assert all(is_bars(frame) for frame in later.frames)
-    if name in ("joined.flv", "joined.mp4", "joined.mov"):
+    if name in ("joined.flv", "joined.mp4", "joined.mov", "joined.wmv"):
         assert "this file is 2 files one behind the other: all are used" in clip.warnings
 
 

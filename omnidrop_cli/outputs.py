@@ -129,22 +129,32 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class EncoderInput:
+    """What the encoders read of one clip.
+
+    `frames` uint8 (T, 3, H, W) become patches piece by piece in the encoder, since patches take five times the memory; `grid_thw` counts
+    temporal grids and 14-pixel patches, `seconds_per_grid` is how long one lasts in the layout. `mel` float32 (128, M), nothing cut.
+    """
+
+    frames: NDArray[np.uint8] | None = None
+    grid_thw: tuple[int, int, int] | None = None
+    seconds_per_grid: float | None = None
+    mel: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
     """A model input of batch one: token ids, the media behind the placeholder ids, and where each token sits.
 
     `input_ids` int64 (n,); `positions` int64 (3, n), TMRoPE temporal, height, width; `next_position` is the position of the first
-    generated token. `frames` uint8 (T, 3, H, W) become patches piece by piece in the encoder, since patches take five times the memory;
-    `grid_thw` counts temporal grids and 14-pixel patches. `mel` float32 (128, M), nothing cut. `warnings` are worth telling the user.
+    generated token. `media` are the clips in the order of the prompt. `warnings` are worth telling the user.
     """
 
     input_ids: NDArray[np.int64]
     positions: NDArray[np.int64]
     next_position: int
     token_map: TokenMap
-    frames: NDArray[np.uint8] | None
-    grid_thw: tuple[int, int, int] | None
-    seconds_per_grid: float | None
-    mel: NDArray[np.float32] | None
+    media: tuple[EncoderInput, ...]
     text: str
     warnings: tuple[str, ...] = ()
 

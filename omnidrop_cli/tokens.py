@@ -5,7 +5,7 @@ Plain values and NumPy arrays; imports nothing of the package and neither torch 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -44,11 +44,12 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenMap:
-    """What every prompt token is. All arrays are (n,); `chunk`, `row`, `col` are -1 and `time_s` is NaN for text.
+    """What every prompt token is. All arrays are (n,); `chunk`, `grid`, `row`, `col`, `clip` are -1 and `time_s` is NaN for text.
 
-    `modality` int8 (`Modality`), `chunk` int32 (two-second window, fixed at construction), `time_s` float32 (seconds from the
-    clip's start), `grid` int32 (temporal grid of a video token, else -1), `row`/`col` int16 (cell after the 2x2 merge),
-    `is_query` bool (tokens of the user's question, without markers).
+    `modality` int8 (`Modality`), `chunk` int32 (two-second window, fixed at construction; a clip's numbers follow those of the clip
+    before it), `time_s` float32 (seconds from the start of the token's clip), `grid` int32 (temporal grid of its clip, -1 for audio),
+    `row`/`col` int16 (cell after the 2x2 merge, -1 for audio), `is_query` bool (tokens of the user's question, without markers), `clip`
+    int16 (which of the question's clips, from 0). The tokens of a clip are those between its markers, so clips follow one another.
     """
 
     modality: NDArray[np.int8]
@@ -58,6 +59,7 @@ class TokenMap:
     row: NDArray[np.int16]
     col: NDArray[np.int16]
     is_query: NDArray[np.bool_]
+    clip: NDArray[np.int16]
 
     def __len__(self) -> int:
         return len(self.modality)
@@ -74,13 +76,27 @@ class TokenMap:
             video=int((self.modality == Modality.VIDEO).sum()),
         )
 
+    @property
+    def clips(self) -> int:
+        """Number of clips in the prompt."""
+        return int(self.clip.max(initial=-1)) + 1
+
+    def alone(self, clip: int) -> TokenMap:
+        """The map of the same prompt with one of its clips: without the others' audio and video, chunks from 0, `clip` 0."""
+        kept = (self.clip == clip) | (self.modality == Modality.TEXT)
+        one = TokenMap(*(getattr(self, field.name)[kept] for field in fields(self)))
+        media = (one.modality != Modality.TEXT).astype(one.chunk.dtype)
+        first = min(one.chunk[media > 0].tolist(), default=0)
+        return replace(one, chunk=one.chunk - media * first, clip=(one.clip - media * clip).astype(one.clip.dtype))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeptTokens:
     """The audio and video tokens that layers `first_layer` to `last_layer` see, in prompt order. All arrays are (m,).
 
-    `index` is the place in the prompt, `modality` a `Modality`, `second` counts from the clip's start. `frame` is the first of the two
-    sampled frames that a video token covers, `row` and `column` its cell; all three are -1 for audio.
+    `index` is the place in the prompt, `modality` a `Modality`, `clip` which of the question's clips the token belongs to (from 0);
+    `second` counts from that clip's start. `frame` is the first of the two sampled frames that a video token covers, `row` and `column`
+    its cell; all three are -1 for audio.
     """
 
     first_layer: int
@@ -91,6 +107,7 @@ class KeptTokens:
     frame: NDArray[np.int32]
     row: NDArray[np.int16]
     column: NDArray[np.int16]
+    clip: NDArray[np.int16]
 
     def __len__(self) -> int:
         return len(self.index)
@@ -169,7 +186,8 @@ class Trace:
         index = self.kept[first][tokens.modality[self.kept[first]] != Modality.TEXT]
         frame = tokens.grid[index] * FRAMES_PER_GRID
         frame[frame < 0] = -1
-        return KeptTokens(first, last, index, tokens.modality[index], tokens.time_s[index], frame, tokens.row[index], tokens.col[index])
+        place = (tokens.time_s[index], frame, tokens.row[index], tokens.col[index], tokens.clip[index])
+        return KeptTokens(first, last, index, tokens.modality[index], *place)
 
     def _mean(self, counts: tuple[Counts, ...]) -> float:
         if not self.prompt.media or not counts:

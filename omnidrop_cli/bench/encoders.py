@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 def measure_encoders(thinker: Thinker, prompt: Prompt, *, repeats: int = 3, progress: ProgressCallback = SILENT) -> list[Group]:
     """Encode the frames and the sound of a synthetic `prompt` (`synthetic.papers_prompt`), each on its own."""
-    media = with_noise_media(thinker, prompt)
+    noise = with_noise_media(thinker, prompt)
+    (clip,) = noise.media
     counts = prompt.token_map.counts()
     return [
         Group(f"{name} encoder, {tokens} tokens", alternate({name: partial(sample_here, thinker.device, work)}, repeats, progress))
         for name, tokens, work in (
-            ("vision", counts.video, partial(_encode, thinker, replace(media, mel=None))),
-            ("audio", counts.audio, partial(_encode, thinker, replace(media, frames=None))),
+            ("vision", counts.video, partial(_encode, thinker, replace(noise, media=(replace(clip, mel=None),)))),
+            ("audio", counts.audio, partial(_encode, thinker, replace(noise, media=(replace(clip, frames=None),)))),
         )
     ]
 

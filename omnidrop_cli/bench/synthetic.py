@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from omnidrop_cli.engine.encode import MediaFeatures
-from omnidrop_cli.outputs import Prompt
+from omnidrop_cli.outputs import EncoderInput, Prompt
 from omnidrop_cli.prompt.layout import assemble, lay_out
 
 if TYPE_CHECKING:
@@ -35,16 +35,13 @@ def papers_prompt(thinker: Thinker, seconds: float) -> Prompt:
     text = SYSTEM_TOKENS + QUESTION_TOKENS + CLOSING_TOKENS
     place = np.arange(text)
     is_query = (place >= SYSTEM_TOKENS) & (place < text - CLOSING_TOKENS)
-    layout = assemble(place % 200, is_query, SYSTEM_TOKENS, block)
+    layout = assemble(place % 200, is_query, SYSTEM_TOKENS, [block])
     return Prompt(
         input_ids=layout.input_ids,
         positions=layout.positions,
         next_position=layout.next_position,
         token_map=layout.tokens,
-        frames=None,
-        grid_thw=grid,
-        seconds_per_grid=1.0,
-        mel=None,
+        media=(EncoderInput(grid_thw=grid, seconds_per_grid=1.0),),
         text="",
     )
 
@@ -67,14 +64,16 @@ def noise_features(thinker: Thinker, prompt: Prompt, seed: int = 0) -> MediaFeat
 
 
 def with_noise_media(thinker: Thinker, prompt: Prompt, seed: int = 0) -> Prompt:
-    """`prompt` with random frames (2T, 3, H, W) and a random mel (n_mels, 100 per second) in place of a clip's, for the encoders."""
-    if prompt.grid_thw is None:
+    """`prompt` with random frames (2T, 3, H, W) and a random mel (n_mels, 100 per second) in place of its clip's, for the encoders."""
+    (clip,) = prompt.media
+    if clip.grid_thw is None:
         raise ValueError("only a prompt with video has frames")
     generator = np.random.default_rng(seed)
-    grids = prompt.grid_thw[0]
+    grids = clip.grid_thw[0]
     frames = thinker.spec.temporal_patch_size * grids
-    return replace(
-        prompt,
+    noise = replace(
+        clip,
         frames=generator.integers(0, 256, (frames, 3, FRAME_HEIGHT, FRAME_WIDTH), dtype=np.uint8),
         mel=generator.standard_normal((thinker.spec.n_mels, grids * MEL_FRAMES_PER_SECOND), dtype=np.float32),
     )
+    return replace(prompt, media=(noise,))

@@ -66,8 +66,10 @@ def _memory(thinker: Thinker, encoders_peak_mb: float, kv_bytes: int, tokens: in
 
 
 def _encoder_flops(thinker: Thinker, prompt: Prompt) -> int:
-    mel_frames = 0 if prompt.mel is None else prompt.mel.shape[1]
-    return metrics.encoder_flops(thinker.all_sizes, grid_thw=prompt.grid_thw, mel_frames=mel_frames)
+    sizes = thinker.all_sizes
+    return sum(
+        metrics.encoder_flops(sizes, grid_thw=one.grid_thw, mel_frames=0 if one.mel is None else one.mel.shape[1]) for one in prompt.media
+    )
 
 
 def flops_of(g: DecoderSizes, tokens: int, entering: Sequence[int]) -> Flops:

@@ -1,12 +1,15 @@
 """Prompt → embeddings of every token.
 
 Frames of different temporal grids, and audio of different windows, never attend to each other in the encoders. So a clip is encoded in
-pieces of bounded size, and a repeated frame is encoded once, with the same result. What the encoders' last layers attended to is returned
-with the embeddings where a method needs it.
+pieces of bounded size, and a repeated frame is encoded once, with the same result. Clips are encoded and stored one by one: each is found
+again in another question, whatever clips it stands with there. What the encoders' last layers attended to is returned with the embeddings
+where a method needs it.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,16 +33,20 @@ if TYPE_CHECKING:
     from omnidrop_cli.outputs import Prompt
     from omnidrop_cli.prompt.spec import PromptSpec
 
+Grid = tuple[int, int, int]
+"""Temporal grids, patch rows and patch columns."""
+
 GRIDS_PER_CHUNK = 2
 """Temporal grids that attention received in the vision encoder looks at together (`capture_video_attention`)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MediaFeatures:
-    """What the encoders made of a clip; good for every question about it.
+    """What the encoders made of a prompt's clips; good for every question about them.
 
     `audio` (n_a, d) and `video` (n_v, d) in prompt order, on the model's device; the attentions (n_a,), (n_v,) float32 where asked:
-    `audio_attention` inside the encoder's windows, `audio_attention_clip` over the whole clip. `reused` says that no encoder ran for them.
+    `audio_attention` inside the encoder's windows, `audio_attention_clip` over the whole of a clip. `reused` says that no encoder ran for
+    them.
     """
 
     audio: Tensor | None
@@ -54,7 +61,7 @@ class MediaFeatures:
         return self.audio_attention_clip if "audio_attention_clip" in needs else self.audio_attention, self.video_attention
 
     def serve(self, prompt: Prompt, needs: frozenset[str]) -> bool:
-        """Whether these are features of `prompt`'s clip, as far as counts tell, with what `needs` names."""
+        """Whether these are features of `prompt`'s clips, as far as counts tell, with what `needs` names."""
         counts = prompt.token_map.counts()
         return all(
             (0 if rows is None else len(rows)) == count and (not count or name not in needs or attention is not None)
@@ -77,44 +84,82 @@ def encode_media(
     same_within: float | None = 0.0,
     store: FeatureStore | None = None,
 ) -> MediaFeatures:
-    """Run both encoders once. `needs` may hold "audio_attention", "audio_attention_clip" and "video_attention" (`Method.needs`).
+    """Run both encoders once per clip.
 
-    `limits` bound what passes an encoder at once; `same_within` is `MediaConfig.same_within`, None encodes equal pictures again; an encoder
-    does not run where `store` has its output, and fills it where not. Raises torch's out-of-memory error.
+    Args:
+        needs: may hold "audio_attention", "audio_attention_clip" and "video_attention" (`Method.needs`).
+        limits: bound what passes an encoder at once.
+        same_within: `MediaConfig.dedup_threshold`; None encodes equal pictures again.
+        store: an encoder does not run where it has the output, and fills it where not.
+
+    Raises:
+        RuntimeError: out of memory, as torch reports it.
     """
-    limits, store = limits or Limits(), store or FeatureStore(memory_bytes=0)
-    counts, depth = prompt.token_map.counts(), thinker.spec.temporal_patch_size
-    audio: EncoderOutput | None = None
-    video: EncoderOutput | None = None
-    ran = False
-    if prompt.mel is not None:
-        clip_wide = "audio_attention_clip" in needs
-        # Attention inside windows costs little, so it is read along with the other: a second method finds it in the store.
-        attention = clip_wide or "audio_attention" in needs
-        key = store.key(thinker.adapter.audio_encoder, [prompt.mel.tobytes()])
-        audio = store.get(key, FeatureShape(counts.audio, thinker.sizes.hidden, thinker.dtype, attention, clip_wide), thinker.device)
-        if audio is None:
-            thinker.adapter.place_encoders(thinker.device)
-            audio, ran = _encode_audio(thinker, prompt.mel, attention, clip_wide, limits), True
-            store.put(key, audio)
-    if prompt.frames is not None and prompt.grid_thw is not None:
-        attention = "video_attention" in needs
-        digests = grid_digests(prompt.frames, depth)
-        key = store.key(thinker.adapter.vision_encoder, [f"{thinker.spec} {prompt.frames.shape} {same_within}".encode(), *digests])
-        video = store.get(key, FeatureShape(counts.video, thinker.sizes.hidden, thinker.dtype, attention), thinker.device)
-        if video is None:
-            thinker.adapter.place_encoders(thinker.device)
-            sources = _sources(prompt.frames, digests, thinker.spec, attention, same_within)
-            video, ran = _encode_video(thinker, prompt.frames, prompt.grid_thw, sources, attention, limits, progress), True
-            store.put(key, video)
+    run = _EncoderRun(thinker, needs, progress, limits or Limits(), same_within, store or FeatureStore(memory_bytes=0))
+    audio = [run.audio(one.mel) for one in prompt.media if one.mel is not None]
+    video = [run.video(one.frames, one.grid_thw) for one in prompt.media if one.frames is not None and one.grid_thw is not None]
     return MediaFeatures(
-        audio=None if audio is None else audio.rows,
-        video=None if video is None else video.rows,
-        audio_attention=None if audio is None else audio.attention,
-        audio_attention_clip=None if audio is None else audio.clip_attention,
-        video_attention=None if video is None else video.attention,
-        reused=counts.media > 0 and not ran,
+        audio=_joined([one.rows for one in audio]),
+        video=_joined([one.rows for one in video]),
+        audio_attention=_joined([one.attention for one in audio]),
+        audio_attention_clip=_joined([one.clip_attention for one in audio]),
+        video_attention=_joined([one.attention for one in video]),
+        reused=bool(audio or video) and not run.ran,
     )
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """The clips' parts end to end; None where there are none, or where they were not asked for."""
+    given = [part for part in parts if part is not None]
+    if not given:
+        return None
+    return given[0] if len(given) == 1 else torch.cat(given)
+
+
+@dataclass(slots=True, eq=False)
+class _EncoderRun:
+    """Both encoders over the clips of one prompt. `ran` says whether one of them had to; the rest are arguments of `encode_media`."""
+
+    thinker: Thinker
+    needs: frozenset[str]
+    progress: ProgressCallback
+    limits: Limits
+    same_within: float | None
+    store: FeatureStore
+    ran: bool = False
+
+    def audio(self, mel: NDArray[np.float32]) -> EncoderOutput:
+        """The audio encoder's output for a clip's mel (n_mels, M)."""
+        thinker, clip_wide = self.thinker, "audio_attention_clip" in self.needs
+        # Attention inside windows costs little, so it is read along with the other: a second method finds it in the store.
+        attention = clip_wide or "audio_attention" in self.needs
+        key = self.store.key(thinker.adapter.audio_encoder, [mel.tobytes()])
+        shape = self._shape(count_audio_tokens(mel.shape[1]), attention, clip_wide)
+        return self._stored(key, shape, lambda: _encode_audio(thinker, mel, attention, clip_wide, self.limits))
+
+    def video(self, frames: NDArray[np.uint8], grid: Grid) -> EncoderOutput:
+        """The vision encoder's output for a clip's frames (T, 3, H, W)."""
+        thinker, attention = self.thinker, "video_attention" in self.needs
+        digests = grid_digests(frames, thinker.spec.temporal_patch_size)
+        key = self.store.key(thinker.adapter.vision_encoder, [f"{thinker.spec} {frames.shape} {self.same_within}".encode(), *digests])
+
+        def encode() -> EncoderOutput:
+            sources = _sources(frames, digests, thinker.spec, attention, self.same_within)
+            return _encode_video(thinker, frames, grid, sources, attention, self.limits, self.progress)
+
+        return self._stored(key, self._shape(math.prod(grid) // thinker.spec.spatial_merge_size**2, attention), encode)
+
+    def _shape(self, tokens: int, attention: bool, clip_wide: bool = False) -> FeatureShape:
+        return FeatureShape(tokens, self.thinker.sizes.hidden, self.thinker.dtype, attention, clip_wide)
+
+    def _stored(self, key: str, shape: FeatureShape, encode: Callable[[], EncoderOutput]) -> EncoderOutput:
+        """What the store has under `key`; otherwise what `encode` gives, which the store then keeps."""
+        output = self.store.get(key, shape, self.thinker.device)
+        if output is None:
+            self.thinker.adapter.place_encoders(self.thinker.device)
+            output, self.ran = encode(), True
+            self.store.put(key, output)
+        return output
 
 
 def _sources(
@@ -142,7 +187,7 @@ def embed(thinker: Thinker, prompt: Prompt, features: MediaFeatures) -> Tensor:
 def _encode_video(
     thinker: Thinker,
     frames: NDArray[np.uint8],
-    grid_thw: tuple[int, int, int],
+    grid_thw: Grid,
     sources: NDArray[np.int64],
     attention: bool,
     limits: Limits,

@@ -254,7 +254,7 @@ class Session:
         progress.stage("build")
         with watch.stage("build"):
             prompt = build(
-                clip,
+                [clip],
                 request.question,
                 thinker.tokenizer,
                 thinker.spec,

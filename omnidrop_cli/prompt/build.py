@@ -1,4 +1,4 @@
-"""Clip + question → Prompt.
+"""Clips + question → Prompt.
 
 Runs the steps of this package in order and reports the mistakes a user can make in a question. A track that the clip lacks is not in the
 prompt.
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from omnidrop_cli.errors import PromptError
-from omnidrop_cli.outputs import Prompt
+from omnidrop_cli.outputs import EncoderInput, Prompt
 from omnidrop_cli.prompt.chat_template import AUDIO_PLACEHOLDER, VIDEO_PLACEHOLDER, chat, encode, render
 from omnidrop_cli.prompt.counts import count_audio_tokens, count_mel_frames
-from omnidrop_cli.prompt.layout import Layout, assemble, lay_out
+from omnidrop_cli.prompt.layout import Layout, MediaBlock, assemble, lay_out
 from omnidrop_cli.prompt.mel import log_mel
 from omnidrop_cli.prompt.patches import grid_of, resize
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def build(
-    clip: Clip,
+    clips: Sequence[Clip],
     question: str,
     tokenizer: Tokenizer,
     spec: PromptSpec,
@@ -35,46 +35,57 @@ def build(
     media_first: bool = True,
     history: Sequence[tuple[str, str]] = (),
 ) -> Prompt:
-    """The model's input for one question about one clip.
+    """The model's input for one question.
 
-    `system` None is Qwen's own system prompt. `media_first=False` puts the clip behind the words (Daily-Omni's official script).
-    `history` are earlier (question, answer) turns of the same chat. Sound under 30 ms makes no token and is left out.
-    Raises `PromptError` for an empty or undecodable question, a clip without a single token, and text that fills the model's context alone.
+    Sound under 30 ms makes no token and is left out.
+
+    Args:
+        clips: what the question is about, in this order.
+        question: the user's words.
+        system: system prompt; None is Qwen's own.
+        media_first: False puts the clips behind the words (Daily-Omni's official script).
+        history: earlier (question, answer) turns of the same chat.
+
+    Raises:
+        PromptError: an empty or undecodable question, a clip without a single token, or text that fills the model's context alone.
     """
     if not question.strip():
         raise PromptError("the question is empty", 'ask something, such as "What is said?"')
     _check_encodable(question, "question")
     _check_encodable(system or "", "system prompt")
-    frames = None if clip.frames is None else _whole_cells(clip.frames, spec)
-    grid = None if frames is None else grid_of(len(frames), frames.shape[-2], frames.shape[-1], spec)
-    seconds_per_grid = None if grid is None or not clip.fps else spec.seconds_per_grid or spec.temporal_patch_size / clip.fps
-    waveform = clip.waveform
-    n_audio = 0 if waveform is None else count_audio_tokens(count_mel_frames(len(waveform)))
-    if grid is None and not n_audio:
-        raise _nothing_to_see_or_hear(clip)
-    pieces = chat(
-        question,
-        placeholder=AUDIO_PLACEHOLDER if grid is None else VIDEO_PLACEHOLDER,
-        system=system,
-        media_first=media_first,
-        history=history,
-    )
+    media = tuple(_encoder_input(clip, spec) for clip in clips)
+    placeholders = [AUDIO_PLACEHOLDER if one.grid_thw is None else VIDEO_PLACEHOLDER for one in media]
+    pieces = chat(question, placeholder="".join(placeholders), system=system, media_first=media_first, history=history)
     text = encode(pieces, tokenizer, spec)
-    block = lay_out(spec, grid_thw=grid, seconds_per_grid=seconds_per_grid, audio_tokens=n_audio)
-    layout = assemble(text.ids, text.is_query, text.media_at, block)
+    layout = assemble(text.ids, text.is_query, text.media_at, [_block(one, spec) for one in media])
     warnings = _check_length(layout, spec)
     return Prompt(
         input_ids=layout.input_ids,
         positions=layout.positions,
         next_position=layout.next_position,
         token_map=layout.tokens,
-        frames=frames,
-        grid_thw=grid,
-        seconds_per_grid=seconds_per_grid,
-        mel=log_mel(waveform, spec.n_mels) if waveform is not None and n_audio else None,
+        media=media,
         text=render(pieces),
         warnings=warnings,
     )
+
+
+def _encoder_input(clip: Clip, spec: PromptSpec) -> EncoderInput:
+    """What the encoders read of a clip. Raises `PromptError` where that makes no token."""
+    frames = None if clip.frames is None else _whole_cells(clip.frames, spec)
+    grid = None if frames is None else grid_of(len(frames), frames.shape[-2], frames.shape[-1], spec)
+    seconds_per_grid = None if grid is None or not clip.fps else spec.seconds_per_grid or spec.temporal_patch_size / clip.fps
+    waveform = clip.waveform
+    heard = waveform is not None and count_audio_tokens(count_mel_frames(len(waveform))) > 0
+    if grid is None and not heard:
+        raise _nothing_to_see_or_hear(clip)
+    return EncoderInput(frames, grid, seconds_per_grid, log_mel(waveform, spec.n_mels) if waveform is not None and heard else None)
+
+
+def _block(media: EncoderInput, spec: PromptSpec) -> MediaBlock:
+    """The tokens of a clip."""
+    audio = 0 if media.mel is None else count_audio_tokens(media.mel.shape[1])
+    return lay_out(spec, grid_thw=media.grid_thw, seconds_per_grid=media.seconds_per_grid, audio_tokens=audio)
 
 
 def _whole_cells(frames: NDArray[np.uint8], spec: PromptSpec) -> NDArray[np.uint8]:
@@ -106,7 +117,7 @@ def _check_encodable(text: str, what: str) -> None:
 
 
 def _check_length(layout: Layout, spec: PromptSpec) -> tuple[str, ...]:
-    """Refuse text that alone fills the context; warn where the clip leads past what the model was trained on.
+    """Refuse text that alone fills the context; warn where the clips lead past what the model was trained on.
 
     The published evaluations run clips of an hour that way, so a long clip is the user's choice, but not a silent one.
     """

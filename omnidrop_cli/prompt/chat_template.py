@@ -1,6 +1,6 @@
 """The chat text of a question, and its tokens.
 
-Renders Qwen2.5-Omni's chat template for a conversation with one clip in its first user turn. Words of a user, a system prompt or an
+Renders Qwen2.5-Omni's chat template for a conversation with clips in its first user turn. Words of a user, a system prompt or an
 earlier answer are plain text, special tokens in them included. Source: `chat_template.json` of Qwen/Qwen2.5-Omni-7B.
 """
 
@@ -48,7 +48,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextTokens:
-    """Tokens of the text round a clip: `ids` int64 (n,), `is_query` bool (n,). The clip goes in front of token `media_at`."""
+    """Tokens of the text around the clips: `ids` int64 (n,), `is_query` bool (n,). The clips go in front of token `media_at`."""
 
     ids: NDArray[np.int64]
     is_query: NDArray[np.bool_]
@@ -65,8 +65,9 @@ def chat(
 ) -> list[Piece]:
     """The conversation up to the point where the model answers.
 
-    `placeholder` stands for the clip (None: a clip-less chat). `system` None is Qwen's own prompt, "" an empty one. The clip belongs to
-    the first user turn; `media_first=False` puts it behind that turn's words. `history` are earlier (question, answer) turns, oldest first.
+    `placeholder` stands for the clips, one placeholder after the other (None: a chat without media). `system` None is Qwen's own prompt,
+    "" an empty one. The clips belong to the first user turn; `media_first=False` puts them behind that turn's words. `history` are earlier
+    (question, answer) turns, oldest first.
     """
     pieces = [*_turn("system", [Piece(PieceKind.TEXT, DEFAULT_SYSTEM if system is None else system)])]
     media = [] if placeholder is None else [Piece(PieceKind.MEDIA, placeholder)]
@@ -82,12 +83,12 @@ def chat(
 
 
 def render(pieces: Sequence[Piece]) -> str:
-    """The text as the chat template renders it, one placeholder for the clip."""
+    """The text as the chat template renders it, one placeholder for each clip."""
     return "".join(piece.text for piece in pieces)
 
 
 def encode(pieces: Sequence[Piece], tokenizer: Tokenizer, spec: PromptSpec) -> TextTokens:
-    """Tokens of a chat, the clip left out. Equal to tokenising the rendered text, but for special tokens spelled out in user text."""
+    """Tokens of a chat, the clips left out. Equal to tokenising the rendered text, but for special tokens spelled out in user text."""
     markers = {token: int(getattr(spec, field)) for field, token in SPECIAL_TOKENS.items()}
     ids: list[int] = []
     query = range(0)

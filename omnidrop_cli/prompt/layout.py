@@ -1,6 +1,7 @@
 """Where every token of a prompt sits: placeholder order, TMRoPE positions, and the map that pruning and reports read.
 
 Input: counts (grids, seconds per grid, audio tokens) and the clock of the model's positions. No pixels, audio or tokenizer is needed.
+Several clips follow one another without text between them, each laid out as it would be alone.
 
 Audio and video interleave in chunks of two seconds, the video of a chunk before its audio. Temporal positions count 1/25 s on both
 tracks, height and width count merged cells, text counts on from where the clip ended. Held against transformers 5.23:
@@ -19,8 +20,8 @@ every token has its own position.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class MediaBlock:
     """A clip's tokens between and with their markers, before they have a place in a prompt.
 
     `ids` int64 (n,); `positions` int64 (3, n), counted from the first marker; `end` is the position after the last marker.
-    `tokens` has `is_query` False throughout.
+    `tokens` has `is_query` False throughout, and the numbers of a first clip.
     """
 
     ids: NDArray[np.int64]
@@ -85,19 +86,41 @@ def lay_out(
     )
 
 
-def assemble(ids: NDArray[np.int64], is_query: NDArray[np.bool_], media_at: int | None = None, block: MediaBlock | None = None) -> Layout:
-    """Put a clip's block in front of text token `media_at`; text counts its positions on from the block's end."""
+def assemble(ids: NDArray[np.int64], is_query: NDArray[np.bool_], media_at: int | None = None, blocks: Sequence[MediaBlock] = ()) -> Layout:
+    """Put the blocks of all clips, one after the other, in front of text token `media_at`.
+
+    Each block, and the text after the last, counts its positions on from the end of the one before.
+
+    Args:
+        ids: (n,) text tokens.
+        is_query: (n,) which of them are the question.
+        media_at: place of the clips; None where there are none.
+        blocks: one per clip, in the order of the clips.
+    """
     n = len(ids)
-    if block is None or media_at is None:
-        positions = np.broadcast_to(np.arange(n), (3, n)).copy()
-        return Layout(ids, positions, n, _text_map(n, is_query))
-    before = np.broadcast_to(np.arange(media_at), (3, media_at))
-    after = np.broadcast_to(np.arange(n - media_at) + media_at + block.end, (3, n - media_at))
-    positions = np.concatenate([before, block.positions + media_at, after], axis=1)
-    around = _text_map(media_at, is_query[:media_at]), _text_map(n - media_at, is_query[media_at:])
-    tokens = TokenMap(*_columns(around[0], block.tokens, around[1]))
+    split = n if media_at is None else media_at
+    parts = [(ids[:split], _run(split), _text_map(split, is_query[:split]))]
+    end, chunks = split, 0
+    for number, block in enumerate(blocks):
+        parts.append((block.ids, block.positions + end, _numbered(block.tokens, number, chunks)))
+        end, chunks = end + block.end, chunks + int(block.tokens.chunk.max()) + 1
+    parts.append((ids[split:], _run(n - split) + end, _text_map(n - split, is_query[split:])))
+    ids_of, positions_of, maps = zip(*parts, strict=True)
+    positions = np.concatenate(positions_of, axis=1)
     # Generation counts on from the highest position anywhere, which need not be the last token's (module docstring).
-    return Layout(np.concatenate([ids[:media_at], block.ids, ids[media_at:]]), positions, int(positions.max()) + 1, tokens)
+    following = int(positions.max(initial=-1)) + 1
+    return Layout(np.concatenate(ids_of), positions, following, TokenMap(*_columns(*maps)))
+
+
+def _run(n: int) -> NDArray[np.int64]:
+    """(3, n) positions of text, from 0."""
+    return np.broadcast_to(np.arange(n), (3, n))
+
+
+def _numbered(tokens: TokenMap, clip: int, chunks: int) -> TokenMap:
+    """The map of a clip's block as that of clip number `clip`, its chunks counted on from `chunks`."""
+    media = tokens.modality != Modality.TEXT
+    return replace(tokens, clip=np.where(media, clip, -1).astype(np.int16), chunk=tokens.chunk + chunks * media.astype(np.int32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,6 +151,7 @@ def video_track(spec: PromptSpec, grid_thw: tuple[int, int, int], seconds_per_gr
         row=row.astype(np.int16),
         col=col.astype(np.int16),
         is_query=np.zeros(n, dtype=np.bool_),
+        clip=np.zeros(n, dtype=np.int16),
     )
     return _Track(np.full(n, spec.video), np.stack([np.repeat(ticks.astype(np.int64), cells), row, col]), tokens, n)
 
@@ -144,6 +168,7 @@ def audio_track(spec: PromptSpec, n: int) -> _Track:
         row=nowhere,
         col=nowhere,
         is_query=np.zeros(n, dtype=np.bool_),
+        clip=np.zeros(n, dtype=np.int16),
     )
     return _Track(np.full(n, spec.audio), np.broadcast_to(ticks, (3, n)), tokens, n)
 
@@ -186,6 +211,7 @@ def _text_map(n: int, is_query: NDArray[np.bool_] | None = None) -> TokenMap:
         row=nowhere.astype(np.int16),
         col=nowhere.astype(np.int16),
         is_query=np.zeros(n, dtype=np.bool_) if is_query is None else is_query,
+        clip=nowhere.astype(np.int16),
     )
 
 

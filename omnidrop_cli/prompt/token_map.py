@@ -50,6 +50,7 @@ def token_map_of(
         grid=np.full(n, -1, dtype=np.int32),
         row=np.full(n, -1, dtype=np.int16),
         col=np.full(n, -1, dtype=np.int16),
+        clip=np.where(modality == Modality.TEXT, -1, 0).astype(np.int16),
         is_query=_last_user_text(input_ids, modality, config) if is_query is None else np.asarray(is_query, dtype=bool),
     )
     counts = found.counts()

@@ -1,7 +1,7 @@
 """The surviving tokens of a report as JSON, both ways: compact, versioned, described in docs/user/json.md.
 
-Every audio and video token has a place (second; for video also frame, row, column) and a depth, the number of layer runs that see it.
-Survivors are nested, so the depth says everything. Depths and seconds are stored as run lengths.
+Every audio and video token has a place (second; for video also frame, row, column) in its clip and a depth, the number of layer runs that
+see it. Survivors are nested, so the depth says everything. Depths and seconds are stored as run lengths.
 """
 
 from __future__ import annotations
@@ -28,8 +28,17 @@ def kept_to_dict(trace: Trace, tokens: TokenMap) -> dict[str, Any]:
     depth = np.searchsorted([first for first, _ in runs], trace.layers_entered(), side="left")  # layers -> runs
     found: dict[str, Any] = {"version": VERSION, "layer_runs": [list(run) for run in runs], "order": _order(tokens)}
     found["question"] = [index for index, is_query in enumerate(tokens.is_query.tolist()) if is_query]
+    first, *more = (_clip_to_dict(tokens, depth, clip) for clip in range(max(1, tokens.clips)))
+    return {**found, **first, "more_clips": more}
+
+
+def _clip_to_dict(tokens: TokenMap, depth: NDArray[np.int64], clip: int) -> dict[str, Any]:
+    """Places and depths of a clip's audio and video tokens. `depth` (n,) counts layer runs."""
+    import numpy as np
+
+    found = dict[str, Any]()
     for modality in (Modality.AUDIO, Modality.VIDEO):
-        rows = tokens.rows(modality)
+        rows = np.flatnonzero((tokens.modality == modality) & (tokens.clip == clip))
         unit = tokens.grid[rows] if modality == Modality.VIDEO else np.arange(len(rows))
         firsts = rows[np.flatnonzero(np.diff(unit, prepend=-1))]  # one token of each moment
         place: dict[str, Any] = {"seconds": _progressions(tokens.time_s[firsts]), "chunks": _run_lengths(tokens.chunk[firsts])}
@@ -51,23 +60,44 @@ def token_map_from_dict(value: Mapping[str, Any]) -> TokenMap:
         np.array([names[name] for name, _ in value["order"]], np.int8), np.array([count for _, count in value["order"]], np.int64)
     )
     n = len(modality)
-    chunk, grid = np.full(n, -1, np.int32), np.full(n, -1, np.int32)
-    row, col = np.full(n, -1, np.int16), np.full(n, -1, np.int16)
-    time_s = np.full(n, np.nan, np.float32)
-    audio, video = value["audio"], value["video"]
-    sound = modality == Modality.AUDIO
-    time_s[sound], chunk[sound] = _progressed(audio["seconds"]), _repeated(audio["chunks"])
-    picture, rows, columns = modality == Modality.VIDEO, video["rows"], video["columns"]
-    cells = rows * columns
-    if cells:
-        seconds = _progressed(video["seconds"])
-        time_s[picture], chunk[picture] = np.repeat(seconds, cells), np.repeat(_repeated(video["chunks"]), cells)
-        grid[picture] = np.repeat(np.arange(len(seconds)), cells)
-        row[picture] = np.tile(np.repeat(np.arange(rows), columns), len(seconds))
-        col[picture] = np.tile(np.arange(columns), rows * len(seconds))
     is_query = np.zeros(n, np.bool_)
     is_query[value["question"]] = True
-    return TokenMap(modality, chunk, time_s, grid, row, col, is_query)
+    minus_one = np.full(n, -1)
+    tokens = TokenMap(
+        modality=modality,
+        chunk=minus_one.astype(np.int32),
+        time_s=np.full(n, np.nan, np.float32),
+        grid=minus_one.astype(np.int32),
+        row=minus_one.astype(np.int16),
+        col=minus_one.astype(np.int16),
+        is_query=is_query,
+        clip=minus_one.astype(np.int16),
+    )
+    clips = [value, *value.get("more_clips", ())]  # earlier reports have one clip
+    for kind in (Modality.AUDIO, Modality.VIDEO):
+        places = [_places(clip[NAMES[kind]], number) for number, clip in enumerate(clips)]
+        for name in places[0]:
+            getattr(tokens, name)[modality == kind] = np.concatenate([place[name] for place in places])
+    return tokens
+
+
+def _places(track: Mapping[str, Any], clip: int) -> dict[str, NDArray[Any]]:
+    """Columns of the token map for the audio or the video of a clip; row and column are -1 for audio, as is the grid."""
+    import numpy as np
+
+    is_video = "rows" in track
+    rows, columns = (track["rows"], track["columns"]) if is_video else (1, 1)
+    moments = np.repeat(_progressed(track["seconds"]), rows * columns)
+    grids, cells = len(moments) // max(1, rows * columns), np.arange(rows * columns)
+    cell = np.tile(cells, grids) if is_video else np.full(len(moments), -1)
+    return {
+        "time_s": moments,
+        "chunk": np.repeat(_repeated(track["chunks"]), rows * columns),
+        "grid": np.repeat(np.arange(grids), rows * columns) if is_video else cell,
+        "row": cell // max(1, columns),
+        "col": cell % columns if is_video and columns else cell,
+        "clip": np.full(len(moments), clip),
+    }
 
 
 def attention_to_dict(attention: AttentionTrace) -> dict[str, Any]:

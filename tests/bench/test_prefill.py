@@ -28,10 +28,11 @@ def test_synthetic_prompt_has_the_papers_counts(session: Session) -> None:
     assert int(prompt.token_map.is_query.sum()) == 72
     assert prompt.token_map.chunk.max() == 5
     media = with_noise_media(session.thinker, prompt)
-    assert media.frames is not None
-    assert media.frames.shape == (24, 3, 252, 448)
-    assert media.mel is not None
-    assert media.mel.shape[1] == 1200
+    (clip,) = media.media
+    assert clip.frames is not None
+    assert clip.frames.shape == (24, 3, 252, 448)
+    assert clip.mel is not None
+    assert clip.mel.shape[1] == 1200
 
 
 def test_a_bench_is_relative_to_no_pruning(session: Session) -> None:

@@ -52,7 +52,7 @@ def bench_reuse(
         if clip.frames is None:
             raise UsageError(f"{name} has no video", "give a video")
         progress.stage("encode", name)
-        prompt = build(clip, "What is shown?", thinker.tokenizer, thinker.spec)
+        prompt = build([clip], "What is shown?", thinker.tokenizer, thinker.spec)
         with _shortened(thinker.adapter.vision_encoder, blocks), tempfile.TemporaryDirectory(prefix="omnidrop-bench-") as folder:
             groups.append(_group(thinker, prompt, name, tolerances, Path(folder), repeats, progress))
     facts = {"model": thinker.loaded.name, "dtype": thinker.loaded.dtype, "blocks": blocks or len(thinker.adapter.vision_encoder.blocks)}
@@ -81,20 +81,20 @@ def _group(
     works["second question, disk"] = lambda: again(FeatureStore(folder))
     runs: dict[str, Callable[[], Sample]] = {name: partial(sample_here, thinker.device, work) for name, work in works.items()}
     counts = prompt.token_map.counts()
-    return Group(
-        f"{name}: {prompt.grid_thw[0] if prompt.grid_thw else 0} pairs, {counts.video} video tokens", alternate(runs, repeats, progress)
-    )
+    grid = prompt.media[0].grid_thw
+    return Group(f"{name}: {grid[0] if grid else 0} pairs, {counts.video} video tokens", alternate(runs, repeats, progress))
 
 
 def _pairs(thinker: Thinker, prompt: Prompt, same_within: float | None) -> int:
     """How many pairs of frames are encoded."""
-    if prompt.frames is None or prompt.grid_thw is None:
+    (clip,) = prompt.media
+    if clip.frames is None or clip.grid_thw is None:
         return 0
     if same_within is None:
-        return prompt.grid_thw[0]
+        return clip.grid_thw[0]
     depth = thinker.spec.temporal_patch_size
-    digests = grid_digests(prompt.frames, depth)
-    sources = grid_sources(prompt.frames, digests, depth=depth, cell=thinker.spec.token_side_px, same_within=same_within)
+    digests = grid_digests(clip.frames, depth)
+    sources = grid_sources(clip.frames, digests, depth=depth, cell=thinker.spec.token_side_px, same_within=same_within)
     return len(np.unique(sources))
 
 

@@ -10,7 +10,7 @@ from omnidrop_cli.engine.encode import embed, encode_media
 from omnidrop_cli.engine.oom import Limits
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
-from omnidrop_cli.outputs import Modality, Prompt
+from omnidrop_cli.outputs import EncoderInput, Modality, Prompt
 from omnidrop_cli.prompt.counts import count_audio_tokens
 from omnidrop_cli.prompt.layout import assemble, lay_out
 from omnidrop_cli.prompt.patches import grid_of, patchify
@@ -22,9 +22,9 @@ def prompt_of(thinker: Thinker, frames: int, mel_frames: int) -> Prompt:
     grid = grid_of(frames, 56, 84, thinker.spec) if frames else None
     audio = count_audio_tokens(mel_frames)
     block = lay_out(thinker.spec, grid_thw=grid, seconds_per_grid=1.0 if grid else None, audio_tokens=audio)
-    layout = assemble(np.arange(12) + 3, np.arange(12) > 6, 4, block)
+    layout = assemble(np.arange(12) + 3, np.arange(12) > 6, 4, [block])
     mel = rng.standard_normal((128, mel_frames), dtype=np.float32) if audio else None
-    return Prompt(layout.input_ids, layout.positions, layout.next_position, layout.tokens, pictures, grid, 1.0, mel, "")
+    return Prompt(layout.input_ids, layout.positions, layout.next_position, layout.tokens, (EncoderInput(pictures, grid, 1.0, mel),), "")
 
 
 @pytest.mark.parametrize(("frames", "mel_frames"), [(10, 900), (2, 300), (0, 801), (14, 0), (6, 402), (6, 401), (8, 7)])
@@ -36,15 +36,15 @@ def test_pieces_equal_one_stock_pass(frames: int, mel_frames: int) -> None:
     counts = prompt.token_map.counts()
     model = thinker.model if hasattr(thinker.model, "get_video_features") else thinker.model.model  # before 5.22, and since
     with torch.inference_mode():
-        if prompt.frames is not None and features.video is not None:
-            patches = patchify(torch.from_numpy(prompt.frames), thinker.spec)
-            stock = model.get_video_features(patches, torch.tensor([prompt.grid_thw]), return_dict=True).pooler_output
+        if prompt.media[0].frames is not None and features.video is not None:
+            patches = patchify(torch.from_numpy(prompt.media[0].frames), thinker.spec)
+            stock = model.get_video_features(patches, torch.tensor([prompt.media[0].grid_thw]), return_dict=True).pooler_output
             torch.testing.assert_close(features.video, torch.cat(stock), rtol=1e-4, atol=1e-5)
             assert features.video_attention is not None
             assert len(features.video_attention) == counts.video
-        if prompt.mel is not None and features.audio is not None:
+        if prompt.media[0].mel is not None and features.audio is not None:
             mask = torch.ones(1, mel_frames, dtype=torch.long)
-            stock = model.get_audio_features(torch.from_numpy(prompt.mel)[None], mask, return_dict=True).last_hidden_state
+            stock = model.get_audio_features(torch.from_numpy(prompt.media[0].mel)[None], mask, return_dict=True).last_hidden_state
             torch.testing.assert_close(features.audio, stock, rtol=1e-4, atol=1e-5)
             assert features.audio_attention is not None
             assert len(features.audio_attention) == counts.audio

@@ -101,11 +101,11 @@ def test_attention_over_the_clip_is_stored_with_the_windowed_one(thinker: Thinke
 
 
 def test_another_input_or_another_encoder_is_another_key(thinker: Thinker, prompt: Prompt) -> None:
-    assert prompt.frames is not None
-    assert prompt.mel is not None
+    assert prompt.media[0].frames is not None
+    assert prompt.media[0].mel is not None
     store = FeatureStore()
     encode_media(thinker, prompt, store=store)
-    frames, mel = prompt.frames.copy(), prompt.mel.copy()
+    frames, mel = prompt.media[0].frames.copy(), prompt.media[0].mel.copy()
     frames[5, 2, 50, 80] ^= 1
     mel[100, 499] += 1e-3
     retrained = tiny_thinker(2)
@@ -113,8 +113,8 @@ def test_another_input_or_another_encoder_is_another_key(thinker: Thinker, promp
         with torch.no_grad():
             next(encoder.parameters()).mul_(1.001)
     for model, other, expected in (
-        (thinker, replace(prompt, frames=frames), ["video"]),
-        (thinker, replace(prompt, mel=mel), ["audio"]),
+        (thinker, replace(prompt, media=(replace(prompt.media[0], frames=frames),)), ["video"]),
+        (thinker, replace(prompt, media=(replace(prompt.media[0], mel=mel),)), ["audio"]),
         (retrained, prompt, ["audio", "video"]),
         (tiny_thinker(2), prompt, []),
     ):

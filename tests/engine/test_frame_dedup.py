@@ -78,7 +78,8 @@ def counted_grids(thinker: Thinker) -> Iterator[list[int]]:
 
 
 def pictured(thinker: Thinker, pictures: list[int], noise: int = 0) -> Prompt:
-    return replace(prompt_of(thinker, 2 * len(pictures), 0), frames=show(pictures, noise))
+    prompt = prompt_of(thinker, 2 * len(pictures), 0)
+    return replace(prompt, media=(replace(prompt.media[0], frames=show(pictures, noise)),))
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def encoded(session: Session, clips: Clips, method: str = "none", **media: objec
 @pytest.mark.parametrize("media", [{}, {"use_audio": False}, {"use_video": False}, {"fps": 1.5}])
 def test_token_map_from_ids_is_the_prompts_own(session: Session, clips: Clips, media: dict[str, object]) -> None:
     prompt = encoded(session, clips, **media).prompt
-    seconds = prompt.seconds_per_grid or 1.0
-    found = token_map_of(prompt.input_ids, session.thinker.model.config, grid_thw=prompt.grid_thw, seconds_per_grid=seconds)
+    seconds = prompt.media[0].seconds_per_grid or 1.0
+    found = token_map_of(prompt.input_ids, session.thinker.model.config, grid_thw=prompt.media[0].grid_thw, seconds_per_grid=seconds)
     for name in ("modality", "chunk", "grid", "row", "col", "is_query"):
         np.testing.assert_array_equal(getattr(found, name), getattr(prompt.token_map, name), err_msg=name)
     np.testing.assert_allclose(found.time_s, prompt.token_map.time_s)
@@ -56,17 +56,17 @@ def test_token_map_from_ids_is_the_prompts_own(session: Session, clips: Clips, m
 def inputs_of(session: Session, one: EncodedPrompt) -> dict[str, torch.Tensor]:
     """What transformers' processor gives for the same prompt."""
     prompt, spec = one.prompt, session.thinker.spec
-    assert prompt.frames is not None
-    assert prompt.mel is not None
+    assert prompt.media[0].frames is not None
+    assert prompt.media[0].mel is not None
     ids = torch.from_numpy(prompt.input_ids)[None]
     return {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
-        "pixel_values_videos": patchify(torch.from_numpy(prompt.frames), spec),
-        "video_grid_thw": torch.tensor([prompt.grid_thw]),
-        "video_second_per_grid": torch.tensor([prompt.seconds_per_grid]),
-        "input_features": torch.from_numpy(prompt.mel)[None],
-        "feature_attention_mask": torch.ones(1, prompt.mel.shape[1], dtype=torch.long),
+        "pixel_values_videos": patchify(torch.from_numpy(prompt.media[0].frames), spec),
+        "video_grid_thw": torch.tensor([prompt.media[0].grid_thw]),
+        "video_second_per_grid": torch.tensor([prompt.media[0].seconds_per_grid]),
+        "input_features": torch.from_numpy(prompt.media[0].mel)[None],
+        "feature_attention_mask": torch.ones(1, prompt.media[0].mel.shape[1], dtype=torch.long),
     }
 
 

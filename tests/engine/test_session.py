@@ -44,8 +44,8 @@ def test_report_of_one_question(session: Session, clips: Clips) -> None:
     assert report.trace.retention_after == pytest.approx(0.3, abs=1 / report.prompt.media)
     assert report.flops.pruned < report.flops.full
     prompt = session.encode(PromptSource(job_of(clips["speech_video"]))).prompt
-    assert prompt.mel is not None
-    assert report.flops.encoders == encoder_flops(tiny_sizes(6), grid_thw=prompt.grid_thw, mel_frames=prompt.mel.shape[1])
+    assert prompt.media[0].mel is not None
+    assert report.flops.encoders == encoder_flops(tiny_sizes(6), grid_thw=prompt.media[0].grid_thw, mel_frames=prompt.media[0].mel.shape[1])
     assert report.flops.ratio < report.flops.ratio_with_encoders < 1
     assert report.memory.kv_mb < report.memory.kv_full_mb
     assert report.timings.total_s == pytest.approx(

@@ -225,7 +225,7 @@ def test_published_timing_moves_the_frames_and_names_other_rows(tmp_path: Path, 
     for run in (true, published):
         session = with_timing(Session(tiny_thinker()), run.timing)
         read = session.encode(PromptSource(run.job(question, run.methods[0])))
-        seconds.append(read.prompt.seconds_per_grid)
+        seconds.append(read.prompt.media[0].seconds_per_grid)
         rows = evaluate(run, [question], session, tmp_path / f"{run.timing}.jsonl")
         assert rows[run.key(question, run.methods[0])].answer is not None
     assert seconds == [pytest.approx(2.0, rel=0.1), 1.0]

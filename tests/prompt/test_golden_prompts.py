@@ -39,7 +39,7 @@ def test_prompt_is_the_reference(case: Case, tokenizer: Any, spec: PromptSpec, s
         size = rows * spec.patch_size, cols * spec.patch_size
         frames = frames if size == case.size else resize(torch.from_numpy(frames), *size).numpy()
     prompt = build(
-        clip_of(case, frames, sound_of(case)),
+        [clip_of(case, frames, sound_of(case))],
         case.question,
         tokenizer,
         replace(spec, max_positions=1 << 20),
@@ -53,14 +53,14 @@ def test_prompt_is_the_reference(case: Case, tokenizer: Any, spec: PromptSpec, s
     assert digest(prompt.positions) == facts["positions"]
     assert prompt.next_position == facts["next_position"]
 
-    assert (prompt.frames is None) == ("grid_thw" not in facts)
-    if prompt.frames is not None:
-        assert prompt.grid_thw == tuple(facts["grid_thw"])
-        _agree(patchify(torch.from_numpy(prompt.frames), spec).numpy(), samples[f"{case.name}.patches"], facts["patch_sum"])
-    assert (prompt.mel is None) == ("mel_frames" not in facts)
-    if prompt.mel is not None:
-        assert prompt.mel.shape == (spec.n_mels, facts["mel_frames"])
-        _agree(prompt.mel, samples[f"{case.name}.mel"], facts["mel_sum"])
+    assert (prompt.media[0].frames is None) == ("grid_thw" not in facts)
+    if prompt.media[0].frames is not None:
+        assert prompt.media[0].grid_thw == tuple(facts["grid_thw"])
+        _agree(patchify(torch.from_numpy(prompt.media[0].frames), spec).numpy(), samples[f"{case.name}.patches"], facts["patch_sum"])
+    assert (prompt.media[0].mel is None) == ("mel_frames" not in facts)
+    if prompt.media[0].mel is not None:
+        assert prompt.media[0].mel.shape == (spec.n_mels, facts["mel_frames"])
+        _agree(prompt.media[0].mel, samples[f"{case.name}.mel"], facts["mel_sum"])
 
 
 def _agree(values: Any, sampled: Any, total: float) -> None:

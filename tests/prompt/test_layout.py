@@ -33,7 +33,7 @@ grids = st.tuples(st.integers(1, 14), st.integers(1, 5).map(lambda n: 2 * n), st
 def place(grid: Grid | None, seconds: float | None, mel_frames: int, before: int = 5, after: int = 7) -> Layout:
     block = lay_out(SPEC, grid_thw=grid, seconds_per_grid=seconds, audio_tokens=count_audio_tokens(mel_frames))
     text = np.arange(before + after, dtype=np.int64)
-    return assemble(text, text == before, before, block)
+    return assemble(text, text == before, before, [block])
 
 
 def stock_order(grid: Grid, seconds: float, audio_tokens: int) -> NDArray[np.int64]:

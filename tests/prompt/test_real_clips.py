@@ -29,24 +29,24 @@ PARTS = [(name, replace(SMALL, **{flag: False})) for name in ("odd_duration", "n
 @pytest.mark.parametrize(("name", "options"), ALL + PARTS)
 def test_built_as_the_stock_code_would(name: str, options: MediaConfig, clips: Clips, tokenizer: Any, spec: PromptSpec) -> None:
     clip = decode_media(clips[name], options)
-    prompt = build(clip, "What is said?", tokenizer, spec)
-    counts, mel_frames = prompt.token_map.counts(), 0 if prompt.mel is None else prompt.mel.shape[1]
+    prompt = build([clip], "What is said?", tokenizer, spec)
+    counts, mel_frames = prompt.token_map.counts(), 0 if prompt.media[0].mel is None else prompt.media[0].mel.shape[1]
 
     assert counts.audio == count_audio_tokens(mel_frames)
     if clip.waveform is not None:
         assert mel_frames == count_mel_frames(len(clip.waveform))
-        assert prompt.mel is not None
-        np.testing.assert_allclose(prompt.mel, reference(clip.waveform), rtol=0, atol=1e-4)
+        assert prompt.media[0].mel is not None
+        np.testing.assert_allclose(prompt.media[0].mel, reference(clip.waveform), rtol=0, atol=1e-4)
     if clip.frames is not None:
-        assert prompt.frames is clip.frames
+        assert prompt.media[0].frames is clip.frames
         assert counts.video == count_video_tokens(len(clip.frames), *clip.frames.shape[-2:])
-    if prompt.grid_thw is not None and prompt.seconds_per_grid is not None:
-        if not chunkings_agree(prompt.grid_thw[0], prompt.seconds_per_grid):
+    if prompt.media[0].grid_thw is not None and prompt.media[0].seconds_per_grid is not None:
+        if not chunkings_agree(prompt.media[0].grid_thw[0], prompt.media[0].seconds_per_grid):
             pytest.skip("the stock processor and model disagree about this rate")
         if counts.audio:
             begin = prompt.input_ids.tolist().index(spec.audio_bos)
-            order = stock_order(prompt.grid_thw, prompt.seconds_per_grid, counts.audio)
+            order = stock_order(prompt.media[0].grid_thw, prompt.media[0].seconds_per_grid, counts.audio)
             assert np.array_equal(prompt.input_ids[begin : begin + len(order)], order)
-    positions, following = stock_positions(prompt.input_ids, prompt.grid_thw, prompt.seconds_per_grid, mel_frames)
+    positions, following = stock_positions(prompt.input_ids, prompt.media[0].grid_thw, prompt.media[0].seconds_per_grid, mel_frames)
     assert np.array_equal(prompt.positions, positions)
     assert prompt.next_position == following

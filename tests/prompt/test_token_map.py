@@ -27,8 +27,8 @@ def configuration(tokenizer: Any) -> Any:
 
 def from_ids(prompt: Prompt, tokenizer: Any, is_query: Any = None) -> TokenMap:
     config = configuration(tokenizer)
-    seconds = prompt.seconds_per_grid or 1.0
-    return token_map_of(prompt.input_ids, config, grid_thw=prompt.grid_thw, seconds_per_grid=seconds, is_query=is_query)
+    seconds = prompt.media[0].seconds_per_grid or 1.0
+    return token_map_of(prompt.input_ids, config, grid_thw=prompt.media[0].grid_thw, seconds_per_grid=seconds, is_query=is_query)
 
 
 @pytest.mark.parametrize("media_first", [True, False])
@@ -38,7 +38,7 @@ def test_from_ids_alone(
     tokenizer: Any, spec: PromptSpec, frames: int, samples: int, history: list[tuple[str, str]], media_first: bool
 ) -> None:
     clip = make_clip(frames=frames, samples=samples)
-    prompt = build(clip, "What is said?", tokenizer, spec, media_first=media_first, history=history)
+    prompt = build([clip], "What is said?", tokenizer, spec, media_first=media_first, history=history)
     found = from_ids(prompt, tokenizer)
     for name in ("modality", "chunk", "grid", "row", "col", "is_query"):
         np.testing.assert_array_equal(getattr(found, name), getattr(prompt.token_map, name), err_msg=name)
@@ -46,7 +46,7 @@ def test_from_ids_alone(
 
 
 def test_a_question_that_is_given_is_taken(tokenizer: Any, spec: PromptSpec) -> None:
-    prompt = build(make_clip(), "What is said?", tokenizer, spec)
+    prompt = build([make_clip()], "What is said?", tokenizer, spec)
     given = np.zeros(len(prompt), bool)
     given[3:5] = True
     assert np.array_equal(from_ids(prompt, tokenizer, given).is_query, given)
@@ -54,14 +54,14 @@ def test_a_question_that_is_given_is_taken(tokenizer: Any, spec: PromptSpec) -> 
 
 def test_ids_that_end_within_a_turn(tokenizer: Any, spec: PromptSpec) -> None:
     """A prompt cut behind <|im_start|>: there is no role after the last mark."""
-    prompt = build(make_clip(frames=0), "What is said?", tokenizer, spec)
+    prompt = build([make_clip(frames=0)], "What is said?", tokenizer, spec)
     last = int(np.flatnonzero(prompt.input_ids == prompt.input_ids[0])[-1])
     found = token_map_of(prompt.input_ids[: last + 1], configuration(tokenizer))
     assert tokenizer.decode(prompt.input_ids[: last + 1][found.is_query]) == "What is said?"
 
 
 def test_ids_that_fit_nothing_are_said(tokenizer: Any, spec: PromptSpec) -> None:
-    prompt = build(make_clip(), "What is said?", tokenizer, spec)
+    prompt = build([make_clip()], "What is said?", tokenizer, spec)
     with pytest.raises(UsageError, match="12 video tokens"):
         token_map_of(prompt.input_ids, configuration(tokenizer), grid_thw=(4, 4, 6))
     with pytest.raises(UsageError, match="no user turn"):

@@ -29,18 +29,18 @@ def made(name: str, **settings: Any) -> Method:
 
 def token_map(audio: tuple[int, ...], grids: tuple[int, ...], cells: tuple[int, int] = (3, 4), query: int = 5) -> TokenMap:
     """Chunks of `grids[i]` temporal grids of `cells`, each followed by `audio[i]` audio tokens, between text and the question."""
-    rows: list[tuple[int, int, float, int, int, int, bool]] = [(0, -1, float("nan"), -1, -1, -1, False)] * TEXT_BEFORE
+    rows: list[tuple[int, int, float, int, int, int, bool, int]] = [(0, -1, float("nan"), -1, -1, -1, False, -1)] * TEXT_BEFORE
     grid = 0
     for chunk in range(max(len(audio), len(grids))):
         for _ in range(grids[chunk] if chunk < len(grids) else 0):
-            rows += [(2, chunk, 1.0 * grid, grid, r, c, False) for r in range(cells[0]) for c in range(cells[1])]
+            rows += [(2, chunk, 1.0 * grid, grid, r, c, False, 0) for r in range(cells[0]) for c in range(cells[1])]
             grid += 1
         count = audio[chunk] if chunk < len(audio) else 0
-        rows += [(1, chunk, 2.0 * chunk + 0.04 * i, -1, -1, -1, False) for i in range(count)]
-    rows += [(0, -1, float("nan"), -1, -1, -1, True)] * query
-    rows += [(0, -1, float("nan"), -1, -1, -1, False)] * TEXT_AFTER
+        rows += [(1, chunk, 2.0 * chunk + 0.04 * i, -1, -1, -1, False, 0) for i in range(count)]
+    rows += [(0, -1, float("nan"), -1, -1, -1, True, -1)] * query
+    rows += [(0, -1, float("nan"), -1, -1, -1, False, -1)] * TEXT_AFTER
     columns = list(zip(*rows, strict=True))
-    kinds = (np.int8, np.int32, np.float32, np.int32, np.int16, np.int16, np.bool_)
+    kinds = (np.int8, np.int32, np.float32, np.int32, np.int16, np.int16, np.bool_, np.int16)
     return TokenMap(*(np.array(column, dtype=kind) for column, kind in zip(columns, kinds, strict=True)))
 
 

@@ -28,7 +28,7 @@ def timed_map(seconds_per_grid: float, grids: int, audio: int, cells: tuple[int,
 
     block = lay_out(SPEC, grid_thw=(grids, 2 * cells[0], 2 * cells[1]), seconds_per_grid=seconds_per_grid, audio_tokens=audio)
     ids = np.arange(20) + 100
-    return assemble(ids, (ids >= 108) & (ids < 118), 5, block).tokens
+    return assemble(ids, (ids >= 108) & (ids < 118), 5, [block]).tokens
 
 
 def scenes(grids: int, size: int, audio: int, dim: int = 24, seed: int = 0, noise: float = 0.4) -> tuple[Tensor, Tensor]:

@@ -57,7 +57,7 @@ def layout_of(thinker: Thinker, grids: int = 3, audio: int = 60, text: int = 20)
     block = lay_out(thinker.spec, grid_thw=(grids, 4, 6) if grids else None, seconds_per_grid=1.0, audio_tokens=audio)
     is_query = np.arange(text) >= text - 9
     is_query[-3:] = False
-    return assemble(np.arange(text) + 3, is_query, 5, block)
+    return assemble(np.arange(text) + 3, is_query, 5, [block])
 
 
 def run_pruned(thinker: Thinker, layout: Layout, method: Method) -> tuple[Tensor, RaggedCache, object]:

@@ -28,7 +28,7 @@ def thinker():  # type: ignore[no-untyped-def]
 def layout_of(thinker, grids: int, audio: int) -> Layout:  # type: ignore[no-untyped-def]
     block = lay_out(thinker.spec, grid_thw=(grids, 4, 6) if grids else None, seconds_per_grid=1.0, audio_tokens=audio)
     is_query = (np.arange(20) >= 11) & (np.arange(20) < 17)
-    return assemble(np.arange(20) + 3, is_query, 5, block)
+    return assemble(np.arange(20) + 3, is_query, 5, [block])
 
 
 @pytest.mark.parametrize("name", [*METHODS, "seats+omnidrop", "omnizip+fastv"])

@@ -118,7 +118,7 @@ def token_map(grids: int = 6, rows: int = 9, columns: int = 16, audio: int = 150
         seconds_per_grid=seconds_per_grid if grids else None,
         audio_tokens=audio,
     )
-    return assemble(np.zeros(34, np.int64), np.arange(34) >= 26, 14, block).tokens
+    return assemble(np.zeros(34, np.int64), np.arange(34) >= 26, 14, [block]).tokens
 
 
 def nested_trace(tokens: TokenMap, share: list[float], seed: int = 0, method: str = "omnidrop") -> Trace:

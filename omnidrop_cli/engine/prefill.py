@@ -16,6 +16,7 @@ from torch import Tensor
 from omnidrop_cli.engine.kv_cache import RaggedCache
 from omnidrop_cli.engine.oom import Limits
 from omnidrop_cli.prune.base import PromptInfo
+from omnidrop_cli.prune.clips import plan_clips
 from omnidrop_cli.prune.state import PruningState
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def prefill(
     """
     adapter, rows = thinker.adapter, (limits or Limits()).rows
     adapter.check_prunable()
-    plan = method.plan(PromptInfo(tokens=prompt.token_map, num_layers=adapter.num_layers, checkpoint=thinker.directory))
+    plan = plan_clips(method, PromptInfo(tokens=prompt.token_map, num_layers=adapter.num_layers, checkpoint=thinker.directory))
     state = PruningState(adapter, method.name, plan, prompt.token_map, features.attention_for(method.needs))
     cache = RaggedCache(adapter.num_layers)
     last = adapter.num_layers - 1

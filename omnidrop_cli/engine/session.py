@@ -35,6 +35,7 @@ from omnidrop_cli.model.load import load
 from omnidrop_cli.outputs import Clip, Comparison, LoadedModel, Prompt, Report, Timings
 from omnidrop_cli.prompt.build import build
 from omnidrop_cli.prune.base import PromptInfo
+from omnidrop_cli.prune.clips import plan_clips
 from omnidrop_cli.prune.methods import get_method
 from omnidrop_cli.request import make_request
 
@@ -283,7 +284,7 @@ class Session:
 
     def _check(self, method: Method, prompt: Prompt) -> None:
         try:
-            method.plan(PromptInfo(prompt.token_map, self.thinker.sizes.num_layers, self.thinker.directory))
+            plan_clips(method, PromptInfo(prompt.token_map, self.thinker.sizes.num_layers, self.thinker.directory))
         except ValueError as error:
             raise UsageError(f"{method.name}: {error}", "`omnidrop methods` lists every option") from error
 

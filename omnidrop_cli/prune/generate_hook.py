@@ -26,6 +26,7 @@ from omnidrop_cli.model.adapter import (
 from omnidrop_cli.model.decoder_layer import Angles
 from omnidrop_cli.outputs import TokenMap
 from omnidrop_cli.prune.base import Method, Plan, PromptInfo
+from omnidrop_cli.prune.clips import plan_clips
 from omnidrop_cli.prune.state import PruningState, Saliency
 
 
@@ -57,7 +58,7 @@ def pruning(
     """
     adapter = QwenOmniAdapter(model)
     adapter.check_prunable()
-    plan = method.plan(PromptInfo(tokens=tokens, num_layers=adapter.num_layers, checkpoint=checkpoint))
+    plan = plan_clips(method, PromptInfo(tokens=tokens, num_layers=adapter.num_layers, checkpoint=checkpoint))
     state = PruningState(adapter, method.name, plan, tokens, (audio_attention, video_attention))
     handles: list[Any] = []
     try:

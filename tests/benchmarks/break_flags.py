@@ -1,16 +1,18 @@
-"""Break every option of `ask` on purpose, one at a time, and report which tests notice.
+"""Break every option of a command on purpose, one at a time, and report which tests notice.
 
-    python -m tests.benchmarks.break_flags                       all options, each against its row of the table of effects
-    python -m tests.benchmarks.break_flags max-frames system     some of them
-    python -m tests.benchmarks.break_flags keep -- tests/batch   against other tests
+    python -m tests.benchmarks.break_flags                         all options of all commands, each against its row of the table of effects
+    python -m tests.benchmarks.break_flags ask max-frames system   some options of one command
+    python -m tests.benchmarks.break_flags ask keep -- tests/batch against other tests
 
 A broken option is parsed and checked, and what runs gets its default in place of the value, as if the code that should obey it did not read
-it. Input: names of options. Output: one line each, `caught` with the number of failed tests, or `MISSED`; exit code 1 where one was missed.
+it. Input: a command, and names of its options. Output: one line each, `caught` with the number of failed tests, or `MISSED`; exit code 1
+where one was missed.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import re
 import subprocess
@@ -18,7 +20,7 @@ import sys
 from typing import Any
 
 VARIABLE = "OMNIDROP_TESTS_BREAK"
-TABLE = "tests/commands/test_flag_effects.py"
+COMMANDS = ("ask", "batch", "evaluate")
 
 
 def pytest_configure(config: Any) -> None:
@@ -58,19 +60,24 @@ def broken(flag: str, tests: tuple[str, ...]) -> list[str]:
     return re.findall(r"^FAILED (\S+)", done.stdout, re.MULTILINE)
 
 
-def main() -> int:
-    """Break the options named on the command line, or all that the table of effects has."""
-    from tests.commands.test_flag_effects import EFFECTS
+def table(command: str) -> str:
+    """The test file with a command's table."""
+    return f"tests/commands/test_{command}_effects.py"
 
+
+def main() -> int:
+    """Break the options named on the command line, or all that the tables of effects have."""
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)
-    flags, others = words[:at] or [row.flag for row in EFFECTS], tuple(words[at + 1 :])
-    missed = 0
-    for flag in flags:
-        failed = broken(flag, others or (f"{TABLE}::test_an_option_has_its_effect[{flag}]",))
-        missed += not failed
-        print(f"{flag:20} {'caught: ' + str(len(failed)) if failed else 'MISSED'}", flush=True)
-    print(f"{len(flags) - missed} of {len(flags)} caught")
+    commands, named, others = words[: min(at, 1)] or COMMANDS, words[1:at], tuple(words[at + 1 :])
+    missed = total = 0
+    for command in commands:
+        rows = importlib.import_module(table(command).removesuffix(".py").replace("/", ".")).EFFECTS
+        for flag in named or [row.flag for row in rows]:
+            failed = broken(flag, others or (f"{table(command)}::test_an_option_has_its_effect[{flag}]",))
+            total, missed = total + 1, missed + (not failed)
+            print(f"{command:10}{flag:20} {'caught: ' + str(len(failed)) if failed else 'MISSED'}", flush=True)
+    print(f"{total - missed} of {total} caught")
     return 1 if missed else 0
 
 

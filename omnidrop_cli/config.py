@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from omnidrop_cli.errors import UsageError
+from omnidrop_cli.json_schema import schema_text
 from omnidrop_cli.options import check_options, option, seconds
 
 TOKEN_PIXELS = 28 * 28
@@ -175,7 +176,8 @@ class PruningConfig:
 class GenerationConfig:
     """How the answer is sampled. Temperature 0 is greedy, which is how the Qwen team scores the model.
 
-    With `choices` nothing is sampled: the answer is the most probable of them, whatever the other options say.
+    With `choices` nothing is sampled: the answer is the most probable of them, whatever the other options say. With `schema` (JSON, the
+    path of a file, or a mapping; kept as JSON) only tokens are chosen that lead to JSON of that schema.
     """
 
     PANEL: ClassVar[str] = "Generation"
@@ -193,9 +195,22 @@ class GenerationConfig:
         settable=False,
         separator=",",
     )
+    schema: str | None = option(
+        None,
+        "Answer with JSON of this JSON schema. Needs llguidance.",
+        metavar="FILE|JSON",
+        settable=False,
+        read=schema_text,
+        complete="files",
+    )
 
     def __post_init__(self) -> None:
+        if self.schema is not None:
+            object.__setattr__(self, "schema", schema_text(self.schema))
         check_options(self)
+        for name in ("choices", "stop"):
+            if self.schema is not None and getattr(self, name):
+                raise UsageError(f"`schema` and `{name}` both say where an answer ends", "give one of them")
         if self.choices and (len(set(self.choices)) < max(2, len(self.choices)) or not all(text.strip() for text in self.choices)):
             raise UsageError(f"`choices` are {', '.join(self.choices)}; at least two are needed, all different", "for example: yes,no")
 

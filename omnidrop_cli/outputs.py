@@ -176,12 +176,16 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The generated text. `finish_reason` is eos, stop, length or choice; `choices` are in the order they were given."""
+    """The generated text. `finish_reason` is eos, stop, length or choice; `choices` are in the order they were given.
+
+    `parsed` is the value of the text where a schema was given.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: str
     choices: tuple[Choice, ...] = ()
+    parsed: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ MORE_PARAMETERS = {
 }
 
 LINES = {
-    "(top)": 2600,
+    "(top)": 2700,
     "batch": 1500,
     "bench": 1400,
     "commands": 3750,

@@ -17,12 +17,13 @@ import omnidrop_cli
 ROOT = Path(omnidrop_cli.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-BASE = {"config", "outputs", "tokens", "errors", "events", "paths", "suggest", "fileio", "in_use", "jsonl", "options"}
+BASE = {"config", "outputs", "tokens", "errors", "events", "paths", "suggest", "fileio", "in_use", "json_schema", "jsonl", "options"}
 STEPS = BASE | {"media", "prompt", "model", "prune"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": BASE | {"engine", "prune", "suggest"},
     "__main__": {"cli"},
-    "config": {"errors", "options"},
+    "config": {"errors", "json_schema", "options"},
+    "json_schema": {"errors"},
     "options": {"errors", "suggest"},
     "outputs": {"config", "tokens"},
     "tokens": set(),

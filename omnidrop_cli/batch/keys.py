@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 KEY_VERSION = 1
 """Part of every key: raised when answers of an older version should not count as done."""
 
-LATER = frozenset({"choices"})
+LATER = frozenset({"choices", "schema"})
 """Options that are younger than the first keys: left out where they are not set, so that earlier answers still count."""
 
 BLOCK = 1 << 16

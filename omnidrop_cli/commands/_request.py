@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from omnidrop_cli.commands._options import SystemFlags
 from omnidrop_cli.config import FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import UsageError
+from omnidrop_cli.json_schema import check_schema
 
 STDIN = "-"
 """What stands for stdin in place of a question or a clip."""
@@ -25,11 +26,21 @@ class RequestFlags:
     system: SystemFlags
 
     def request(self, media: str, question: str) -> Request:
-        """The request. Raises `UsageError` for an empty clip name, an unknown method, and a preset or option the method does not have."""
+        """The request. Raises `UsageError` for an empty clip name and as `check` does."""
         if not media.strip():
             raise UsageError("no clip given", "give a file or an address")
-        check_method(self.pruning)
+        self.check()
         return self.template(media, question)
+
+    def check(self) -> None:
+        """Find what would fail after the model has loaded.
+
+        Raises:
+            UsageError: an unknown method, a preset or option that it does not have, or a schema that answers cannot follow.
+        """
+        check_method(self.pruning)
+        if self.generation.schema is not None:
+            check_schema(self.generation.schema)
 
     def template(self, media: str = "", question: str = "") -> Request:
         """The same without the checks."""

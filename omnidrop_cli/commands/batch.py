@@ -16,7 +16,7 @@ import typer
 from omnidrop_cli.commands._complete import COMPLETIONS
 from omnidrop_cli.commands._console import Console, check_target, write_stdout
 from omnidrop_cli.commands._options import INPUT, OUTPUT, ConsoleFlags, flag, switch
-from omnidrop_cli.commands._request import RequestFlags, check_method, read_question
+from omnidrop_cli.commands._request import RequestFlags, read_question
 from omnidrop_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, UsageError
 from omnidrop_cli.fileio import write_text
 from omnidrop_cli.report.text import one_line
@@ -106,7 +106,7 @@ def batch(
     from omnidrop_cli.model.names import resolve
 
     exports = _checked(scale, keeping)
-    check_method(flags.pruning)
+    flags.check()
     template, notes = flags.template(), list[str]()
     groups = gather(paths or [], [read_question(question) for question in what.question], template, what.input, notes.append)
     spec = resolve(template.model)

@@ -15,6 +15,7 @@ from torch import Tensor
 from omnidrop_cli.config import GenerationConfig
 from omnidrop_cli.engine import cuda_graph
 from omnidrop_cli.engine.choose import choose
+from omnidrop_cli.engine.constraint import JsonConstraint, json_answer
 from omnidrop_cli.engine.cuda_graph import CapturedDecode, CudaGraphRunner
 from omnidrop_cli.engine.decode_step import step
 from omnidrop_cli.engine.prefill import Prefilled
@@ -49,13 +50,18 @@ def generate(
         on_text: receives text as soon as it cannot change.
         runner: captures CUDA graphs; without one every step is eager.
         warn: receives one line where a graph cannot be captured.
+
+    Raises:
+        OmnidropError: `options.schema` cannot be followed, or the answer was cut before its JSON was complete.
     """
     if options.choices:
         chosen = choose(thinker, prefilled, options.choices)
         on_text(chosen.text)
         return chosen
-    decoding = Decoding(thinker, prefilled, Sampler(thinker, prompt_ids, options), options.max_new_tokens, runner, warn)
-    stream = TextStream(thinker.tokenizer, options.stop, on_text)
+    sampler = Sampler(thinker, prompt_ids, options)
+    decoding = Decoding(thinker, prefilled, sampler, options.max_new_tokens, runner, warn)
+    # JSON is shown when it is complete: half of it is no answer.
+    stream = TextStream(thinker.tokenizer, options.stop, on_text if sampler.constraint is None else _ignore)
     tokens: list[int] = []
     reason = ""
     try:
@@ -66,15 +72,23 @@ def generate(
                     reason = "eos"
                     break
                 tokens.append(token)
-                if stream.push(token):
-                    reason = "stop"
-                    break
-                if len(tokens) == options.max_new_tokens:
-                    reason = "length"
+                reason = "stop" if stream.push(token) else _end(tokens, sampler.constraint, options.max_new_tokens)
+                if reason:
                     break
     finally:
         decoding.close()
-    return Answer(text=stream.finish(), token_ids=tuple(tokens), finish_reason=reason)
+    if sampler.constraint is None:
+        return Answer(text=stream.finish(), token_ids=tuple(tokens), finish_reason=reason)
+    answer = json_answer(stream.finish(), tuple(tokens), reason)
+    on_text(answer.text)
+    return answer
+
+
+def _end(tokens: list[int], constraint: JsonConstraint | None, limit: int) -> str:
+    """Why an answer that writes no end token ends after `tokens`; empty where it goes on."""
+    if constraint is not None and constraint.complete(tokens):
+        return "eos"
+    return "length" if len(tokens) == limit else ""
 
 
 class Decoding:

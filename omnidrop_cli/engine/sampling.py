@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.config import GenerationConfig
+from omnidrop_cli.engine.constraint import JsonConstraint
 
 if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
@@ -17,7 +18,12 @@ REPLACEMENT = "\ufffd"
 
 
 class Sampler:
-    """Chooses tokens from logits. `greedy` is set where the choice is the largest of the bare logits, which the device can find itself."""
+    """Chooses tokens from logits.
+
+    Attributes:
+        greedy: Whether the choice is the largest of the bare logits, which the device can find itself.
+        constraint: What may be chosen, where a schema was given.
+    """
 
     def __init__(self, thinker: Thinker, prompt_ids: Tensor, options: GenerationConfig) -> None:
         from transformers import (
@@ -37,10 +43,13 @@ class Sampler:
             if options.top_p < 1.0:
                 self._processors.append(TopPLogitsWarper(options.top_p))
         self._generator = torch.Generator(device=thinker.device).manual_seed(options.seed) if sampled else None
-        self.greedy = not self._processors
+        self.constraint = None if options.schema is None else JsonConstraint(thinker, options.schema)
+        self.greedy = not self._processors and self.constraint is None
 
     def choose(self, logits: Tensor, so_far: list[int]) -> int:
         """The token that follows `so_far`, the answer's earlier ones, given `logits` (vocab,). Waits for the device."""
+        if self.constraint is not None:
+            logits = self.constraint.mask(logits, so_far)
         if self._processors:
             seen = torch.cat((self._prompt_ids, torch.tensor(so_far, dtype=self._prompt_ids.dtype, device=self._prompt_ids.device)))
             logits = self._processors(seen[None], logits[None])[0]

@@ -30,6 +30,7 @@ from omnidrop_cli.engine.prefill import Prefilled, prefill
 from omnidrop_cli.engine.stream import AnswerStream
 from omnidrop_cli.errors import OutOfMemory, UsageError
 from omnidrop_cli.events import SILENT, ProgressCallback
+from omnidrop_cli.json_schema import check_schema
 from omnidrop_cli.media.open import open_clip
 from omnidrop_cli.model.load import load
 from omnidrop_cli.outputs import Clip, Comparison, LoadedModel, Prompt, Report, Timings
@@ -165,11 +166,13 @@ class Session:
         """Build a prompt and run the encoders, unless `source.features` serve or the session has their outputs.
 
         Raises:
-            UsageError: the pruning method cannot work with the prompt; found before the encoders run.
+            UsageError: the pruning method cannot work with the prompt, or answers cannot follow the schema; found before the encoders run.
             OmnidropError: the media cannot be decoded, or the memory does not suffice.
         """
         if self.config is not None:
             source = replace(source, request=replace(source.request, model=self.config))
+        if source.request.generation.schema is not None:
+            check_schema(source.request.generation.schema)
         with self._turn:
             return self._fit(source, None, lambda encoded: None, progress)[0]
 

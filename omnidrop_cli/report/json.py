@@ -103,6 +103,7 @@ def _report(report: Report, kept: bool) -> dict[str, Any]:
         "finish_reason": report.answer.finish_reason,
         "answer_token_ids": list(report.answer.token_ids),
         **({"choices": [asdict(choice) for choice in report.answer.choices]} if report.answer.choices else {}),
+        **({"parsed": report.answer.parsed} if report.job.generation.schema is not None else {}),
         "model": {**asdict(report.model), "reasons": list(report.model.reasons)},
         "pruning": {
             "method": report.method,
@@ -254,7 +255,7 @@ def _to_report(value: Mapping[str, Any]) -> Report:
 
 def _to_answer(value: Mapping[str, Any]) -> Answer:
     choices = tuple(_record(Choice, choice) for choice in value.get("choices", ()))
-    return Answer(value["answer"], tuple(value["answer_token_ids"]), value["finish_reason"], choices)
+    return Answer(value["answer"], tuple(value["answer_token_ids"]), value["finish_reason"], choices, value.get("parsed"))
 
 
 def _to_timings(value: Mapping[str, float]) -> Timings:

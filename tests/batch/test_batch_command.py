@@ -66,6 +66,20 @@ def test_all_answered_is_exit_zero_and_quiet_is_quiet(omnidrop: Run, checkpoint:
     )
 
 
+def test_a_schema_in_a_batch(omnidrop: Run, output: Path, tmp_path: Path) -> None:
+    shape = tmp_path / "shape.json"
+    shape.write_text('{"type": "object", "properties": {"a": {"enum": ["x", "y"]}}, "required": ["a"], "additionalProperties": false}')
+    words = ("batch", "demo", "-q", "who?", "-o", output, "--model", "nano", "--schema", shape)
+    cut = omnidrop(*words, "--max-new-tokens", "2")
+    assert cut.exit_code == 3
+    assert "cut at 2 tokens, before its JSON was complete" in rows(output)[0]["error"]["message"]
+    assert "answer" not in rows(output)[0]
+    assert omnidrop(*words, "--export", tmp_path / "answers.csv").exit_code == 0
+    assert rows(output)[1]["parsed"]["a"] in ("x", "y")
+    shape.write_text("{")
+    assert isinstance(omnidrop(*words).exception, UsageError)
+
+
 def test_dry_run_tells_and_touches_nothing(omnidrop: Run, checkpoint: Path, folder: Path, output: Path) -> None:
     words = ["batch", folder, "-q", "who?", "-o", output, "--model", checkpoint, "--dry-run"]
     assert omnidrop(*words).stdout.splitlines() == [f"{folder / name}\twho?" for name in ("a.mp4", "b.mp4", "c.wav")]

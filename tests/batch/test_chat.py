@@ -199,6 +199,15 @@ def test_choices_in_a_chat(omnidrop: Run, checkpoint: Path, clips: Clips) -> Non
     assert " %" in result.stderr
 
 
+def test_a_schema_in_a_chat(omnidrop: Run) -> None:
+    chat = ("chat", "demo", "--model", "nano", "--schema", '{"enum": [1, 2, 33]}')
+    result = omnidrop(*chat, stdin="How many beeps are there?\n/compare\n")
+    assert (result.exit_code, result.stdout) == (0, "2\n2\n"), result.stderr
+    cut = omnidrop(*chat[:-1], '{"enum": ["red"]}', "--max-new-tokens", "1", stdin="Which colour is the circle?\n")
+    assert (cut.exit_code, cut.stdout) == (3, "")
+    assert "error: the answer was cut at 1 tokens, before its JSON was complete" in cut.stderr
+
+
 def test_nano_sees_each_question_alone_and_says_so(omnidrop: Run) -> None:
     chat = ("chat", "demo", "--model", "nano")
     result = omnidrop(*chat, stdin="What is said?\nWhat is shown?\nWhat is said?\n")

@@ -23,7 +23,7 @@ def changed(record: Any, name: str) -> Any:
     other = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: v + 1.0, str: lambda v: v + "x"}.get(type(value))
     if other is not None:
         return other(value)
-    return {"options": {"a": "1"}, "stop": ("x",), "choices": ("a", "b"), "keep": 0.3}.get(name, "x")
+    return {"options": {"a": "1"}, "stop": ("x",), "choices": ("a", "b"), "schema": "{}", "keep": 0.3}.get(name, "x")
 
 
 @pytest.mark.parametrize("part", [MediaConfig, PruningConfig, GenerationConfig])

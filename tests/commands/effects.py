@@ -95,5 +95,6 @@ ANSWERING = (
     Row("repetition-penalty", ("5",), generated, ("--max-new-tokens", "40", "--system", "music music music")),
     Row("stop", ("music",), answer),
     Row("choices", ("red, blue",), answer),
+    Row("schema", ('{"enum": ["red", "blue"]}',), answer),
 )
 """Options of every command that answers questions, and what they change in the JSON of an answer to "What is said?" about the demo."""

@@ -87,6 +87,29 @@ def test_choices_reach_the_model_and_their_probabilities_are_shown(omnidrop: Run
         assert "at least two are needed" in str(omnidrop("ask", "clip.mp4", "what?", "--choices", wrong).error)
 
 
+def test_an_answer_by_a_schema_is_json_or_nothing(omnidrop: Run) -> None:
+    ask = (
+        "ask",
+        "demo",
+        "What is said?",
+        "--model",
+        "nano",
+        "--schema",
+        '{"type": "array", "items": {"enum": [1, 2]}, "minItems": 3, "maxItems": 3}',
+    )
+    assert len(json.loads(omnidrop(*ask).out)) == 3
+    for flags in ([], ["--no-stream"], ["--compare"], ["-o", "answer.json"]):
+        done = omnidrop(*ask, "--max-new-tokens", "2", *flags)
+        assert (done.out, Path("answer.json").exists()) == ("", False)
+        assert "the answer was cut at 2 tokens" in str(done.error)
+    failed = run(*ask, "--max-new-tokens", "2", "--json")
+    assert failed.code == 1
+    assert json.loads(failed.out)["kind"] == "error"
+    for wrong in ("{", '{"type": "x"}', "no-such-file.json"):
+        mistake = run("ask", "no-such-clip.mp4", "what?", "--schema", wrong)
+        assert (mistake.code, mistake.err.count("\n"), mistake.out) == (2, 2, "")
+
+
 def test_a_clip_on_stdin_is_a_file_for_the_model_and_stdin_in_the_report(omnidrop: Run, pipeline: FakePipeline) -> None:
     done = omnidrop("ask", "-", "what?", "--json", stdin="the clip")
     assert Path(pipeline.jobs[0].media).parent == paths.downloads()

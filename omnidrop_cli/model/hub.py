@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from omnidrop_cli.model.stored_config import read_json
 if TYPE_CHECKING:
     from omnidrop_cli.events import ProgressCallback
 
+CONFIG = "config.json"
 SMALL_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -36,36 +37,27 @@ _UNREACHABLE = "check the connection (HF_ENDPOINT names a mirror), or use `model
 def pull(repository: str, revision: str | None, offline: bool, progress: ProgressCallback) -> tuple[Path, str]:
     """The directory of a repository's thinker in the hub cache, and the commit it is of. Downloads what is not there.
 
-    A hub that cannot be reached is done without where the cache is complete. `progress.advance` counts bytes of the file in work.
+    A hub that cannot be reached is done without where the cache is complete. `progress.advance` counts bytes of all files in work.
     Raises `ModelError` with what to do.
     """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub import errors, snapshot_download
 
     bars = _reporting(progress)
     with _explained(repository, revision, offline), _quiet():
         local = offline or not _answers(repository, revision)
 
-        def get(name: str, at: str | None) -> Path:
-            return Path(hf_hub_download(repository, name, revision=at, local_files_only=local, tqdm_class=bars))
+        def snapshot(at: str | None, *names: str) -> Path:
+            return Path(snapshot_download(repository, revision=at, allow_patterns=[*names], local_files_only=local, tqdm_class=bars))
 
-        directory = get("config.json", revision).parent
-        commit = directory.name  # the cache names a snapshot by its commit; everything else comes from the same one
-
-        def get_if_there(name: str) -> Path | None:
-            known = try_to_load_from_cache(repository, name, revision=commit)
-            if known is not None:  # a path, or the remembered lack of the file in this commit
-                return Path(known) if isinstance(known, str) else None
-            with suppress(EntryNotFoundError):
-                return get(name, commit)
-            return None
-
-        for name in SMALL_FILES:
-            get_if_there(name)
-        index = get_if_there(INDEX)
-        for name in (SINGLE,) if index is None else thinker_shards(read_json(index) or {}, repository):
-            progress.stage("load", f"{repository}: {name}")
-            get(name, commit)
+        directory = snapshot(revision, CONFIG, INDEX, *SMALL_FILES)
+        commit = directory.name  # the cache names a snapshot by its commit; the weights come from the same one
+        index = read_json(directory / INDEX)
+        weights = (SINGLE,) if index is None else thinker_shards(index, repository)
+        progress.stage("load", repository)
+        snapshot(commit, *weights)
+        for name in (CONFIG, *weights):
+            if not (directory / name).exists():
+                raise errors.LocalEntryNotFoundError(name) if local else errors.EntryNotFoundError(f"no {name}")
     return directory, commit
 
 
@@ -77,7 +69,7 @@ def _answers(repository: str, revision: str | None) -> bool:
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
     try:
-        get_hf_file_metadata(hf_hub_url(repository, "config.json", revision=revision))
+        get_hf_file_metadata(hf_hub_url(repository, CONFIG, revision=revision))
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError):
         raise
     except (OSError, errors.HTTPError):  # type: ignore[attr-defined]  # re-exported; no network, or a failing server
@@ -88,11 +80,12 @@ def _answers(repository: str, revision: str | None) -> bool:
 @contextmanager
 def _explained(repository: str, revision: str | None, offline: bool) -> Iterator[None]:
     """Turns the hub's exceptions into one line and a hint."""
-    from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]  # re-exported
+    from huggingface_hub import errors
 
+    http: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]  # re-exported
     try:
         yield
-    except (OSError, HTTPError, HFValidationError, OfflineModeIsEnabled) as error:
+    except (OSError, http, errors.EntryNotFoundError, errors.HFValidationError, errors.OfflineModeIsEnabled) as error:
         message, hint = _explain(error, repository, revision, offline)
         raise ModelError(message, hint) from error
 
@@ -141,17 +134,18 @@ def _quiet() -> Iterator[None]:
 
 
 def _reporting(progress: ProgressCallback) -> Any:
-    """A tqdm that draws nothing and tells `progress` how many bytes have come."""
-    from tqdm import tqdm
+    """A progress bar for the hub's library that draws nothing and reports how many bytes have come."""
+    from huggingface_hub.utils.tqdm import tqdm
 
-    class Reporting(tqdm):  # type: ignore[misc]  # tqdm has no types
+    class Reporting(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
-            options.pop("name", None)  # the hub's own group name
-            super().__init__(*args, **{**options, "disable": True})
+            self._counts = options.get("name") == "huggingface_hub.snapshot_download"  # others count files, or bytes a second time
+            super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
             self.total, self.n = options.get("total"), options.get("initial") or 0
 
         def update(self, n: float | None = 1) -> None:
             self.n += n or 0
-            progress.advance(self.n, self.total)
+            if self._counts:
+                progress.advance(self.n, self.total)
 
     return Reporting

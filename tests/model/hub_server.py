@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,27 +38,39 @@ def serving(files: Path) -> Iterator[Hub]:
             pass
 
         def _answer(self, body: bool) -> None:
-            repository, _, rest = self.path.lstrip("/").partition("/resolve/")
-            revision, _, name = rest.partition("/")
+            """/OWNER/NAME/resolve/REVISION/FILE, /api/models/OWNER/NAME/revision/REVISION or /api/models/OWNER/NAME/tree/REVISION."""
+            is_api = self.path.startswith("/api/models/")
+            parts = [*self.path.partition("?")[0].removeprefix("/api/models").lstrip("/").split("/"), "", ""]
+            repository, what, revision, name = "/".join(parts[:2]), parts[2], parts[3], "/".join(parts[4:-2])
             if repository == "owner/gated":
                 return self._fail(403, "GatedRepo")
             if repository != "owner/model":
                 return self._fail(404, "RepoNotFound")
             if revision not in ("main", COMMIT):
                 return self._fail(404, "RevisionNotFound")
-            file = hub.files / name
-            if not file.is_file():
+            if is_api:
+                return self._send(json.dumps(self._tree() if what == "tree" else self._facts()).encode(), body)
+            if not (hub.files / name).is_file():
                 return self._fail(404, "EntryNotFound")
-            content = file.read_bytes()
+            if body:
+                hub.fetched.append(name)
+            return self._send((hub.files / name).read_bytes(), body)
+
+        def _facts(self) -> dict[str, object]:
+            return {"id": "owner/model", "sha": COMMIT, "siblings": [{"rfilename": one["path"]} for one in self._tree()]}
+
+        def _tree(self) -> list[dict[str, object]]:
+            files = [path for path in sorted(hub.files.iterdir()) if path.is_file()]
+            return [{"type": "file", "path": file.name, "size": file.stat().st_size, "oid": file.name} for file in files]
+
+        def _send(self, content: bytes, body: bool) -> None:
             self.send_response(200)
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             if body:
-                hub.fetched.append(name)
                 self.wfile.write(content)
-            return None
 
         def _fail(self, status: int, code: str) -> None:
             self.send_response(status)

@@ -61,6 +61,18 @@ def test_the_second_time_nothing_is_downloaded_even_offline(hub: Hub) -> None:
     assert load(ModelConfig("owner/model", device="cpu", offline=True)).loaded.revision == COMMIT
 
 
+def test_an_incomplete_cache_is_completed_and_does_not_do_offline(hub: Hub) -> None:
+    directory, _ = pull("owner/model", None, False, SILENT)
+    (missing,) = sorted(directory.glob("*.safetensors"))[:1]
+    missing.resolve().unlink()
+    missing.unlink()
+    with pytest.raises(ModelError, match="not completely"):
+        pull("owner/model", None, True, SILENT)
+    hub.fetched.clear()
+    pull("owner/model", None, False, SILENT)
+    assert hub.fetched == [missing.name]
+
+
 def test_progress_counts_bytes(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
     class Watching(ProgressCallback):
         def __init__(self) -> None:
@@ -71,8 +83,8 @@ def test_progress_counts_bytes(hub: Hub, capfd: pytest.CaptureFixture[str]) -> N
 
     progress = Watching()
     directory, _ = pull("owner/model", None, False, progress)
-    sizes = {file.stat().st_size for file in directory.glob("*.safetensors")}
-    assert sizes <= {done for done, _ in progress.seen}
+    size = sum(file.stat().st_size for file in directory.glob("*.safetensors"))
+    assert progress.seen[-1] == (size, size)
     assert all(total is None or done <= total for done, total in progress.seen)
     assert capfd.readouterr() == ("", "")
 

@@ -249,7 +249,7 @@ class FetchConfig:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question about one clip."""
+    """One question about a clip or a picture, or about several: `media` is the first, `more` are the others in their order."""
 
     media: str
     question: str
@@ -259,3 +259,9 @@ class Request:
     method: PruningConfig = field(default_factory=PruningConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     fetch: FetchConfig = field(default_factory=FetchConfig)
+    more: tuple[str, ...] = ()
+
+    @property
+    def all_media(self) -> tuple[str, ...]:
+        """What the question is about, in order."""
+        return (self.media, *self.more)

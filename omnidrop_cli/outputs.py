@@ -253,23 +253,33 @@ class LoadedModel:
     notice: str | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Report:
-    """Everything one question produced; `report/json.py` gives it its versioned shape.
+@dataclass(frozen=True, slots=True)
+class ClipFacts:
+    """What was used of a clip: `duration_s` seconds from `start_s` of the file, `frames` frames of `frame_size` (height, width) at `fps`.
 
-    `features_reused`: the encoders did not run, their output for this clip was cached. `token_map` describes the prompt's tokens; it is
-    None in a report that was saved without its kept tokens.
+    `fps` is the effective rate. `audio_s` is 0 without audio.
     """
 
-    job: Request
-    model: LoadedModel
     source: SourceFacts
-    clip_start_s: float
-    clip_duration_s: float
+    start_s: float
+    duration_s: float
     frames: int
     frame_size: tuple[int, int] | None
     fps: float | None
     audio_s: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """Everything one question produced; `report/json.py` gives it its versioned shape.
+
+    `clips` are in the order of the question. `features_reused`: the encoders did not run, their output for these clips was cached.
+    `token_map` describes the prompt's tokens; it is None in a report that was saved without its kept tokens.
+    """
+
+    job: Request
+    model: LoadedModel
+    clips: tuple[ClipFacts, ...]
     prompt: Counts
     method: str
     method_options: Mapping[str, object]
@@ -281,6 +291,11 @@ class Report:
     warnings: tuple[str, ...] = ()
     features_reused: bool = False
     token_map: TokenMap | None = None
+
+    @property
+    def clip(self) -> ClipFacts:
+        """The first clip; most questions have no other."""
+        return self.clips[0]
 
     @property
     def kept(self) -> tuple[KeptTokens, ...]:

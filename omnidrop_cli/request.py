@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
@@ -20,24 +21,32 @@ def request_options() -> dict[str, tuple[type, ...]]:
     return found
 
 
-def make_request(media: str, question: str, model: ModelConfig, options: Mapping[str, Any]) -> Request:
+Media = str | PathLike[str] | Sequence[str | PathLike[str]]
+"""A path or an address, or several for one question."""
+
+
+def make_request(media: Media, question: str, model: ModelConfig, options: Mapping[str, Any]) -> Request:
     """The request that `options` describe.
 
     Raises:
-        UsageError: an option that does not exist, or a value out of its bounds.
+        UsageError: no media, an option that does not exist, or a value out of its bounds.
     """
+    names = [str(media)] if isinstance(media, str | PathLike) else [str(one) for one in media]
+    if not names:
+        raise UsageError("no clip given", "give a file or an address")
     known = request_options()
     for name in options:
         if name not in known:
             raise UsageError(f"unknown option '{name}'", did_you_mean(name, known, f"the options: {', '.join(sorted(known))}"))
 
     def of(config: type) -> dict[str, Any]:
-        names = {one.python_name: one.field for one in options_of(config).values()}
-        return {names[name]: value for name, value in options.items() if config in known[name]}
+        fields = {one.python_name: one.field for one in options_of(config).values()}
+        return {fields[name]: value for name, value in options.items() if config in known[name]}
 
     return Request(
-        str(media),
+        names[0],
         question,
+        more=tuple(names[1:]),
         **of(Request),
         media_options=MediaConfig(**of(MediaConfig)),
         model=model,

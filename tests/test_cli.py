@@ -41,7 +41,7 @@ def test_ask_answers(asked: Done) -> None:
     report = from_dict(json.loads(asked.out))
     assert 0 < len(report.answer.token_ids) <= 8
     assert report.trace.kv_lengths[-1] < report.prompt.total
-    assert report.frames == 12
+    assert report.clip.frames == 12
     assert report.timings.prefill_s > 0
     assert asked.err.startswith("fetch")
     assert "retention" in asked.err

@@ -33,7 +33,7 @@ def test_options_reach_the_run(session: omnidrop.Session) -> None:
     assert (request.method.name, request.method.keep, request.method.seed) == ("random", 0.5, 7)
     assert (request.generation.max_new_tokens, request.generation.seed) == (2, 7)
     assert (request.media_options.end_s, request.system) == (4.0, "Be brief.")
-    assert report.clip_duration_s <= 4.0
+    assert report.clip.duration_s <= 4.0
     assert report.trace.retention_after == pytest.approx(0.5, abs=0.01)
     assert len(report.answer.token_ids) <= 2
 

@@ -17,7 +17,7 @@ def main(clip: str = "demo", question: str = "What is said while the car is show
     for run in report.kept:
         if len(run):
             seconds = Counter(int(second) for second in run.second)
-            line = " ".join(f"{seconds[second]:3}" for second in range(int(report.clip_duration_s)))
+            line = " ".join(f"{seconds[second]:3}" for second in range(int(report.clip.duration_s)))
             print(f"layers {run.first_layer:2}-{run.last_layer:2}: {line}")
 
 

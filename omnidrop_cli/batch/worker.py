@@ -109,9 +109,9 @@ class Worker:
         if opened.clip is None:
             raise opened.error or OmnidropError(f"{task.job.media} was not decoded")
         seconds, opened.seconds = opened.seconds, {}  # the first question carries what fetching and decoding took
-        encoded = session.encode(PromptSource(task.job, opened.clip, opened.features, seconds=seconds), progress)
+        encoded = session.encode(PromptSource(task.job, (opened.clip,), opened.features, seconds=seconds), progress)
         # The clip too: where memory did not suffice, it was decoded again with less detail.
-        opened.clip, opened.features = encoded.clip, encoded.features
+        (opened.clip,), opened.features = encoded.clips, encoded.features
         return answered(task, session.answer(encoded, progress))
 
     def _begin(self, work: Work) -> Background[Opened]:

@@ -87,7 +87,7 @@ def answer(request: Request, asked: AskFlags, display: DisplayConfig, output: Ou
         job = replace(request, media=file)
         result = pipeline.run_comparison(job, screen, asked.repeat) if asked.compare else pipeline.run(job, screen)
     if file != request.media:
-        result = named(result, request.media)
+        result = named(result, request.all_media)
     _answer(result, screen, output, asked.kept)
     _account(result, screen, display, verbose=console.verbose, as_json=output.as_json)
     if display.history:

@@ -63,13 +63,13 @@ def chat(
     from omnidrop_cli.engine.pipeline import open_both
 
     with Console(console) as screen:
-        session, clip, seconds = open_both(job, screen)
+        session, clips, seconds = open_both(job, screen)
         if session.loaded.notice:
             screen.warn(session.loaded.notice)
     person = sys.stdin.isatty()
-    talk = Chat(Conversation(session, job, clip, seconds), console, person=person, stream=display.stream, keep=display.history)
+    talk = Chat(Conversation(session, job, clips, seconds), console, person=person, stream=display.stream, keep=display.history)
     if person:
-        talk.say(f"{one_line(media)}, {clip.duration_s:.1f} s. Ask, or /help; Ctrl-D ends.")
+        talk.say(f"{one_line(media)}, {clips[0].duration_s:.1f} s. Ask, or /help; Ctrl-D ends.")
     with _own_interrupts(), line_editing(talk.complete) if person else nullcontext():
         for text, is_block in entries(from_person if person else from_script, person=person):
             try:

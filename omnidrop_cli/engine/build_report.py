@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from omnidrop_cli.engine import metrics
-from omnidrop_cli.outputs import SAMPLE_RATE_HZ, Answer, Flops, Memory, Prompt, Report, Timings
+from omnidrop_cli.outputs import SAMPLE_RATE_HZ, Answer, Clip, ClipFacts, Flops, Memory, Prompt, Report, Timings
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.encoded_prompt import EncodedPrompt
@@ -18,17 +18,11 @@ if TYPE_CHECKING:
 
 def build_report(thinker: Thinker, encoded: EncodedPrompt, prefilled: Prefilled, answer: Answer, kv_bytes: int) -> Report:
     """The report of one answer. `kv_bytes` is the cache right after the prefill; the device's memory peak is read here."""
-    trace, clip, prompt = prefilled.trace, encoded.clip, encoded.prompt
+    trace, prompt = prefilled.trace, encoded.prompt
     return Report(
         job=encoded.request,
         model=thinker.loaded,
-        source=clip.source,
-        clip_start_s=clip.start_s,
-        clip_duration_s=clip.duration_s,
-        frames=0 if clip.frames is None else len(clip.frames),
-        frame_size=None if clip.frames is None else (clip.frames.shape[2], clip.frames.shape[3]),
-        fps=clip.fps,
-        audio_s=0.0 if clip.waveform is None else len(clip.waveform) / SAMPLE_RATE_HZ,
+        clips=tuple(map(_clip_facts, encoded.clips)),
         prompt=prompt.token_map.counts(),
         method=encoded.method.name,
         method_options={**encoded.method.describe(), **prefilled.notes},
@@ -37,9 +31,21 @@ def build_report(thinker: Thinker, encoded: EncodedPrompt, prefilled: Prefilled,
         timings=timings_of(encoded.seconds),
         memory=_memory(thinker, encoded.peak_mb, kv_bytes, len(prompt), sum(trace.kv_lengths)),
         flops=replace(flops_of(thinker.sizes, len(prompt), trace.kv_lengths), encoders=_encoder_flops(thinker, prompt)),
-        warnings=(*clip.warnings, *prompt.warnings, *encoded.warnings),
+        warnings=(*(warning for clip in encoded.clips for warning in clip.warnings), *prompt.warnings, *encoded.warnings),
         features_reused=encoded.features.reused,
         token_map=prompt.token_map,
+    )
+
+
+def _clip_facts(clip: Clip) -> ClipFacts:
+    return ClipFacts(
+        source=clip.source,
+        start_s=clip.start_s,
+        duration_s=clip.duration_s,
+        frames=0 if clip.frames is None else len(clip.frames),
+        frame_size=None if clip.frames is None else (clip.frames.shape[2], clip.frames.shape[3]),
+        fps=clip.fps,
+        audio_s=0.0 if clip.waveform is None else len(clip.waveform) / SAMPLE_RATE_HZ,
     )
 
 

@@ -1,4 +1,4 @@
-"""Several questions about one clip, which is decoded and encoded once; a question sees the questions before it.
+"""Several questions about the same clips, which are decoded and encoded once; a question sees the questions before it.
 
 Pruning depends on the question, so every question has a prefill of its own.
 """
@@ -33,7 +33,7 @@ class Answering(Protocol):
 
 
 class Conversation:
-    """A conversation about one clip.
+    """A conversation about one or several clips.
 
     Attributes:
         turns: The questions and answers so far.
@@ -41,10 +41,10 @@ class Conversation:
         remembers: Whether a question sees those before it. The built-in model was not trained on conversations.
     """
 
-    def __init__(self, session: Answering, template: Request, clip: Clip, seconds: Mapping[str, float] | None = None) -> None:
+    def __init__(self, session: Answering, template: Request, clips: tuple[Clip, ...], seconds: Mapping[str, float] | None = None) -> None:
         """`template` holds the settings of every question; `seconds` are stages that ran already, for the first report."""
         self.turns: list[tuple[str, str]] = []
-        self.clip = clip
+        self.clips = clips
         self.remembers = session.loaded.source != BUILT_IN
         self._session, self._template = session, template
         self._seconds = dict(seconds or {})
@@ -81,7 +81,7 @@ class Conversation:
         return comparison
 
     def forget(self) -> None:
-        """Start a new conversation about the same clip."""
+        """Start a new conversation about the same clips."""
         self.turns.clear()
 
     def _encode(self, question: str, history: list[tuple[str, str]], progress: ProgressCallback) -> EncodedPrompt:
@@ -89,8 +89,8 @@ class Conversation:
         needs = get_method(job.method).needs
         seconds, self._seconds = self._seconds, {}
         seen = [*history] if self.remembers else []
-        source = PromptSource(job, self.clip, self._features, self._encoded_for, seen, seconds=seconds)
+        source = PromptSource(job, self.clips, self._features, self._encoded_for, seen, seconds=seconds)
         encoded = self._session.encode(source, progress)
-        # The clip too: where memory did not suffice, it was decoded again with less detail.
-        self.clip, self._features, self._encoded_for = encoded.clip, encoded.features, self._encoded_for | needs
+        # The clips too: where memory did not suffice, they were decoded again with less detail.
+        self.clips, self._features, self._encoded_for = encoded.clips, encoded.features, self._encoded_for | needs
         return encoded

@@ -19,16 +19,16 @@ class PromptSource:
 
     Attributes:
         request: question, media and settings.
-        clip: the decoded media; None decodes them.
-        features: encoder outputs of the same clip, if there are any.
+        clips: the decoded media; None decodes them.
+        features: encoder outputs of the same clips, if there are any.
         needs: encoder by-products to keep besides those of the request's own method (`Method.needs`).
-        history: earlier questions and answers about the clip.
-        media_first: False puts the text before the clip.
+        history: earlier questions and answers about the clips.
+        media_first: False puts the text before the clips.
         seconds: stages that ran already, for the report.
     """
 
     request: Request
-    clip: Clip | None = None
+    clips: tuple[Clip, ...] | None = None
     features: MediaFeatures | None = None
     needs: frozenset[str] = frozenset()
     history: Sequence[tuple[str, str]] = ()
@@ -42,14 +42,14 @@ class EncodedPrompt:
 
     Attributes:
         source: what it was made from; its request says what was decoded in the end, where memory did not suffice for more.
-        clip: the decoded media.
+        clips: the decoded media.
         seconds: stages that have run.
         peak_mb: memory peak of the encoders.
         warnings: what was given up because of the memory.
     """
 
     source: PromptSource
-    clip: Clip
+    clips: tuple[Clip, ...]
     prompt: Prompt
     features: MediaFeatures
     method: Method

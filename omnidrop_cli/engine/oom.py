@@ -3,7 +3,7 @@
 The order, each step repeated until the memory suffices or the step has no more to give:
 1. encoders that ran out take the clip in half as long pieces; where a prefill ran out, the encoders leave the GPU while the decoder runs
    (2.6 GB of 7B), then a quarter of the rows is taken at a time: same answer, a little slower;
-2. half the frames, down to one a second;
+2. half the frames of the largest clip, down to one a second;
 3. half the pixels of a frame, down to `MIN_PIXELS`;
 4. half the frames again, down to `MediaConfig.min_frames`.
 """
@@ -11,6 +11,7 @@ The order, each step repeated until the memory suffices or the step has no more 
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -58,8 +59,16 @@ class Limits:
         return None if self.rows <= MIN_ROWS else replace(self, rows=max(MIN_ROWS, self.rows // 4))
 
 
-def less_detail(options: MediaConfig, clip: Clip) -> MediaConfig | None:
-    """Options under which `clip` makes about half the video tokens; None where it has none to spare."""
+def less_detail(options: MediaConfig, clips: Sequence[Clip]) -> MediaConfig | None:
+    """Options under which the largest of `clips` that has video tokens to spare makes about half of them; None where none has.
+
+    Options hold for all clips, so smaller ones keep theirs until they are the largest.
+    """
+    largest_first = sorted(clips, key=lambda clip: 0 if clip.frames is None else clip.frames.size, reverse=True)
+    return next((fewer for clip in largest_first if (fewer := _halved(options, clip)) is not None), None)
+
+
+def _halved(options: MediaConfig, clip: Clip) -> MediaConfig | None:
     if clip.frames is None or clip.fps is None:
         return None
     count, _, height, width = clip.frames.shape
@@ -94,7 +103,7 @@ class Step:
     message: str
 
 
-def next_step(stage: str, limits: Limits, media_options: MediaConfig, clip: Clip | None) -> Step | None:
+def next_step(stage: str, limits: Limits, media_options: MediaConfig, clips: Sequence[Clip]) -> Step | None:
     """What to lower after `stage` ("encode" or "prefill") ran out of memory; None where nothing is left.
 
     Raises nothing; the caller tries again when everything that the failed attempt held is gone (`free_memory`).
@@ -106,7 +115,7 @@ def next_step(stage: str, limits: Limits, media_options: MediaConfig, clip: Clip
         return Step(waiting, media_options, "the memory does not suffice: the encoders leave the GPU while the decoder runs")
     if stage == "prefill" and (lower := limits.fewer_rows()):
         return Step(lower, media_options, f"the memory does not suffice: the decoder takes {lower.rows} tokens at a time")
-    fewer = None if clip is None else less_detail(media_options, clip)
+    fewer = less_detail(media_options, clips)
     if fewer is None:
         return None
     size = f" of at most {fewer.max_pixels} pixels" if fewer.max_pixels else ""

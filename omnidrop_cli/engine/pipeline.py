@@ -1,4 +1,4 @@
-"""One request from media and model to report: the clip is decoded while torch is imported and the checkpoint loads.
+"""One request from media and model to report: the clips are decoded while torch is imported and the checkpoint loads.
 
 torch is imported only in the thread that loads, so a wrong file name fails in a tenth of a second.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from omnidrop_cli.engine.background import Background
 from omnidrop_cli.events import SILENT, ProgressCallback
-from omnidrop_cli.media.open import open_clip
+from omnidrop_cli.media.open import open_clips
 from omnidrop_cli.media.source import bundled
 from omnidrop_cli.model.names import resolve
 
@@ -23,36 +23,40 @@ if TYPE_CHECKING:
 
 def run(request: Request, progress: ProgressCallback = SILENT) -> Report:
     """Fetch, decode and load, then answer. Raises `OmnidropError`."""
-    session, clip, seconds = open_both(request, progress)
-    return session.run(request, progress, clip, seconds)
+    session, clips, seconds = open_both(request, progress)
+    return session.run(request, progress, clips, seconds)
 
 
 def run_comparison(request: Request, progress: ProgressCallback = SILENT, rounds: int = 1) -> Comparison:
     """Fetch, decode and load, then answer unpruned and pruned; the prefills are timed in `rounds` rounds. Raises `OmnidropError`."""
-    session, clip, seconds = open_both(request, progress)
-    return session.run_comparison(request, progress, clip, seconds, rounds=rounds)
+    session, clips, seconds = open_both(request, progress)
+    return session.run_comparison(request, progress, clips, seconds, rounds=rounds)
 
 
-def open_both(request: Request, progress: ProgressCallback = SILENT) -> tuple[Session, Clip, dict[str, float]]:
-    """Load the model while the clip is decoded; both, and the seconds of each stage. Raises `OmnidropError`."""
+def open_both(request: Request, progress: ProgressCallback = SILENT) -> tuple[Session, tuple[Clip, ...], dict[str, float]]:
+    """Load the model while the clips are decoded; both, and the seconds of each stage. Raises `OmnidropError`."""
     start = time.perf_counter()
     spec = resolve(request.model)
     relay = _Relay()
     loading = Background(lambda: _load(request, relay))
     seconds: dict[str, float] = {}
-    clip = open_clip(request, spec.frame_bounds, progress, seconds)
-    if spec.notice is None and (notice := _outside_nanos_world(spec, request.media)):  # `load` gives the model's own notice
+    clips = open_clips(request, spec.frame_bounds, progress, seconds)
+    if spec.notice is None and (notice := _outside_nanos_world(spec, request)):  # `load` gives the model's own notice
         progress.warn(notice)
     progress.stage("load", spec.name)
     relay.attach(progress)
     session, seconds["load"] = loading.result()
     seconds["open"] = time.perf_counter() - start - seconds["fetch"]
-    return session, clip, seconds
+    return session, clips, seconds
 
 
-def _outside_nanos_world(spec: ModelSpec, media: str) -> str | None:
-    """What a user must know who asks nano, by name, about a clip that it was not made for."""
-    if spec.kind != "builtin" or bundled(media) is not None:
+def _outside_nanos_world(spec: ModelSpec, request: Request) -> str | None:
+    """What a user must know who asks nano, by name, about what it was not made for."""
+    if spec.kind != "builtin":
+        return None
+    if request.more:
+        return "nano was trained on questions about one clip and cannot compare several; `model=3b` or 7b can"
+    if bundled(request.media) is not None:
         return None
     return "nano only knows its demo world (omnidrop ask demo --list) and cannot answer about this clip; `model=3b` or 7b can"
 
@@ -67,7 +71,7 @@ def _load(request: Request, progress: ProgressCallback) -> tuple[Session, float]
 
 
 class _Relay(ProgressCallback):
-    """Passes on what loading says, once the clip is decoded: two stages at a time would share one bar. Warnings are kept until then."""
+    """Passes on what loading says, once the clips are decoded: two stages at a time would share one bar. Warnings are kept until then."""
 
     def __init__(self) -> None:
         self._target: ProgressCallback | None = None

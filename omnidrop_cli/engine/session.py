@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -31,14 +30,14 @@ from omnidrop_cli.engine.stream import AnswerStream
 from omnidrop_cli.errors import OutOfMemory, UsageError
 from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.json_schema import check_schema
-from omnidrop_cli.media.open import open_clip
+from omnidrop_cli.media.open import open_clips
 from omnidrop_cli.model.load import load
 from omnidrop_cli.outputs import Clip, Comparison, LoadedModel, Prompt, Report, Timings
 from omnidrop_cli.prompt.build import build
 from omnidrop_cli.prune.base import PromptInfo
 from omnidrop_cli.prune.clips import plan_clips
 from omnidrop_cli.prune.methods import get_method
-from omnidrop_cli.request import make_request
+from omnidrop_cli.request import Media, make_request
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,11 +96,11 @@ class Session:
 
     # ------------------------------------------------------------ for library users
 
-    def ask(self, media: str | Path, question: str, *, progress: ProgressCallback = SILENT, **options: Any) -> Report:
-        """Answer a question about a clip.
+    def ask(self, media: Media, question: str, *, progress: ProgressCallback = SILENT, **options: Any) -> Report:
+        """Answer a question about a clip, or about several.
 
         Args:
-            media: path or URL of a video or audio file; "demo" is a bundled one.
+            media: path or URL of a video, audio or picture file ("demo" is a bundled one), or a list of them for one question.
             progress: receives stages, warnings and pieces of the answer.
             options: fields of `MediaConfig`, `PruningConfig` (its name as `method`, its options as `method_options`) and
                 `GenerationConfig`, and `system`: for example `keep=0.2, start_s=60, max_new_tokens=64`.
@@ -111,55 +110,57 @@ class Session:
         """
         return self.run(self.request(media, question, options), progress)
 
-    def compare(
-        self, media: str | Path, question: str, *, rounds: int = 1, progress: ProgressCallback = SILENT, **options: Any
-    ) -> Comparison:
+    def compare(self, media: Media, question: str, *, rounds: int = 1, progress: ProgressCallback = SILENT, **options: Any) -> Comparison:
         """Answer unpruned and pruned from the same prompt; the prefills are timed in `rounds` alternating rounds. See `ask`."""
         source = PromptSource(self.request(media, question, options))
         return self.compare_encoded(self.encode(source, progress), progress, rounds=rounds)
 
-    def stream(self, media: str | Path, question: str, **options: Any) -> AnswerStream:
+    def stream(self, media: Media, question: str, **options: Any) -> AnswerStream:
         """Iterate over pieces of the answer; its `report` is set at the end. See `ask`."""
         request = self.request(media, question, options)
         return AnswerStream(lambda progress: self.run(request, progress))
 
-    def chat(self, media: str | Path, *, progress: ProgressCallback = SILENT, **options: Any) -> Conversation:
-        """A conversation about a clip, which is decoded and encoded once. See `ask` for `options`."""
+    def chat(self, media: Media, *, progress: ProgressCallback = SILENT, **options: Any) -> Conversation:
+        """A conversation about one or several clips, which are decoded and encoded once. See `ask` for `options`."""
         from omnidrop_cli.engine.chat import Conversation
 
         template = self.request(media, "?", options)
         seconds: dict[str, float] = {}
-        clip = open_clip(template, self.thinker.frame_bounds, progress, seconds)
-        return Conversation(self, template, clip, seconds)
+        clips = open_clips(template, self.thinker.frame_bounds, progress, seconds)
+        return Conversation(self, template, clips, seconds)
 
-    def request(self, media: str | Path, question: str, options: Mapping[str, Any]) -> Request:
+    def request(self, media: Media, question: str, options: Mapping[str, Any]) -> Request:
         """The request that `ask` makes of its arguments. Raises `UsageError` for an option that does not exist."""
-        return make_request(str(media), question, self.config or ModelConfig(), options)
+        return make_request(media, question, self.config or ModelConfig(), options)
 
     # ------------------------------------------------------------ requests
 
     def run(
-        self, request: Request, progress: ProgressCallback = SILENT, clip: Clip | None = None, seconds: Mapping[str, float] | None = None
+        self,
+        request: Request,
+        progress: ProgressCallback = SILENT,
+        clips: tuple[Clip, ...] | None = None,
+        seconds: Mapping[str, float] | None = None,
     ) -> Report:
         """Answer a request with this model. Raises `OmnidropError`.
 
         Args:
-            clip: the request's media, if they are decoded already.
+            clips: the request's media, if they are decoded already.
             seconds: stages that ran already, for the report.
         """
-        return self.answer(self.encode(PromptSource(request, clip, seconds=seconds or {}), progress), progress)
+        return self.answer(self.encode(PromptSource(request, clips, seconds=seconds or {}), progress), progress)
 
     def run_comparison(
         self,
         request: Request,
         progress: ProgressCallback = SILENT,
-        clip: Clip | None = None,
+        clips: tuple[Clip, ...] | None = None,
         seconds: Mapping[str, float] | None = None,
         *,
         rounds: int = 1,
     ) -> Comparison:
         """Answer a request unpruned and pruned from the same prompt; the media are decoded and encoded once."""
-        encoded = self.encode(PromptSource(request, clip, seconds=seconds or {}), progress)
+        encoded = self.encode(PromptSource(request, clips, seconds=seconds or {}), progress)
         return self.compare_encoded(encoded, progress, rounds=rounds)
 
     def encode(self, source: PromptSource, progress: ProgressCallback = SILENT) -> EncodedPrompt:
@@ -227,7 +228,7 @@ class Session:
                 result = work(encoded)
                 return replace(encoded, warnings=(*encoded.warnings, *warnings)), result
             except OutOfMemory:
-                given = oom.next_step(stage, self.limits, source.request.media_options, source.clip)
+                given = oom.next_step(stage, self.limits, source.request.media_options, source.clips or ())
                 if given is None:
                     raise
             self.limits = given.limits
@@ -235,30 +236,30 @@ class Session:
             if given.media_options != source.request.media_options:
                 seconds = source.seconds if encoded is None else encoded.seconds
                 request = replace(source.request, media_options=given.media_options)
-                source, encoded = replace(source, request=request, clip=None, features=None, seconds=seconds), None
+                source, encoded = replace(source, request=request, clips=None, features=None, seconds=seconds), None
             oom.free_memory()
             warnings.append(given.message)
             progress.warn(given.message)
 
     def _opened(self, source: PromptSource, progress: ProgressCallback) -> PromptSource:
-        """`source` with its clip decoded."""
-        if source.clip is not None:
+        """`source` with its clips decoded."""
+        if source.clips is not None:
             return source
         seconds = dict(source.seconds)
-        clip = open_clip(source.request, self.thinker.frame_bounds, progress, seconds)
-        return replace(source, clip=clip, seconds=seconds)
+        clips = open_clips(source.request, self.thinker.frame_bounds, progress, seconds)
+        return replace(source, clips=clips, seconds=seconds)
 
     def _encoded(self, source: PromptSource, progress: ProgressCallback) -> EncodedPrompt:
-        """Build the prompt of a decoded clip and run the encoders."""
-        request, thinker, clip = source.request, self.thinker, source.clip
-        if clip is None:
-            raise ValueError("a prompt is built from a decoded clip")
+        """Build the prompt of decoded clips and run the encoders."""
+        request, thinker, clips = source.request, self.thinker, source.clips
+        if clips is None:
+            raise ValueError("a prompt is built from decoded clips")
         watch = metrics.Stopwatch(thinker.device, source.seconds)
         method = get_method(request.method)
         progress.stage("build")
         with watch.stage("build"):
             prompt = build(
-                [clip],
+                clips,
                 request.question,
                 thinker.tokenizer,
                 thinker.spec,
@@ -278,7 +279,7 @@ class Session:
                 features = encode_media(thinker, prompt, needs, progress, limits=self.limits, same_within=within, store=self.store)
             self._place_encoders()
             peak_mb = metrics.peak_mb(thinker.device)
-        return EncodedPrompt(source, clip, prompt, features, method, watch.seconds, peak_mb)
+        return EncodedPrompt(source, clips, prompt, features, method, watch.seconds, peak_mb)
 
     def _place_encoders(self) -> None:
         """The encoders to where they wait while the decoder runs; `encode_media` fetches them when they are to run."""

@@ -185,7 +185,7 @@ def clip_rows(
             request = replace(run.job(question, methods[0]), media=media, method=NO_PRUNING)
             source = PromptSource(request, needs=needs, media_first=not run.text_first)
             if read is not None:
-                source = replace(source, clip=read.clip, features=read.features)
+                source = replace(source, clips=read.clips, features=read.features)
             read = session.encode(source, progress)
         except OmnidropError as error:
             broken = error if isinstance(error, MediaError) else None

@@ -54,7 +54,7 @@ def write_files(explanation: Explanation, clip: Clip | None, targets: Targets) -
         from omnidrop_cli.explain.overlay import overlay
 
         if clip is None:
-            raise OmnidropError(f"{report.source.path} cannot be read", "the overlay needs the clip")
+            raise OmnidropError(f"{report.clip.source.path} cannot be read", "the overlay needs the clip")
         write_bytes(targets.overlay, overlay(report, clip))
     if targets.sheet is not None:
         from omnidrop_cli.explain.sheet import sheet

@@ -14,7 +14,7 @@ from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.explain.pictures import film_of, sound_of
 from omnidrop_cli.explain.preview import MAX_FPS, encode_mp4, frames_of
-from omnidrop_cli.explain.record import Explanation
+from omnidrop_cli.explain.record import Explanation, check_one_clip
 from omnidrop_cli.outputs import Report
 
 if TYPE_CHECKING:
@@ -38,13 +38,18 @@ def explain(
     """
     from omnidrop_cli.engine.pipeline import open_both
 
-    session, clip, seconds = open_both(request, progress)
+    session, (clip,), seconds = open_both(request, progress)
     reports, unpruned, clip = _answers(session, request, methods, full, clip, seconds, progress)
     return Explanation(tuple(reports), unpruned, film_of(clip), sound_of(clip)), clip
 
 
 def of_saved(reports: Sequence[Report], full: Report | None = None) -> tuple[Explanation, Clip | None]:
-    """An explanation of saved reports; no model runs. The clip is decoded again where its file is still there."""
+    """An explanation of saved reports; no model runs. The clip is decoded again where its file is still there.
+
+    Raises:
+        UsageError: a report is about several clips.
+    """
+    check_one_clip(reports)
     clip = _decoded_again(reports[0])
     film, sound = (None, None) if clip is None else (film_of(clip), sound_of(clip))
     return Explanation(tuple(reports), full, film, sound), clip
@@ -59,7 +64,7 @@ def with_preview(explanation: Explanation, clip: Clip) -> Explanation:
 
 def with_link(explanation: Explanation, page: Path) -> Explanation:
     """The same with the clip linked by its path from the page's folder; unchanged where the clip is no local file."""
-    source = Path(explanation.first.source.path)
+    source = Path(explanation.first.clip.source.path)
     if not source.is_file():
         return explanation
     return replace(explanation, link=quote(os.path.relpath(source.resolve(), page.resolve().parent)))
@@ -67,7 +72,7 @@ def with_link(explanation: Explanation, page: Path) -> Explanation:
 
 def preview_fps(report: Report) -> float:
     """Frames per second of a moving picture of the clip; 0 without video."""
-    return min(MAX_FPS, report.source.video.fps or MAX_FPS) if report.frames and report.source.video is not None else 0.0
+    return min(MAX_FPS, report.clip.source.video.fps or MAX_FPS) if report.clip.frames and report.clip.source.video is not None else 0.0
 
 
 def preview_frames(report: Report, clip: Clip) -> Iterator[tuple[float, NDArray[np.uint8]]]:
@@ -92,11 +97,11 @@ def _answers(
     from omnidrop_cli.prune.methods import get_method
 
     needs = frozenset[str]().union(*(get_method(method).needs for method in methods))
-    source = PromptSource(replace(request, method=methods[0]), clip, seconds=seconds, needs=needs)
+    source = PromptSource(replace(request, method=methods[0]), (clip,), seconds=seconds, needs=needs)
     encoded = session.encode(source, progress)
     unpruned = session.answer(session.with_method(encoded, PruningConfig(name="none")), progress) if full else None
     reports = [session.answer(session.with_method(encoded, method), progress) for method in methods]
-    return reports, unpruned, encoded.clip
+    return reports, unpruned, encoded.clips[0]
 
 
 def _decoded_again(report: Report) -> Clip | None:
@@ -105,6 +110,6 @@ def _decoded_again(report: Report) -> Clip | None:
 
     options = replace(report.job.media_options, min_pixels=None, max_pixels=THUMBNAIL_PIXELS)
     try:
-        return decode_media(Path(report.source.path), options)
+        return decode_media(Path(report.clip.source.path), options)
     except OmnidropError:
         return None

@@ -91,20 +91,20 @@ def _name(report: Report) -> str:
 
 
 def _facts(report: Report, name: str) -> str:
-    part = f"from {seconds(report.clip_start_s)}" if report.clip_start_s else ""
-    video = f"{report.frames} frames" if report.frames else "no video"
-    audio = f"{seconds(report.audio_s)} of audio" if report.audio_s else "no audio"
+    part = f"from {seconds(report.clip.start_s)}" if report.clip.start_s else ""
+    video = f"{report.clip.frames} frames" if report.clip.frames else "no video"
+    audio = f"{seconds(report.clip.audio_s)} of audio" if report.clip.audio_s else "no audio"
     tokens = f"{report.prompt.audio} audio and {report.prompt.video} video tokens"
-    return " \u00b7 ".join(filter(None, (name, seconds(report.clip_duration_s), part, video, audio, tokens)))
+    return " \u00b7 ".join(filter(None, (name, seconds(report.clip.duration_s), part, video, audio, tokens)))
 
 
 def _player(explanation: Explanation) -> str:
     """The clip: embedded, or linked by a relative path; nothing where it is neither."""
-    tag = "video" if explanation.first.frames else "audio"
+    tag = "video" if explanation.first.clip.frames else "audio"
     if explanation.preview is not None:
         source, offset = f"data:{tag}/mp4;base64,{_base64(explanation.preview)}", 0.0
     elif explanation.link is not None:
-        source, offset = explanation.link, explanation.first.clip_start_s
+        source, offset = explanation.link, explanation.first.clip.start_s
     else:
         return ""
     return (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from omnidrop_cli.errors import UsageError
 from omnidrop_cli.outputs import Report
 
 if TYPE_CHECKING:
@@ -34,6 +36,14 @@ class SoundImage:
     seconds: float
     mel_png: bytes
     peaks: NDArray[np.int8]
+
+
+def check_one_clip(reports: Iterable[Report]) -> None:
+    """Raises `UsageError` for a report about several clips: pages, sheets and overlays show one."""
+    if any(len(report.clips) > 1 for report in reports):
+        raise UsageError(
+            "explain draws questions about one clip", "KeptView draws several in the terminal; `ask --json --kept` has all tokens"
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

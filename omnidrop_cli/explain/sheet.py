@@ -62,7 +62,7 @@ def sheet(report: Report, film: Film | None) -> bytes:
     for number, second in enumerate(at_s):
         left, top = MARGIN + number % columns * (cell + GAP), head + GAP + number // columns * step
         image.paste(Image.fromarray(_frame(film, depth, second, (cell, tall))), (left, top))
-        following = at_s[number + 1] if number + 1 < len(at_s) else report.clip_duration_s
+        following = at_s[number + 1] if number + 1 < len(at_s) else report.clip.duration_s
         _captioned(draw, report, depth, (second, following), (left, top + tall, cell))
     drawn = io.BytesIO()
     image.save(drawn, "PNG", optimize=True)
@@ -73,7 +73,7 @@ def _moments(report: Report, film: Film | None, depth: DepthMap) -> list[float]:
     """Seconds of the cells: those of the film's frames, else of the grids, else evenly spread."""
     count = MAX_FRAMES
     if film is None and not len(depth.grid_s):
-        return [report.clip_duration_s * number / count for number in range(count)]
+        return [report.clip.duration_s * number / count for number in range(count)]
     found = [float(second) for second in (film.at_s if film is not None else depth.grid_s)]
     wanted = min(count, len(found))
     return [found[number * len(found) // wanted] for number in range(wanted)]
@@ -95,7 +95,7 @@ def _frame(film: Film | None, depth: DepthMap, second: float, size: tuple[int, i
 def _captioned(draw: Any, report: Report, depth: DepthMap, span: tuple[float, float], place: tuple[int, int, int]) -> None:
     """Below a cell: the second, the mean depth of its patches, and a bar of how deep the audio up to the next cell survives."""
     left, top, width = place
-    words = clock(report.clip_start_s + span[0], fine=report.clip_duration_s < 10)
+    words = clock(report.clip.start_s + span[0], fine=report.clip.duration_s < 10)
     if len(depth.patches):
         words += f"   {percent(float(depth.at(span[0]).mean()))}"
     draw.text((left, top + 2), words, fill=SOFT, font=_font(12))

@@ -55,7 +55,7 @@ def show(result: Report | Comparison, kind: Kind = "page") -> Shown:
         kind: the interactive page, the contact sheet (needs Pillow), or the overlay video.
 
     Raises:
-        UsageError: the report was saved without its kept tokens, or Pillow is missing.
+        UsageError: the report is about several clips, or was saved without its kept tokens, or Pillow is missing.
         OmnidropError: the overlay needs the clip, and its file is gone.
     """
     report, full = (result.pruned, result.full) if isinstance(result, Comparison) else (result, None)
@@ -68,7 +68,7 @@ def show(result: Report | Comparison, kind: Kind = "page") -> Shown:
         from omnidrop_cli.explain.overlay import overlay
 
         if clip is None:
-            raise OmnidropError(f"{report.source.path} cannot be read", "the overlay needs the clip")
+            raise OmnidropError(f"{report.clip.source.path} cannot be read", "the overlay needs the clip")
         return Shown(kind, overlay(report, clip))
     if kind != "page":
         raise UsageError(f"there is no view {kind!r}", "page, sheet or overlay")

@@ -51,6 +51,11 @@ class Source:
     open_list: bool = False
 
 
+def no_such_file(path: Path) -> MediaError:
+    """The error for a file that is not there."""
+    return MediaError(f"{path}: no such file", "check the path; a URL begins with http:// or https://")
+
+
 def find_source(path: Path) -> Source:
     """Looks at a file without opening it as media. Raises `MediaError` where there is no readable file with content."""
     if path.is_dir():
@@ -66,7 +71,7 @@ def find_source(path: Path) -> Source:
             form, parts = joined.find_parts(file)
         open_list = is_list and playlist.is_open(path)
     except FileNotFoundError:
-        raise MediaError(f"{path}: no such file", "check the path; a URL begins with http:// or https://") from None
+        raise no_such_file(path) from None
     except PermissionError:
         raise MediaError(f"{path}: permission denied", "check who may read the file") from None
     except (OSError, ValueError) as error:

@@ -1,14 +1,16 @@
-"""A path or URL becomes a decoded clip: fetch, then decode with the model's own bounds for what the request leaves open."""
+"""Paths and addresses become decoded clips: fetch, then decode with the model's own bounds for what the request leaves open."""
 
 from __future__ import annotations
 
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from omnidrop_cli.in_use import in_use
 from omnidrop_cli.media.clip import decode_media
+from omnidrop_cli.media.container import no_such_file
 from omnidrop_cli.media.source import Fetched, fetch
 
 if TYPE_CHECKING:
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
     from omnidrop_cli.outputs import Clip, FrameBounds
 
 
-def open_clip(request: Request, bounds: FrameBounds, progress: ProgressCallback, seconds: dict[str, float]) -> Clip:
-    """Fetch and decode the media of a request.
+def open_clips(request: Request, bounds: FrameBounds, progress: ProgressCallback, seconds: dict[str, float]) -> tuple[Clip, ...]:
+    """Fetch and decode all media of a request. Options hold for each; a missing file is found before the first is decoded.
 
     Args:
         bounds: pixels of a frame, where the request gives none.
@@ -28,20 +30,39 @@ def open_clip(request: Request, bounds: FrameBounds, progress: ProgressCallback,
         MediaError: the media cannot be decoded.
         FetchError: the address cannot be fetched.
     """
-    progress.stage("fetch", request.media)
     start = time.perf_counter()
     options = bounds.fill(request.media_options)
-    section = (options.start_s, options.end_s)
-    source = fetch(request.media, request.fetch, section=section, offline=request.model.offline, progress=progress)
+    sources = [_fetched(media, request, options, progress) for media in request.all_media]
     fetched = time.perf_counter()
-    progress.stage("decode")
-    with in_use(source.path) if source.fetched_at is not None else nullcontext():  # a copy in the cache, which others may clean
-        clip = _in_full(decode_media(source.path, _in_part(options, source.offset_s), progress), source)
+    clips = []
+    for media, source in zip(request.all_media, sources, strict=True):
+        progress.stage("decode", media if request.more else "")
+        with in_use(source.path) if source.fetched_at is not None else nullcontext():  # a copy in the cache, which others may clean
+            clip = _in_full(decode_media(source.path, _in_part(options, source.offset_s), progress), source)
+        if request.more:
+            clip = replace(clip, warnings=tuple(f"{PurePath(media).name}: {warning}" for warning in clip.warnings))
+        clips.append(clip)
     seconds["fetch"] = fetched - start
     seconds["decode"] = time.perf_counter() - fetched
-    for warning in clip.warnings:
-        progress.warn(warning)
+    for clip in clips:
+        for warning in clip.warnings:
+            progress.warn(warning)
+    return tuple(clips)
+
+
+def open_clip(request: Request, bounds: FrameBounds, progress: ProgressCallback, seconds: dict[str, float]) -> Clip:
+    """The clip of a request that has one. See `open_clips`."""
+    (clip,) = open_clips(request, bounds, progress, seconds)
     return clip
+
+
+def _fetched(media: str, request: Request, options: MediaConfig, progress: ProgressCallback) -> Fetched:
+    progress.stage("fetch", media)
+    section = (options.start_s, options.end_s)
+    source = fetch(media, request.fetch, section=section, offline=request.model.offline, progress=progress)
+    if not source.path.exists():
+        raise no_such_file(source.path)
+    return source
 
 
 def _in_part(options: MediaConfig, offset_s: float) -> MediaConfig:

@@ -18,6 +18,7 @@ from omnidrop_cli.outputs import (
     Answer,
     AudioStream,
     Choice,
+    ClipFacts,
     Comparison,
     Counts,
     Flops,
@@ -74,15 +75,19 @@ def comparison_from_dict(value: Mapping[str, Any]) -> Comparison:
     return _read(value, "comparison", _to_comparison)
 
 
-def named(result: Report | Comparison, media: str) -> Report | Comparison:
-    """A report or comparison of a clip that was read from elsewhere, such as stdin, under the name it was asked by."""
+def named(result: Report | Comparison, media: Sequence[str]) -> Report | Comparison:
+    """A report or comparison of clips of which some were read from elsewhere, such as stdin, under the names they were asked by."""
     if isinstance(result, Comparison):
         return replace(result, full=_named(result.full, media), pruned=_named(result.pruned, media))
     return _named(result, media)
 
 
-def _named(report: Report, media: str) -> Report:
-    return replace(report, job=replace(report.job, media=media), source=replace(report.source, path=media))
+def _named(report: Report, media: Sequence[str]) -> Report:
+    clips = (
+        clip if name == read else replace(clip, source=replace(clip.source, path=name))
+        for clip, name, read in zip(report.clips, media, report.job.all_media, strict=True)
+    )
+    return replace(report, job=replace(report.job, media=media[0], more=tuple(media[1:])), clips=tuple(clips))
 
 
 def error_to_dict(media: str, question: str, error: BaseException) -> dict[str, Any]:
@@ -96,8 +101,10 @@ def error_to_dict(media: str, question: str, error: BaseException) -> dict[str, 
 
 def _report(report: Report, kept: bool) -> dict[str, Any]:
     trace = report.trace
+    media, *more = map(_media, report.job.all_media, report.clips)
     return {
-        "media": _media(report),
+        "media": media,
+        "more_media": more,
         "question": report.job.question,
         "answer": report.answer.text,
         "finish_reason": report.answer.finish_reason,
@@ -124,18 +131,18 @@ def _report(report: Report, kept: bool) -> dict[str, Any]:
     }
 
 
-def _media(report: Report) -> dict[str, Any]:
+def _media(asked: str, clip: ClipFacts) -> dict[str, Any]:
     return {
-        "asked": report.job.media,
-        **asdict(report.source),
-        "has_video": report.frames > 0,
-        "has_audio": report.audio_s > 0,
-        "start_s": report.clip_start_s,
-        "used_s": report.clip_duration_s,
-        "frames": report.frames,
-        "frame_size": list(report.frame_size) if report.frame_size else None,
-        "fps_effective": report.fps,
-        "audio_s": report.audio_s,
+        "asked": asked,
+        **asdict(clip.source),
+        "has_video": clip.frames > 0,
+        "has_audio": clip.audio_s > 0,
+        "start_s": clip.start_s,
+        "used_s": clip.duration_s,
+        "frames": clip.frames,
+        "frame_size": list(clip.frame_size) if clip.frame_size else None,
+        "fps_effective": clip.fps,
+        "audio_s": clip.audio_s,
     }
 
 
@@ -227,18 +234,13 @@ def _to_comparison(value: Mapping[str, Any]) -> Comparison:
 
 
 def _to_report(value: Mapping[str, Any]) -> Report:
-    media, pruning, request = value["media"], value["pruning"], value["request"]
+    media = [value["media"], *value.get("more_media", ())]  # earlier reports have one clip
+    pruning, request = value["pruning"], value["request"]
     model = _record(LoadedModel, value["model"], reasons=tuple(value["model"]["reasons"]))
     return Report(
-        job=_job(media["asked"], value["question"], request),
+        job=_job([one["asked"] for one in media], value["question"], request),
         model=model,
-        source=_record(SourceFacts, media, video=_optional(VideoStream, media["video"]), audio=_optional(AudioStream, media["audio"])),
-        clip_start_s=media["start_s"],
-        clip_duration_s=media["used_s"],
-        frames=media["frames"],
-        frame_size=None if media["frame_size"] is None else (media["frame_size"][0], media["frame_size"][1]),
-        fps=media["fps_effective"],
-        audio_s=media["audio_s"],
+        clips=tuple(map(_clip_facts, media)),
         prompt=_record(Counts, value["tokens"]["prompt"]),
         method=pruning["method"],
         method_options=pruning["options"],
@@ -253,6 +255,18 @@ def _to_report(value: Mapping[str, Any]) -> Report:
     )
 
 
+def _clip_facts(media: Mapping[str, Any]) -> ClipFacts:
+    return ClipFacts(
+        source=_record(SourceFacts, media, video=_optional(VideoStream, media["video"]), audio=_optional(AudioStream, media["audio"])),
+        start_s=media["start_s"],
+        duration_s=media["used_s"],
+        frames=media["frames"],
+        frame_size=None if media["frame_size"] is None else (media["frame_size"][0], media["frame_size"][1]),
+        fps=media["fps_effective"],
+        audio_s=media["audio_s"],
+    )
+
+
 def _to_answer(value: Mapping[str, Any]) -> Answer:
     choices = tuple(_record(Choice, choice) for choice in value.get("choices", ()))
     return Answer(value["answer"], tuple(value["answer_token_ids"]), value["finish_reason"], choices, value.get("parsed"))
@@ -262,9 +276,10 @@ def _to_timings(value: Mapping[str, float]) -> Timings:
     return Timings(**{f"{name}_s": seconds for name, seconds in value.items() if f"{name}_s" in _names(Timings)})
 
 
-def _job(media: str, question: str, request: Mapping[str, Any]) -> Request:
+def _job(media: Sequence[str], question: str, request: Mapping[str, Any]) -> Request:
     return Request(
-        media=media,
+        media=media[0],
+        more=tuple(media[1:]),
         question=question,
         system=request["system"],
         media_options=restored(MediaConfig, request["media"]),

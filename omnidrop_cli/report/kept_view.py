@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -14,6 +15,7 @@ from rich.text import Text
 from omnidrop_cli.outputs import Modality, Report, TokenMap
 from omnidrop_cli.report.numbers import clock, percent
 from omnidrop_cli.report.tables import MAX_ROWS, bar, layer_runs
+from omnidrop_cli.report.text import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,18 +71,22 @@ def layer_bars(report: Report, width: int, *, ascii_only: bool = False) -> Itera
 
 
 def time_line(report: Report, tokens: TokenMap, width: int, *, ascii_only: bool = False) -> Iterator[Text]:
-    """A row per modality whose height says in which share of the layers the tokens of that moment are, and a time axis."""
+    """Per clip, a row per modality whose height says in which share of the layers the tokens of that moment are, and a time axis."""
     levels = ASCII_LEVELS if ascii_only else LEVELS
     cells = width - 7
     depth = report.trace.layers_entered() / max(1, report.trace.num_layers)
     yield Text("share of the layers that see each moment", style="bold", no_wrap=True, overflow="ellipsis")
-    for modality in (Modality.AUDIO, Modality.VIDEO):
-        rows = tokens.rows(modality)
-        if len(rows):
-            heights = moment_means(tokens.time_s[rows], depth[rows], report.clip_duration_s, cells)
-            drawn = "".join(levels[_level(height, len(levels) - 1)] for height in heights)
-            yield Text(f"{NAMES[modality]:<7}", no_wrap=True).append(drawn, style=STYLES[modality])
-    yield Text(" " * 7 + _axis(report.clip_start_s, report.clip_duration_s, cells), style="dim", no_wrap=True)
+    for number, (media, clip) in enumerate(zip(report.job.all_media, report.clips, strict=True)):
+        if len(report.clips) > 1:
+            yield Text(one_line(f"clip {number + 1}: {PurePath(media).name}"), no_wrap=True, overflow="ellipsis")
+        for modality in (Modality.AUDIO, Modality.VIDEO):
+            rows = tokens.rows(modality)
+            rows = rows[tokens.clip[rows] == number]
+            if len(rows):
+                heights = moment_means(tokens.time_s[rows], depth[rows], clip.duration_s, cells)
+                drawn = "".join(levels[_level(height, len(levels) - 1)] for height in heights)
+                yield Text(f"{NAMES[modality]:<7}", no_wrap=True).append(drawn, style=STYLES[modality])
+        yield Text(" " * 7 + _axis(clip.start_s, clip.duration_s, cells), style="dim", no_wrap=True)
 
 
 def moment_means(at_s: NDArray[np.float32], values: NDArray[np.float64], duration_s: float, cells: int) -> list[float]:

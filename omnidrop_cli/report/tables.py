@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from omnidrop_cli.outputs import Counts, Report
+from omnidrop_cli.outputs import ClipFacts, Counts, Report
 from omnidrop_cli.report.columns import Column, DataTable, Phrases, facts, phrases
 from omnidrop_cli.report.numbers import flops, megabytes, percent, seconds, share, times
 from omnidrop_cli.report.text import one_line
@@ -203,7 +204,12 @@ def _facts(report: Report) -> Iterator[tuple[str, Phrases]]:
     yield "time", _timings(report)
     yield "answer", _answer(report)
     yield "memory", _memory(report)
-    yield "clip", _clip(report)
+    for number, clip in enumerate(report.clips, 1):
+        several = len(report.clips) > 1
+        yield (
+            f"clip {number}" if several else "clip",
+            phrases(PurePath(report.job.all_media[number - 1]).name if several else "", *_clip(clip)),
+        )
     yield "model", phrases(report.model.name, report.model.quant, report.model.dtype, report.model.device, report.model.attention)
     yield "method", phrases(report.method, *_budget(report))
 
@@ -235,15 +241,15 @@ def _memory(report: Report) -> Phrases:
     return phrases(f"peak {megabytes(m.peak_mb)} {m.kind}", f"weights {megabytes(m.weights_mb)}", f"KV {megabytes(m.kv_mb)}{ratio}")
 
 
-def _clip(report: Report) -> Phrases:
+def _clip(clip: ClipFacts) -> tuple[str, ...]:
     """Effective values, never the requested ones."""
     video = ""
-    if report.frames and report.frame_size is not None:
-        rate = f" at {report.fps:.3g} fps" if report.fps else ""
-        video = f"{report.frames} frames of {report.frame_size[1]}x{report.frame_size[0]}{rate}"
-    part = f"from {seconds(report.clip_start_s)}" if report.clip_start_s else ""
-    audio = f"{seconds(report.audio_s)} of audio" if report.audio_s else "no audio"
-    return phrases(f"{seconds(report.clip_duration_s)} of {seconds(report.source.duration_s)}", part, video or "no video", audio)
+    if clip.frames and clip.frame_size is not None:
+        rate = f" at {clip.fps:.3g} fps" if clip.fps else ""
+        video = f"{clip.frames} frames of {clip.frame_size[1]}x{clip.frame_size[0]}{rate}"
+    part = f"from {seconds(clip.start_s)}" if clip.start_s else ""
+    audio = f"{seconds(clip.audio_s)} of audio" if clip.audio_s else "no audio"
+    return f"{seconds(clip.duration_s)} of {seconds(clip.source.duration_s)}", part, video or "no video", audio
 
 
 def _budget(report: Report) -> Iterator[str]:

@@ -42,8 +42,8 @@ def job(checkpoint: Path, clips: Clips) -> Request:
 
 @pytest.fixture
 def talk(job: Request) -> Conversation:
-    session, clip, seconds = open_both(job)
-    return Conversation(session, job, clip, seconds)
+    session, clips, seconds = open_both(job)
+    return Conversation(session, job, clips, seconds)
 
 
 @pytest.fixture

@@ -63,8 +63,8 @@ def test_every_turn_of_a_conversation(clips: Clips, capture: cuda_graph.Capture,
     )
 
     def talk(session: Session) -> list[Report]:
-        clip = session.encode(PromptSource(replace(template, question="what?"))).clip
-        conversation = Conversation(session, template, clip)
+        clips = session.encode(PromptSource(replace(template, question="what?"))).clips
+        conversation = Conversation(session, template, clips)
         reports = [conversation.ask("what is said?"), conversation.ask("and then?")]
         compared = conversation.compare()
         return [*reports, compared.full, compared.pruned]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -121,20 +122,20 @@ def test_prefill_reads_the_clip_with_less_detail(session: Session, job: Request)
         report = session.run(job, said)
     assert report.prompt.total <= wanted
     assert report.prompt.audio == plain.prompt.audio
-    assert report.frames < plain.frames
-    assert report.job.media_options.max_frames == report.frames
+    assert report.clip.frames < plain.clip.frames
+    assert report.job.media_options.max_frames == report.clip.frames
     assert set(said.warnings) <= set(report.warnings)
     assert "at most" in report.warnings[-1]
 
 
 def test_encoders_read_the_clip_with_less_detail(session: Session, job: Request) -> None:
     plain = Session(session.thinker).run(job)
-    grid = plain.frame_size[0] * plain.frame_size[1] // 14**2 if plain.frame_size else 0
+    grid = math.prod(plain.clip.frame_size) // 14**2 if plain.clip.frame_size else 0
     with short_of_memory(session.thinker.adapter.vision_encoder, lambda args, _: len(args[0]) > grid // 2):
         report = session.run(job)
-    assert report.frame_size is not None
-    assert plain.frame_size is not None
-    assert report.frame_size[0] * report.frame_size[1] <= plain.frame_size[0] * plain.frame_size[1] // 2
+    assert report.clip.frame_size is not None
+    assert plain.clip.frame_size is not None
+    assert math.prod(report.clip.frame_size) <= math.prod(plain.clip.frame_size) // 2
 
 
 def test_both_runs_of_a_comparison_read_the_same(session: Session, job: Request) -> None:
@@ -223,11 +224,11 @@ def test_less_detail_is_less_and_comes_to_an_end(height: int, width: int, second
         tokens, steps = count * size[0] * size[1], steps + 1
         frames = np.broadcast_to(np.uint8(0), (count, 3, *size))
         clip = Clip(SourceFacts("x", "mp4", 1, seconds, None, None), frames, np.zeros(count), count / seconds, None, 0.0, seconds)
-        options = less_detail(options, clip)
+        options = less_detail(options, [clip])
     assert steps < 40
     assert tokens <= max(least, 8) * max(2 * 28 * max(height, width), 4 * 16 * 28**2)
 
 
 def test_sound_alone_has_no_detail_to_spare() -> None:
     clip = Clip(SourceFacts("x", "wav", 1, 1.0, None, None), None, None, None, np.zeros(16000, np.float32), 0.0, 1.0)
-    assert less_detail(MediaConfig(), clip) is None
+    assert less_detail(MediaConfig(), [clip]) is None

@@ -54,13 +54,13 @@ def evaluate(run: Run, questions: Sequence[Question], session: Session, path: Pa
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Files that were opened, by name."""
     seen: list[str] = []
-    original = engine.open_clip
+    original = engine.open_clips
 
     def counting(job, *args, **kwargs):  # type: ignore[no-untyped-def]
         seen.append(Path(job.media).name)
         return original(job, *args, **kwargs)
 
-    monkeypatch.setattr(engine, "open_clip", counting)
+    monkeypatch.setattr(engine, "open_clips", counting)
     return seen
 
 

@@ -27,9 +27,10 @@ def demo_report(method: str = "omnidrop", seed: int = 0, **changes: object) -> R
     """A report of 12 layers about the bundled clip: 10 grids of 4 by 4 cells, 250 audio tokens."""
     tokens = samples.token_map(10, 4, 4, 250)
     made = samples.placed_report(tokens, seed=seed, method=method)
-    source = replace(made.source, path=str(DEMO), duration_s=10.0)
+    source = replace(made.clip.source, path=str(DEMO), duration_s=10.0)
+    clip = replace(made.clip, source=source, frames=20, duration_s=10.0, audio_s=10.0, frame_size=(112, 112))
     job = replace(made.job, media=str(DEMO), media_options=MediaConfig())
-    about = {"source": source, "job": job, "frames": 20, "clip_duration_s": 10.0, "audio_s": 10.0, "frame_size": (112, 112)}
+    about = {"clips": (clip,), "job": job}
     options = {"tds_layer": 6, "queries": "query"}
     return replace(made, **{**about, "method_options": options, **changes})  # type: ignore[arg-type]  # field names
 

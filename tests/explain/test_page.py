@@ -17,6 +17,7 @@ from omnidrop_cli.explain.record import Explanation
 from omnidrop_cli.outputs import Answer
 from omnidrop_cli.report.json import from_dict, to_dict
 from tests.explain.scenes import demo_explanation, demo_report
+from tests.report import samples
 
 
 class Reader(HTMLParser):
@@ -84,7 +85,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> {{scri
 def hostile() -> Explanation:
     report = demo_report(answer=Answer(HOSTILE, (1,), "eos"), method=HOSTILE)
     report = replace(report, job=replace(report.job, question=HOSTILE, media=f"/tmp/{HOSTILE}"), warnings=(HOSTILE,))
-    report = replace(report, model=replace(report.model, name=HOSTILE), source=replace(report.source, path=f"/tmp/{HOSTILE}"))
+    report = replace(report, model=replace(report.model, name=HOSTILE), clips=(samples.clip(path=f"/tmp/{HOSTILE}"),))
     full = replace(demo_report("none"), answer=Answer(f"{HOSTILE} and more", (1,), "eos"), method=HOSTILE)
     return demo_explanation(reports=(report,), full=full, link=HOSTILE)
 
@@ -117,7 +118,7 @@ def test_folders_of_the_machine_stay_out() -> None:
     model = replace(report.model, source="/home/somebody/models/mine")
     text = page(demo_explanation(reports=(replace(report, model=model),)))
     assert "somebody" not in text
-    assert str(report.source.path) not in text
+    assert str(report.clip.source.path) not in text
 
 
 def test_every_number_is_in_a_table() -> None:

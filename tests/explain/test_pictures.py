@@ -106,7 +106,10 @@ def test_the_overlay_is_dark_where_patches_were_dropped() -> None:
 
 def test_the_overlay_of_audio_alone_is_its_lane() -> None:
     tokens = samples.token_map(0, audio=250)
-    report = replace(demo_report(), token_map=tokens, trace=samples.nested_trace(tokens, samples.SHARE), prompt=tokens.counts(), frames=0)
+    clip = replace(demo_report().clip, frames=0)
+    report = replace(
+        demo_report(), token_map=tokens, trace=samples.nested_trace(tokens, samples.SHARE), prompt=tokens.counts(), clips=(clip,)
+    )
     frames, audio = decoded(overlay(report, replace(demo_clip(), frames=None, frame_times_s=None)))
     assert frames[0].shape == (LANE_HEIGHT, 640, 3)
     assert audio
@@ -155,7 +158,7 @@ def test_a_comparison_shows_both_answers() -> None:
 
 def test_a_clip_that_is_gone_leaves_a_page_without_pictures() -> None:
     report = demo_report()
-    gone = replace(report, source=replace(report.source, path="/nowhere/talk.mp4"))
+    gone = replace(report, clips=(samples.clip(path="/nowhere/talk.mp4"),))
     page = gone.show().content.decode()
     assert "<video" not in page.split("<script")[0]
     with pytest.raises(OmnidropError, match="cannot be read"):

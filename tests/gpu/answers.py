@@ -29,7 +29,7 @@ def asks(machine: Machine, size: str, seconds: float, label: str, *, cap_gb: flo
         for question in QUESTIONS:
             machine.free()
             request = Request("noise.mp4", question, method=choice(label), generation=GenerationConfig(max_new_tokens=tokens))
-            report = session.run(request, clip=clip)
+            report = session.run(request, clips=(clip,))
             timings = report.timings
             facts[question] = {
                 "encode_s": timings.encode_s,

@@ -11,6 +11,7 @@ from omnidrop_cli.outputs import (
     Answer,
     AttentionTrace,
     AudioStream,
+    ClipFacts,
     Comparison,
     Counts,
     Flops,
@@ -52,6 +53,12 @@ def trace(keeps: list[int], prompt: Counts = PROMPT, method: str = "omnidrop") -
 KEEPS = [451] * 4 + [440, 430, 380, 300, 220, 140, 80, 40, 29]
 
 
+def clip(path: str = "talk.mp4", **changes: object) -> ClipFacts:
+    streams = VideoStream("h264", 1280, 720, 30.0, 7.5, 90, 225), AudioStream("aac", 48_000, 2, 7.5)
+    made = ClipFacts(SourceFacts(path, "mov,mp4", 123_456, 7.5, *streams), 0.0, 6.0, 12, (252, 448), 2.0, 6.0)
+    return replace(made, **changes)  # type: ignore[arg-type]  # field names
+
+
 def report(**changes: object) -> Report:
     made = Report(
         job=Request(
@@ -63,15 +70,7 @@ def report(**changes: object) -> Report:
             generation=GenerationConfig(stop=("\n\n",)),
         ),
         model=LoadedModel("7b", "Qwen/Qwen2.5-Omni-7B", "nf4", "cuda:0", "bfloat16", "sdpa", 12, "abc123", ("7b: 24 GB",), None),
-        source=SourceFacts(
-            "talk.mp4", "mov,mp4", 123_456, 7.5, VideoStream("h264", 1280, 720, 30.0, 7.5, 90, 225), AudioStream("aac", 48_000, 2, 7.5)
-        ),
-        clip_start_s=0.0,
-        clip_duration_s=6.0,
-        frames=12,
-        frame_size=(252, 448),
-        fps=2.0,
-        audio_s=6.0,
+        clips=(clip(),),
         prompt=PROMPT,
         method="omnidrop",
         method_options={"keep": 0.3, "beta": 20.0, "shape": "sigmoid"},

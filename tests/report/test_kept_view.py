@@ -20,7 +20,9 @@ REPORTS = {
     "both": samples.placed_report(),
     "audio": samples.placed_report(samples.token_map(grids=0)),
     "video": samples.placed_report(samples.token_map(audio=0)),
-    "long": replace(samples.placed_report(samples.token_map(384, 3, 4, 15_000, 1.5625)), clip_duration_s=600.0, clip_start_s=3600.0),
+    "long": replace(
+        samples.placed_report(samples.token_map(384, 3, 4, 15_000, 1.5625)), clips=(samples.clip(duration_s=600.0, start_s=3600.0),)
+    ),
 }
 
 

@@ -179,7 +179,8 @@ def test_warnings_already_said_are_not_repeated() -> None:
 
 def test_only_text_and_no_time_still_render() -> None:
     prompt = Counts(9, 0, 0)
-    bare = samples.report(prompt=prompt, trace=samples.trace([0, 0, 0], prompt), frames=0, frame_size=None, fps=None, audio_s=0.0)
+    clip = samples.clip(frames=0, frame_size=None, fps=None, audio_s=0.0)
+    bare = samples.report(prompt=prompt, trace=samples.trace([0, 0, 0], prompt), clips=(clip,))
     drawn = render(ReportTable(bare))
     assert "no video" in drawn
     assert "retention" not in drawn

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ def remove(item: CacheItem) -> bool:
             fileio.remove_abandoned(item.path.parent, only=item.path)
             return not item.path.exists()
         elif item.path.is_dir():
-            _remove_folder(item.path)
+            fileio.remove_folder(item.path)
         else:
             item.path.unlink(missing_ok=True)
             if item.kind == "clips":
@@ -174,12 +173,3 @@ def _used_at(kind: str, path: Path) -> float:
         return path.stat().st_mtime
     times = [max(stat.st_atime, stat.st_mtime) for file in path.rglob("*") if (stat := os.lstat(file)) and file.is_file()]
     return max(times, default=path.stat().st_mtime)
-
-
-def _remove_folder(path: Path) -> None:
-    """Out of sight in one step, then deleted: a process killed half way leaves nothing that looks complete."""
-    aside = path.with_name(f"{fileio.PART}removed-{path.name}")
-    if aside.exists():
-        shutil.rmtree(aside)
-    path.rename(aside)
-    shutil.rmtree(aside)

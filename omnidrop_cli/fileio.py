@@ -141,6 +141,15 @@ def locked_folder(folder: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
+def remove_folder(path: Path) -> None:
+    """Delete a folder: out of sight in one step, so that a process killed half way leaves nothing that looks complete. Raises `OSError`."""
+    aside = path.with_name(f"{PART}removed-{path.name}")
+    if aside.exists():
+        shutil.rmtree(aside)
+    path.rename(aside)
+    shutil.rmtree(aside)
+
+
 def remove_abandoned(folder: Path, target: Path | None = None, older_than_s: float = 0.0, only: Path | None = None) -> None:
     """Remove unfinished files and folders of `folder` whose process is gone: all, those of `target`, or the one called `only`.
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from omnidrop_cli import cache, fileio, paths
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.in_use import in_use, is_in_use, keep_in_use
 from omnidrop_cli.media.download_cache import DownloadCache, Origin
+from tests.processes import a_process_that_uses
 
 URL = "https://example.org/talk.mp4"
 
@@ -33,19 +31,6 @@ def features(key: str = "a" * 64) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"y" * 500)
     return path
-
-
-@contextmanager
-def a_process_that_uses(path: Path) -> Iterator[None]:
-    code = (
-        "import sys; from pathlib import Path; from omnidrop_cli.in_use import keep_in_use\n"
-        "keep_in_use(Path(sys.argv[1])); print('ready', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield
-        process.communicate()
 
 
 def test_items_have_names_sizes_and_their_last_use() -> None:

@@ -136,14 +136,15 @@ def quantize(
 
 
 def remove(name: Name, sure: RemoveFlags, console: ConsoleFlags) -> None:
-    """Delete a model from this disk: from the hub's cache, or a quantized copy."""
-    from omnidrop_cli.model.local import find
+    """Delete a model from this disk: from the hub's cache, or a quantized copy. One that a running process uses stays."""
+    from omnidrop_cli.model.local import check_removable, find
     from omnidrop_cli.model.local import remove as delete
 
     found = find(name)
+    check_removable(found)
     size = sum(entry.size_bytes for entry in found)
     what = f"{one_line(name)}, {_size(size)} in {', '.join(one_line(str(entry.path)) for entry in found)}"
-    if not sure.yes and found[0].kind != "builtin":
+    if not sure.yes:
         if not sys.stdin.isatty():
             raise UsageError(f"this would delete {what}", "--yes does it without asking")
         typer.confirm(f"Delete {what}?", abort=True, err=True)

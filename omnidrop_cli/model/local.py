@@ -6,13 +6,14 @@ Lists where they are, how large they are and whether they are complete, and remo
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from omnidrop_cli import paths
 from omnidrop_cli.errors import ModelError, OmnidropError, UsageError
+from omnidrop_cli.fileio import remove_folder
+from omnidrop_cli.in_use import is_in_use
 from omnidrop_cli.model.checkpoint import open_checkpoint
 from omnidrop_cli.model.memory_estimate import guess
 from omnidrop_cli.model.names import HUB_NAMES, NANO_DIRECTORY
@@ -66,14 +67,28 @@ def find(name: str) -> list[Entry]:
     return found
 
 
+def check_removable(found: list[Entry]) -> None:
+    """Raises `UsageError` for the built-in model, `ModelError` for one that a running process has loaded."""
+    for entry in found:
+        if entry.kind == "builtin":
+            raise UsageError("the built-in model is part of the program", "it is 10 MB or so; nothing else can be gained")
+        if is_in_use(entry.path):
+            raise ModelError(f"{entry.name} stays: a running process uses it", "end that process first")
+
+
 def remove(found: list[Entry]) -> None:
-    """Delete models from the disk. Raises `UsageError` for the built-in one, `OmnidropError` where the disk refuses."""
+    """Delete models from the disk, all or, where one is in use, none.
+
+    Raises:
+        UsageError: the built-in model is among them.
+        ModelError: a running process uses one.
+        OmnidropError: the disk refuses.
+    """
+    check_removable(found)
     try:
         for entry in found:
-            if entry.kind == "builtin":
-                raise UsageError("the built-in model is part of the program", "it is 10 MB or so; nothing else can be gained")
             if entry.kind == "copy":
-                shutil.rmtree(entry.path)
+                remove_folder(entry.path)
         commits = [entry.revision for entry in found if entry.kind == "hub" and entry.revision]
         if commits:
             remove_revisions(commits)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from omnidrop_cli.model.names import resolve
 from omnidrop_cli.model.random_weights import tiny_thinker
 from tests.model.checkpoints import write_omni
 from tests.model.hub_server import COMMIT, Hub, serving
+from tests.processes import a_process_that_uses
 
 Run = Callable[..., Any]
 
@@ -74,7 +77,22 @@ def test_half_a_download_is_reported(omnidrop: Run) -> None:
     assert "owner/model cannot load" in omnidrop("models", "list").stderr
 
 
-def test_a_quantised_copy_answers_by_its_name(omnidrop: Run, omni: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no shared locks")
+def test_a_model_in_use_stays(omnidrop: Run, hub: Hub) -> None:
+    directory = Path(omnidrop("models", "pull", "owner/model").stdout.strip())
+    copy = Path(shutil.copytree(directory, paths.models() / "small-nf4"))
+    for name, path, kind in (("owner/model", directory, "models"), (copy.name, copy, "copies")):
+        with a_process_that_uses(path):
+            refused = omnidrop("models", "rm", name, "--yes").exception
+            assert isinstance(refused, ModelError)
+            assert f"{name} stays: a running process uses it" in str(refused)
+            assert f"{name} stays: a running process uses it" in omnidrop("cache", "clean", kind, "--yes").stderr
+            assert (path / "config.json").exists()
+        assert omnidrop("models", "rm", name, "--yes").exit_code == 0
+        assert not path.exists()
+
+
+def test_a_quantised_copy_answers_by_its_name(omnidrop: Run, omni: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = omnidrop("models", "quantize", omni, "--quant", "nf4")
     assert made.exit_code == 0, made.exception
     name = made.stdout.strip()
@@ -82,9 +100,10 @@ def test_a_quantised_copy_answers_by_its_name(omnidrop: Run, omni: Path) -> None
     assert resolve(ModelConfig(name)).source == str(paths.models() / name)
     copy = listed(omnidrop)[name]
     assert (copy["kind"], copy["quant"], list(copy["needed_mb"])) == ("copy", "nf4", ["nf4"])
-    from omnidrop_cli.model.load import load
+    from omnidrop_cli.model import load
 
-    assert load(ModelConfig(name)).loaded.quant == "nf4"
+    monkeypatch.setattr(load, "keep_in_use", lambda path: None)  # as if another process had loaded it, and ended
+    assert load.load(ModelConfig(name)).loaded.quant == "nf4"
     assert isinstance(omnidrop("models", "quantize", omni).exception, ModelError)
     assert omnidrop("models", "rm", name, "--yes").exit_code == 0
     assert not (paths.models() / name).exists()

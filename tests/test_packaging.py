@@ -38,7 +38,7 @@ def test_the_wheel_has_the_licence_and_the_metadata(wheel: zipfile.ZipFile) -> N
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata.get_all("License-File") == ["LICENSE"]
     assert wheel.read(f"{folder}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
-    assert b"omnidrop = omnidrop_cli.cli:main" in wheel.read(f"{folder}/entry_points.txt")
+    assert b"omnidrop = omnidrop_cli.__main__:main" in wheel.read(f"{folder}/entry_points.txt")
 
 
 def test_the_wheel_has_the_built_in_model_and_not_its_training(wheel: zipfile.ZipFile) -> None:

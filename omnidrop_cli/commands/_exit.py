@@ -82,7 +82,7 @@ def _has(flag: str, arguments: Sequence[str]) -> bool:
 
 def _report(error: BaseException, *, as_json: bool) -> int:
     """Print what went wrong, with `as_json` also as the error object on stdout; the exit code."""
-    if isinstance(error, KeyboardInterrupt):
+    if _was_interrupted(error):
         _say("interrupted")
         return EXIT_INTERRUPTED
     if isinstance(error, TyperException):
@@ -100,6 +100,13 @@ def _report(error: BaseException, *, as_json: bool) -> int:
             emit(dump(error_to_dict(media, question, known)))
     _say(f"error: {known.message}", known.hint)
     return known.exit_code
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C led to an exception: a library may turn it into one of its own, such as an ImportError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _usage_error(error: TyperException) -> UsageError:

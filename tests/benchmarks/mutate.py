@@ -1,14 +1,15 @@
-"""Mutation testing: changes one operator or number of a package at a time and runs the tests nearest to it.
+"""Mutation testing: changes one operator, number or call of omnidrop_cli at a time and runs the tests that run the changed line.
 
-`python -m tests.benchmarks.mutate prompt --count 60 --seed 1` prints what became of every mutant of a random sample, as JSON lines. A
-mutant lives in a copy of the tree; libraries are imported once, and every mutant is a fork of that process.
+`python -m tests.benchmarks.mutate prompt --count 40 --seed 1 --lines lines/` prints what became of every mutant of a random sample, as
+JSON lines. `lines/` says which test runs which line (`tests.benchmarks.lines_of_tests`). A mutant lives in a copy of the tree; libraries
+are imported once, and every mutant is a fork of that process. Tests of the changed line come first, those of its file's name before the
+others; then, for mutants that survive, every test that runs the file.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import copy
 import importlib
 import json
 import os
@@ -20,15 +21,23 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.lines_of_tests import Lines
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = ("numpy", "torch", "transformers", "transformers.models.qwen2_5_omni.modeling_qwen2_5_omni", "accelerate", "safetensors.torch")
 LIBRARIES += ("av", "typer.testing", "rich", "hypothesis", "pytest", "pytest_asyncio")
 LEAST_S = 90.0
-"""A mutant has at least so long, and three times as long as the unchanged code; then it hangs, which counts as killed."""
+"""The least time of a run of tests. Otherwise it has four times what was recorded. After that it hangs, which counts as killed."""
+NO_TESTS = 5
+"""pytest's exit code where none of the recorded tests is left."""
+NEAR_S, WIDE_S = 45.0, 60.0
+"""Recorded seconds of the tests that are tried first, and of those that only survivors meet."""
 
 _SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE,
@@ -57,25 +66,24 @@ _CALLS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 
 @dataclass(frozen=True)
 class Mutant:
-    """Change number `number` of the changes that `variants` yields for `file`; `where` and `what` are for people."""
+    """Change number `number` of the changes that `_sites` yields for `file`, in the statement that begins at `line`."""
 
     file: Path
     number: int
-    where: str
-    what: str
+    line: int
+
+    @cached_property
+    def source(self) -> tuple[str, str]:
+        """(source of the mutant, the changed line before and after)."""
+        tree = ast.parse((ROOT / self.file).read_text(encoding="utf-8"))
+        before = ast.unparse(tree)
+        next(change for i, (_, change) in enumerate(_sites(tree)) if i == self.number)()
+        after = ast.unparse(ast.fix_missing_locations(tree))
+        lines = [f"{a.strip()}  ->  {b.strip()}" for a, b in zip(before.splitlines(), after.splitlines(), strict=False) if a != b]
+        return after, lines[0] if lines else ""
 
 
-def variants(tree: ast.Module) -> Iterator[tuple[ast.AST, ast.Module]]:
-    """(changed node, changed tree) for every change of a module. Texts, annotations and messages of errors stay."""
-    count = sum(1 for _ in _sites(tree))
-    for number in range(count):
-        changed = copy.deepcopy(tree)
-        node, change = next(site for i, site in enumerate(_sites(changed)) if i == number)
-        change()
-        yield node, changed
-
-
-def _sites(tree: ast.AST):  # type: ignore[no-untyped-def]
+def _sites(tree: ast.AST) -> Iterator[tuple[Any, Callable[[], None]]]:
     """(node, function that changes it in place) in the order of the source."""
     for node in _code(tree):
         if isinstance(node, ast.Compare):
@@ -102,24 +110,15 @@ def _sites(tree: ast.AST):  # type: ignore[no-untyped-def]
 
 
 def _code(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes that do something: no annotations, decorators, messages of errors, code for type checkers only, or format strings."""
+    """The nodes that do something: no annotations, decorators, messages of errors, `strict=`, code for type checkers, or format strings."""
     yield node
+    skipped = {"annotation", "returns", "decorator_list"}
+    if isinstance(node, (ast.Raise, ast.JoinedStr)):
+        skipped |= {"exc", "cause", "values"}
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "decorator_list") or (
-            isinstance(node, (ast.Raise, ast.JoinedStr, ast.AnnAssign))
-            and name
-            in (
-                "exc",
-                "cause",
-                "values",
-                "annotation",
-            )
-        ):
-            continue
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
-                continue
-            if isinstance(child, ast.AST):
+        for child in (value if isinstance(value, list) else [value]) if name not in skipped else []:
+            for_types = isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"
+            if isinstance(child, ast.AST) and not for_types and not (isinstance(child, ast.keyword) and child.arg == "strict"):
                 yield from _code(child)
 
 
@@ -127,50 +126,114 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
-def choose(package: str, count: int, seed: int) -> list[Mutant]:
-    """A random sample of the mutants of a package, the same for the same seed and sources."""
+def choose(targets: Iterable[str], count: int, seed: int) -> list[Mutant]:
+    """A random sample of the mutants of folders and files of omnidrop_cli, the same for the same seed and sources."""
+    paths = [ROOT / "omnidrop_cli" / target for target in targets]
+    files = sorted({file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])})
     found = []
-    for file in sorted((ROOT / "omnidrop_cli" / package).rglob("*.py")):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        for number, (node, _) in enumerate(_sites(tree)):
-            line = getattr(node, "lineno", 0)
-            found.append(Mutant(file.relative_to(ROOT), number, f"{file.relative_to(ROOT)}:{line}", ""))
+    for file in files:
+        sites = enumerate(_sites(ast.parse(file.read_text(encoding="utf-8"))))
+        found += [Mutant(file.relative_to(ROOT), number, node.lineno) for number, (node, _) in sites]
     return random.Random(seed).sample(found, min(count, len(found)))
 
 
-def mutated(mutant: Mutant) -> tuple[str, str]:
-    """(source of the mutant, the changed line before and after)."""
-    text = (ROOT / mutant.file).read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    node, changed = next(pair for i, pair in enumerate(variants(tree)) if i == mutant.number)
-    before, after = ast.unparse(tree).splitlines(), ast.unparse(changed).splitlines()
-    lines = [f"{a.strip()}  ->  {b.strip()}" for a, b in zip(before, after, strict=False) if a != b]
-    del node
-    return ast.unparse(changed), lines[0] if lines else ""
+class Choice:
+    """The tests for a mutant, from a record of what every test runs."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self.broken: set[str] = set()
+        """Tests that fail without a mutant; they are left out."""
+
+    def near(self, mutant: Mutant) -> list[str]:
+        """Tests of the changed line: those of the file's name first, then its package's, then others, the shortest first."""
+        return self._first(self._of_line(mutant), mutant.file, NEAR_S)
+
+    def wide(self, mutant: Mutant) -> list[str]:
+        """The other tests of the line, those in the same test files, and those that run anything of the changed file."""
+        near, of_line = self.near(mutant), self._of_line(mutant)
+        files = {test.partition("::")[0] for test in of_line}
+        of_file = {test for tests in self._lines.tests[mutant.file.as_posix()].values() for test in tests}
+        of_file |= {test for test in self._lines.seconds if test.partition("::")[0] in files}
+        chosen = self._first(of_line - set(near), mutant.file, WIDE_S)
+        chosen += self._first(of_file - of_line, mutant.file, WIDE_S - sum(map(self._lines.seconds.__getitem__, chosen)))
+        return chosen
+
+    def seconds(self, tests: Iterable[str]) -> float:
+        """The recorded time of tests."""
+        return sum(self._lines.seconds.get(test, 0.0) for test in tests)
+
+    def _first(self, tests: set[str], file: Path, limit_s: float) -> list[str]:
+        def order(test: str) -> tuple[bool, bool, float]:
+            path = Path(test.partition("::")[0])
+            return path.stem != f"test_{file.stem}", path.parent.name != file.parts[1], self._lines.seconds[test]
+
+        chosen: list[str] = []
+        known = (tests & self._lines.seconds.keys()) - self.broken
+        for test in sorted((test for test in known if (ROOT / test.partition("::")[0]).exists()), key=order):
+            limit_s -= self._lines.seconds[test]
+            if limit_s > 0:
+                chosen.append(test)
+        return chosen
+
+    def _of_line(self, mutant: Mutant) -> set[str]:
+        """Tests that run the changed statement. For one that only imports run: those of the function it is a default of, or of its name."""
+        text = (ROOT / mutant.file).read_text(encoding="utf-8")
+        runs = self._lines.tests[mutant.file.as_posix()]
+        around = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.stmt) and n.lineno <= mutant.line <= (n.end_lineno or 0)]
+        statement: Any = max(around, key=lambda n: n.lineno)
+        first, last = statement.lineno, statement.end_lineno
+        if getattr(statement, "body", None) and not isinstance(statement, ast.FunctionDef):
+            last = max(first, statement.body[0].lineno - 1)
+        found = {test for line in range(first, last + 1) for test in runs.get(line, ())}
+        if found or not isinstance(statement, (ast.Assign, ast.AnnAssign)):
+            return found
+        target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+        name = re.compile(rf"\b{re.escape(ast.unparse(target))}\b")
+        for file, lines in self._lines.tests.items():
+            if (ROOT / file).exists():
+                for number, line in enumerate((ROOT / file).read_text(encoding="utf-8").splitlines(), 1):
+                    if name.search(line):
+                        found |= lines.get(number, set())
+        return found
 
 
-WHOLE = {"media": ("test_cases", "test_clip"), "prompt": ("test_golden_prompts",), "prune": ("test_methods",), "engine": ("test_session",)}
-"""The tests that run a package as a whole; they come last."""
+class Picker:
+    """A pytest plugin: runs the given tests only, in the given order of files, with clips that later sessions find again."""
 
+    def __init__(self, tests: list[str], clips: Path) -> None:
+        self._order = {test: number for number, test in enumerate(tests)}
+        files = dict.fromkeys(test.partition("::")[0] for test in tests)
+        self._files = {file: number for number, file in enumerate(files)}
+        self._clips = clips
 
-def nearest(file: Path) -> list[str]:
-    """Test files for a module: that of its name, the three shortest that import it, in its package if possible, and the package's own."""
-    package, module = ".".join(file.parent.parts), file.stem
-    folder = ROOT / "tests" / file.parts[1]
-    pattern = re.compile(rf"from {re.escape(package)}\.{module} import|from {re.escape(package)} import [^\n]*\b{module}\b")
-    users = [path for path in (ROOT / "tests").rglob("test_*.py") if pattern.search(path.read_text(encoding="utf-8"))]
-    users = [path for path in users if path.parent == folder] or users
-    whole = [folder / f"{name}.py" for name in WHOLE.get(file.parts[1], ())]
-    ordered = dict.fromkeys([folder / f"test_{module}.py", *sorted(users, key=lambda path: path.stat().st_size)[:3], *whole])
-    return [path.relative_to(ROOT).as_posix() for path in ordered if path.exists() and path.stem not in ("test_fuzz", "test_crash")]
+    def pytest_configure(self) -> None:
+        """Clips are made by encoders, not by omnidrop_cli, so that no mutant changes them."""
+        from tests import clips
+
+        def shared(_: Any, name: str) -> Path:
+            folder, note = self._clips / name, self._clips / f"{name}.path"
+            if not note.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                note.write_text(str(clips.RECIPES[name](folder)), encoding="utf-8")
+            return Path(note.read_text(encoding="utf-8"))
+
+        clips.Clips.__getitem__ = shared  # type: ignore[method-assign]
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        chosen = [item for item in items if item.nodeid in self._order]
+        items[:] = sorted(chosen, key=lambda item: (self._files[item.nodeid.partition("::")[0]], self._order[item.nodeid]))
 
 
 class Forks:
     """Runs pytest in forks of this process, in a copy of the tree."""
 
-    def __init__(self, folder: Path) -> None:
-        self._tree = folder / "tree"
+    def __init__(self, folder: Path, choice: Choice) -> None:
+        self._tree, self._clips, self._choice = folder / "tree", folder / "clips", choice
+        self._sound: set[str] = set()
         shutil.copytree(ROOT, self._tree, ignore=shutil.ignore_patterns(".git", "__pycache__", ".*_cache"))
+        self._clips.mkdir()
         os.environ |= {"PYTHONPATH": str(self._tree), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         for name in LIBRARIES:
             try:
@@ -178,19 +241,45 @@ class Forks:
             except ImportError:
                 continue
 
-    def run(self, tests: list[str], limit_s: float) -> str:
+    def try_out(self, mutant: Mutant) -> str:
         """ "survived", or what killed: the first failing test, or "hang"."""
+        file = self._tree / mutant.file
+        before = file.read_bytes()
+        for ring in (self._choice.near, self._choice.wide):
+            while tests := ring(mutant):
+                file.write_text(mutant.source[0], encoding="utf-8")
+                try:
+                    verdict = self._run(tests)
+                finally:
+                    file.write_bytes(before)
+                if verdict == "survived":
+                    break
+                if self._is_sound(verdict):
+                    return verdict
+                self._choice.broken.add(verdict)
+        return "survived"
+
+    def _is_sound(self, test: str) -> bool:
+        """Whether a test that failed passes without a mutant. What is no test (a hang, a failing import) is not asked again."""
+        if "::" not in test or test in self._sound:
+            return True
+        if self._run([test]) == "survived":
+            self._sound.add(test)
+            return True
+        return False
+
+    def _run(self, tests: list[str]) -> str:
         said = self._tree.parent / "said.txt"
         child = os.fork()
         if child == 0:
             self._child(tests, said)
-        deadline = time.monotonic() + limit_s
+        deadline = time.monotonic() + max(LEAST_S, 4 * self._choice.seconds(tests))
         while time.monotonic() < deadline:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
-                if os.waitstatus_to_exitcode(status) == 0:
+                if os.waitstatus_to_exitcode(status) in (0, NO_TESTS):
                     return "survived"
-                found = re.search(r"^(?:FAILED|ERROR) (\S+)", said.read_text(errors="replace"), flags=re.MULTILINE)
+                found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said.read_text(errors="replace"), flags=re.MULTILINE)
                 return found[1] if found else "does not run"
             time.sleep(0.05)
         os.killpg(child, signal.SIGKILL)
@@ -209,44 +298,34 @@ class Forks:
         sys.dont_write_bytecode = True
         import pytest
 
-        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=no", *tests])
+        files = dict.fromkeys(test.partition("::")[0] for test in tests)
+        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=no", *files], plugins=[Picker(tests, self._clips)])
         sys.stdout.flush()
         os._exit(int(code))
-
-    def try_out(self, mutant: Mutant, limit_s: float) -> tuple[str, str]:
-        """(what happened, the changed line)."""
-        source, what = mutated(mutant)
-        file = self._tree / mutant.file
-        before = file.read_bytes()
-        file.write_text(source, encoding="utf-8")
-        try:
-            return self.run(nearest(mutant.file), limit_s), what
-        finally:
-            file.write_bytes(before)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("package")
-    parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("targets", nargs="+", help="folders or files of omnidrop_cli, such as prompt or jsonl.py")
+    parser.add_argument("--lines", type=Path, required=True, help="the record of tests.benchmarks.lines_of_tests")
+    parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--skip", type=int, default=0, help="leave out the first of the sample, which an earlier run tried")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no mutant after this time")
     options = parser.parse_args()
-    sample = choose(options.package, options.count, options.seed)
+    sample = choose(options.targets, options.count, options.seed)[options.skip :]
     verdicts: Counter[str] = Counter()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="omnidrop-mutants-") as folder:
-        forks = Forks(Path(folder))
-        tests = sorted({test for mutant in sample for test in nearest(mutant.file)})
-        print(json.dumps({"unchanged": forks.run(tests, 1800), "tests": len(tests), "seconds": time.monotonic() - started}), flush=True)
-        limit_s = max(LEAST_S, 3 * (time.monotonic() - started))
+        forks = Forks(Path(folder), Choice(Lines.read(options.lines)))
         for mutant in sample:
             if time.monotonic() - started > options.seconds:
                 break
-            verdict, what = forks.try_out(mutant, limit_s)
+            began, verdict = time.monotonic(), forks.try_out(mutant)
             verdicts["survived" if verdict == "survived" else "killed"] += 1
-            print(json.dumps({"where": mutant.where, "what": what, "verdict": verdict}), flush=True)
-    print(json.dumps({"package": options.package, "seed": options.seed, **verdicts}))
+            said = {"where": f"{mutant.file}:{mutant.line}", "what": mutant.source[1], "verdict": verdict}
+            print(json.dumps(said | {"seconds": round(time.monotonic() - began, 1)}), flush=True)
+    print(json.dumps({"targets": options.targets, "seed": options.seed, **verdicts}))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 import soundfile
 
 from omnidrop_cli.config import MediaConfig
+from omnidrop_cli.media import audio
 from omnidrop_cli.media.audio import read_audio
 from omnidrop_cli.media.clip import decode_media
 from omnidrop_cli.media.probe import scan
@@ -51,6 +54,29 @@ def test_a_stretch_equals_the_cut_whole(clips: Clips, name: str, start_s: float)
     assert abs(len(part) - len(whole)) <= 1
     count = min(len(part), len(whole))
     assert np.abs(part[200:count] - whole[200:count]).max() < 0.02
+
+
+@pytest.mark.parametrize("name", ["tone_video", "webm", "cover_mp3"])
+def test_frames_that_a_decoder_gives_late_lie_at_their_own_time_stamps(clips: Clips, name: str) -> None:
+    """Some decoders give a packet's frame when they are fed the next packet."""
+    track = scan(clips[name]).timeline.audio
+    assert track is not None
+
+    def times(behind: int) -> dict[int, float]:
+        found, waiting = {}, []
+        with av.open(str(clips[name])) as container:
+            stream = container.streams.audio[0]
+            for number, packet in enumerate(container.demux(stream)):
+                if packet.size:
+                    waiting.append(stream.codec_context.decode(packet))
+                    late = waiting.pop(0) if len(waiting) > behind else []
+                    decoder = SimpleNamespace(codec_context=SimpleNamespace(decode=lambda _, late=late: late), time_base=stream.time_base)
+                    found |= {frame.pts: at_s for at_s, frame in audio._decoded(decoder, packet, track, number)}
+        return found
+
+    prompt, late = times(0), times(1)
+    assert len(late) > 20
+    assert late == pytest.approx({stamp: prompt[stamp] for stamp in late}, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["mkv", "webm"])

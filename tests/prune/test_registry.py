@@ -151,3 +151,55 @@ def test_every_option_of_a_composition_is_accepted_by_the_name_it_is_described_w
             continue  # a composition shares the budget
         value = "none" if option["default"] is None else str(option["default"]).lower()
         get_method(PruningConfig("seats+omnidrop", keep=0.3, options={option["name"]: value}))
+
+
+RANGES = {
+    "omnidrop": {
+        "audio_keep": ((0.01, 1), (0, 1.01)),
+        "video_keep": ((0.01, 1), (0, 1.01)),
+        "p_init": ((0, 0.9), (-0.01, 0.91)),
+        "p_final": ((0, 0.9), (-0.01, 0.91)),
+        "t_mid": ((0, 1), (-0.01, 1.01)),
+        "beta": ((0.1, 1000), (0, 1000.1)),
+        "tds_layer": ((0, 5), (-1,)),
+        "lambda_div": ((0, 5.5), (-0.1,)),
+    },
+    "omnizip": {"contextual": ((0, 0.5), (-0.01, 0.51)), "merge": ((0, 100), (-1, 101))},
+    "dash": {
+        "threshold": ((-1, 1), (-1.01, 1.01)),
+        "min_segment": ((1, 500), (0,)),
+        "contextual": ((0, 0.5), (-0.01, 0.51)),
+        "merge": ((0, 100), (-1, 101)),
+    },
+    "seats": {"scale": ((1, 3), (0.99, 3.01)), "temperature": ((0.01, 5), (0,))},
+    "fastv": {"layer": ((1, 5), (0,)), "ratio": ((0.01, 1), (0, 1.01))},
+    "divprune": {"time_decay": ((0, 100), (-0.1,))},
+    "omniblend": {"time_decay": ((0, 100), (-0.1,))},
+}
+"""Method and option: values that are taken, and values that are refused."""
+
+
+@pytest.mark.parametrize(("name", "option"), [(name, option) for name, options in RANGES.items() for option in options])
+def test_options_are_taken_inside_their_range_and_refused_outside(name: str, option: str) -> None:
+    taken, refused = RANGES[name][option]
+    for value in taken:
+        get_method(PruningConfig(name, options={option: value}))
+    for value in refused:
+        with pytest.raises(UsageError, match=f"{option} is {value}"):
+            get_method(PruningConfig(name, options={option: value}))
+
+
+def test_defaults_are_the_published_constants() -> None:
+    """Sources are in each method's docstring; omniblend's decay is ours (docs/results)."""
+    found = {entry["name"]: {one["name"]: one["default"] for one in entry["options"]} for entry in describe_all()}
+    for name, expected in {
+        "omnidrop": {"beta": 20.0, "lambda_div": 0.2, "use_plp": True, "use_tds": True, "normalise": False},
+        "omnizip": {"contextual": 0.05, "merge": 3},
+        "seats": {"scale": 1.4, "temperature": 0.1, "late": True},
+        "dash": {"threshold": 0.4, "min_segment": 30, "contextual": 0.05, "merge": 3},
+        "fastv": {"layer": 2},
+        "divprune": {"time_decay": 0.0},
+        "omniblend": {"time_decay": 4.0},
+        "random": {"seed": 0},
+    }.items():
+        assert {option: found[name][option] for option in expected} == expected

@@ -284,3 +284,15 @@ def test_window_budgets_keep_the_best_of_every_window() -> None:
             kept = [i for i in members.tolist() if i in chosen.tolist()]
             assert len(kept) == 1  # nearly equal scores: an even split
             assert kept == [members[scores[members].argmax()].item()]
+
+
+@pytest.mark.parametrize("only", [1, 2])
+def test_window_budgets_of_one_modality_are_those_of_the_clip(only: int) -> None:
+    """Windows share what two modalities have; with one alone, the best tokens stay wherever they are."""
+    modality, window = torch.full((24,), only), torch.arange(4).repeat_interleave(6)
+    entering = (24, 0) if only == 1 else (0, 24)
+    view = FakeView(15, 28, modality, window, torch.arange(24), 24, 4)
+    chosen = WindowBudgets((8,) * 28, entering, tuple(window.tolist()), 4, 1e6)(view, 8)
+    best = view.attention("last").topk(8).indices
+    assert sorted(chosen.tolist()) == sorted(best.tolist())
+    assert len(set((best // 6).bincount(minlength=4).tolist())) > 1  # equal windows would be another choice

@@ -53,6 +53,6 @@ class DatasetError(OmnidropError):
     """A benchmark's files are missing, cannot be fetched, or are not in their published layout."""
 
 
-def summarize(error: BaseException, limit: int = 200) -> str:
-    """Return what an exception says, as one line of at most `limit` characters; its class name where it says nothing."""
-    return " ".join(str(error).split())[:limit] or type(error).__name__
+def summarize(error: BaseException) -> str:
+    """Return what an exception says, as one line of at most 200 characters; its class name where it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

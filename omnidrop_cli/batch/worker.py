@@ -16,7 +16,6 @@ from omnidrop_cli.engine.decode_process import DecodeProcess, DecoderLost
 from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.errors import ModelError, OmnidropError
 from omnidrop_cli.events import SILENT, ProgressCallback
-from omnidrop_cli.media.open import open_clip
 from omnidrop_cli.model.names import resolve
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from omnidrop_cli.batch.answers_file import Row
     from omnidrop_cli.config import ModelConfig
-    from omnidrop_cli.engine.decode_process import Decode
     from omnidrop_cli.engine.encode import MediaFeatures
     from omnidrop_cli.engine.session import Session
     from omnidrop_cli.outputs import Clip
@@ -48,8 +46,8 @@ class Opened:
 class Worker:
     """One model in one process. The model starts to load and the decoder to start at once. Not thread-safe; `close` when done."""
 
-    def __init__(self, choice: ModelConfig, progress: ProgressCallback = SILENT, decode: Decode = open_clip) -> None:
-        self._decoder = DecodeProcess(resolve(choice).frame_bounds, decode)
+    def __init__(self, choice: ModelConfig, progress: ProgressCallback = SILENT) -> None:
+        self._decoder = DecodeProcess(resolve(choice).frame_bounds)
         self._loading = Background(lambda: _load(choice, progress))
         self._ahead: tuple[Work, Background[Opened]] | None = None
 

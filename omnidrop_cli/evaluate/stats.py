@@ -42,14 +42,14 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, float(Fraction(2 * tail, 2**n)))
 
 
-def paired_bootstrap(differences: Sequence[float], clusters: Sequence[str], seed: int = 0) -> tuple[float, float]:
+def paired_bootstrap(differences: Sequence[float], clusters: Sequence[str]) -> tuple[float, float]:
     """95 % percentile interval of the mean of `differences`, resampling whole `clusters` (questions of one clip are not independent)."""
     if not differences:
         return 0.0, 0.0
     _, member = np.unique(np.asarray(clusters), return_inverse=True)
     sums: NDArray[np.float64] = np.bincount(member, weights=np.asarray(differences, dtype=np.float64)).astype(np.float64)
     sizes = np.bincount(member).astype(np.float64)
-    drawn = _draws(len(sums), seed)
+    drawn = _draws(len(sums))
     low, high = np.quantile(drawn @ sums / (drawn @ sizes), [0.025, 0.975])
     return float(low), float(high)
 
@@ -66,9 +66,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 @lru_cache(maxsize=2)  # every pair of a table resamples the same clips
-def _draws(clusters: int, seed: int) -> NDArray[np.float32]:
+def _draws(clusters: int) -> NDArray[np.float32]:
     """(RESAMPLES, clusters): how often a resample drew each cluster."""
-    picks = np.random.default_rng(seed).integers(clusters, size=(RESAMPLES, clusters))
+    picks = np.random.default_rng(0).integers(clusters, size=(RESAMPLES, clusters))
     drawn = np.empty((RESAMPLES, clusters), dtype=np.float32)
     for row, picked in zip(drawn, picks, strict=True):
         row[:] = np.bincount(picked, minlength=clusters)

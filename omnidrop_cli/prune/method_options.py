@@ -16,9 +16,9 @@ check = check_options
 """Called by a method's `__post_init__`."""
 
 
-def keep_option(default: float | None = None) -> Any:
+def keep_option() -> Any:
     """The `keep` field that every method with a budget has."""
-    return option(default, KEEP_HELP, above=0, high=1)
+    return option(None, KEEP_HELP, above=0, high=1)
 
 
 def parse(cls: type, given: Mapping[str, object], method: str) -> dict[str, object]:

@@ -97,13 +97,13 @@ def diverse(scores: Tensor, chunk: Tensor, keep: int, *, weight: float, normalis
     return without(candidates[lowest(base + weight * distance, dropped)], alive)
 
 
-def merge_references(frames: int, group: int = 4) -> list[int]:
-    """The frame each frame is compared with (DyCoke TTM): in a group 1 and 2 with 0, 3 with 2; an anchor with the one before.
+def merge_references(frames: int) -> list[int]:
+    """The frame each frame is compared with (DyCoke TTM): in a group of 4, 1 and 2 with 0, 3 with 2; an anchor with the one before.
 
     The first anchor has none, which is written as itself; DyCoke's code leaves the last group's frame 2 whole and discards an odd
     last frame, neither of which follows from its paper and neither of which is done here.
     """
-    return [(frame - group if frame >= group else 0) if frame % group == 0 else frame - (2 - frame % 2) for frame in range(frames)]
+    return [max(0, frame - 4) if frame % 4 == 0 else frame - (2 - frame % 2) for frame in range(frames)]
 
 
 def similarity_to(video: Tensor, frame_size: int, references: Sequence[int]) -> Tensor:

@@ -19,19 +19,22 @@ AVERAGED = 200
 """Steps over which weights are averaged (a tenth of those made, early on): at a rate that still learns they wander round a better place."""
 
 
+OTHERS_RATIO, DECAY, BETAS = 0.4, 0.02, (0.9, 0.98)
+
+
 class Optimiser:
-    """`matrices` are updated by Muon, `others` (rows, norms, biases, kernels) by Adam at `ratio` of the rate.
+    """`matrices` are updated by Muon, `others` (rows, norms, biases, kernels) by Adam at `OTHERS_RATIO` of the rate.
 
     Weight decay is decoupled and for matrices only. Weights may be of any float type.
     """
 
-    def __init__(self, matrices: Sequence[Tensor], others: Sequence[Tensor], ratio: float = 0.4, decay: float = 0.02) -> None:
+    def __init__(self, matrices: Sequence[Tensor], others: Sequence[Tensor]) -> None:
         self.weights = [*matrices, *others]
         self.master = [w.detach().float().clone() for w in self.weights]
         self.mean = [m.clone() for m in self.master]
         self._first = [torch.zeros_like(m) for m in self.master]
         self._second = [torch.zeros_like(m) if i >= len(matrices) else torch.zeros(0) for i, m in enumerate(self.master)]
-        self._matrices, self._ratio, self._decay, self._steps = len(matrices), ratio, decay, 0
+        self._matrices, self._steps = len(matrices), 0
 
     @torch.no_grad()
     def step(self, rate: float, clip: float = 1.0) -> float:
@@ -43,7 +46,7 @@ class Optimiser:
             self._steps += 1
             torch._foreach_mul_(grads, min(1.0, clip / (norm + 1e-6)))
             self._muon([(i, g) for i, g in zip(live, grads, strict=True) if i < self._matrices], rate)
-            self._adam([(i, g) for i, g in zip(live, grads, strict=True) if i >= self._matrices], rate * self._ratio)
+            self._adam([(i, g) for i, g in zip(live, grads, strict=True) if i >= self._matrices], rate * OTHERS_RATIO)
             torch._foreach_copy_([self.weights[i].data for i in live], [self.master[i] for i in live])
             torch._foreach_lerp_(self.mean, self.master, max(1 / AVERAGED, 10 / (10 + self._steps)))
         self.zero_grad()
@@ -58,10 +61,10 @@ class Optimiser:
             updates = orthogonal(torch.stack([update for _, update in members])).float()
             scale = 0.2 * max(shape) ** 0.5
             for (index, _), update in zip(members, updates, strict=True):
-                self.master[index].mul_(1 - rate * self._decay).sub_(update, alpha=rate * scale)
+                self.master[index].mul_(1 - rate * DECAY).sub_(update, alpha=rate * scale)
 
-    def _adam(self, pairs: Sequence[tuple[int, Tensor]], rate: float, betas: tuple[float, float] = (0.9, 0.98)) -> None:
-        one, two = betas
+    def _adam(self, pairs: Sequence[tuple[int, Tensor]], rate: float) -> None:
+        one, two = BETAS
         for index, grad in pairs:
             first, second = self._first[index], self._second[index]
             first.lerp_(grad, 1 - one)
@@ -98,22 +101,22 @@ class Optimiser:
         torch._foreach_copy_([w.data for w in self.weights], self.master)
 
 
-def orthogonal(stack: Tensor, rounds: int = 5) -> Tensor:
-    """(n, r, c) matrices with their singular values pushed to about 1, in bf16, by Newton-Schulz iterations."""
+def orthogonal(stack: Tensor) -> Tensor:
+    """(n, r, c) matrices with their singular values pushed to about 1, in bf16, by five Newton-Schulz iterations."""
     tall = stack.shape[1] > stack.shape[2]
     x = (stack.mT if tall else stack).bfloat16()
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     a, b, c = NEWTON_SCHULZ
-    for _ in range(rounds):
+    for _ in range(5):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
     result: Tensor = x.mT if tall else x
     return result
 
 
-def rate_at(step: int, steps: int, peak: float, warm: int = 60, floor: float = 0.05) -> float:
-    """Linear warm-up, then a cosine down to `floor` of the peak."""
+def rate_at(step: int, steps: int, peak: float, warm: int = 60) -> float:
+    """Linear warm-up, then a cosine down to 5 % of the peak."""
     if step < warm:
         return peak * (step + 1) / warm
     share = min(1.0, (step - warm) / max(1, steps - warm))
-    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share)))
+    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))

@@ -2,15 +2,14 @@
 
 Scores that decide which tokens stay get a gradient although staying is all or nothing. The gradient can enter in two places:
 
-- the embeddings (`gated`): the published one (arXiv 2602.04804). Any model trains with it unchanged, but a score only
-  learns what a slightly longer embedding would do, of tokens that stay, and layer norms hide most of that.
+- the embeddings: the published one (arXiv 2602.04804). Any model trains with it unchanged, but a score only learns what a slightly longer
+  embedding would do, of tokens that stay, and layer norms hide most of that. Not used here.
 - the attention (`through_attention`): a score learns what being attended to would do, of tokens that stay and of tokens that go. It needs
   the attention weights.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 LEAST = 1e-20
@@ -23,19 +22,6 @@ def straight_through(choice: Tensor, slope: Tensor) -> Tensor:
     The difference added is zero to the bit, where the published form, `(choice - slope).detach() + slope`, is `choice` up to rounding.
     """
     return choice.detach() + (slope - slope.detach())
-
-
-def gates(scores: Tensor, kept: Tensor) -> Tensor:
-    """(m,) factors of tokens with `scores` (m,): 1 at indices `kept` (k,), else 0; their gradient is passed to the scores."""
-    return straight_through(torch.zeros_like(scores).index_fill(0, kept, 1.0), scores)
-
-
-def gated(features: Tensor, scores: Tensor, kept: Tensor) -> Tensor:
-    """(k, d) the kept rows of `features` (m, d), unchanged, with a gradient for the `scores` (m,) that kept them.
-
-    The published use. Rows that were not kept are gone, so their scores learn nothing from this step.
-    """
-    return features[kept] * gates(scores, kept)[kept, None].to(features.dtype)
 
 
 def through_attention(weights: Tensor, stays: Tensor, scores: Tensor) -> Tensor:

@@ -177,7 +177,8 @@ class GenerationConfig:
     """How the answer is sampled. Temperature 0 is greedy, which is how the Qwen team scores the model.
 
     With `choices` nothing is sampled: the answer is the most probable of them, whatever the other options say. With `schema` (JSON, the
-    path of a file, or a mapping; kept as JSON) only tokens are chosen that lead to JSON of that schema.
+    path of a file, or a mapping; kept as JSON) only tokens are chosen that lead to JSON of that schema. `prompt_lookup` reads up to
+    that many drafted tokens in the same step as the last one; the answer stays that of greedy decoding.
     """
 
     PANEL: ClassVar[str] = "Generation"
@@ -203,6 +204,13 @@ class GenerationConfig:
         read=schema_text,
         complete="files",
     )
+    prompt_lookup: int = option(
+        0,
+        "Draft up to N tokens per step from the text of the conversation; greedy decoding only, with the same answer. 0 is off.",
+        low=0,
+        high=7,
+        metavar="N",
+    )
 
     def __post_init__(self) -> None:
         if self.schema is not None:
@@ -211,6 +219,11 @@ class GenerationConfig:
         for name in ("choices", "stop"):
             if self.schema is not None and getattr(self, name):
                 raise UsageError(f"`schema` and `{name}` both say where an answer ends", "give one of them")
+        if self.prompt_lookup and self.temperature:
+            raise UsageError(
+                f"`prompt_lookup` is {self.prompt_lookup} and `temperature` {self.temperature:g}; drafts serve greedy decoding only",
+                "leave one of them out",
+            )
         if self.choices and (len(set(self.choices)) < max(2, len(self.choices)) or not all(text.strip() for text in self.choices)):
             raise UsageError(f"`choices` are {', '.join(self.choices)}; at least two are needed, all different", "for example: yes,no")
 

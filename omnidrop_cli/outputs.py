@@ -175,10 +175,19 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftCounts:
+    """Prompt lookup's part in an answer: decoder steps after the prefill, tokens drafted, and those of them that the answer took."""
+
+    steps: int
+    drafted: int
+    accepted: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The generated text. `finish_reason` is eos, stop, length or choice; `choices` are in the order they were given.
 
-    `parsed` is the value of the text where a schema was given.
+    `parsed` is the value of the text where a schema was given. `drafts` is None where prompt lookup was off.
     """
 
     text: str
@@ -186,6 +195,7 @@ class Answer:
     finish_reason: str
     choices: tuple[Choice, ...] = ()
     parsed: Any = None
+    drafts: DraftCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)

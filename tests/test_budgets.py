@@ -21,11 +21,11 @@ MORE_PARAMETERS = {
 }
 
 LINES = {
-    "(top)": 2700,
+    "(top)": 2720,
     "batch": 1500,
     "bench": 1400,
     "commands": 3750,
-    "engine": 3200,
+    "engine": 3400,
     "evaluate": 2500,
     "explain": 1400,
     "media": 3500,

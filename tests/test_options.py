@@ -38,6 +38,7 @@ EDGES: list[tuple[type, str, list[Any], list[Any]]] = [
     (GenerationConfig, "temperature", [0, 0.01, 1, 5], [1e-38, 0.009, -1, 5.1, math.inf, math.nan]),
     (GenerationConfig, "top_p", [0.1, 1], [0, 1.1]),
     (GenerationConfig, "repetition_penalty", [0.1, 1, 5], [0, 5.1, math.inf]),
+    (GenerationConfig, "prompt_lookup", [0, 7], [-1, 8, 1.5, True]),
     (GenerationConfig, "stop", [(), ("a", "b")], ["a", (1,), 3]),
 ]
 """Config, field, values it takes, values it refuses."""

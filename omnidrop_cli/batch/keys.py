@@ -1,7 +1,8 @@
 """What makes two answers the same answer: the content of the clip, the question, the model, the method and every setting.
 
 Takes a request and a clip's path or address; gives the clip's content id (without reading all of a long file) and the key of the row. The
-device, the attention kernel and where the file lies are not in the key, so a run can move to another machine and go on.
+device, the attention kernel, how tokens are decoded and where the file lies are not in the key, so a run can move to another machine and
+go on.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ KEY_VERSION = 1
 
 LATER = frozenset({"choices", "schema"})
 """Options that are younger than the first keys: left out where they are not set, so that earlier answers still count."""
+
+DECODING = frozenset({"prompt_lookup"})
+"""Options of generation that do not shape the answer."""
 
 BLOCK = 1 << 16
 BLOCKS = 16
@@ -95,6 +99,8 @@ def key(job: Request, content: str, model: str, name: str | None = None) -> str:
         "media": {"same_within" if name == "dedup_threshold" else name: value for name, value in asdict(job.media_options).items()},
         "model": [model, job.model.revision, job.model.quant, job.model.dtype],
         "method": [job.method.name, job.method.keep, job.method.preset, dict(job.method.options), job.method.seed],
-        "generation": {name: value for name, value in asdict(job.generation).items() if value or name not in LATER},
+        "generation": {
+            name: value for name, value in asdict(job.generation).items() if name not in DECODING and (value or name not in LATER)
+        },
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

@@ -50,6 +50,7 @@ class Conversation:
         self._seconds = dict(seconds or {})
         self._features: MediaFeatures | None = None
         self._encoded_for: frozenset[str] = frozenset()
+        self._written: list[tuple[int, ...]] = []  # token ids of the answers in `turns`
 
     @property
     def method(self) -> PruningConfig:
@@ -64,7 +65,7 @@ class Conversation:
     def ask(self, question: str, progress: ProgressCallback = SILENT) -> Report:
         """Answer, and remember both. Raises `OmnidropError`; the conversation is then as before."""
         report = self._session.answer(self._encode(question, self.turns, progress), progress)
-        self.turns.append((question, report.answer.text))
+        self._remember(question, report)
         return report
 
     def compare(self, question: str | None = None, progress: ProgressCallback = SILENT) -> Comparison:
@@ -77,19 +78,25 @@ class Conversation:
         asked, history = (question, self.turns) if question is not None else (self.turns[-1][0], self.turns[:-1])
         comparison = self._session.compare_encoded(self._encode(asked, history, progress), progress)
         if question is not None:
-            self.turns.append((question, comparison.pruned.answer.text))
+            self._remember(question, comparison.pruned)
         return comparison
 
     def forget(self) -> None:
         """Start a new conversation about the same clips."""
         self.turns.clear()
+        self._written.clear()
+
+    def _remember(self, question: str, report: Report) -> None:
+        self.turns.append((question, report.answer.text))
+        self._written.append(report.answer.token_ids)
 
     def _encode(self, question: str, history: list[tuple[str, str]], progress: ProgressCallback) -> EncodedPrompt:
         job = replace(self._template, question=question)
         needs = get_method(job.method).needs
         seconds, self._seconds = self._seconds, {}
         seen = [*history] if self.remembers else []
-        source = PromptSource(job, self.clips, self._features, self._encoded_for, seen, seconds=seconds)
+        earlier = [] if self.remembers else self._written[: len(history)]
+        source = PromptSource(job, self.clips, self._features, self._encoded_for, seen, earlier, seconds=seconds)
         encoded = self._session.encode(source, progress)
         # The clips too: where memory did not suffice, they were decoded again with less detail.
         self.clips, self._features, self._encoded_for = encoded.clips, encoded.features, self._encoded_for | needs

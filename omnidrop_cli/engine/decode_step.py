@@ -1,4 +1,4 @@
-"""One token through the decoder: eagerly, or as a static step that a CUDA graph can capture.
+"""One token through the decoder: eagerly, also with drafted ones behind it, or as a static step that a CUDA graph can capture.
 
 In the static step same tensors stay at the same addresses with the same shapes, token after token: the grown cache's own storage
 serves as buffers of a different length in every layer, and masks, write rows and the position live on the device and advance there,
@@ -7,6 +7,7 @@ so that a step never waits for the host. `cuda_graph.py` captures it; eagerly it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -29,14 +30,30 @@ def step(thinker: Thinker, cache: RaggedCache, token: int, position: int) -> Ten
     return _logits(thinker, torch.full((1, 1), token, device=device), torch.full((3, 1, 1), position, device=device), cache)
 
 
+@torch.inference_mode()
+def read_together(thinker: Thinker, cache: RaggedCache, tokens: Sequence[int], position: int) -> Tensor:
+    """Run consecutive tokens in one pass, the first at TMRoPE position `position`; (tokens, vocab) float32 logits of what follows each.
+
+    Equal to one `step` after another but for rounding: products of several rows run in other kernels than those of one.
+    """
+    ids = torch.tensor([tokens], device=thinker.device)
+    positions = torch.arange(position, position + len(tokens), device=thinker.device).expand(3, 1, -1)
+    return thinker.adapter.row_logits(_hidden(thinker, ids, positions, cache))
+
+
 def _logits(thinker: Thinker, token: Tensor, position: Tensor, cache: DecodeCache) -> Tensor:
     """(vocab,) float32 logits after `token` (1, 1) at `position` (3, 1, 1)."""
+    return thinker.adapter.logits(_hidden(thinker, token, position, cache))
+
+
+def _hidden(thinker: Thinker, tokens: Tensor, positions: Tensor, cache: DecodeCache) -> Tensor:
+    """(1, r, hidden) states of `tokens` (1, r) at `positions` (3, 1, r) that leave the last layer."""
     adapter = thinker.adapter
-    hidden = adapter.embed(token)
-    angles = adapter.rotary(hidden, position)
+    hidden = adapter.embed(tokens)
+    angles = adapter.rotary(hidden, positions)
     for number in range(adapter.num_layers):
         hidden = adapter.layer(number).decode(hidden, angles, cache)
-    return adapter.logits(hidden)
+    return hidden
 
 
 class StaticCache:

@@ -23,6 +23,7 @@ class PromptSource:
         features: encoder outputs of the same clips, if there are any.
         needs: encoder by-products to keep besides those of the request's own method (`Method.needs`).
         history: earlier questions and answers about the clips.
+        earlier: token ids of answers of the same conversation that are not in `history`; prompt lookup drafts from them.
         media_first: False puts the text before the clips.
         seconds: stages that ran already, for the report.
     """
@@ -32,6 +33,7 @@ class PromptSource:
     features: MediaFeatures | None = None
     needs: frozenset[str] = frozenset()
     history: Sequence[tuple[str, str]] = ()
+    earlier: Sequence[Sequence[int]] = ()
     media_first: bool = True
     seconds: Mapping[str, float] = field(default_factory=dict)
 

@@ -1,12 +1,14 @@
 """Generation: a prefilled prompt becomes an answer, token by token.
 
 Tokens are decoded eagerly, one step each. On CUDA a longer answer is decoded by a captured graph after the first tokens
-(`cuda_graph.py`); where that fails, eager steps go on.
+(`cuda_graph.py`); where that fails, eager steps go on. With prompt lookup every step is eager and may give several tokens
+(`prompt_lookup.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +21,7 @@ from omnidrop_cli.engine.constraint import JsonConstraint, json_answer
 from omnidrop_cli.engine.cuda_graph import CapturedDecode, CudaGraphRunner
 from omnidrop_cli.engine.decode_step import step
 from omnidrop_cli.engine.prefill import Prefilled
+from omnidrop_cli.engine.prompt_lookup import LookupDecoding, conversation_text
 from omnidrop_cli.engine.sampling import Sampler, TextStream
 from omnidrop_cli.outputs import Answer
 
@@ -41,6 +44,7 @@ def generate(
     *,
     runner: CudaGraphRunner | None = None,
     warn: Say = _ignore,
+    earlier: Sequence[Sequence[int]] = (),
 ) -> Answer:
     """Continue a prompt until an end token, a stop string or `options.max_new_tokens`, or by the most probable of `options.choices`.
 
@@ -48,8 +52,8 @@ def generate(
         prefilled: its cache is left with the rows of the prompt and of every token before the last one.
         prompt_ids: (n,) ids of the whole prompt, for the repetition penalty; pruned tokens count too.
         on_text: receives text as soon as it cannot change.
-        runner: captures CUDA graphs; without one every step is eager.
-        warn: receives one line where a graph cannot be captured.
+        runner: captures CUDA graphs; without one every step is eager. `warn` receives one line where it cannot.
+        earlier: tokens of answers that are not in the prompt, for prompt lookup.
 
     Raises:
         OmnidropError: `options.schema` cannot be followed, or the answer was cut before its JSON was complete.
@@ -59,11 +63,10 @@ def generate(
         on_text(chosen.text)
         return chosen
     sampler = Sampler(thinker, prompt_ids, options)
-    decoding = Decoding(thinker, prefilled, sampler, options.max_new_tokens, runner, warn)
+    decoding = _decoding(thinker, prefilled, prompt_ids, sampler, options, runner, warn, earlier)
     # JSON is shown when it is complete: half of it is no answer.
     stream = TextStream(thinker.tokenizer, options.stop, on_text if sampler.constraint is None else _ignore)
-    tokens: list[int] = []
-    reason = ""
+    tokens, reason = list[int](), ""
     try:
         while not reason:
             for token in decoding.next_tokens():
@@ -78,10 +81,27 @@ def generate(
     finally:
         decoding.close()
     if sampler.constraint is None:
-        return Answer(text=stream.finish(), token_ids=tuple(tokens), finish_reason=reason)
+        return Answer(text=stream.finish(), token_ids=tuple(tokens), finish_reason=reason, drafts=decoding.drafts)
     answer = json_answer(stream.finish(), tuple(tokens), reason)
     on_text(answer.text)
-    return answer
+    return replace(answer, drafts=decoding.drafts)
+
+
+def _decoding(
+    thinker: Thinker,
+    prefilled: Prefilled,
+    prompt_ids: Tensor,
+    sampler: Sampler,
+    options: GenerationConfig,
+    runner: CudaGraphRunner | None,
+    warn: Say,
+    earlier: Sequence[Sequence[int]],
+) -> Decoding | LookupDecoding:
+    limit = options.max_new_tokens
+    if not options.prompt_lookup:
+        return Decoding(thinker, prefilled, sampler, limit, runner, warn)
+    known = conversation_text(thinker, prompt_ids, earlier)
+    return LookupDecoding(thinker, prefilled, sampler, limit, options.prompt_lookup, known)
 
 
 def _end(tokens: list[int], constraint: JsonConstraint | None, limit: int) -> str:
@@ -93,6 +113,9 @@ def _end(tokens: list[int], constraint: JsonConstraint | None, limit: int) -> st
 
 class Decoding:
     """The tokens of one answer, one or a few at a time. The caller appends those it accepts to `chosen`, in order."""
+
+    drafts = None
+    """Nothing is drafted."""
 
     def __init__(
         self,

@@ -112,9 +112,11 @@ class RaggedCache:
         return self.layers[layer_idx].append(key_states, value_states)
 
     def attend(self, number: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-        """Append one row to layer `number`; attention of its queries (1, heads, 1, dh) to all rows: (1, heads, 1, dh)."""
+        """Append rows to layer `number`; attention of their queries (1, heads, r, dh) to the rows up to their own: (1, heads, r, dh)."""
         keys, values = self.layers[number].append(keys, values)
-        return scaled_dot_product_attention(queries, keys, values, scale=scale, enable_gqa=True)
+        rows, length = queries.shape[2], keys.shape[2]
+        mask = None if rows == 1 else torch.ones(rows, length, dtype=torch.bool, device=keys.device).tril(length - rows)
+        return scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale, enable_gqa=True)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self.layers[layer_idx].length
@@ -133,6 +135,6 @@ class RaggedCache:
             layer.commit(rows)
 
     def truncate(self, lengths: tuple[int, ...]) -> None:
-        """Cut every layer back to its own length in `lengths`, to ask again from the same prefill."""
+        """Cut every layer back to its own length in `lengths`: to ask again from the same prefill, or after a draft that did not hold."""
         for layer, length in zip(self.layers, lengths, strict=True):
             layer.truncate(length)

@@ -57,6 +57,21 @@ class Sampler:
             return int(logits.argmax())
         return int(torch.multinomial(logits.softmax(-1), 1, generator=self._generator))
 
+    def choose_along(self, logits: Tensor, so_far: list[int], draft: list[int]) -> list[int]:
+        """The tokens that follow `so_far` as long as `draft` has them too, and one more, unless they complete the answer. Waits for the
+        device.
+
+        Args:
+            logits: (1 + drafted, vocab), after `so_far` and after each token of `draft`.
+        """
+        likeliest: list[int] | None = logits.argmax(-1).tolist() if self.greedy else None
+        tokens: list[int] = []
+        for row, drafted in enumerate((*draft, None)):
+            tokens.append(likeliest[row] if likeliest else self.choose(logits[row], so_far + tokens))
+            if tokens[-1] != drafted or (self.constraint is not None and self.constraint.complete(so_far + tokens)):
+                break
+        return tokens
+
 
 class TextStream:
     """Turns tokens into text pieces that will not change: no half character, nothing that may yet become a stop string."""

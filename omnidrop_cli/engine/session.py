@@ -327,7 +327,8 @@ class Session:
         with self._memory_guard(encoded.prompt, "generate"), watch.stage("generate"):
             ids = torch.from_numpy(encoded.prompt.input_ids).to(self.thinker.device)
             generation = encoded.request.generation
-            answer = generate(self.thinker, prefilled, ids, generation, progress.text, runner=self.runner, warn=warn)
+            earlier = encoded.source.earlier
+            answer = generate(self.thinker, prefilled, ids, generation, progress.text, runner=self.runner, warn=warn, earlier=earlier)
         encoded = replace(encoded, seconds=watch.seconds, warnings=(*encoded.warnings, *warnings))
         return build_report(self.thinker, encoded, prefilled, answer, kv_bytes), prefilled.logits
 

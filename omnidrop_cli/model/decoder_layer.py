@@ -44,10 +44,10 @@ class LayerCache(Protocol):
 
 
 class DecodeCache(Protocol):
-    """Keys and values of all layers, which a decoded row attends to."""
+    """Keys and values of all layers, which decoded rows attend to."""
 
     def attend(self, number: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-        """Add a row of `keys` and `values` (1, kv heads, 1, head_dim) to layer `number`; attention (1, heads, 1, head_dim) of `queries`."""
+        """Add rows of `keys` and `values` (1, kv heads, r, head_dim) to layer `number`; attention (1, heads, r, head_dim) of `queries`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +95,14 @@ class DecoderLayer:
             rows.add_(self.mlp(self.mlp_norm(rows)))
         return hidden
 
-    def decode(self, row: Tensor, angles: Angles, cache: DecodeCache) -> Tensor:
-        """The layer for one row (1, 1, hidden), in two thirds of the kernel launches of transformers' layer."""
-        normed = self.attention_norm(row)
+    def decode(self, rows: Tensor, angles: Angles, cache: DecodeCache) -> Tensor:
+        """The layer for one row or a few (1, r, hidden), in two thirds of the kernel launches of transformers' layer."""
+        normed = self.attention_norm(rows)
         queries, keys = self._heads(self.q, normed, self.q_norm), self._heads(self.k, normed, self.k_norm)
         values = self._heads(self.v, normed)
         queries, keys = rotate(torch.cat((queries, keys), 1), angles).split((queries.shape[1], keys.shape[1]), 1)
-        row = row + self.o(cache.attend(self.number, queries, keys, values, self.scale).transpose(1, 2).flatten(2))
-        return row + self.mlp(self.mlp_norm(row))
+        rows = rows + self.o(cache.attend(self.number, queries, keys, values, self.scale).transpose(1, 2).flatten(2))
+        return rows + self.mlp(self.mlp_norm(rows))
 
     def queries(self, hidden: Tensor, angles: Angles) -> Tensor:
         """Rotated queries (1, heads, n, head_dim) of rows that enter the layer."""

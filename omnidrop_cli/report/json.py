@@ -21,6 +21,7 @@ from omnidrop_cli.outputs import (
     ClipFacts,
     Comparison,
     Counts,
+    DraftCounts,
     Flops,
     LoadedModel,
     Memory,
@@ -111,6 +112,7 @@ def _report(report: Report, kept: bool) -> dict[str, Any]:
         "answer_token_ids": list(report.answer.token_ids),
         **({"choices": [asdict(choice) for choice in report.answer.choices]} if report.answer.choices else {}),
         **({"parsed": report.answer.parsed} if report.job.generation.schema is not None else {}),
+        **({"prompt_lookup": asdict(report.answer.drafts)} if report.answer.drafts else {}),
         "model": {**asdict(report.model), "reasons": list(report.model.reasons)},
         "pruning": {
             "method": report.method,
@@ -269,7 +271,8 @@ def _clip_facts(media: Mapping[str, Any]) -> ClipFacts:
 
 def _to_answer(value: Mapping[str, Any]) -> Answer:
     choices = tuple(_record(Choice, choice) for choice in value.get("choices", ()))
-    return Answer(value["answer"], tuple(value["answer_token_ids"]), value["finish_reason"], choices, value.get("parsed"))
+    drafts = _optional(DraftCounts, value.get("prompt_lookup"))
+    return Answer(value["answer"], tuple(value["answer_token_ids"]), value["finish_reason"], choices, value.get("parsed"), drafts)
 
 
 def _to_timings(value: Mapping[str, float]) -> Timings:

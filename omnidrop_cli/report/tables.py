@@ -232,7 +232,9 @@ def _answer(report: Report) -> Phrases:
         "choice": "one of the given choices",
     }
     reason = ends.get(report.answer.finish_reason, report.answer.finish_reason)
-    return phrases(f"{count} token{'s' * (count != 1)}", f"{rate:.3g} tokens/s" if rate else "", reason)
+    drafts = report.answer.drafts
+    drafted = f"{drafts.accepted} of {drafts.drafted} drafted tokens taken in {drafts.steps} steps" if drafts else ""
+    return phrases(f"{count} token{'s' * (count != 1)}", f"{rate:.3g} tokens/s" if rate else "", drafted, reason)
 
 
 def _memory(report: Report) -> Phrases:

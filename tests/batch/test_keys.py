@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from omnidrop_cli.batch.keys import BLOCK, BLOCKS, content_id, key, stamp
+from omnidrop_cli.batch.keys import BLOCK, BLOCKS, DECODING, content_id, key, stamp
 from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 
 JOB = Request("clip.mp4", "who?")
@@ -29,7 +29,7 @@ def changed(record: Any, name: str) -> Any:
 @pytest.mark.parametrize("part", [MediaConfig, PruningConfig, GenerationConfig])
 def test_every_setting_is_in_the_key(part: type) -> None:
     record, field = part(), {MediaConfig: "media_options", PruningConfig: "method", GenerationConfig: "generation"}[part]
-    for name in (f.name for f in fields(part)):
+    for name in {f.name for f in fields(part)} - DECODING:
         other = replace(JOB, **{field: replace(record, **{name: changed(record, name)})})
         assert key(other, "c", "m") != key(JOB, "c", "m"), name
 
@@ -50,6 +50,10 @@ def test_weights_are_in_the_key(choice: dict[str, str]) -> None:
 def test_place_and_device_are_not() -> None:
     moved = replace(JOB, media="/else/where.mp4", model=ModelConfig(device="cuda:1", attention="flash_attention_2", offline=True))
     assert key(moved, "c", "m") == key(JOB, "c", "m")
+
+
+def test_how_tokens_are_decoded_is_not() -> None:
+    assert key(replace(JOB, generation=GenerationConfig(prompt_lookup=7)), "c", "m") == key(JOB, "c", "m")
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK, BLOCK * BLOCKS, BLOCK * BLOCKS + 1, BLOCK * BLOCKS * 3])

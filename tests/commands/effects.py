@@ -95,6 +95,7 @@ ANSWERING = (
     Row("repetition-penalty", ("5",), generated, ("--max-new-tokens", "40", "--system", "music music music")),
     Row("stop", ("music",), answer),
     Row("choices", ("red, blue",), answer),
+    Row("prompt-lookup", ("7",), lambda report: "prompt_lookup" in report),
     Row("schema", ('{"enum": ["red", "blue"]}',), answer),
 )
 """Options of every command that answers questions, and what they change in the JSON of an answer to "What is said?" about the demo."""

@@ -57,7 +57,7 @@ def test_every_field_is_on_the_page(objects: dict[str, dict[str, Any]], kind: st
 
 
 def test_every_field_in_the_tables_exists(objects: dict[str, dict[str, Any]]) -> None:
-    optional = {"batch", "choices", "parsed"}
+    optional = {"batch", "choices", "parsed", "prompt_lookup"}
     for kind in ("report", "comparison", "inspection"):
         rows = re.findall(r"^\| (`[^|]*`) \|", section(kind), flags=re.MULTILINE)
         inside = {key for value in objects[kind].values() if isinstance(value, dict) for key in value}

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnidrop_cli.errors import MediaError
-from omnidrop_cli.outputs import Report, Trace
+from omnidrop_cli.outputs import Answer, DraftCounts, Report, Trace
 from omnidrop_cli.report.json import comparison_from_dict, comparison_to_dict, error_to_dict, from_dict, to_dict
 from tests.report import samples
 
@@ -41,6 +41,14 @@ def assert_same(left: Report, right: Report, kept: bool) -> None:
 )
 def test_round_trip(report: Report, kept: bool) -> None:
     assert_same(from_dict(through_text(to_dict(report, kept=kept))), report, kept)
+
+
+def test_counts_of_drafts_round_trip() -> None:
+    answer = Answer("The quick brown fox.", tuple(range(6)), "eos", drafts=DraftCounts(steps=3, drafted=4, accepted=2))
+    value = through_text(to_dict(samples.report(answer=answer)))
+    assert value["prompt_lookup"] == {"steps": 3, "drafted": 4, "accepted": 2}
+    assert from_dict(value).answer == answer
+    assert "prompt_lookup" not in to_dict(samples.report())
 
 
 def test_a_clip_with_one_track_round_trips() -> None:

@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from omnidrop_cli.config import PruningConfig
-from omnidrop_cli.outputs import Answer, Comparison, Counts, Flops, Report, Timings
+from omnidrop_cli.outputs import Answer, Comparison, Counts, DraftCounts, Flops, Report, Timings
 from omnidrop_cli.report.compare_table import ComparisonTable
 from omnidrop_cli.report.json import comparison_from_dict, comparison_to_dict, from_dict, to_dict
 from omnidrop_cli.report.tables import MAX_ROWS, ReportTable, SummaryLine, layer_runs, layer_table
@@ -111,6 +111,12 @@ def test_repeats_show_their_spread_and_loading_stays_out() -> None:
     assert "prefill 412 ms 104 ms 3.96x min-max 402-498 99-131 3.1-5.0" in drawn
     assert "generate 410 ms 260 ms 1.58x all" in drawn  # was not repeated
     assert "all but load 1.35 s 896 ms 1.51x min-max 1.34-1.44 891-923" in drawn
+
+
+def test_drafted_tokens_are_said() -> None:
+    answer = Answer("The quick brown fox.", tuple(range(6)), "eos", drafts=DraftCounts(steps=3, drafted=4, accepted=2))
+    drawn = " ".join(render(ReportTable(samples.report(answer=answer)), 120).split())
+    assert "6 tokens, 23.1 tokens/s, 2 of 4 drafted tokens taken in 3 steps" in drawn
 
 
 def test_a_missing_word_costs_one_word() -> None:

@@ -8,14 +8,40 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any
 
 from omnidrop_cli.errors import DatasetError
+from omnidrop_cli.evaluate.items import Question
 from omnidrop_cli.jsonl import parse_json
 
 _MARKED = re.compile(r"^[A-Z][.):]\s")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns of a benchmark's rows hold the question, its options and its answer, and those behind each label.
+
+    A column of labels may be missing; any other that is raises `DatasetError`.
+    """
+
+    question: str
+    options: str
+    answer: str
+    labels: Mapping[str, str]
+
+    def read(self, row: Mapping[str, Any], path: Path, *, name: str, media: str) -> Question:
+        """The question of a row of the file `path`, called `name`, about the clip `media`."""
+        return Question(
+            id=name,
+            media=media,
+            text=str(value(row, self.question, path)),
+            options=options(value(row, self.options, path)),
+            answer=str(value(row, self.answer, path)).strip(),
+            labels={label: str(row.get(column, "")) for label, column in self.labels.items()},
+        )
 
 
 def find(root: Path, *patterns: str) -> Path:

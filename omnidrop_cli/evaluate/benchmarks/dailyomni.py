@@ -11,28 +11,18 @@ from pathlib import Path
 from omnidrop_cli.evaluate import dataset_files, prompts
 from omnidrop_cli.evaluate.items import Benchmark, Hub, Question
 
+COLUMNS = dataset_files.Columns("Question", "Choice", "Answer", {"type": "Type", "duration": "video_duration", "video": "video_category"})
+
 
 def read(root: Path) -> list[Question]:
     """The questions of a directory. Raises `DatasetError`."""
     path = dataset_files.find(root, "qa.json", "data/*.parquet", "*.parquet", "qa.jsonl")
     questions = []
     for number, row in enumerate(dataset_files.rows(path)):
-        name = str(dataset_files.value(row, "video_id", path))
-        places = [f"{folder}{name}/{name}_video.mp4" for folder in ("Videos/", "videos/", "")]
-        questions.append(
-            Question(
-                id=str(row.get("question_id", number)),
-                media=dataset_files.clip(root, [*places, f"{name}.mp4"]),
-                text=str(dataset_files.value(row, "Question", path)),
-                options=dataset_files.options(dataset_files.value(row, "Choice", path)),
-                answer=str(dataset_files.value(row, "Answer", path)).strip(),
-                labels={
-                    "type": str(row.get("Type", "")),
-                    "duration": str(row.get("video_duration", "")),
-                    "video": str(row.get("video_category", "")),
-                },
-            )
-        )
+        video = str(dataset_files.value(row, "video_id", path))
+        places = [*(f"{folder}{video}/{video}_video.mp4" for folder in ("Videos/", "videos/", "")), f"{video}.mp4"]
+        name = str(row.get("question_id", number))
+        questions.append(COLUMNS.read(row, path, name=name, media=dataset_files.clip(root, places)))
     return questions
 
 

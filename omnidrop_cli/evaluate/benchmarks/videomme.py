@@ -15,28 +15,17 @@ from omnidrop_cli.evaluate.items import Benchmark, Hub, Question
 _FILES = ("videomme/*.parquet", "*.parquet", "videomme.json", "videomme.jsonl", "Video-MME.json")
 
 
+COLUMNS = dataset_files.Columns("question", "options", "answer", {"duration": "duration", "domain": "domain", "task": "task_type"})
+
+
 def read(root: Path) -> list[Question]:
     """The questions of a directory. Raises `DatasetError`."""
     path = dataset_files.find(root, *_FILES)
     questions = []
     for row in dataset_files.rows(path):
-        name = dataset_files.value(row, "videoID", path)
-        questions.append(
-            Question(
-                id=str(dataset_files.value(row, "question_id", path)),
-                media=dataset_files.clip(
-                    root, [f"{folder}{name}{suffix}" for folder in ("data/", "videos/", "") for suffix in (".mp4", ".MP4", ".mkv")]
-                ),
-                text=str(dataset_files.value(row, "question", path)),
-                options=dataset_files.options(dataset_files.value(row, "options", path)),
-                answer=str(dataset_files.value(row, "answer", path)).strip(),
-                labels={
-                    "duration": str(row.get("duration", "")),
-                    "domain": str(row.get("domain", "")),
-                    "task": str(row.get("task_type", "")),
-                },
-            )
-        )
+        video, name = dataset_files.value(row, "videoID", path), str(dataset_files.value(row, "question_id", path))
+        places = [f"{folder}{video}{suffix}" for folder in ("data/", "videos/", "") for suffix in (".mp4", ".MP4", ".mkv")]
+        questions.append(COLUMNS.read(row, path, name=name, media=dataset_files.clip(root, places)))
     return questions
 
 

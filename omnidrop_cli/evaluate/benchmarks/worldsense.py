@@ -7,7 +7,7 @@ lmms-lab/WorldSense: parquet rows, whose `candidates` are sometimes lists printe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,58 +16,43 @@ from omnidrop_cli.errors import DatasetError
 from omnidrop_cli.evaluate import dataset_files, prompts
 from omnidrop_cli.evaluate.items import Benchmark, Hub, Question
 
+COLUMNS = dataset_files.Columns(
+    "question", "candidates", "answer", {"domain": "domain", "audio": "audio_class", "duration": "duration", "task": "task_type"}
+)
+
 
 def read(root: Path) -> list[Question]:
     """The questions of a directory. Raises `DatasetError`."""
     path = dataset_files.find(root, "worldsense_qa.json", "data/*.parquet", "*.parquet", "worldsense.json", "worldsense.jsonl")
-    return _by_video(path, root) if path.name == "worldsense_qa.json" else _by_row(path, root)
+    rows = _by_video(path) if path.name == "worldsense_qa.json" else _by_row(path)
+    return [
+        COLUMNS.read(
+            {**row, "audio_class": _classes(row.get("audio_class"))}, path, name=name, media=dataset_files.clip(root, _places(video))
+        )
+        for name, video, row in rows
+    ]
 
 
-def _by_video(path: Path, root: Path) -> list[Question]:
+def _by_video(path: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Name, video and row of every question: the facts of its video, and its own."""
     videos = dataset_files.load_json(path)
     if not isinstance(videos, dict):
         raise DatasetError(f"{path}: expected an object of videos", "is it WorldSense's own worldsense_qa.json?")
-    return [
-        _question(f"{name}/{key}", dataset_files.clip(root, _places(name)), task, facts, path)
-        for name, facts in videos.items()
-        for key, task in facts.items()
-        if re.fullmatch(r"task\d+", key)
-    ]
+    for video, facts in videos.items():
+        for key, task in facts.items():
+            if re.fullmatch(r"task\d+", key):
+                yield f"{video}/{key}", video, {**facts, **task}
 
 
-def _by_row(path: Path, root: Path) -> list[Question]:
-    return [
-        _question(
-            str(dataset_files.value(row, "index", path)),
-            dataset_files.clip(root, _places(str(dataset_files.value(row, "video_path", path)))),
-            row,
-            row,
-            path,
-        )
-        for row in dataset_files.rows(path)
-    ]
+def _by_row(path: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for row in dataset_files.rows(path):
+        yield str(dataset_files.value(row, "index", path)), str(dataset_files.value(row, "video_path", path)), row
 
 
-def _places(name: str) -> list[str]:
-    """Where a video may lie, given its id or the path that a row tells."""
-    stem = Path(name).stem
-    return [f"videos/{stem}.mp4", f"{stem}.mp4", name.removeprefix("./")]
-
-
-def _question(name: str, media: str, task: Mapping[str, Any], facts: Mapping[str, Any], path: Path) -> Question:
-    return Question(
-        id=name,
-        media=media,
-        text=str(dataset_files.value(task, "question", path)),
-        options=dataset_files.options(dataset_files.value(task, "candidates", path)),
-        answer=str(dataset_files.value(task, "answer", path)).strip(),
-        labels={
-            "domain": str(facts.get("domain", "")),
-            "audio": _classes(facts.get("audio_class")),
-            "duration": str(facts.get("duration", "")),
-            "task": str(task.get("task_type", "")),
-        },
-    )
+def _places(video: str) -> list[str]:
+    """Where a video may lie, given its id or the path in its row."""
+    stem = Path(video).stem
+    return [f"videos/{stem}.mp4", f"{stem}.mp4", video.removeprefix("./")]
 
 
 def _classes(raw: object) -> str:

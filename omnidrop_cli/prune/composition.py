@@ -7,10 +7,10 @@ published.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune.base import SCOPE_HELP, InLLMStage, InputStage, Method, Plan, PromptInfo, audio_attention_need
@@ -173,6 +173,11 @@ def two_stage_plan(
             "retention_entering": round(sum(counts[:-1]) / scale, 4),
         },
     )
+
+
+def paper_ratios(presets: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[float, float], ...]:
+    """The (video, audio) retention ratios of a method's presets `paper` and `paper-N`, ascending."""
+    return tuple(sorted({(one["video_keep"], one["audio_keep"]) for name, one in presets.items() if name.startswith("paper")}))
 
 
 def split_along(ratios: Sequence[tuple[float, float]], layout: MediaLayout, total: int) -> tuple[int, int]:

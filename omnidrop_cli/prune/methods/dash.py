@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from omnidrop_cli.prune import topk
 from omnidrop_cli.prune.base import SCOPE_HELP, InputView, PromptInfo, Selection, audio_attention_need
-from omnidrop_cli.prune.composition import InputMethod
+from omnidrop_cli.prune.composition import InputMethod, paper_ratios
 from omnidrop_cli.prune.groups import MediaLayout
 from omnidrop_cli.prune.merging import select_and_merge
 from omnidrop_cli.prune.method_options import option
@@ -44,8 +44,8 @@ class Dash(InputMethod):
     name: ClassVar[str] = "dash"
     summary: ClassVar[str] = "segments cut where the audio changes, before the language model"
     paper: ClassVar[str] = "arXiv 2603.15685"
-    ratios = ((0.24, 0.6),)
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"paper": {"audio_keep": 0.6, "video_keep": 0.24, "frames": "halves"}}
+    ratios = paper_ratios(presets)
 
     threshold: float = option(0.4, "cosine of neighbouring audio tokens below which a segment begins", low=-1, high=1)
     min_segment: int = option(30, "audio tokens of the shortest segment", low=1)

@@ -13,7 +13,7 @@ from torch.nn.functional import cosine_similarity, normalize
 from omnidrop_cli.outputs import Modality, TokenMap
 from omnidrop_cli.prune import packing, topk
 from omnidrop_cli.prune.base import InputView, LayerSelection, LayerView, PromptInfo, Selection
-from omnidrop_cli.prune.composition import TwoStageMethod
+from omnidrop_cli.prune.composition import TwoStageMethod, paper_ratios
 from omnidrop_cli.prune.groups import MediaLayout
 from omnidrop_cli.prune.method_options import option
 
@@ -40,13 +40,13 @@ class OmniPack(TwoStageMethod):
     name: ClassVar[str] = "omnipack"
     summary: ClassVar[str] = "salient tokens and centres that merge the rest, then one query-guided cut"
     paper: ClassVar[str] = "arXiv 2608.03812"
-    ratios = ((0.03, 0.175), (0.05, 0.225), (0.075, 0.25), (0.10, 0.275))
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "paper-25": {"audio_keep": 0.275, "video_keep": 0.10},
         "paper-20": {"audio_keep": 0.25, "video_keep": 0.075},
         "paper-15": {"audio_keep": 0.225, "video_keep": 0.05},
         "paper-10": {"audio_keep": 0.175, "video_keep": 0.03},
     }
+    ratios = paper_ratios(presets)
 
     cues: Literal["multiply", "add"] = option("multiply", "encoder attention and temporal change: multiplied (code) or added (paper)")
     centre: float | None = option(

@@ -15,7 +15,7 @@ from omnidrop_cli.outputs import Modality, TokenMap
 from omnidrop_cli.prune import topk
 from omnidrop_cli.prune.audio_selector import AudioSelector, has_selector, load_selector, untrained_selector
 from omnidrop_cli.prune.base import InputView, Plan, PromptInfo, Selection
-from omnidrop_cli.prune.composition import InputMethod
+from omnidrop_cli.prune.composition import InputMethod, paper_ratios
 from omnidrop_cli.prune.groups import GridPairs, MediaLayout, Segments, proportional
 from omnidrop_cli.prune.method_options import option
 
@@ -39,11 +39,11 @@ class OmniSift(InputMethod):
     name: ClassVar[str] = "omnisift"
     summary: ClassVar[str] = "salient video, audio chosen by a trained selector, before the language model"
     paper: ClassVar[str] = "arXiv 2602.04804"
-    ratios = ((0.23, 0.5), (0.33, 0.6))
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "paper-35": {"audio_keep": 0.6, "video_keep": 0.33},
         "paper-25": {"audio_keep": 0.5, "video_keep": 0.23},
     }
+    ratios = paper_ratios(presets)
 
     selector: str | None = option(
         None, "checkpoint file or directory with thinker.compressor.* weights, or `untrained`; without, the model's own"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from omnidrop_cli.prune import diversity, topk
 from omnidrop_cli.prune.base import SCOPE_HELP, InputView, PromptInfo, Selection, audio_attention_need
-from omnidrop_cli.prune.composition import InputMethod
+from omnidrop_cli.prune.composition import InputMethod, paper_ratios
 from omnidrop_cli.prune.groups import GridPairs, MediaLayout
 from omnidrop_cli.prune.merging import select_and_merge
 from omnidrop_cli.prune.method_options import option
@@ -47,7 +47,6 @@ class OmniZip(InputMethod):
     name: ClassVar[str] = "omnizip"
     summary: ClassVar[str] = "audio-guided video budgets, contextual audio tokens, before the language model"
     paper: ClassVar[str] = "arXiv 2511.14582"
-    ratios = ((0.3, 0.65), (0.4, 0.75))
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "paper-45": {"audio_keep": 0.75, "video_keep": 0.4, **V1},
         "paper-35": {"audio_keep": 0.65, "video_keep": 0.3, **V1},
@@ -55,6 +54,7 @@ class OmniZip(InputMethod):
         "v2-35": {"audio_keep": 0.65, "video_keep": 0.3, **V2},
         "omnisift-25": {"audio_keep": 0.45, "video_keep": 0.25, **V1},
     }
+    ratios = paper_ratios(presets)
 
     contextual: float = option(0.05, "share of audio kept as contextual tokens, which merge others", low=0, high=0.5, old=("anchors",))
     merge: int = option(3, "tokens merged into each contextual token (G; 15 on AVUT)", low=0, high=100)

@@ -16,7 +16,7 @@ from torch import Tensor
 from omnidrop_cli.outputs import Modality, TokenMap
 from omnidrop_cli.prune import topk
 from omnidrop_cli.prune.base import LayerView, PromptInfo
-from omnidrop_cli.prune.composition import TwoStageMethod, layer_sum
+from omnidrop_cli.prune.composition import TwoStageMethod, layer_sum, paper_ratios
 from omnidrop_cli.prune.groups import GridPairs, MediaLayout
 from omnidrop_cli.prune.method_options import option
 from omnidrop_cli.prune.methods.divprune import MostDiverse
@@ -51,13 +51,13 @@ class Seats(TwoStageMethod):
     name: ClassVar[str] = "seats"
     summary: ClassVar[str] = "attention-weighted diversity before, three drops inside, text alone at the end"
     paper: ClassVar[str] = "arXiv 2605.20035"
-    ratios = ((0.06, 0.35), (0.10, 0.45), (0.20, 0.55), (0.30, 0.65))
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "paper-35": {"audio_keep": 0.65, "video_keep": 0.30},
         "paper-25": {"audio_keep": 0.55, "video_keep": 0.20},
         "paper-15": {"audio_keep": 0.45, "video_keep": 0.10},
         "paper-10": {"audio_keep": 0.35, "video_keep": 0.06},
     }
+    ratios = paper_ratios(presets)
 
     scale: float = option(1.4, "tokens that enter layer 0, as a multiple of the target", low=1, high=3)
     late: bool = option(True, "remove all audio and video for the last fifth of the layers")

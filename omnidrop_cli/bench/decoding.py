@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from omnidrop_cli.bench.measurement import Group, Sample, alternate
-from omnidrop_cli.bench.prefill import label
+from omnidrop_cli.bench.prefilling import label
 from omnidrop_cli.config import GenerationConfig, PruningConfig
 from omnidrop_cli.engine.cuda_graph import MIN_TOKENS, WARMUP_TOKENS, CudaGraphRunner
 from omnidrop_cli.engine.encode import MediaFeatures, embed

@@ -11,7 +11,7 @@ from omnidrop_cli.bench.device import device_name
 from omnidrop_cli.bench.encoders import measure_encoders
 from omnidrop_cli.bench.floor import Floor, measure_floor
 from omnidrop_cli.bench.measurement import BenchReport
-from omnidrop_cli.bench.prefill import measure_prefill
+from omnidrop_cli.bench.prefilling import measure_prefill
 from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
 from omnidrop_cli.config import PruningConfig, Request
 from omnidrop_cli.engine.encoded_prompt import PromptSource

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from omnidrop_cli.bench.prefill import label
+from omnidrop_cli.bench.prefilling import label
 from omnidrop_cli.bench.synthetic import MEL_FRAMES_PER_SECOND, PATCHES_HIGH, PATCHES_WIDE, noise_features, papers_prompt
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.engine.build_report import flops_of

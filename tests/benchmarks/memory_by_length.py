@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.bench.measurement import BenchReport, Group, Sample, alternate
-from omnidrop_cli.bench.prefill import label
+from omnidrop_cli.bench.prefilling import label
 from omnidrop_cli.bench.subprocess_run import Tell, Work, in_child
 from omnidrop_cli.config import ModelConfig, PruningConfig
 from omnidrop_cli.events import SILENT, ProgressCallback

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from omnidrop_cli.bench.device import device_name, sample_here
 from omnidrop_cli.bench.measurement import BenchReport, Group, Measurement, Sample, alternate
-from omnidrop_cli.bench.prefill import label
+from omnidrop_cli.bench.prefilling import label
 from omnidrop_cli.bench.subprocess_run import cpu_seconds
 from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
 from omnidrop_cli.config import PruningConfig

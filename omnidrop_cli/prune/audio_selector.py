@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from omnidrop_cli.errors import ModelError
-from omnidrop_cli.model.checkpoint import INDEX, TRAINED_PARTS_FILE, weight_map
+from omnidrop_cli.model.checkpoint import INDEX, TRAINED_PARTS_FILE, open_shard, weight_map
 from omnidrop_cli.model.stored_config import read_json
 
 WIDTH = 512
@@ -118,10 +118,8 @@ def _weights(path: Path) -> dict[str, Tensor]:
 
 
 def _open_shards(path: Path) -> Iterator[Any]:
-    from safetensors import safe_open
-
     for shard in _shards(path) if path.is_dir() else [path]:
-        with safe_open(shard, framework="pt") as file:
+        with open_shard(shard) as file:
             yield file
 
 

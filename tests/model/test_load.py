@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError, UsageError
 from omnidrop_cli.events import ProgressCallback
+from omnidrop_cli.model import checkpoint
 from omnidrop_cli.model import load as load_module
 from omnidrop_cli.model.checkpoint import open_checkpoint, thinker_slices
 from omnidrop_cli.model.load import load
@@ -41,6 +43,26 @@ def test_weights_come_back_bit_for_bit(layout: str, thinker: Thinker, prompt_ids
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[key], expected[key]) for key in expected)
     assert torch.equal(logits(loaded, prompt_ids), logits(thinker, prompt_ids))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="lists the mapped files")
+def test_on_windows_shards_are_read_and_not_mapped(
+    omni_checkpoint: Path, thinker: Thinker, prompt_ids: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mapped() -> set[str]:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        return {line.rpartition("/")[2] for line in lines if str(omni_checkpoint) in line}
+
+    opened = open_checkpoint(omni_checkpoint)
+    held = thinker_slices(opened)
+    assert mapped() == {shard.name for shard in opened.shards}
+    del held
+    monkeypatch.setattr(checkpoint, "sys", SimpleNamespace(platform="win32"))
+    held = thinker_slices(opened)
+    assert held
+    assert not mapped()
+    assert torch.equal(logits(load(ModelConfig(str(omni_checkpoint), device="cpu")), prompt_ids), logits(thinker, prompt_ids))
+    assert not mapped()
 
 
 def test_talker_is_not_read(omni_checkpoint: Path) -> None:

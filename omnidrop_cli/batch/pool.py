@@ -1,13 +1,11 @@
 """Workers on the devices of one machine: a process each, a pipe to each.
 
-Input: a clip with its questions, per worker. Output: events with rows (`scheduler.py`). Processes are spawned, not forked: CUDA and
-thread pools do not survive a fork.
+Input: a clip with its questions, per worker. Output: events with rows (`scheduler.py`).
 """
 
 from __future__ import annotations
 
-import multiprocessing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -18,17 +16,8 @@ from omnidrop_cli.engine import child_process
 from omnidrop_cli.errors import OmnidropError, UsageError
 
 if TYPE_CHECKING:
-    from multiprocessing.context import SpawnProcess
-    from multiprocessing.process import BaseProcess
-
     from omnidrop_cli.batch.rows import Work
     from omnidrop_cli.config import ModelConfig
-
-
-@dataclass(frozen=True, slots=True)
-class _Member:
-    process: SpawnProcess | BaseProcess
-    pipe: Connection
 
 
 class Processes:
@@ -36,26 +25,22 @@ class Processes:
 
     def __init__(self, choice: ModelConfig, devices: list[str]) -> None:
         self._choice, self._devices = choice, devices
-        self._members: dict[int, _Member] = {}
-        self._context = multiprocessing.get_context("spawn")
+        self._members: dict[int, child_process.Child] = {}
 
     def __enter__(self) -> Processes:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for member in self._members.values():
-            member.pipe.close()  # the end of its pipe tells a worker to go
+            member.pipe.close()  # all end at the same time
         for member in self._members.values():
-            child_process.end(member.process, 0 if kind is not None else child_process.GRACE_S)
+            member.end(0 if kind is not None else child_process.GRACE_S)
 
     def start(self, worker: int) -> None:
-        ours, theirs = self._context.Pipe()
-        choice = replace(self._choice, device=self._devices[worker])
+        device = self._devices[worker]
         # Not a daemon: those may have no children, and each worker has a decoder.
-        process = self._context.Process(target=_main, args=(choice, theirs), daemon=False, name=f"omnidrop-{choice.device}")
-        child_process.start(process)
-        theirs.close()  # else a dead worker's pipe would never end
-        self._members[worker] = _Member(process, ours)
+        arguments = (_main, replace(self._choice, device=device))
+        self._members[worker] = child_process.start(*arguments, name=f"omnidrop-{device}", daemon=False)
 
     def submit(self, worker: int, work: Work, ahead: Work | None) -> None:
         try:
@@ -77,14 +62,14 @@ class Processes:
             return Finished(worker)
         if isinstance(message, dict):
             return Answered(worker, message)
-        member.process.join(child_process.GRACE_S)
+        cause = member.cause_of_death()
         del self._members[worker]
         member.pipe.close()
         if isinstance(message, DeviceLost):
             return Lost(worker, message.message)
         if isinstance(message, OmnidropError):
             return Lost(worker, message.message, message)
-        return Lost(worker, f"a worker {child_process.cause_of_death(member.process.exitcode)}")
+        return Lost(worker, f"a worker {cause}")
 
 
 def devices(text: str) -> list[str]:
@@ -106,8 +91,8 @@ def devices(text: str) -> list[str]:
     return named
 
 
-def _main(choice: ModelConfig, pipe: Connection) -> None:
-    """A worker's life: clips in, rows out, until the pipe ends."""
+def _main(pipe: Connection, choice: ModelConfig) -> None:
+    """Run a worker: clips in, rows out, until the pipe ends."""
     child_process.settle()
     try:
         with Worker(choice) as worker:

@@ -1,19 +1,23 @@
-"""Child processes that leave no trace: no reaction to Ctrl-C of their own, no survivor when the parent is gone.
+"""Child processes that do not react to Ctrl-C themselves and do not outlive the parent.
 
-Takes `multiprocessing` processes; gives a start that is safe against Ctrl-C, the first lines of a child, and the cause of a death as text.
+Input: a function and its arguments. Output: a `Child`, which is the running process, the pipe to it, and the cause of its death as text.
+Processes are spawned, not forked: CUDA and thread pools do not survive a fork.
 """
 
 from __future__ import annotations
 
 import atexit
 import functools
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing import parent_process
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from omnidrop_cli.errors import OmnidropError
@@ -27,23 +31,59 @@ _started: weakref.WeakSet[BaseProcess] = weakref.WeakSet()
 _ending = threading.Event()
 
 
-def start(process: BaseProcess) -> None:
-    """Start a child that Ctrl-C does not interrupt while it still imports: it reaches the whole group, and the parent acts on it.
+@dataclass(frozen=True, slots=True, eq=False)
+class Child:
+    """A process, and this end of the pipe to it."""
 
-    A blocked signal is inherited. It works from any thread, unlike a changed handler.
+    process: BaseProcess
+    pipe: Connection
+
+    def end(self, grace_s: float = GRACE_S) -> None:
+        """Close the pipe, which tells the child to end, wait `grace_s` seconds, then kill it."""
+        self.pipe.close()
+        self.process.join(grace_s)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+    def cause_of_death(self) -> str:
+        """Why a child is gone, in words: "killed by SIGSEGV". Waits for its end, which may follow that of its pipe."""
+        self.process.join(GRACE_S)
+        code = self.process.exitcode
+        if code is None:
+            return "does not answer"
+        if code >= 0:
+            return f"ended with exit code {code}"
+        name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
+        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def start(target: Callable[..., None], *arguments: object, name: str, daemon: bool = True) -> Child:
+    """Run `target(pipe, *arguments)` in a new process that Ctrl-C does not interrupt while it still imports.
+
+    Ctrl-C reaches the whole group, and the parent acts on it. A blocked signal is inherited; it works from any thread, unlike a changed
+    handler.
+
+    Raises:
+        OmnidropError: The program is ending.
     """
     if _ending.is_set():  # a thread that outlives the main one sees its child die, and must not replace it
         raise OmnidropError("the program is ending")
     _kill_at_exit()
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=target, args=(theirs, *arguments), daemon=daemon, name=name)
     _started.add(process)
     if sys.platform == "win32":
         process.start()
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    else:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    theirs.close()  # else a dead child's pipe would never end
+    return Child(process, ours)
 
 
 def settle() -> None:
@@ -54,24 +94,6 @@ def settle() -> None:
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def end(process: BaseProcess, grace_s: float = GRACE_S) -> None:
-    """Wait `grace_s` seconds for a child whose pipe was closed, then kill it."""
-    process.join(grace_s)
-    if process.is_alive():
-        process.kill()
-        process.join()
-
-
-def cause_of_death(code: int | None) -> str:
-    """An exit code in words: "killed by SIGSEGV"."""
-    if code is None:
-        return "does not answer"
-    if code >= 0:
-        return f"ended with exit code {code}"
-    name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
-    return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
 @functools.cache

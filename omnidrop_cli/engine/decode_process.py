@@ -8,7 +8,6 @@ Results travel through a pipe in pieces. Named shared memory would be left behin
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
 import threading
 import time
@@ -133,11 +132,8 @@ class _Child:
     """A process that decodes, and this end of the pipe to it."""
 
     def __init__(self, bounds: FrameBounds, decode: Decode) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, bounds, decode), daemon=True, name="omnidrop-decode")
-        child_process.start(self.process)
-        theirs.close()  # else a dead child's pipe would never end
+        self._child = child_process.start(_serve, bounds, decode, name="omnidrop-decode")
+        self._pipe, self.process = self._child.pipe, self._child.process
         self._ready = False
 
     def decode(self, request: Request, progress: ProgressCallback, stall_s: float) -> tuple[Clip, dict[str, float]]:
@@ -155,8 +151,7 @@ class _Child:
             getattr(progress, kind)(*value)
 
     def end(self) -> None:
-        self._pipe.close()  # the end of its pipe tells the child to end
-        child_process.end(self.process)
+        self._child.end()
 
     def _send(self, request: Request) -> None:
         try:
@@ -173,7 +168,7 @@ class _Child:
 
     def _mourn(self) -> NoReturn:
         self.end()
-        cause = child_process.cause_of_death(self.process.exitcode)
+        cause = self._child.cause_of_death()
         if not self._ready:
             raise DecoderLost(f"the process that decodes clips cannot start: {cause}", "check the free memory and the limit of processes")
         raise _Died(cause)

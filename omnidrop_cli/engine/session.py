@@ -192,15 +192,11 @@ class Session:
     def compare_encoded(self, encoded: EncodedPrompt, progress: ProgressCallback = SILENT, *, rounds: int = 1) -> Comparison:
         """Answer unpruned and pruned. The prefill of each is timed in `rounds` alternating rounds."""
         with self._turn:
-            # One unmeasured prefill of each: neither then pays for warming kernels and the allocator, and both fit into memory.
-            encoded, _ = self._fit(
-                encoded.source, encoded, lambda fitted: [self._prefill(one).next_position for one in self._both(fitted)], progress
-            )
-            plain, pruned = self._both(encoded)
-            full_report, full_logits = self._answer(plain, SILENT)
-            pruned_report, pruned_logits = self._answer(pruned, progress)
+            encoded, plain = self._fit(encoded.source, encoded, self._warm_up, progress)
+            full_report, full_logits = self._answer(replace(plain, warnings=encoded.warnings), SILENT)
+            pruned_report, pruned_logits = self._answer(encoded, progress)
             shared, difference = agreement(full_report.answer.token_ids, pruned_report.answer.token_ids)
-            repeats = [(self._timed_prefill(plain), self._timed_prefill(pruned)) for _ in range(rounds - 1)]
+            repeats = [(self._timed_prefill(plain), self._timed_prefill(encoded)) for _ in range(rounds - 1)]
         return Comparison(
             full_report,
             pruned_report,
@@ -292,8 +288,12 @@ class Session:
         except ValueError as error:
             raise UsageError(f"{method.name}: {error}", "`omnidrop methods` lists every option") from error
 
-    def _both(self, encoded: EncodedPrompt) -> tuple[EncodedPrompt, EncodedPrompt]:
-        return self.with_method(encoded, NO_PRUNING), encoded
+    def _warm_up(self, encoded: EncodedPrompt) -> EncodedPrompt:
+        """`encoded` unpruned, after one unmeasured prefill of both: neither then pays for a first use, and both fit into memory."""
+        plain = self.with_method(encoded, NO_PRUNING)
+        for one in (plain, encoded):
+            self._prefill(one)
+        return plain
 
     def _prefill(self, encoded: EncodedPrompt) -> Prefilled:
         with self._memory_guard(encoded.prompt, "prefill"):

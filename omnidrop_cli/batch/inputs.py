@@ -234,7 +234,7 @@ def _from_row(row: Any, where: str, base: Path, questions: Sequence[str], templa
     if own is None and not questions:
         raise UsageError(f"{where}: no question", 'add "question" to the line, or -q QUESTION for every line without one')
     name = row.get("id")
-    if name is not None and not isinstance(name, (str, int)):
+    if name is not None and (isinstance(name, bool) or not isinstance(name, (str, int))):
         raise UsageError(f'{where}: "id" is neither text nor a whole number', hint)
     for clip in _clips_at(_relative_to(base, row["media"]), template):
         for question in [own] if own is not None else questions:

@@ -75,6 +75,8 @@ def solve(
     schedule = replace(schedule, p_init=default_p_init(keep, schedule) if p_init is None else p_init)
     bases = (AUDIO_KEEP if audio_keep is None else audio_keep, VIDEO_KEEP if video_keep is None else video_keep)
     held = audio_keep is not None or video_keep is not None
+    if layers == 1 and p_final is None and not held:  # the only layer drops nothing
+        return input_only(layout, layers, keep)
     opening = 1.0 if held else _opening(layout, keep, bases)
 
     def budget(scale: float) -> InputBudget:
@@ -137,7 +139,7 @@ def default_p_init(keep: float, schedule: Schedule) -> float:
 def _opening(layout: MediaLayout, keep: float, bases: tuple[float, float]) -> float:
     base = (bases[0] * layout.audio + bases[1] * layout.video) / layout.total
     share = min(1.0, max(base, INPUT_SHARE_PER_KEEP * keep))
-    return 1.0 + (share - base) / (1 - base) if base < 1 else 1.0
+    return 1.0 + (share - base) / (1 - base)
 
 
 def _scaled(bases: tuple[float, float], scale: float) -> tuple[float, float]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
 
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune.base import SCOPE_HELP, InLLMStage, InputStage, Method, Plan, PromptInfo, audio_attention_need
@@ -197,10 +198,7 @@ def split_along(ratios: Sequence[tuple[float, float]], layout: MediaLayout, tota
 
 def interpolated(points: Sequence[tuple[float, float]], at: float) -> float:
     """Value at `at` of the piecewise linear function through ascending `points`."""
-    for (left, low), (right, high) in pairwise(points):
-        if at <= right:
-            return low + (high - low) * (at - left) / (right - left)
-    return points[-1][1]
+    return float(np.interp(at, *zip(*points, strict=True)))
 
 
 def _scaled(share: float, present: int) -> int:

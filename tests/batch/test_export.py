@@ -38,6 +38,7 @@ def test_csv_reads_back() -> None:
     rows = [answer(1, 'a "quoted", line\nand another'), failure(2)]
     back = list(csv.DictReader(io.StringIO("".join(to_csv(rows)))))
     assert list(back[0]) == list(COLUMNS)
+    assert len(back) == 2
     assert back[0]["answer"] == 'a "quoted", line\nand another'
     assert (back[0]["prompt_tokens"], back[0]["total_s"], back[0]["used_s"]) == ("120", "1.5", "2.5")
     assert (back[1]["answer"], back[1]["error"], back[1]["model"]) == ("", "not | media", "")
@@ -82,3 +83,9 @@ def test_suffix_decides() -> None:
     assert writer_for(Path("a.md")) is to_markdown
     with pytest.raises(UsageError, match="chosen by its suffix"):
         writer_for(Path("a.xlsx"))
+
+
+def test_what_is_missing_or_cut_is_said() -> None:
+    short = {**answer(1, ""), "finish_reason": "length", "pruning": {"method": "none", "retention_after": None}, "timing_s": {}}
+    assert "".join(to_markdown([short])).endswith("\n\n> \n\n*none, nano, cut at its maximum length*\n")
+    assert "".join(to_csv([])) == ",".join(COLUMNS) + "\n"

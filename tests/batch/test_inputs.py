@@ -15,7 +15,7 @@ import pytest
 from omnidrop_cli.batch import inputs
 from omnidrop_cli.batch.inputs import find_media, gather
 from omnidrop_cli.batch.keys import stamp
-from omnidrop_cli.config import ModelConfig, Request
+from omnidrop_cli.config import MediaConfig, ModelConfig, Request
 from omnidrop_cli.errors import OmnidropError, UsageError
 from tests.clips import pictures
 from tests.clips import write as write_clip
@@ -156,6 +156,15 @@ def test_question_file_groups_by_clip_and_stretch(tmp_path: Path) -> None:
         ('{"media": "a.mp4", "question": "who?", "start": "1:00"}', "'start' is not a number"),
         ('{"media": "a.mp4", "question": "who?", "end": NaN}', "'end' is not a number"),
         ('{"media": "a.mp4", "question": "who?", "id": [1]}', '"id" is neither'),
+        ('{"media": "a.mp4", "question": "who?", "id": 1.5}', '"id" is neither'),
+        ('{"media": "a.mp4", "question": "who?", "id": true}', '"id" is neither'),
+        ('{"media": " ", "question": "who?"}', 'no "media"'),
+        ('{"media": 3, "question": "who?"}', 'no "media"'),
+        ('{"media": "a.mp4", "question": 3}', "'question' is not text"),
+        ('{"media": "a.mp4", "question": "who?", "system": ""}', "'system' is not text"),
+        ('{"media": "a.mp4", "question": "who?", "start": -0.5}', "'start' is not a number"),
+        ('{"media": "a.mp4", "question": "who?", "start": true}', "'start' is not a number"),
+        ('{"media": "a.mp4", "question": "who?", "end": Infinity}', "'end' is not a number"),
     ],
 )
 def test_wrong_line_is_named(line: str, message: str, tmp_path: Path) -> None:
@@ -163,6 +172,48 @@ def test_wrong_line_is_named(line: str, message: str, tmp_path: Path) -> None:
     file.write_text("\n" + line + "\n")
     with pytest.raises(UsageError, match=message):
         gather([], [], TEMPLATE, str(file))
+
+
+def test_a_line_without_a_setting_has_that_of_the_command_line(tmp_path: Path) -> None:
+    template = replace(TEMPLATE, system="Be brief.", media_options=MediaConfig(start_s=2.0, end_s=9.0))
+    file = write(
+        tmp_path / "q.jsonl",
+        {"media": "a.mp4", "question": "?"},
+        {"media": "a.mp4", "question": "?", "start": 0, "system": "Be long."},
+        {"media": "a.mp4", "question": "?", "end": 3},
+    )
+    found = [one.job for group in gather([], [], template, file) for one in group]
+    assert [(job.media_options.start_s, job.media_options.end_s) for job in found] == [(2.0, 9.0), (0.0, 9.0), (2.0, 3.0)]
+    assert [job.system for job in found] == ["Be brief.", "Be long.", "Be brief."]
+
+
+def test_a_question_of_its_own_replaces_those_for_all(tmp_path: Path) -> None:
+    file = write(tmp_path / "q.jsonl", {"media": "a.mp4", "question": "own?"}, {"media": "a.mp4"})
+    assert [one.job.question for one in gather([], ["who?", "what?"], TEMPLATE, file)[0]] == ["own?", "who?", "what?"]
+
+
+def test_the_same_question_counts_once_unless_it_has_another_name(tmp_path: Path) -> None:
+    asked = {"media": "a.mp4", "question": "who?"}
+    groups = gather([], [], TEMPLATE, write(tmp_path / "q.jsonl", asked, asked, {**asked, "id": "x"}, {**asked, "system": "s"}))
+    assert [(one.id, one.job.system) for one in groups[0]] == [(None, None), ("x", None), (None, "s")]
+
+
+def test_three_files_that_are_left_out_are_all_named(tmp_path: Path) -> None:
+    for name in ("a.ts", "b.ts", "c.ts"):
+        (tmp_path / name).write_text("let x = 1;")
+    (tmp_path / "clip.mp4").touch()
+    notes: list[str] = []
+    find_media([str(tmp_path)], notes.append)
+    assert notes == [f"left out, text is not a clip: {tmp_path}/a.ts, {tmp_path}/b.ts, {tmp_path}/c.ts"]
+
+
+def test_a_list_may_have_the_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "list.txt").write_text("a.mp4\nb.mp4\n")
+    monkeypatch.setattr(inputs, "_LARGEST_LIST", 12)
+    assert names(find_media([str(tmp_path / "list.txt")]), tmp_path) == ["a.mp4", "b.mp4"]
+    monkeypatch.setattr(inputs, "_LARGEST_LIST", 11)
+    with pytest.raises(UsageError, match="too large for a list"):
+        find_media([str(tmp_path / "list.txt")])
 
 
 def test_line_separator_inside_a_question_does_not_split_the_line(tmp_path: Path) -> None:

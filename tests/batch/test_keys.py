@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import fields, replace
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from omnidrop_cli.batch.keys import BLOCK, BLOCKS, DECODING, content_id, key, stamp
+from omnidrop_cli import __version__
+from omnidrop_cli.batch.keys import BLOCK, BLOCKS, DECODING, content_id, key, model_id, stamp
 from omnidrop_cli.config import GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
+from omnidrop_cli.model.names import resolve
 
 JOB = Request("clip.mp4", "who?")
 
@@ -89,3 +92,26 @@ def test_missing_file_gets_another_content_once_it_is_there(tmp_path: Path) -> N
     assert absent.content.startswith("unreadable")
     assert stamp(str(path), {}).content != absent.content
     assert stamp("https://example.org/a", {}).content == "url:https://example.org/a"
+
+
+@pytest.mark.parametrize("size", [5, BLOCK * BLOCKS, BLOCK * BLOCKS + 1, BLOCK * BLOCKS * 2 + 77])
+def test_content_ids_are_those_of_earlier_versions(size: int, tmp_path: Path) -> None:
+    """Sixteen blocks of 64 KiB from the first byte to the last, evenly spaced; a file of up to a mebibyte whole."""
+    data = bytes(at * 7919 >> 8 & 255 for at in range(size))
+    (tmp_path / "f").write_bytes(data)
+    starts = [(size - 65_536) * index // 15 for index in range(16)]
+    read = data if size <= 1 << 20 else b"".join(data[at : at + 65_536] for at in starts)
+    assert content_id(tmp_path / "f") == hashlib.sha256(f"{size}:".encode() + read).hexdigest()[:32]
+
+
+def test_what_is_no_file_on_the_disk_has_no_size_and_no_time(tmp_path: Path) -> None:
+    for media in ("https://example.org/a", str(tmp_path / "missing"), str(tmp_path)):
+        assert (stamp(media, {}).size, stamp(media, {}).mtime_ns) == (0, 0)
+    (tmp_path / "f").write_bytes(b"four")
+    os.utime(tmp_path / "f", ns=(5, 7))
+    assert stamp(str(tmp_path / "f"), {}).file == (str(tmp_path / "f"), 4, 7)
+
+
+def test_weights_are_named_by_their_source() -> None:
+    assert model_id(resolve(ModelConfig("nano"))) == f"nano@{__version__}"
+    assert model_id(resolve(ModelConfig("3b"))) == "hub:Qwen/Qwen2.5-Omni-3B"

@@ -70,6 +70,13 @@ def test_a_clip_that_kills_twice_is_given_up_and_the_rest_goes_on() -> None:
     assert "died twice" in next(one for one in rows if "error" in one)["error"]["message"]
 
 
+def test_deaths_with_rows_between_them_do_not_end_the_run() -> None:
+    pool = FakePool(deadly=frozenset({"0.mp4", "2.mp4", "4.mp4"}))
+    rows = list(distribute(pool, 1, iter([work(number, 2) for number in range(9)])))
+    assert Counter("error" in one for one in rows) == {True: 6, False: 12}
+    assert len(pool.started) == 1 + 6
+
+
 def test_workers_that_all_die_end_the_run() -> None:
     with pytest.raises(ModelError, match="3 workers died"):
         list(distribute(FakePool(deadly=frozenset(f"{n}.mp4" for n in range(9))), 2, iter([work(n) for n in range(9)])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from omnidrop_cli.prune import budget
@@ -20,6 +20,7 @@ def monotone(entering: int, counts: tuple[int, ...]) -> bool:
 
 
 @settings(deadline=None, max_examples=150)
+@example(layout=MediaLayout(16, 28, 1), layers=1, keep=0.3359375, shape="sigmoid")
 @given(layout=LAYOUTS, layers=st.integers(1, 48), keep=st.floats(0.001, 1), shape=st.sampled_from(["sigmoid", "exponential"]))
 def test_every_keep_is_met_to_one_token(layout: MediaLayout, layers: int, keep: float, shape: str) -> None:
     settled = budget.solve(layout, Schedule(layers, shape=shape), keep)  # type: ignore[arg-type]

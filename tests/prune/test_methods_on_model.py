@@ -60,3 +60,20 @@ def test_layers_see_what_was_planned(thinker, name: str, grids: int, audio: int)
     for layer, leaving in enumerate(trace.leaving):
         alive = inside.keep_count(layer, alive) if inside else alive
         assert leaving.media == alive
+
+
+@pytest.mark.parametrize("name", ["omnidrop", "fastv"])
+def test_without_a_cache_the_same_tokens_stay(thinker, name: str) -> None:  # type: ignore[no-untyped-def]
+    """Keys are then computed again from what enters the layer."""
+    layout = layout_of(thinker, 5, 130)
+    counts = layout.tokens.counts()
+    noise = 0.1 * torch.randn(1, len(layout.tokens), 1, generator=torch.Generator().manual_seed(0))
+    kept = []
+    for cache in (RaggedCache(LAYERS), None):
+        given = {"audio_attention": torch.ones(counts.audio), "video_attention": torch.ones(counts.video)}
+        with torch.inference_mode(), pruning(thinker.model, made(name, keep=0.3), layout.tokens, **given) as run:
+            embeds = thinker.adapter.embed(torch.from_numpy(layout.input_ids))[None] + noise
+            thinker.adapter.run_stock(embeds, torch.from_numpy(layout.positions)[:, None], cache)
+        kept.append([layer.tolist() for layer in run.trace().kept])
+    assert kept[0] == kept[1]
+    assert len(kept[0][-1]) < len(layout.tokens) / 2

@@ -160,3 +160,12 @@ def test_a_question_before_the_media_is_read_through_the_last_token() -> None:
     assert usable_queries(first, "query") == "last"
     assert usable_queries(first, "text") == "text"
     assert usable_queries(token_map((10,), (2,), query=0), "query") == "last"
+
+
+@pytest.mark.parametrize("config", [None, "{", "[]", "{}", '{"thinker_config": 3}', '{"audio_config": {"d_model": 5}}'])
+def test_a_configuration_that_cannot_be_read_is_taken_for_qwens(config: str | None, tmp_path: Path) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    plan = OmniDrop(keep=0.3).plan(PromptInfo(token_map((50,) * 4, (2,) * 4, cells=(12, 12)), 28, tmp_path))
+    assert plan.metadata is not None
+    assert plan.metadata["input_stage"] == "paper"

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.prune import packing
 from omnidrop_cli.prune.base import LayerSelection, PromptInfo
-from omnidrop_cli.prune.methods import get_method
+from omnidrop_cli.prune.methods import get_method, omnipack
 from omnidrop_cli.prune.methods.omnipack import CutAndMerge, OmniPack, cut_layer, event_bias
 from tests.prune import published
 from tests.prune.fakes import FakeView, input_view, run
@@ -119,3 +119,17 @@ def test_event_bias_copies_a_few_frames_at_a_time() -> None:
 def test_the_ratios_between_budgets_are_those_of_the_presets() -> None:
     presets = [{str(name): value for name, value in preset.items()} for preset in OmniPack.presets.values()]
     assert sorted(OmniPack.ratios) == sorted((preset["video_keep"], preset["audio_keep"]) for preset in presets)
+
+
+def test_without_text_and_another_modality_density_is_left() -> None:
+    own = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    found = omnipack.relevance_of(own, own[:0], own[:0], torch.zeros(4))
+    unit = own / own.norm(dim=1, keepdim=True)
+    density = (unit @ unit.T).mean(dim=1).exp()
+    expected = (density - density.min()) / (density.max() - density.min())
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_one_token_is_its_own_centre() -> None:
+    one = torch.ones(1, 4)
+    assert packing.centre_scores(one, torch.tensor([0]), torch.zeros(1, 3), torch.zeros(1)).tolist() == [1.0]

@@ -1,0 +1,139 @@
+"""Where files joined by `cat` begin, found in bytes alone, and one part of a file as a file."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from omnidrop_cli.media.joined import FileRange, find_parts
+
+
+def starts(data: bytes) -> list[int]:
+    """The first bytes of the parts, after a check that they fill the file."""
+    _, parts = find_parts(io.BytesIO(data))
+    assert [end for _, end in parts[:-1]] == [start for start, _ in parts[1:]]
+    assert (parts[0][0], parts[-1][1]) == (0, len(data))
+    return [start for start, _ in parts]
+
+
+def adts(rate: int, length: int = 40) -> bytes:
+    """An AAC frame of `length` bytes with the sampling frequency of index `rate` (ISO 14496-3, 1.A.2.2)."""
+    header = bytes([0xFF, 0xF1, 1 << 6 | rate << 2, 2 << 6 | length >> 11, length >> 3 & 255, (length & 7) << 5 | 31, 0xFC])
+    return header + b"\x21" * (length - 7)
+
+
+ID3 = b"ID3\x04\x00\x00" + bytes([0, 0, 1, 2]) + b"t" * 130
+"""A tag of 130 bytes: 7 bits a byte."""
+
+
+@pytest.mark.parametrize("between", [b"", ID3, b"\x00" * 50, b"\xff\x00" * 9, ID3 * 2])
+def test_aac_has_a_new_part_where_the_rate_changes_and_stays(between: bytes) -> None:
+    first = adts(4) * 3
+    assert starts(first + between + adts(7, 300) * 2 + adts(7)) == [0, len(first + between)]
+    assert starts(first + between + adts(4) * 3) == [0]
+    assert find_parts(io.BytesIO(first + adts(7) * 2))[0] == "aac"
+
+
+def test_one_aac_frame_of_another_rate_is_damage() -> None:
+    assert starts(adts(4) * 3 + adts(7) + adts(4) * 3) == [0]
+    assert starts(ID3 + adts(4) * 3 + b"\x00" * 99) == [0]
+    assert starts(adts(4) * 3 + adts(7) * 2 + adts(4) * 2) == [0, 120, 200]
+    assert starts(adts(4) * 2 + adts(7)[:6]) == [0]
+    assert starts(adts(4) * 2 + b"\xff\xf1\x50\x80\x00\x9f\xfc" * 3 + adts(7) * 2) == [0, 101]  # a length below that of a header
+
+
+def flv(*sizes: int) -> bytes:
+    tags = b"".join(bytes([8]) + size.to_bytes(3, "big") + b"\0" * 7 + b"a" * size + b"\0" * 4 for size in sizes)
+    return b"FLV\x01\x05\x00\x00\x00\x09" + b"\0" * 4 + tags
+
+
+def test_flv_begins_behind_whole_tags() -> None:
+    one = flv(5, 0, 70_000)
+    assert starts(one + flv(3) + flv()) == [0, len(one), len(one) + len(flv(3))]
+    assert starts(one[:-1] + flv(3)) == [0]
+    assert starts(one + b"FLV\x02") == [0]
+
+
+def form(kind: bytes, size: int, inner: bytes) -> bytes:
+    return kind + struct.pack("<I" if kind == b"RIFF" else ">I", size) + inner + b"d" * (size - 4) + b"\0" * (size % 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inner", "other"), [(b"RIFF", b"WAVE", b"AVI "), (b"FORM", b"AIFF", b"ILBM"), (b"FORM", b"AIFC", b"ILBM")]
+)
+def test_forms_begin_behind_whole_ones_and_are_even(kind: bytes, inner: bytes, other: bytes) -> None:
+    assert starts(form(kind, 100, inner) + form(kind, 101, inner) + form(kind, 8, inner)) == [0, 108, 218]
+    assert starts(form(kind, 100, inner) + form(kind, 100, other)) == [0]
+    assert starts(form(kind, 100, inner)) == [0]
+
+
+GUIDS = {"asf": bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), "w64": b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000")}
+
+
+@pytest.mark.parametrize(("kind", "fill"), [("asf", 0), ("w64", 5)])
+def test_asf_and_wave64_count_their_own_headers(kind: str, fill: int) -> None:
+    def thing(guid: bytes, size: int) -> bytes:
+        return guid + struct.pack("<Q", size) + b"d" * (size - 24) + b"\0" * fill
+
+    one = thing(GUIDS[kind], 75) + (thing(b"x" * 16, 35) if kind == "asf" else b"")
+    assert starts(one + thing(GUIDS[kind], 75)) == [0, len(one)]
+    assert starts(one) == [0]
+    assert starts(one + b"y" * 16 + struct.pack("<Q", 23) + one) == [0], "an object shorter than its header ends the search"
+    if kind == "asf":
+        assert starts(one + thing(b"y" * 16, 24) + one) == [0, len(one) + 24]
+
+
+def box(kind: bytes, size: int, long: bool = False) -> bytes:
+    head = struct.pack(">I4sQ", 1, kind, size) if long else struct.pack(">I4s", size, kind)
+    return head + b"d" * (size - len(head))
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_mp4_begins_behind_a_whole_movie(long: bool) -> None:
+    movie = box(b"ftyp", 24) + box(b"moov", 40) + box(b"mdat", 60, long)
+    assert starts(movie * 3) == [0, 124, 248]
+    assert starts(movie + box(b"ftyp", 24) + box(b"moov", 40)) == [0], "no samples"
+    assert starts(movie + box(b"free", 8) + movie) == [0, 132]
+    assert starts(box(b"ftyp", 24) + box(b"moov", 40) + movie) == [0], "the first has no samples of its own"
+    assert starts(movie + b"\0\0\0\0junk" + movie) == [0]
+
+
+def test_other_files_are_one_part() -> None:
+    for data in (b"", b"\x1aE\xdf\xa3" + b"\0" * 99, b"ID3", b"text" * 9):
+        assert find_parts(io.BytesIO(data)) == (None, ((0, len(data)),))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    start=st.integers(0, 30),
+    length=st.integers(0, 30),
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("read"), st.integers(-1, 40)),
+            st.tuples(st.just("set"), st.integers(0, 40)),
+            st.tuples(st.just("current"), st.integers(0, 5)),
+            st.tuples(st.just("end"), st.integers(-9, 9)),
+        ),
+        max_size=8,
+    ),
+)
+def test_a_part_is_read_like_a_file_of_its_own(start: int, length: int, steps: list[tuple[str, int]], tmp_path: Path) -> None:
+    data = bytes(range(100))
+    path = tmp_path / "f"
+    path.write_bytes(data)
+    cut = io.BytesIO(data[start : start + length])
+    whence = {"set": io.SEEK_SET, "current": io.SEEK_CUR, "end": io.SEEK_END}
+    with FileRange(str(path), start, start + length) as part:
+        assert part.readable()
+        assert part.seekable()
+        for name, value in steps:
+            if name == "read":
+                assert part.read(value) == cut.read(value)
+            else:
+                assert part.seek(value, whence[name]) == cut.seek(value, whence[name])
+            assert part.tell() == cut.tell()

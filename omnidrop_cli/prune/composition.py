@@ -198,7 +198,8 @@ def split_along(ratios: Sequence[tuple[float, float]], layout: MediaLayout, tota
 
 def interpolated(points: Sequence[tuple[float, float]], at: float) -> float:
     """Value at `at` of the piecewise linear function through ascending `points`."""
-    return float(np.interp(at, *zip(*points, strict=True)))
+    places, values = zip(*points, strict=True)
+    return float(np.interp(at, places, values))
 
 
 def _scaled(share: float, present: int) -> int:

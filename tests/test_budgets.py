@@ -29,7 +29,7 @@ LINES = {
     "evaluate": 2500,
     "explain": 1400,
     "media": 3500,
-    "model": 3100,
+    "model": 3200,
     "nano/train": 2650,
     "nano/world": 1600,
     "prompt": 1000,

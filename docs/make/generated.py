@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from docs.make import cli_reference, demo, gpu_tables, python_api, tables
+from docs.make import card_table, cli_reference, demo, gpu_tables, python_api, tables
 
 DOCS = Path(__file__).parents[1]
 
@@ -15,6 +15,7 @@ PAGES: Mapping[Path, Callable[[], str]] = {
     demo.PAGE: demo.page,
     python_api.PAGE: python_api.page,
     gpu_tables.PAGE: gpu_tables.page,
+    card_table.PAGE: card_table.page,
     **{path: partial(tables.page, path) for path in tables.PAGES},
 }
 """Page to the function that returns its text. A test compares each with what is committed."""

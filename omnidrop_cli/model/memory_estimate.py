@@ -1,8 +1,7 @@
 """How much memory a model and a prompt will take, before either exists.
 
 Input: sizes (`sizes.py`) and tokens per layer. Output: megabytes by kind. Weights and caches are exact; activations are counted from the
-layers' code at the widest moment of each stage. On an H100 the allocator's peak of 7B and 3B at one and at ten minutes was within 2 % of it
-(docs/results/gpu.md). Does not import torch.
+layers' code at the widest moment of each stage. docs/user/models.md compares it with the peaks on an H100. Does not import torch.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ PROJECTED_PER_PIECE = 4 * ROWS_PER_PIECE
 
 @dataclass(frozen=True, slots=True)
 class MemoryGuess:
-    """Megabytes (1e6 bytes) by what they hold. `encoders_mb` and `prefill_mb` are activations and never live together."""
+    """Megabytes (1e6 bytes) by what they hold. `encoders_mb`, `selection_mb` and `prefill_mb` are activations and never live together."""
 
     decoder_mb: float
     tables_mb: float
@@ -37,6 +36,7 @@ class MemoryGuess:
     kv_mb: float
     embeddings_mb: float
     encoders_mb: float
+    selection_mb: float
     prefill_mb: float
 
     @property
@@ -45,8 +45,15 @@ class MemoryGuess:
 
     @property
     def peak_mb(self) -> float:
-        """The widest moment on a GPU: encoding the clip, or the first layers of the prefill."""
-        return RUNTIME_MB + self.weights_mb + self.embeddings_mb + max(self.encoders_mb, self.kv_mb + self.prefill_mb)
+        """The widest moment on a GPU: encoding the clip, selecting tokens before the decoder, or the first layers of the prefill."""
+        return RUNTIME_MB + self.weights_mb + self.embeddings_mb + max(self.encoders_mb, self.selection_mb, self.kv_mb + self.prefill_mb)
+
+    @property
+    def waiting_peak_mb(self) -> float:
+        """The same where the encoders wait in main memory while the decoder runs (`engine/oom.py`)."""
+        encoding = self.encoder_weights_mb + self.encoders_mb
+        widest = max(encoding, self.selection_mb, self.kv_mb + self.prefill_mb)
+        return RUNTIME_MB + self.decoder_mb + self.tables_mb + self.embeddings_mb + widest
 
 
 def guess(
@@ -69,17 +76,19 @@ def guess(
     if len(entering) != decoder.num_layers:
         raise ValueError(f"{len(entering)} lengths for {decoder.num_layers} layers")
     widest = max(entering)
+    embeddings_mb = max(widest, prompt_tokens) * decoder.hidden * value_bytes / MB
     return MemoryGuess(
         decoder_mb=decoder_bytes(sizes, quant, value_bytes) / MB,
         tables_mb=decoder.table_parameters * value_bytes / MB,
         encoder_weights_mb=sizes.encoder_parameters * value_bytes / MB,
         kv_mb=sum(decoder.kv_bytes(tokens, value_bytes) for tokens in entering) / MB,
-        embeddings_mb=max(widest, prompt_tokens) * decoder.hidden * value_bytes / MB,
+        embeddings_mb=embeddings_mb,
         encoders_mb=max(
             _vision_bytes(min(video_patches, PATCHES_PER_PIECE), vision.hidden, vision.mlp, value_bytes),
             _audio_bytes(min(audio_windows, WINDOWS_PER_PIECE) * audio.window // 2, audio.hidden, audio.mlp, value_bytes),
         )
         / MB,
+        selection_mb=2 * embeddings_mb if widest < prompt_tokens else 0.0,  # the prompt's rows, and a copy of those of the media
         prefill_mb=_prefill_bytes(sizes, quant, widest, value_bytes) / MB,
     )
 

@@ -28,9 +28,9 @@ EFFECTS = (
 ELSEWHERE: Mapping[str, str] = {
     "question": "tests/commands/test_ask.py: test_q_is_the_question",
     "dedup-threshold": "tests/engine/test_frame_dedup.py: test_tolerance_reaches_the_encoder",
-    "refresh": "tests/media/test_source.py",
-    "cookies": "tests/media/test_source.py",
-    "cookies-from-browser": "tests/media/test_source.py",
+    "refresh": "tests/media/test_download_cache.py",
+    "cookies": "tests/media/test_address.py",
+    "cookies-from-browser": "tests/media/test_address.py",
     "model": "tests/test_public_api.py; every test here names nano",
     "quant": "tests/model/test_load.py",
     "device": "tests/model/test_load.py",

@@ -195,7 +195,7 @@ def test_the_last_halving_leaves_two_frames() -> None:
     def read(frames: int, least: int) -> MediaConfig | None:
         pictures = np.zeros((frames, 3, 56, 112), np.uint8)  # eight tokens: no detail to spare
         clip = Clip(SourceFacts("x", "mp4", 1, float(frames), None, None), pictures, np.zeros(frames), 1.0, None, 0.0, float(frames))
-        return less_detail(MediaConfig(min_frames=least), clip)
+        return less_detail(MediaConfig(min_frames=least), (clip,))
 
     assert read(8, 2) == MediaConfig(min_frames=2, max_frames=4)
     assert read(4, 2) == MediaConfig(min_frames=2, max_frames=2)

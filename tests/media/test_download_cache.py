@@ -1,0 +1,139 @@
+"""Copies of clips: used while fresh, checked, dated, evicted."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from omnidrop_cli.config import FetchConfig, MediaConfig, Request
+from omnidrop_cli.events import SILENT
+from omnidrop_cli.media.download_cache import DownloadCache, Origin
+from omnidrop_cli.media.open import open_clip
+from omnidrop_cli.outputs import FrameBounds
+from tests.clips import Clips
+from tests.media.downloads import age, get, interrupt, left
+from tests.media.http_server import File, Server
+
+# ---------------------------------------------------------------- checking
+
+
+def test_a_fresh_copy_is_used_and_an_older_one_checked(server: Server, cache: DownloadCache) -> None:
+    first = get(server, cache)
+    server.hits.clear()
+    assert get(server, cache) == first
+    assert server.hits == []
+    age(cache, 3 * 86400)
+    again = get(server, cache)
+    assert again.path == first.path
+    assert again.warnings == ()
+    assert [method for method, _, _ in server.hits] == ["HEAD"]
+    server.hits.clear()
+    get(server, cache)
+    assert server.hits == [], "the check is remembered"
+
+
+@pytest.mark.parametrize("etag", [True, False])
+def test_a_changed_file_is_fetched_again(etag: bool, server: Server, cache: DownloadCache, clips: Clips) -> None:
+    server.files["/clip.mp4"].etag = etag
+    get(server, cache)
+    server.files["/clip.mp4"] = File("video/mp4", clips["landscape"].read_bytes(), etag=etag)
+    age(cache, 100)
+    assert get(server, cache).path.read_bytes() == clips["landscape"].read_bytes()
+    assert len(left(cache)) == 1
+
+
+def test_refresh_fetches_in_any_case(server: Server, cache: DownloadCache) -> None:
+    get(server, cache)
+    before = server.bodies("/clip.mp4")
+    get(server, cache, config=FetchConfig(refresh=True))
+    assert server.bodies("/clip.mp4") > before
+    assert len(left(cache)) == 1
+
+
+def test_a_copy_that_cannot_be_checked_is_dated(server: Server, cache: DownloadCache) -> None:
+    first = get(server, cache)
+    age(cache, 3 * 86400 + 100)
+    server.close()
+    found = get(server, cache)
+    assert found.path == first.path
+    assert found.warnings == (f"the copy of {server.url('/clip.mp4')} is 3 days old; `refresh` fetches it again",)
+    assert get(server, cache, offline=True).warnings == found.warnings
+    server.__init__()  # type: ignore[misc]  # for the fixture's end
+
+
+@pytest.mark.parametrize("trouble", ["heads refused", "gone"])
+def test_an_address_that_no_longer_answers_is_no_reason_to_lose_the_copy(trouble: str, server: Server, cache: DownloadCache) -> None:
+    first = get(server, cache)
+    age(cache, 90_000)
+    if trouble == "gone":
+        del server.files["/clip.mp4"]
+    server.refuse_heads = trouble == "heads refused"
+    found = get(server, cache)
+    assert found.path == first.path
+    assert "1 day old" in found.warnings[0]
+
+
+def test_the_report_says_when_the_copy_was_fetched(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    request = Request(server.url("/clip.mp4"), "?", media_options=MediaConfig(max_frames=4))
+    clip = open_clip(request, FrameBounds(3136, 50176), SILENT, {})
+    assert clip.source.fetched_at is not None
+    assert clip.source.fetched_at.startswith(time.strftime("%Y-%m-%dT%H", time.gmtime()))
+    assert clip.warnings == ()
+    assert open_clip(Request("demo", "?"), FrameBounds(3136, 50176), SILENT, {}).source.fetched_at is None
+
+
+# ---------------------------------------------------------------- eviction
+
+
+def test_copies_unused_for_longest_go_first_and_fresh_ones_stay(tmp_path: Path) -> None:
+    cache = DownloadCache(tmp_path, limit_bytes=2500)
+    for number in range(5):
+        (tmp_path / "new.mp4").write_bytes(b"x" * 1000)
+        copy = cache.keep(tmp_path / "new.mp4", Origin(f"http://a/{number}", None, time.time(), time.time()))
+        if number < 3:
+            os.utime(copy.path.with_suffix(".json"), (10_000 + number, 10_000 + number))
+    used = {copy.origin.url for copy in cache.copies()}
+    assert used == {"http://a/3", "http://a/4"}
+    assert len([*tmp_path.iterdir()]) == 4
+    (tmp_path / "new.mp4").write_bytes(b"x" * 9000)
+    cache.keep(tmp_path / "new.mp4", Origin("http://a/9", None, time.time(), time.time()))
+    assert len([*cache.copies()]) == 3, "what was used within the hour stays, another process may read it"
+
+
+def test_use_makes_a_copy_young(tmp_path: Path) -> None:
+    cache = DownloadCache(tmp_path, limit_bytes=1500)
+    for number in range(2):
+        (tmp_path / "new.mp4").write_bytes(b"x" * 1000)
+        copy = cache.keep(tmp_path / "new.mp4", Origin(f"http://a/{number}"))
+        os.utime(copy.path.with_suffix(".json"), (10_000, 10_000))
+        if number == 0:
+            assert cache.find("http://a/0") is not None
+    cache.evict()
+    assert {copy.origin.url for copy in cache.copies()} == {"http://a/0"}
+
+
+def test_unfinished_downloads_go_after_a_week(server: Server, cache: DownloadCache, big: bytes) -> None:
+    interrupt(server, cache)
+    [part] = cache.folder.glob(".part-*")
+    for file in (*part.iterdir(), part):
+        os.utime(file, (time.time() - 6 * 86400,) * 2)
+    get(server, cache)
+    assert part.exists()
+    for file in (*part.iterdir(), part):
+        os.utime(file, (time.time() - 8 * 86400,) * 2)
+    get(server, cache, config=FetchConfig(refresh=True))
+    assert not part.exists()
+
+
+DAMAGED = ["", "{", "[]", "null", '{"url": 3}', '{"url": "x", "section": [1], "fetched_at": 1, "checked_at": 1, "validators": {}}']
+
+
+@pytest.mark.parametrize("note", DAMAGED)
+def test_a_damaged_note_is_no_reason_to_fail(note: str, server: Server, cache: DownloadCache) -> None:
+    first = get(server, cache)
+    first.path.with_suffix(".json").write_text(note)
+    assert get(server, cache).path == first.path

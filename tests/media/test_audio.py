@@ -56,6 +56,15 @@ def test_a_stretch_equals_the_cut_whole(clips: Clips, name: str, start_s: float)
     assert np.abs(part[200:count] - whole[200:count]).max() < 0.02
 
 
+@pytest.mark.parametrize(("suffix", "codec"), [("mp3", "libmp3lame"), ("ogg", "libopus"), ("webm", "libopus"), ("ogg", "libvorbis")])
+def test_what_an_encoder_added_is_not_heard(tmp_path: Path, suffix: str, codec: str) -> None:
+    """Encoders fill their first and last packets; the container says with how many samples."""
+    path = tmp_path / f"a.{suffix}"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=440:sample_rate=48000:d=2.5", "-c:a", codec, str(path)]
+    subprocess.run(command, check=True)
+    assert len(heard(path)) == pytest.approx(2.5 * 16_000, abs=16)
+
+
 @pytest.mark.parametrize("name", ["tone_video", "webm", "cover_mp3"])
 def test_frames_that_a_decoder_gives_late_lie_at_their_own_time_stamps(clips: Clips, name: str) -> None:
     """Some decoders give a packet's frame when they are fed the next packet."""

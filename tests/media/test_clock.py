@@ -67,3 +67,13 @@ def test_both_tracks_jump_though_some_audio_of_before_comes_late() -> None:
     )
     assert placed(found) == (pytest.approx((0.0, 7.9)), pytest.approx((0.0, 7.9)))
     assert found.notes == ("the clock of the file jumps ahead by 600 s at 4.0 s: that time is left out",)
+
+
+def test_a_jump_within_the_second_recording_is_reported_on_the_clips_clock() -> None:
+    found = timeline(packets(ticks(40) + ticks(20) + ticks(20, 602.0), length_s=0.1), jumping_format=True)
+    assert found.video is not None
+    assert found.video.times_s == pytest.approx([n * 0.1 for n in range(80)])
+    assert found.notes == (
+        "the clock of the file jumps ahead by 600 s at 6.0 s: that time is left out",
+        "the clock of the file starts again at 4.0 s: what follows is placed after it",
+    )

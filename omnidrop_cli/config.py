@@ -62,6 +62,12 @@ class MediaConfig:
     max_pixels: int | None = option(None, "Maximum number of pixels per frame.", low=TOKEN_PIXELS, shown="the model's own")
     use_audio: bool = option(True, "Use the audio track.", flag="audio", settable=False)
     use_video: bool = option(True, "Use the video track.", flag="video", settable=False)
+    subtitles: str | None = option(
+        None,
+        "Give the model the subtitles as text: auto, a language (en), or a file (.srt, .vtt, .ass).",
+        metavar="auto|LANG|FILE",
+        complete="files",
+    )
     dedup_threshold: float = option(
         0.0,
         "Encode a pair of frames once if its tokens' areas differ by at most this, on average, in levels of 255. 0: only equal frames.",
@@ -74,6 +80,8 @@ class MediaConfig:
         check_options(self)
         if not self.use_audio and not self.use_video:
             raise UsageError("`use_audio=False` and `use_video=False` leave nothing of the clip", "give at most one of them")
+        if self.subtitles is not None and not self.subtitles.strip():
+            raise UsageError("`subtitles` is empty", "give auto, a language such as en, or a file")
         if self.end_s is not None and self.end_s <= self.start_s:
             raise UsageError(
                 f"`end_s` is {self.end_s:g} s, which is not after `start_s` at {self.start_s:g} s", "times count from the start of the file"

@@ -85,7 +85,7 @@ class SourceFacts:
     """Facts of a file, found without decoding it.
 
     `sha256` covers the whole content and is filled only where asked for. `fetched_at` is when the copy of an address was fetched, ISO 8601
-    in UTC.
+    in UTC. `subtitles` says which of them the model was given.
     """
 
     path: str
@@ -96,6 +96,25 @@ class SourceFacts:
     audio: AudioStream | None
     sha256: str | None = None
     fetched_at: str | None = None
+    subtitles: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subtitles:
+    """Text shown with a clip. `source` is a file's name or "track N", `lines` are seconds from the start of the part, and words."""
+
+    source: str
+    language: str | None
+    lines: tuple[tuple[float, str], ...]
+
+    @property
+    def about(self) -> str:
+        """Where they come from and how much there is: "talk.srt, en, 12 lines"."""
+        return ", ".join(filter(None, (self.source, self.language, f"{len(self.lines)} line{'s' * (len(self.lines) != 1)}")))
+
+    @property
+    def characters(self) -> int:
+        return sum(len(words) for _, words in self.lines)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +134,7 @@ class Clip:
     start_s: float
     duration_s: float
     warnings: tuple[str, ...] = ()
+    subtitles: Subtitles | None = None
 
     @property
     def has_video(self) -> bool:

@@ -21,14 +21,14 @@ MORE_PARAMETERS = {
 }
 
 LINES = {
-    "(top)": 2720,
+    "(top)": 2770,
     "batch": 1500,
     "bench": 1400,
     "commands": 3750,
     "engine": 3400,
     "evaluate": 2500,
     "explain": 1400,
-    "media": 3500,
+    "media": 3700,
     "model": 3200,
     "nano/train": 2650,
     "nano/world": 1600,

@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli import __version__
 from omnidrop_cli.media.source import bundled, irregular, is_url
+from omnidrop_cli.media.subtitles import subtitle_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from omnidrop_cli.config import Request
     from omnidrop_cli.model.names import ModelSpec
 
@@ -88,6 +89,17 @@ def model_id(spec: ModelSpec) -> str:
     return f"{spec.name}@{__version__}" if spec.kind == "builtin" else f"{spec.kind}:{spec.name if spec.kind == 'random' else spec.source}"
 
 
+def _media(job: Request) -> dict[str, Any]:
+    """The options of the clip, by the names of the first keys, and the content of the subtitles that are a file of their own."""
+    found = {"same_within" if name == "dedup_threshold" else name: value for name, value in asdict(job.media_options).items()}
+    if found["subtitles"] is None:
+        del found["subtitles"]
+    elif (file := subtitle_file(bundled(job.media) or Path(job.media), found["subtitles"])) is not None:
+        with suppress(OSError):  # the answer will be an error
+            found["subtitles"] = content_id(file)
+    return found
+
+
 def key(job: Request, content: str, model: str, name: str | None = None) -> str:
     """32 hex digits of everything that shapes the answer, and of the user's own `name` for the question."""
     parts = {
@@ -96,7 +108,7 @@ def key(job: Request, content: str, model: str, name: str | None = None) -> str:
         "id": name,
         "question": job.question,
         "system": job.system,
-        "media": {"same_within" if name == "dedup_threshold" else name: value for name, value in asdict(job.media_options).items()},
+        "media": _media(job),
         "model": [model, job.model.revision, job.model.quant, job.model.dtype],
         "method": [job.method.name, job.method.keep, job.method.preset, dict(job.method.options), job.method.seed],
         "generation": {

@@ -71,6 +71,7 @@ def _describe(plan: ClipPlan, spec: ModelSpec) -> dict[str, Any]:
     from omnidrop_cli.prompt.counts import count_audio_tokens, count_mel_frames, count_video_tokens
 
     frames = plan.frames
+    text = TEXT_TOKENS + _subtitle_tokens(plan)
     audio = count_audio_tokens(count_mel_frames(plan.samples))
     video = 0 if frames is None else count_video_tokens(len(frames.packets), *frames.size)
     return {
@@ -81,10 +82,15 @@ def _describe(plan: ClipPlan, spec: ModelSpec) -> dict[str, Any]:
         "fps_effective": None if frames is None else frames.fps,
         "audio_s": plan.audio_s,
         "warnings": list(plan.warnings),
-        "tokens": {"text": TEXT_TOKENS, "audio": audio, "video": video, "media": audio + video},
-        "mean_tokens_by_keep": {f"{keep:g}": TEXT_TOKENS + round(keep * (audio + video)) for keep in KEEPS},
+        "tokens": {"text": text, "audio": audio, "video": video, "media": audio + video},
+        "mean_tokens_by_keep": {f"{keep:g}": text + round(keep * (audio + video)) for keep in KEEPS},
         "memory_guess_mb": list(_guesses(plan, spec, audio + video)),
     }
+
+
+def _subtitle_tokens(plan: ClipPlan) -> int:
+    """About how many tokens the subtitles are: one for four characters, and eight for each time stamp."""
+    return 0 if plan.subtitles is None else plan.subtitles.characters // 4 + 8 * len(plan.subtitles.lines)
 
 
 def _guesses(plan: ClipPlan, spec: ModelSpec, tokens: int) -> Iterator[dict[str, Any]]:
@@ -93,12 +99,12 @@ def _guesses(plan: ClipPlan, spec: ModelSpec, tokens: int) -> Iterator[dict[str,
 
     if spec.sizes is None:
         return
-    frames = plan.frames
+    frames, text = plan.frames, TEXT_TOKENS + _subtitle_tokens(plan)
     patches = 0 if frames is None else len(frames.packets) // 2 * (frames.size[0] // 14) * (frames.size[1] // 14)
     for quant in ("none",) if spec.kind == "builtin" else ("nf4", "int8", "none"):
         peaks = {}
         for keep in KEEPS:
-            lengths = [TEXT_TOKENS + round(keep * tokens)] * spec.sizes.decoder.num_layers
+            lengths = [text + round(keep * tokens)] * spec.sizes.decoder.num_layers
             guessed = guess(spec.sizes, quant, lengths, video_patches=patches, audio_windows=math.ceil(plan.audio_s / 2))
             peaks[f"{keep:g}"] = round(guessed.peak_mb)
         yield {"model": spec.name, "quant": quant, "weights": round(guessed.weights_mb), "peak_by_keep": peaks}
@@ -136,6 +142,8 @@ def _facts(source: SourceFacts) -> Iterator[tuple[str, RenderableType]]:
     if source.audio is not None:
         a = source.audio
         yield "audio", phrases(a.codec, f"{a.sample_rate_hz} Hz", f"{a.channels} channel{'s' * (a.channels != 1)}")
+    if source.subtitles is not None:
+        yield "subtitles", Text(one_line(source.subtitles))
 
 
 def _sampled(plan: ClipPlan) -> RenderableType:

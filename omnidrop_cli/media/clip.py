@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, TypeVar
@@ -20,12 +20,13 @@ from omnidrop_cli.media.audio import Waveform, read_audio
 from omnidrop_cli.media.container import guarded
 from omnidrop_cli.media.frame_choice import FrameChoice, choose_frames
 from omnidrop_cli.media.probe import scan
+from omnidrop_cli.media.subtitles import read_subtitles
 from omnidrop_cli.media.video import Frames, read_frames
 from omnidrop_cli.outputs import SAMPLE_RATE_HZ, Clip
 
 if TYPE_CHECKING:
     from omnidrop_cli.media.probe import Scan
-    from omnidrop_cli.outputs import SourceFacts
+    from omnidrop_cli.outputs import SourceFacts, Subtitles
 
 _Result = TypeVar("_Result")
 
@@ -47,10 +48,11 @@ class ClipPlan:
     frames: FrameChoice | None
     samples: int
     warnings: tuple[str, ...]
+    subtitles: Subtitles | None = None
 
     @property
     def source(self) -> SourceFacts:
-        return self.scan.facts
+        return replace(self.scan.facts, subtitles=None if self.subtitles is None else self.subtitles.about)
 
     @property
     def audio_s(self) -> float:
@@ -66,7 +68,7 @@ def plan_clip(path: str | Path, options: MediaConfig) -> ClipPlan:
     """Plans which frames and samples of a file stand for `options.start_s` to `options.end_s`. Nothing is decoded but a first frame.
 
     Raises:
-        MediaError: there is no such file or part of it, or no track that was asked for.
+        MediaError: there is no such file or part of it, no track that was asked for, or no such subtitles.
         UsageError: the part of the clip is empty.
     """
     start_s, end_s = options.start_s, math.inf if options.end_s is None else options.end_s
@@ -87,7 +89,10 @@ def plan_clip(path: str | Path, options: MediaConfig) -> ClipPlan:
         raise MediaError(f"{path}: there is nothing from {start_s:g} s on", "choose another part of the clip")
     plan = ClipPlan(scanned, options, frames, samples, ())
     warnings = (*_about_tracks(plan), *scanned.warnings, *(frames.warnings if frames is not None else ()), *_about_the_end(plan))
-    return ClipPlan(scanned, options, frames, samples, warnings)
+    if options.subtitles is None:
+        return ClipPlan(scanned, options, frames, samples, warnings)
+    subtitles, notes = read_subtitles(Path(path), options.subtitles, options.start_s, options.end_s)
+    return ClipPlan(scanned, options, frames, samples, (*warnings, *notes), subtitles)
 
 
 def decode_media(path: str | Path, options: MediaConfig, progress: ProgressCallback = SILENT) -> Clip:
@@ -115,6 +120,7 @@ def decode_media(path: str | Path, options: MediaConfig, progress: ProgressCallb
         start_s=options.start_s,
         duration_s=plan.duration_s,
         warnings=(*plan.warnings, *_about_decoding(plan, frames, waveform)),
+        subtitles=plan.subtitles,
     )
 
 

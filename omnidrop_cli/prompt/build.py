@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from omnidrop_cli.outputs import Clip
+    from omnidrop_cli.outputs import Clip, Subtitles
     from omnidrop_cli.prompt.spec import PromptSpec, Tokenizer
 
 
@@ -55,7 +55,14 @@ def build(
     _check_encodable(system or "", "system prompt")
     media = tuple(_encoder_input(clip, spec) for clip in clips)
     placeholders = [AUDIO_PLACEHOLDER if one.grid_thw is None else VIDEO_PLACEHOLDER for one in media]
-    pieces = chat(question, placeholder="".join(placeholders), system=system, media_first=media_first, history=history)
+    pieces = chat(
+        question,
+        placeholder="".join(placeholders),
+        transcript=transcript([clip.subtitles for clip in clips]),
+        system=system,
+        media_first=media_first,
+        history=history,
+    )
     text = encode(pieces, tokenizer, spec)
     layout = assemble(text.ids, text.is_query, text.media_at, [_block(one, spec) for one in media])
     warnings = _check_length(layout, spec)
@@ -68,6 +75,22 @@ def build(
         text=render(pieces),
         warnings=warnings,
     )
+
+
+def transcript(subtitles: Sequence[Subtitles | None]) -> str:
+    """The words behind the clips: each one's subtitles, a line for each time at which they change, then an empty line."""
+    blocks = []
+    for number, one in enumerate(subtitles, start=1):
+        if one is not None and one.lines:
+            head = "Subtitles:" if len(subtitles) == 1 else f"Subtitles of clip {number}:"
+            blocks.append("\n".join((head, *(f"[{_clock(second)}] {' '.join(words.split())}" for second, words in one.lines))))
+    return "".join(f"{block}\n\n" for block in blocks)
+
+
+def _clock(second: float) -> str:
+    minutes, seconds = divmod(int(second), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def _encoder_input(clip: Clip, spec: PromptSpec) -> EncoderInput:
@@ -123,7 +146,10 @@ def _check_length(layout: Layout, spec: PromptSpec) -> tuple[str, ...]:
     """
     counts = layout.tokens.counts()
     if counts.text >= spec.max_positions:
-        raise PromptError(f"the question has {counts.text} tokens; the model reads at most {spec.max_positions}", "shorten the question")
+        raise PromptError(
+            f"the prompt has {counts.text} tokens of text; the model reads at most {spec.max_positions}",
+            "shorten the question, or the part of the clip (`start_s`, `end_s`) whose subtitles are read",
+        )
     if counts.total <= spec.max_positions and layout.next_position <= spec.max_positions:
         return ()
     seconds = spec.max_positions // spec.position_id_per_seconds

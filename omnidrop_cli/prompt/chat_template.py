@@ -59,18 +59,23 @@ def chat(
     question: str,
     *,
     placeholder: str | None = VIDEO_PLACEHOLDER,
+    transcript: str = "",
     system: str | None = None,
     media_first: bool = True,
     history: Sequence[tuple[str, str]] = (),
 ) -> list[Piece]:
     """The conversation up to the point where the model answers.
 
-    `placeholder` stands for the clips, one placeholder after the other (None: a chat without media). `system` None is Qwen's own prompt,
-    "" an empty one. The clips belong to the first user turn; `media_first=False` puts them behind that turn's words. `history` are earlier
-    (question, answer) turns, oldest first.
+    Args:
+        placeholder: stands for the clips, one placeholder after the other; None: a chat without media.
+        transcript: words right behind the clips that are no part of the question.
+        system: None is Qwen's own prompt, "" an empty one.
+        media_first: the clips belong to the first user turn; False puts them behind that turn's words.
+        history: earlier (question, answer) turns, oldest first.
     """
     pieces = [*_turn("system", [Piece(PieceKind.TEXT, DEFAULT_SYSTEM if system is None else system)])]
     media = [] if placeholder is None else [Piece(PieceKind.MEDIA, placeholder)]
+    media += [Piece(PieceKind.TEXT, transcript)] if transcript else []
     for earlier, answer in history:
         words = [Piece(PieceKind.TEXT, earlier)]
         pieces += _turn("user", media + words if media_first else words + media)

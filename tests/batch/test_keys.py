@@ -37,6 +37,16 @@ def test_every_setting_is_in_the_key(part: type) -> None:
         assert key(other, "c", "m") != key(JOB, "c", "m"), name
 
 
+def test_the_content_of_a_subtitle_file_is_in_the_key(tmp_path: Path) -> None:
+    clip, file = tmp_path / "talk.mp4", tmp_path / "talk.srt"
+    job = replace(JOB, media=str(clip), media_options=MediaConfig(subtitles="auto"))
+    keys = {key(job, "c", "m")}
+    for words in ("one", "two"):
+        file.write_text(words)
+        keys.add(key(job, "c", "m"))
+    assert len(keys) == 3
+
+
 def test_keys_of_earlier_versions_still_hold() -> None:
     """A new option must not make every finished answer of a file count for nothing."""
     assert key(JOB, "c", "m") == "4c0c7175d29cd4b7ed16b9451458b68d"

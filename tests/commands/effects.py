@@ -87,6 +87,7 @@ ANSWERING = (
     Row("max-pixels", ("4000",), size, ("--min-pixels", "3136")),
     Row("audio", ("--no-audio",), prompt),
     Row("video", ("--no-video",), prompt),
+    Row("subtitles", (str(Path(__file__).with_name("hello.srt")),), prompt),
     Row("system", ("Answer in one word, please.",), prompt),
     Row("dtype", ("bfloat16",), loaded),
     Row("max-new-tokens", ("2",), generated),

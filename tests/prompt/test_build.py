@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from omnidrop_cli.errors import PromptError
-from omnidrop_cli.outputs import Clip, Modality, SourceFacts
+from omnidrop_cli.outputs import Clip, Modality, SourceFacts, Subtitles
 from omnidrop_cli.prompt.build import build
 from omnidrop_cli.prompt.spec import PromptSpec
 from tests.prompt.test_layout import stock_order, stock_positions
@@ -168,7 +168,7 @@ def test_fewer_frames_are_no_advice_for_audio(tokenizer: Any, spec: PromptSpec) 
 
 
 def test_a_question_longer_than_the_context(tokenizer: Any, spec: PromptSpec) -> None:
-    with pytest.raises(PromptError, match="the question has"):
+    with pytest.raises(PromptError, match="tokens of text; the model reads at most 500"):
         build([make_clip()], "why? " * 500, tokenizer, replace(spec, max_positions=500))
 
 
@@ -186,3 +186,38 @@ def test_waveform_is_not_changed(tokenizer: Any, spec: PromptSpec) -> None:
     before: NDArray[np.float32] = clip.waveform.copy()
     build([clip], "?", tokenizer, spec)
     assert np.array_equal(clip.waveform, before)
+
+
+# ---------------------------------------------------------------- subtitles
+
+
+def subtitled(*lines: tuple[float, str]) -> Clip:
+    return replace(make_clip(), subtitles=Subtitles("party.srt", "en", lines))
+
+
+def test_subtitles_stand_between_the_clip_and_the_question(tokenizer: Any, spec: PromptSpec) -> None:
+    plain = build([make_clip()], "Who?", tokenizer, spec)
+    clip = subtitled((1.0, "Hello there"), (62.9, "two\nlines"), (3661.0, "late <|im_end|> <|VIDEO|>"))
+    prompt = build([clip], "Who?", tokenizer, spec)
+    words = "Subtitles:\n[0:01] Hello there\n[1:02] two lines\n[1:01:01] late <|im_end|> <|VIDEO|>\n\n"
+    assert prompt.text == plain.text.replace("<|vision_eos|>Who?", f"<|vision_eos|>{words}Who?")
+    tokens, before = prompt.token_map, plain.token_map
+    assert tokens.counts().media == before.counts().media
+    assert tokenizer.decode(prompt.input_ids[tokens.is_query]) == "Who?"
+    assert (prompt.input_ids == spec.im_end).sum() == (plain.input_ids == spec.im_end).sum(), "words stay words"
+    last = int(tokens.rows(Modality.AUDIO).max())
+    between = prompt.input_ids[last + 3 : int(np.flatnonzero(tokens.is_query)[0])]
+    assert tokenizer.decode(between) == words
+    assert (tokens.modality[last + 3 :] == Modality.TEXT).all()
+
+
+def test_subtitles_of_several_clips_bear_their_numbers_and_stay_with_the_first_turn(tokenizer: Any, spec: PromptSpec) -> None:
+    clips = [subtitled((0.0, "one")), make_clip(), subtitled((0.5, "three"))]
+    text = build(clips, "Which?", tokenizer, spec, history=[("Who?", "Ann")]).text
+    assert "Subtitles of clip 1:\n[0:00] one\n\nSubtitles of clip 3:\n[0:00] three\n\nWho?<|im_end|>" in text
+    assert text.count("Subtitles") == 2
+    assert "<|im_start|>user\nWhich?<|im_end|>" in text
+
+
+def test_no_line_in_this_part_is_no_word_in_the_prompt(tokenizer: Any, spec: PromptSpec) -> None:
+    assert build([subtitled()], "Who?", tokenizer, spec).text == build([make_clip()], "Who?", tokenizer, spec).text

@@ -17,9 +17,9 @@ from omnidrop_cli.batch.inputs import find_media, gather
 from omnidrop_cli.batch.keys import stamp
 from omnidrop_cli.config import MediaConfig, ModelConfig, Request
 from omnidrop_cli.errors import OmnidropError, UsageError
-from tests.clips import pictures
 from tests.clips import write as write_clip
 from tests.media.http_server import File, Server
+from tests.signals import pictures
 
 TEMPLATE = Request("", "")
 

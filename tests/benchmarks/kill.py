@@ -22,8 +22,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.clips import SENTENCE, Track, padded_mp4, speech, write
+from tests.clips import SENTENCE, Track, padded_mp4, write
 from tests.media.http_server import File, Server
+from tests.signals import speech
 
 ORPHAN_GRACE_S = 5.0
 _SAID = Path(tempfile.gettempdir()) / f"omnidrop-kill-{os.getpid()}.txt"

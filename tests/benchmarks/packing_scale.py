@@ -29,7 +29,7 @@ from omnidrop_cli.prune import packing, topk
 from omnidrop_cli.prune.base import InputView, PromptInfo
 from omnidrop_cli.prune.methods import get_method
 from omnidrop_cli.prune.methods.omnipack import Pack, coordinates_of
-from tests.prune import published
+from tests.prune import published_omnipack
 from tests.prune.fakes import input_view, token_map
 
 CELLS = (9, 16)
@@ -80,8 +80,8 @@ def loops(stage: Pack, view: InputView) -> tuple[Tensor, Tensor]:
     features, keep = view.video, stage.video
     salience = stage._salience(view, Modality.VIDEO, features, keep / features.shape[0]).tolist()
     places = coordinates_of(view.tokens, Modality.VIDEO, features).tolist()
-    kept = published.omnipack_pool(features, places, salience, keep, 0.25)
-    return torch.tensor(kept), published.omnipack_merge(features, places, salience, kept, 0.1, 0.62)
+    kept = published_omnipack.pool(features, places, salience, keep, 0.25)
+    return torch.tensor(kept), published_omnipack.merge(features, places, salience, kept, 0.1, 0.62)
 
 
 def one(form: str, tokens: int, dim: int) -> dict[str, float]:

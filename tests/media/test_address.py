@@ -14,9 +14,10 @@ from omnidrop_cli.media.download_cache import DownloadCache
 from omnidrop_cli.media.open import open_clip
 from omnidrop_cli.media.source import fetch
 from omnidrop_cli.outputs import FrameBounds
-from tests.clips import Clips, frame_index, onsets, tone_video
+from tests.clips import Clips, tone_video
 from tests.media.downloads import get, left
 from tests.media.http_server import File, Server
+from tests.signals import frame_index, onsets
 
 
 def test_cookies_go_to_the_server_and_errors_are_the_users(server: Server, cache: DownloadCache, tmp_path: Path) -> None:

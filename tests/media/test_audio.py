@@ -18,7 +18,9 @@ from omnidrop_cli.media.audio import read_audio
 from omnidrop_cli.media.clip import decode_media
 from omnidrop_cli.media.probe import scan
 from tests import clips as make
-from tests.clips import Clips, onsets
+from tests import signals
+from tests.clips import Clips
+from tests.signals import onsets
 
 DEFAULT = MediaConfig()
 
@@ -139,7 +141,7 @@ def test_many_planar_channels(tmp_path: Path, codec: str, channels: int) -> None
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])
 def test_samples_that_are_not_numbers_become_silence(tmp_path: Path, value: float, rate_hz: int) -> None:
-    path, samples = tmp_path / "float.wav", make.bursts(2.0, [1.0], rate_hz)
+    path, samples = tmp_path / "float.wav", signals.bursts(2.0, [1.0], rate_hz)
     samples[rate_hz // 2] = value
     soundfile.write(path, samples, rate_hz, subtype="FLOAT")
     waveform = heard(path)
@@ -149,7 +151,7 @@ def test_samples_that_are_not_numbers_become_silence(tmp_path: Path, value: floa
 
 def test_flac_without_a_length_and_cut(tmp_path: Path) -> None:
     whole = tmp_path / "whole.flac"
-    soundfile.write(whole, make.bursts(3.0, [1.0, 2.0]) + 0.01 * np.random.default_rng(0).standard_normal(48_000), 16_000)
+    soundfile.write(whole, signals.bursts(3.0, [1.0, 2.0]) + 0.01 * np.random.default_rng(0).standard_normal(48_000), 16_000)
     data = bytearray(whole.read_bytes())
     data[21] &= 0xF0  # the total number of samples (36 bits of STREAMINFO) says "unknown"
     data[22:26] = bytes(4)
@@ -176,7 +178,7 @@ def test_nothing_is_cut_after_five_minutes(clips: Clips) -> None:
 )
 def test_wav_kinds(tmp_path: Path, rate: int, subtype: str) -> None:
     path = tmp_path / "kind.wav"
-    soundfile.write(path, make.bursts(3.0, [1.0, 2.0], rate), rate, subtype=subtype)
+    soundfile.write(path, signals.bursts(3.0, [1.0, 2.0], rate), rate, subtype=subtype)
     waveform = heard(path)
     assert abs(len(waveform) - 48_000) <= 2
     assert onsets(waveform) == pytest.approx([1.0, 2.0], abs=0.01)
@@ -191,7 +193,7 @@ def test_a_hole_is_silence(tmp_path: Path) -> None:
     """Two seconds of packets are missing from the middle of a recording: what follows keeps its time."""
     import av
 
-    whole = make.write(tmp_path / "whole.mkv", sound=make.Track(make.bursts(6.0, range(1, 6))))
+    whole = make.write(tmp_path / "whole.mkv", sound=make.Track(signals.bursts(6.0, range(1, 6))))
     with av.open(str(whole)) as source, av.open(str(tmp_path / "hole.mkv"), "w") as out:
         track = out.add_stream_from_template(source.streams.audio[0])
         for packet in source.demux(audio=0):

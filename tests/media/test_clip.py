@@ -20,7 +20,9 @@ from omnidrop_cli.events import ProgressCallback
 from omnidrop_cli.media.audio import Waveform
 from omnidrop_cli.media.clip import decode_media
 from tests import clips as make
-from tests.clips import Clips, frame_index
+from tests import signals
+from tests.clips import Clips
+from tests.signals import frame_index
 
 DEFAULT = MediaConfig()
 
@@ -67,7 +69,7 @@ def test_variable_rate_goes_by_time(clips: Clips) -> None:
 
 def test_a_last_picture_that_stays(tmp_path: Path) -> None:
     """After 8.4 s nothing changes until 20 s: the last picture before the end stands for all that time."""
-    path = make.write(tmp_path / "slides.mp4", make.pictures(8), times_s=[0, 4, 8, 8.1, 8.2, 8.3, 8.4, 20.0])
+    path = make.write(tmp_path / "slides.mp4", signals.pictures(8), times_s=[0, 4, 8, 8.1, 8.2, 8.3, 8.4, 20.0])
     clip = decode_media(path, MediaConfig(end_s=20.0))
     assert clip.frame_times_s is not None
     shown = indices(clip.frames)
@@ -84,7 +86,7 @@ def test_a_stretch_keeps_absolute_times(clips: Clips) -> None:
     assert (clip.start_s, clip.duration_s, clip.fps) == (2.0, 2.0, 2.0)
     assert clip.waveform is not None
     assert len(clip.waveform) == 32_000
-    assert make.onsets(clip.waveform) == pytest.approx([0.0, 1.0], abs=0.01)
+    assert signals.onsets(clip.waveform) == pytest.approx([0.0, 1.0], abs=0.01)
 
 
 def test_a_stretch_inside_a_long_group(clips: Clips) -> None:
@@ -282,9 +284,9 @@ def test_an_error_does_not_wait_for_the_sound(clips: Clips, monkeypatch: pytest.
 def test_interrupt_at_once(tmp_path: Path) -> None:
     """Ctrl-C in the middle of a long decode ends it, sound thread included."""
     path = tmp_path / "long.mp4"
-    sound = make.Track(make.bursts(600.0, [1.0]))
+    sound = make.Track(signals.bursts(600.0, [1.0]))
     make.write(
-        path, (make.picture(i % 50, 360, 640) for i in range(400)), fps=2 / 3, sound=sound, options={"preset": "ultrafast", "g": "400"}
+        path, (signals.picture(i % 50, 360, 640) for i in range(400)), fps=2 / 3, sound=sound, options={"preset": "ultrafast", "g": "400"}
     )
     code = (
         "import sys; from omnidrop_cli.media.clip import decode_media; from omnidrop_cli.config import MediaConfig\n"

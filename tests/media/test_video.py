@@ -18,7 +18,9 @@ from omnidrop_cli.media.seek_plan import Action
 from omnidrop_cli.media.timeline import VideoTrack
 from omnidrop_cli.media.video import Frames, read_frames
 from tests import clips as make
-from tests.clips import Clips, frame_index
+from tests import signals
+from tests.clips import Clips
+from tests.signals import frame_index
 
 DEFAULT = MediaConfig()
 
@@ -57,7 +59,7 @@ def test_skipping_changes_no_pixel(clips: Clips, name: str, monkeypatch: pytest.
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
 def test_sparse_sampling_leaps_over_groups(tmp_path: Path, options: dict[str, str], suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Most groups hold no wanted frame: they are neither decoded nor, once leaping pays, read; the frames are the same."""
-    path = make.write(tmp_path / f"long.{suffix}", make.pictures(400, 64, 96), fps=25, options=options)
+    path = make.write(tmp_path / f"long.{suffix}", signals.pictures(400, 64, 96), fps=25, options=options)
     wanted = [3, 17, 130, 131, 298, 399]
     passes, one_pass = [], video._decode
     monkeypatch.setattr(video, "_decode", lambda *args: passes.append(1) or one_pass(*args))
@@ -78,7 +80,7 @@ def test_sparse_sampling_leaps_over_groups(tmp_path: Path, options: dict[str, st
 @pytest.mark.skipif("libsvtav1" not in av.codecs_available, reason="this PyAV has no AV1 encoder")
 def test_av1_is_read_once_from_the_middle_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """dav1d keeps to the `skip_frame` it was opened with: opened on a packet that may be skipped, it would withhold wanted frames."""
-    path = make.write(tmp_path / "av1.mp4", make.pictures(120, 96, 128), fps=30, codec="libsvtav1", options={"preset": "12", "g": "120"})
+    path = make.write(tmp_path / "av1.mp4", signals.pictures(120, 96, 128), fps=30, codec="libsvtav1", options={"preset": "12", "g": "120"})
     wanted = [41, 53, 54, 77]
     passes, one_pass = [], video._decode
     monkeypatch.setattr(video, "_decode", lambda *args: passes.append(1) or one_pass(*args))
@@ -104,7 +106,7 @@ def test_a_plan_that_fails_costs_another_pass(clips: Clips, lie: str, monkeypatc
 def test_full_size_frames_are_never_all_in_memory(tmp_path: Path) -> None:
     """120 frames of 720p are 330 MB in RGB; what a decode adds to a bare interpreter stays far below."""
     path = make.write(
-        tmp_path / "hd.mp4", (make.picture(i, 720, 1280) for i in range(120)), fps=2, options={"preset": "ultrafast", "g": "8"}
+        tmp_path / "hd.mp4", (signals.picture(i, 720, 1280) for i in range(120)), fps=2, options={"preset": "ultrafast", "g": "8"}
     )
     code = (
         "import resource, sys, av\n"

@@ -14,7 +14,7 @@ from omnidrop_cli.prune import packing
 from omnidrop_cli.prune.base import LayerSelection, PromptInfo
 from omnidrop_cli.prune.methods import get_method, omnipack
 from omnidrop_cli.prune.methods.omnipack import CutAndMerge, OmniPack, cut_layer, event_bias
-from tests.prune import published
+from tests.prune import published, published_omnipack
 from tests.prune.fakes import FakeView, input_view, run
 
 GRIDS, CELLS, SIZE, AUDIO = 6, (3, 4), 12, 60
@@ -35,18 +35,18 @@ def test_stage_one_equals_the_slow_form(seed: int, monkeypatch: pytest.MonkeyPat
     assert chosen.video_embeds is not None
     assert chosen.audio_embeds is not None
     keep = round(0.2 * 72)
-    salience = published.omnipack_salience(video, view.video_attention, keep / 72)
-    kept = published.omnipack_pool(view.video, PLACES, salience, keep, 0.25)
+    salience = published_omnipack.video_salience(video, view.video_attention, keep / 72)
+    kept = published_omnipack.pool(view.video, PLACES, salience, keep, 0.25)
     assert chosen.video.tolist() == kept
     torch.testing.assert_close(
-        chosen.video_embeds, published.omnipack_merge(view.video, PLACES, salience, kept, 0.1, 0.62), atol=1e-4, rtol=1e-4
+        chosen.video_embeds, published_omnipack.merge(view.video, PLACES, salience, kept, 0.1, 0.62), atol=1e-4, rtol=1e-4
     )
     places = [[i / (AUDIO - 1)] for i in range(AUDIO)]
-    salience = published.omnipack_audio_salience(audio, view.audio_attention)
-    kept = published.omnipack_pool(audio, places, salience, round(0.55 * AUDIO), 0.35)
+    salience = published_omnipack.audio_salience(audio, view.audio_attention)
+    kept = published_omnipack.pool(audio, places, salience, round(0.55 * AUDIO), 0.35)
     assert chosen.audio.tolist() == kept
     torch.testing.assert_close(
-        chosen.audio_embeds, published.omnipack_merge(audio, places, salience, kept, 0.05, 0.65), atol=1e-4, rtol=1e-4
+        chosen.audio_embeds, published_omnipack.merge(audio, places, salience, kept, 0.05, 0.65), atol=1e-4, rtol=1e-4
     )
 
 
@@ -59,7 +59,7 @@ def test_stage_two_equals_the_slow_form(seed: int) -> None:
     of_audio, of_video = (view.modality == 1).nonzero()[:, 0], (view.modality == 2).nonzero()[:, 0]
     index, states = [], []
     for own, other, keep in ((of_audio, of_video, 3), (of_video, of_audio, 10)):
-        kept, merged = published.omnipack_cut(view.hidden[own], view.hidden[other], view.text_hidden, keep)
+        kept, merged = published_omnipack.cut(view.hidden[own], view.hidden[other], view.text_hidden, keep)
         index += own[kept].tolist()
         states.append(merged)
     assert chosen.index.tolist() == index
@@ -113,7 +113,7 @@ def test_event_bias_copies_a_few_frames_at_a_time() -> None:
     with Largest() as largest:
         bias = event_bias(frames)
     assert largest.values < frames.numel() / 4
-    torch.testing.assert_close(bias.flatten(), torch.tensor(published.event_bias(frames)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(bias.flatten(), torch.tensor(published_omnipack.event_bias(frames)), atol=1e-5, rtol=1e-5)
 
 
 def test_the_ratios_between_budgets_are_those_of_the_presets() -> None:

@@ -40,7 +40,7 @@ class HistoryEntry:
 
     Attributes:
         asked_at: Unix time.
-        media: An absolute path, an address, or the name of a bundled clip.
+        media: An absolute path, an address, or the name of a bundled clip; of several clips, the first.
         earlier_turns: Questions of the same chat that the model saw before this one.
         report: As `report.json.to_dict` wrote it.
     """
@@ -53,16 +53,22 @@ class HistoryEntry:
     answer: str
     report: Mapping[str, Any]
 
+    @property
+    def all_media(self) -> tuple[str, ...]:
+        """What was asked about: `media`, and the question's further clips."""
+        return (self.media, *(one["asked"] for one in self.report.get("more_media", ())))
+
 
 def add(report: Mapping[str, Any], earlier_turns: int = 0) -> int:
     """Keep a report; its number. Raises `OmnidropError`."""
+    more = [{**one, "asked": _lasting(one["asked"])} for one in report.get("more_media", ())]
     row = (
         time.time(),
         _lasting(report["media"]["asked"]),
         earlier_turns,
         report["question"],
         report["answer"],
-        json.dumps(report, ensure_ascii=False),
+        json.dumps({**report, "more_media": more}, ensure_ascii=False),
     )
     with _opened() as base:
         statement = "INSERT INTO answers (asked_at, media, earlier_turns, question, answer, report) VALUES (?, ?, ?, ?, ?, ?)"

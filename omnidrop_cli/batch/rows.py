@@ -45,7 +45,7 @@ def answered(task: Task, report: Report) -> Row:
 
 def failed(task: Task, error: BaseException) -> Row:
     """The row of a failure, whatever failed."""
-    return {**error_to_dict(task.job.media, task.job.question, error), "batch": _batch(task)}
+    return {**error_to_dict(task.job.all_media, task.job.question, error), "batch": _batch(task)}
 
 
 def _batch(task: Task) -> dict[str, str | int | None]:

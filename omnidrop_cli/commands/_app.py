@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -30,8 +30,7 @@ class Command(TyperCommand):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            question = ctx.params.get("question") or ctx.params.get("text")
-            error.__dict__["asked"] = (str(ctx.params.get("media") or ""), question if isinstance(question, str) else "")
+            error.__dict__["asked"] = _asked(ctx.params)
             raise
 
 
@@ -82,6 +81,16 @@ def _cleaned(text: str) -> str:
     import inspect
 
     return "\n\n".join(" ".join(block.split()) for block in inspect.cleandoc(text).split("\n\n"))
+
+
+def _asked(parameters: Mapping[str, Any]) -> tuple[list[str], str]:
+    """Media and question of a command that failed; empty where it has none."""
+    question = parameters.get("question") or parameters.get("text")
+    words, media = [*(parameters.get("words") or ())], parameters.get("media") or ""
+    if len(words) > 1 and not isinstance(question, str):
+        question = words.pop()
+    media = words or (media if isinstance(media, list | tuple) else [media])
+    return [str(name) for name in media], question if isinstance(question, str) else ""
 
 
 def _usage(argument: Any) -> str:

@@ -96,7 +96,7 @@ def _report(error: BaseException, *, as_json: bool) -> int:
         from omnidrop_cli.report.json import error_to_dict
 
         with suppress(OSError, ValueError):  # stdout may be closed
-            media, question = getattr(error, "asked", ("", ""))
+            media, question = getattr(error, "asked", ([""], ""))
             emit(dump(error_to_dict(media, question, known)))
     _say(f"error: {known.message}", known.hint)
     return known.exit_code

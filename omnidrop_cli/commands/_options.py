@@ -93,14 +93,19 @@ class SystemFlags:
     system: str | None = same(Request, "system")
 
 
-def media_argument(more: str = "") -> Any:
-    """The argument MEDIA; `more` is what else it may be in a command."""
-    text = f"A video or audio file, a picture, an http(s) address,{more} or demo (a bundled clip)."
-    return typer.Argument(help=text, metavar="MEDIA", show_default=False, autocompletion=COMPLETIONS["media"])
+def media_argument(more: str = "", metavar: str = "MEDIA", then: str = "") -> Any:
+    """The argument MEDIA; `more` is what else it may be in a command, `then` what the help says of further words."""
+    text = f"A video or audio file, a picture, an http(s) address,{more} or demo (a bundled clip){then}."
+    return typer.Argument(help=text, metavar=metavar, show_default=False, autocompletion=COMPLETIONS["media"])
 
 
 Media = Annotated[str, media_argument()]
 MediaOrStdin = Annotated[str, media_argument(" - (a file on stdin),")]
+SeveralMedia = Annotated[list[str], media_argument(metavar="MEDIA...", then=", or several of them")]
+MediaAndQuestion = Annotated[
+    list[str],
+    media_argument(" - (a file on stdin),", "MEDIA... QUESTION", ", or several of them; then what to ask (- reads it from stdin)"),
+]
 
 
 OLD_FLAGS: dict[str, str] = {}

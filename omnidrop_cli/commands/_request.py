@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from omnidrop_cli.commands._options import SystemFlags
 from omnidrop_cli.config import FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
@@ -25,12 +26,12 @@ class RequestFlags:
     generation: GenerationConfig
     system: SystemFlags
 
-    def request(self, media: str, question: str) -> Request:
-        """The request. Raises `UsageError` for an empty clip name and as `check` does."""
-        if not media.strip():
+    def request(self, media: str, question: str, more: Sequence[str] = ()) -> Request:
+        """The request about `media` and `more`. Raises `UsageError` for an empty clip name and as `check` does."""
+        if not all(name.strip() for name in (media, *more)):
             raise UsageError("no clip given", "give a file or an address")
         self.check()
-        return self.template(media, question)
+        return replace(self.template(media, question), more=tuple(more))
 
     def check(self) -> None:
         """Find what would fail after the model has loaded.

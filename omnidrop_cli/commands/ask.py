@@ -1,19 +1,20 @@
-"""`omnidrop ask`: one question about one clip; the answer on stdout, what it cost on stderr."""
+"""`omnidrop ask`: one question about one or several clips; the answer on stdout, what it cost on stderr."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from omnidrop_cli.commands._asked import asked_of
 from omnidrop_cli.commands._console import Console, check_target, dump, emit
 from omnidrop_cli.commands._deprecation import deprecated
-from omnidrop_cli.commands._options import INPUT, OUTPUT, PRUNING, ConsoleFlags, MediaOrStdin, OutputFlags, flag, switch
-from omnidrop_cli.commands._request import STDIN, RequestFlags, read_question
+from omnidrop_cli.commands._options import INPUT, OUTPUT, PRUNING, ConsoleFlags, MediaAndQuestion, OutputFlags, flag, switch
+from omnidrop_cli.commands._request import RequestFlags, read_question
 from omnidrop_cli.config import DisplayConfig, Request
-from omnidrop_cli.errors import OmnidropError, UsageError
+from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.report.text import clean
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     'omnidrop ask demo "What is said?"',
     'omnidrop ask talk.mp4 "How many people are there?" --keep 0.2 --compare',
+    'omnidrop ask a.mp4 b.mp4 "Which of them is louder?"',
     'omnidrop ask - "Who speaks?" < talk.mp4',
     'omnidrop ask https://example.org/clip.mp4 "What is this?" --start 1:30 --end 2:00 --json',
 )
@@ -36,7 +38,7 @@ class AskFlags:
     question: str | None = flag(None, "The question, in place of the argument.", short="q", panel=INPUT)
     compare: bool = switch("Answer without pruning too, and show both runs side by side.", panel=PRUNING)
     repeat: int = flag(3, "Rounds in which --compare times both prefills; the table shows the spread.", low=1, panel=PRUNING, metavar="N")
-    kept: bool = switch("With --json: add which tokens each layer kept, and where they are in the clip.", panel=OUTPUT)
+    kept: bool = switch("With --json: add which tokens each layer kept, and where they are in which clip.", panel=OUTPUT)
 
 
 def _list_questions(wanted: bool) -> None:
@@ -49,7 +51,7 @@ def _list_questions(wanted: bool) -> None:
 
 
 def ask(
-    media: MediaOrStdin,
+    words: MediaAndQuestion,
     asked: AskFlags,
     flags: RequestFlags,
     display: DisplayConfig,
@@ -59,20 +61,17 @@ def ask(
         bool | None,
         typer.Option("--list", help="List questions about the bundled clips, and exit.", callback=_list_questions, is_eager=True),
     ] = None,
-    text: Annotated[str | None, typer.Argument(help="What to ask; - reads it from stdin.", metavar="QUESTION", show_default=False)] = None,
 ) -> None:
-    """Answer a question about a video or audio clip from its frames and its sound.
+    """Answer a question about a video or audio clip from its frames and its sound, or about several clips and pictures together.
 
     The answer alone goes to stdout; one line of what it cost goes to stderr (--table: tokens per layer, times, memory).
     """
-    media, question, quiet = _asked(media, text, asked.question)
-    if quiet:
+    found = asked_of(words, asked.question)
+    if found.meant_quiet:
         deprecated("-q is the question in every command; --quiet has no short form any more")
         console = ConsoleFlags(True, console.verbose, console.no_color, console.debug, console.profile)
-    if media == STDIN and question == STDIN:
-        raise UsageError("the clip and the question are both read from stdin", "give one of them as an argument")
-    request = flags.request(media, read_question(question))
-    answer(request, asked, display, output, console)
+    first, *more = found.media
+    answer(flags.request(first, read_question(found.question), more), asked, display, output, console)
 
 
 def answer(request: Request, asked: AskFlags, display: DisplayConfig, output: OutputFlags, console: ConsoleFlags) -> None:
@@ -83,36 +82,16 @@ def answer(request: Request, asked: AskFlags, display: DisplayConfig, output: Ou
     from omnidrop_cli.report.json import named
 
     stream = display.stream and not output.as_json and output.output is None
-    with Console(console, stream=stream) as screen, spooled(request.media) as file:
-        job = replace(request, media=file)
+    with Console(console, stream=stream) as screen, ExitStack() as stack:
+        files = tuple(stack.enter_context(spooled(media)) for media in request.all_media)
+        job = replace(request, media=files[0], more=files[1:])
         result = pipeline.run_comparison(job, screen, asked.repeat) if asked.compare else pipeline.run(job, screen)
-    if file != request.media:
+    if files != request.all_media:
         result = named(result, request.all_media)
     _answer(result, screen, output, asked.kept)
     _account(result, screen, display, verbose=console.verbose, as_json=output.as_json)
     if display.history:
         keep_in_history(result, screen)
-
-
-def _asked(media: str, positional: str | None, flagged: str | None) -> tuple[str, str, bool]:
-    """Media, question, and whether -q was meant as the former --quiet, as in `ask -q clip.mp4 QUESTION`.
-
-    Raises `UsageError` for no question and for two.
-    """
-    if positional is not None and flagged is not None:
-        raise UsageError("the question was given twice, as an argument and with --question", "give it once")
-    if flagged is not None and _is_clip(flagged) and not _is_clip(media):
-        return flagged, media, True
-    if positional is None and flagged is None:
-        raise UsageError("no question was given", 'for example: omnidrop ask clip.mp4 "What is said?"')
-    return media, positional if positional is not None else flagged or "", False
-
-
-def _is_clip(name: str) -> bool:
-    """Whether `name` is a URL, a file that exists, or a bundled clip."""
-    from omnidrop_cli.media.source import bundled, is_url
-
-    return is_url(name) or Path(name).exists() or bundled(name) is not None
 
 
 def _answer(result: Report | Comparison, screen: Console, flags: OutputFlags, kept: bool) -> None:

@@ -15,7 +15,7 @@ import typer
 from omnidrop_cli.commands._chat_input import entries, from_person, from_script, line_editing
 from omnidrop_cli.commands._complete import files, methods
 from omnidrop_cli.commands._console import Console, check_target, dump, emit
-from omnidrop_cli.commands._options import ConsoleFlags, Media, as_flags, same
+from omnidrop_cli.commands._options import ConsoleFlags, SeveralMedia, as_flags, same
 from omnidrop_cli.commands._request import RequestFlags, check_no_stdin
 from omnidrop_cli.commands.ask import cut_warning, keep_in_history
 from omnidrop_cli.config import DisplayConfig
@@ -46,19 +46,20 @@ class ChatFlags:
 
 
 def chat(
-    media: Media,
+    media: SeveralMedia,
     flags: RequestFlags,
     display: ChatFlags,
     console: ConsoleFlags,
 ) -> None:
-    """Ask several questions about one clip; it is decoded and encoded once.
+    """Ask several questions about a clip, or about several clips and pictures together; they are decoded and encoded once.
 
     Every question is pruned by its own words, and sees the questions and answers before it. Lines of a script on stdin are questions
     too; the answers go to stdout. Triple quotes begin and end a question of several lines. /help shows the commands.
     """
-    check_no_stdin(media, "chat")
+    for name in media:
+        check_no_stdin(name, "chat")
     # The question is only a place holder: each line brings its own.
-    job = flags.request(media, "?")
+    job = flags.request(media[0], "?", media[1:])
     from omnidrop_cli.engine.chat import Conversation
     from omnidrop_cli.engine.pipeline import open_both
 
@@ -69,7 +70,8 @@ def chat(
     person = sys.stdin.isatty()
     talk = Chat(Conversation(session, job, clips, seconds), console, person=person, stream=display.stream, keep=display.history)
     if person:
-        talk.say(f"{one_line(media)}, {clips[0].duration_s:.1f} s. Ask, or /help; Ctrl-D ends.")
+        lengths = "; ".join(f"{one_line(name)}, {clip.duration_s:.1f} s" for name, clip in zip(media, clips, strict=True))
+        talk.say(f"{lengths}. Ask, or /help; Ctrl-D ends.")
     with _own_interrupts(), line_editing(talk.complete) if person else nullcontext():
         for text, is_block in entries(from_person if person else from_script, person=person):
             try:

@@ -14,6 +14,7 @@ from omnidrop_cli import history
 from omnidrop_cli.commands._complete import COMPLETIONS
 from omnidrop_cli.commands._console import Console, dump, emit
 from omnidrop_cli.commands._options import INPUT, ConsoleFlags, JsonFlags, OutputFlags, flag, same, switch
+from omnidrop_cli.commands._request import STDIN
 from omnidrop_cli.commands.cache import CleanFlags
 from omnidrop_cli.config import DisplayConfig
 from omnidrop_cli.errors import OmnidropError, UsageError
@@ -82,7 +83,7 @@ def show(number: Number, result: JsonFlags, console: ConsoleFlags) -> None:
     from omnidrop_cli.report.tables import SummaryLine
 
     screen, report = Console(console), _report(entry)
-    screen.say(f"{_date(entry)} {entry.media}")
+    screen.say(f"{_date(entry)} {', '.join(entry.all_media)}")
     screen.say(f"question: {entry.question}")
     emit(cleaned(entry.answer))
     screen.say(f"{report.model.name}, {report.method}")
@@ -94,7 +95,7 @@ def rerun(number: Number, again: AgainFlags, display: DisplayConfig, output: Out
     from omnidrop_cli.commands.ask import AskFlags, answer
 
     entry = history.entry(number)
-    if entry.media == "-":
+    if STDIN in entry.all_media:
         raise UsageError(f"the clip of answer {number} came from stdin and was not kept", "ask again with omnidrop ask")
     if entry.earlier_turns:
         Console(console).warn(f"this was asked in a chat after {entry.earlier_turns} other questions, which the model does not see now")
@@ -151,6 +152,7 @@ def _plain(entry: HistoryEntry) -> dict[str, Any]:
         "id": entry.id,
         "asked_at": datetime.fromtimestamp(entry.asked_at).astimezone().isoformat(timespec="seconds"),
         "media": entry.media,
+        "more_media": list(entry.all_media[1:]),
         "question": entry.question,
         "answer": entry.answer,
         "earlier_turns": entry.earlier_turns,
@@ -165,8 +167,14 @@ def _table(found: list[HistoryEntry]) -> DataTable:
     from omnidrop_cli.report.columns import Column, DataTable
 
     columns = (Column("id"), Column("asked", 2, right=False), Column("clip", 1, right=False), Column("question", right=False))
-    rows = ((str(entry.id), _date(entry), _short(_name(entry.media), 24), _short(entry.question), _short(entry.answer)) for entry in found)
+    rows = ((str(entry.id), _date(entry), _short(_names(entry), 24), _short(entry.question), _short(entry.answer)) for entry in found)
     return DataTable((*columns, Column("answer", right=False)), tuple(rows))
+
+
+def _names(entry: HistoryEntry) -> str:
+    """The first clip's name, and how many more there are."""
+    first, *more = entry.all_media
+    return f"{_name(first)} +{len(more)}" if more else _name(first)
 
 
 def _name(media: str) -> str:

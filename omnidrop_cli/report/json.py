@@ -91,10 +91,11 @@ def _named(report: Report, media: Sequence[str]) -> Report:
     return replace(report, job=replace(report.job, media=media[0], more=tuple(media[1:])), clips=tuple(clips))
 
 
-def error_to_dict(media: str, question: str, error: BaseException) -> dict[str, Any]:
+def error_to_dict(media: Sequence[str], question: str, error: BaseException) -> dict[str, Any]:
     """A failure as a row of its own, in place of a report."""
+    first, *more = ({"asked": name} for name in media)
     about = {"type": type(error).__name__, "message": str(error), "hint": getattr(error, "hint", None)}
-    return {"schema": SCHEMA, "kind": "error", "media": {"asked": media}, "question": question, "error": about}
+    return {"schema": SCHEMA, "kind": "error", "media": first, "more_media": more, "question": question, "error": about}
 
 
 # ---------------------------------------------------------------- writing

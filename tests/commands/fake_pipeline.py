@@ -51,7 +51,8 @@ class FakePipeline:
         for piece in self.pieces:
             progress.text(piece)
             time.sleep(self.pause_s)
-        return replace(samples.report(job=job), answer=Answer("".join(self.pieces), (1, 2), self.reason, self.choices))
+        clips = tuple(samples.clip(name) for name in job.all_media)
+        return replace(samples.report(job=job, clips=clips), answer=Answer("".join(self.pieces), (1, 2), self.reason, self.choices))
 
     def run_comparison(self, job: Request, progress: ProgressCallback = SILENT, rounds: int = 1) -> Comparison:
         return replace(samples.comparison(), pruned=self.run(job, progress))

@@ -33,7 +33,7 @@ def objects() -> dict[str, dict[str, Any]]:
         "report": printed("ask", "demo", "who?", *SHORT),
         "comparison": printed("ask", "demo", "who?", "--compare", *SHORT),
         "inspection": printed("inspect", "demo", "--model", "nano"),
-        "error": error_to_dict("gone.mp4", "who?", MediaError("gone.mp4: no such file", "check the path")),
+        "error": error_to_dict(["gone.mp4"], "who?", MediaError("gone.mp4: no such file", "check the path")),
     }
 
 

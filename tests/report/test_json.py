@@ -123,6 +123,6 @@ def test_fields_of_a_later_version_are_passed_over() -> None:
 
 
 def test_an_error_is_a_row_too() -> None:
-    row = error_to_dict("a.mp4", "what?", MediaError("a.mp4: no such file", "check the path"))
+    row = error_to_dict(["a.mp4"], "what?", MediaError("a.mp4: no such file", "check the path"))
     assert row["error"] == {"type": "MediaError", "message": "a.mp4: no such file", "hint": "check the path"}
     assert row["media"]["asked"] == "a.mp4"

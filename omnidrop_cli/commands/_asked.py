@@ -1,0 +1,69 @@
+"""The words of `omnidrop ask`: which are clips, and which is the question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from omnidrop_cli.commands._request import STDIN
+from omnidrop_cli.errors import UsageError
+
+EXAMPLE = 'for example: omnidrop ask clip.mp4 "What is said?"'
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked about what.
+
+    Attributes:
+        media: the clips and pictures, in order.
+        question: the user's words, or "-" for stdin.
+        meant_quiet: `-q` was the former --quiet, as in `ask -q clip.mp4 QUESTION`.
+    """
+
+    media: tuple[str, ...]
+    question: str
+    meant_quiet: bool = False
+
+
+def asked_of(words: Sequence[str], flagged: str | None) -> Asked:
+    """Sort the arguments `words` and the value of --question.
+
+    Raises:
+        UsageError: no question, two, or a word that is neither; or stdin for two of them.
+    """
+    found = _sorted(words, flagged)
+    if stray := next((word for word in found.media[1:] if not _may_be_media(word)), None):
+        raise UsageError(f"'{stray}' is no clip: no such file, address or bundled clip", f"put the question in quotes, {EXAMPLE}")
+    if [*found.media, found.question].count(STDIN) > 1:
+        what = "the clip and the question are both" if found.question == STDIN else "several clips are"
+        raise UsageError(f"{what} read from stdin", "give all but one as arguments")
+    return found
+
+
+def _sorted(words: Sequence[str], flagged: str | None) -> Asked:
+    *media, last = words
+    if flagged is None:
+        if not media:
+            raise UsageError("no question was given", EXAMPLE)
+        if _is_clip(last) and (PurePath(last).suffix or "/" in last):
+            raise UsageError(f"no question was given: {last} is a clip too", 'for example: omnidrop ask a.mp4 b.mp4 "Which is louder?"')
+        return Asked(tuple(media), last)
+    if not media and _is_clip(flagged) and not _is_clip(last):
+        return Asked((flagged,), last, meant_quiet=True)
+    if media and not _may_be_media(last):
+        raise UsageError("the question was given twice, as an argument and with --question", "give it once")
+    return Asked(tuple(words), flagged)
+
+
+def _is_clip(name: str) -> bool:
+    """Whether `name` is a URL, a file that exists, or a bundled clip."""
+    from omnidrop_cli.media.source import bundled, is_url
+
+    return is_url(name) or Path(name).exists() or bundled(name) is not None
+
+
+def _may_be_media(word: str) -> bool:
+    """Whether `word` is a clip, or reads like the name of a file that is not there."""
+    return word == STDIN or _is_clip(word) or (not any(map(str.isspace, word)) and PurePath(word).suffix not in ("", "."))

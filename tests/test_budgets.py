@@ -24,7 +24,7 @@ LINES = {
     "(top)": 2770,
     "batch": 1500,
     "bench": 1400,
-    "commands": 3750,
+    "commands": 3850,
     "engine": 3400,
     "evaluate": 2500,
     "explain": 1400,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omnidrop_cli.commands._asked import asked_of
 from omnidrop_cli.commands._console import Console, check_target, dump, emit
 from omnidrop_cli.commands._deprecation import deprecated
 from omnidrop_cli.commands._options import INPUT, OUTPUT, PRUNING, ConsoleFlags, MediaAndQuestion, OutputFlags, flag, switch
 from omnidrop_cli.commands._request import RequestFlags, read_question
+from omnidrop_cli.commands._words import parse_words
 from omnidrop_cli.config import DisplayConfig, Request
 from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.report.text import clean
@@ -66,7 +66,7 @@ def ask(
 
     The answer alone goes to stdout; one line of what it cost goes to stderr (--table: tokens per layer, times, memory).
     """
-    found = asked_of(words, asked.question)
+    found = parse_words(words, asked.question)
     if found.meant_quiet:
         deprecated("-q is the question in every command; --quiet has no short form any more")
         console = ConsoleFlags(True, console.verbose, console.no_color, console.debug, console.profile)

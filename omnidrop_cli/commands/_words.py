@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from omnidrop_cli.commands._request import STDIN
 from omnidrop_cli.errors import UsageError
@@ -13,7 +14,7 @@ EXAMPLE = 'for example: omnidrop ask clip.mp4 "What is said?"'
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ParsedWords:
     """What is asked about what.
 
     Attributes:
@@ -27,7 +28,7 @@ class Asked:
     meant_quiet: bool = False
 
 
-def asked_of(words: Sequence[str], flagged: str | None) -> Asked:
+def parse_words(words: Sequence[str], flagged: str | None) -> ParsedWords:
     """Sort the arguments `words` and the value of --question.
 
     Raises:
@@ -42,26 +43,26 @@ def asked_of(words: Sequence[str], flagged: str | None) -> Asked:
     return found
 
 
-def _sorted(words: Sequence[str], flagged: str | None) -> Asked:
+def _sorted(words: Sequence[str], flagged: str | None) -> ParsedWords:
     *media, last = words
     if flagged is None:
         if not media:
             raise UsageError("no question was given", EXAMPLE)
         if _is_clip(last) and (PurePath(last).suffix or "/" in last):
             raise UsageError(f"no question was given: {last} is a clip too", 'for example: omnidrop ask a.mp4 b.mp4 "Which is louder?"')
-        return Asked(tuple(media), last)
+        return ParsedWords(tuple(media), last)
     if not media and _is_clip(flagged) and not _is_clip(last):
-        return Asked((flagged,), last, meant_quiet=True)
+        return ParsedWords((flagged,), last, meant_quiet=True)
     if media and not _may_be_media(last):
         raise UsageError("the question was given twice, as an argument and with --question", "give it once")
-    return Asked(tuple(words), flagged)
+    return ParsedWords(tuple(words), flagged)
 
 
 def _is_clip(name: str) -> bool:
     """Whether `name` is a URL, a file that exists, or a bundled clip."""
     from omnidrop_cli.media.source import bundled, is_url
 
-    return is_url(name) or Path(name).exists() or bundled(name) is not None
+    return is_url(name) or os.path.exists(name) or bundled(name) is not None
 
 
 def _may_be_media(word: str) -> bool:

@@ -36,7 +36,7 @@ LEAST_S = 90.0
 """The least time of a run of tests. Otherwise it has four times what was recorded. After that it hangs, which counts as killed."""
 NO_TESTS = 5
 """pytest's exit code where none of the recorded tests is left."""
-NEAR_S, WIDE_S = 45.0, 60.0
+NEAR_S, WIDE_S = 30.0, 45.0
 """Recorded seconds of the tests that are tried first, and of those that only survivors meet."""
 
 _SWAPS: dict[type[ast.AST], type[ast.AST]] = {

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from omnidrop_cli import paths
 from omnidrop_cli.config import GenerationConfig, MediaConfig, PruningConfig, Request
+from omnidrop_cli.engine import feature_cache
 from omnidrop_cli.engine.encode import MediaFeatures, encode_media
 from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.engine.feature_cache import EncoderOutput, FeatureShape, FeatureStore
@@ -297,3 +298,13 @@ def test_features_of_another_clip_are_not_taken(clips: Mapping[str, Path], think
     assert whole.features is not short.features
     pruned = session.encode(PromptSource(replace(job, method=PruningConfig("omnidrop")), features=whole.features))
     assert pruned.features.audio_attention is not None, "features made for another method lack what this one reads"
+
+
+def test_a_process_that_ends_waits_for_its_files_and_can_go_on(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    for name in ("one", "two"):
+        for number in range(3):
+            store.put(f"{name}{number}", EncoderOutput(torch.zeros(50_000, 8)))
+        feature_cache.wait_for_all()
+        assert {path.stem for path in tmp_path.glob(f"{name}*.safetensors")} == {f"{name}{number}" for number in range(3)}
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("features")]

@@ -114,3 +114,12 @@ def test_neither_torch_nor_the_downloader_is_imported() -> None:
         "print(sorted({'torch', 'transformers', 'yt_dlp', 'av', 'soundfile'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_wav_cut_within_its_header_is_refused(clips: Clips, tmp_path: Path) -> None:
+    whole = clips["wav"].read_bytes()
+    data = whole.index(b"data")
+    for size in range(4, data + 9):
+        (tmp_path / "cut.wav").write_bytes(whole[:size])
+        with pytest.raises(MediaError):
+            probe(tmp_path / "cut.wav")

@@ -47,7 +47,7 @@ FORMAT: RowFormat[Row] = RowFormat(schema=1, mark="batch", head=b'{"schema": ', 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a file of answers says about questions and clips."""
+    """The keys that are done and the content ids of clips, read from a file of answers."""
 
     done: dict[str, bool] = field(default_factory=dict)
     """Key → whether its last row holds an answer (False: an error)."""
@@ -89,7 +89,7 @@ def read(path: str | Path) -> Iterator[Row]:
 
 
 def look(path: str | Path) -> Known:
-    """What a file says, without opening it for writing; nothing where there is none. Raises as `read` does."""
+    """`Known` of a file, without opening it for writing; empty where there is no file. Raises as `read` does."""
     known = Known()
     if Path(path).exists():
         for _, row in jsonl.read_rows(Path(path), FORMAT):

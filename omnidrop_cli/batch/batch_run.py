@@ -29,19 +29,19 @@ T = TypeVar("T")
 
 
 class BatchProgress(ProgressCallback):
-    """What a batch tells the outside; ignores everything, subclasses draw."""
+    """Events of a batch. These methods do nothing; subclasses draw."""
 
     def skipped(self, media: str, count: int) -> None:
         """`count` questions about a clip were answered (or had failed) in an earlier run."""
 
     def clip(self, media: str) -> None:
-        """A clip is in work."""
+        """Work on a clip begins."""
 
     def row(self, row: Row) -> None:
         """A row is on the disk."""
 
     def finishing(self) -> None:
-        """A signal came; what is in work is being finished."""
+        """A signal came; clips in work are being finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,12 @@ class Outcome:
 
 
 class BatchPlan:
-    """Which questions are open, found out clip by clip: a long list starts at once, and finished clips are not even opened."""
+    """Which questions are open, determined clip by clip: a long list starts at once, and finished clips are not opened."""
 
     def __init__(self, groups: Sequence[Group], spec: ModelSpec, known: Known, *, retry_failed: bool = False) -> None:
         self.total = sum(len(group) for group in groups)
         self.earlier = self.failed = 0
-        """Questions met so far that an earlier run answered, or tried in vain."""
+        """Questions so far that an earlier run answered, and those that failed in one."""
         self._groups, self._model = groups, model_id(spec)
         self._known, self._retry = known, retry_failed
         self._seen: Counter[str] = Counter()
@@ -120,14 +120,14 @@ class Runner:
 
         def answer() -> None:
             with ExitStack() as stack:
-                at_work: Worker | None = None
+                loaded: Worker | None = None
                 for work, ahead in _with_next(self._plan.works(self._progress, limit)):
-                    at_work = at_work or stack.enter_context(worker())
+                    loaded = loaded or stack.enter_context(worker())
                     self._progress.clip(work.media)
-                    opened = at_work.open(work, ahead)
+                    opened = loaded.open(work, ahead)
                     for task in work.tasks:
                         with self._stop.finishing():
-                            self._keep(at_work.answer(opened, task, self._progress))
+                            self._keep(loaded.answer(opened, task, self._progress))
 
         return self._until_stopped(answer)
 

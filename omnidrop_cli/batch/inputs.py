@@ -31,10 +31,10 @@ _ALSO_SOURCE_CODE = frozenset({".ts", ".mts"})
 """MPEG transport streams, and TypeScript."""
 
 _LARGEST_LIST = 1 << 29
-"""Bytes of a list or a question file; a device without an end is given up there."""
+"""Bytes of a list or a question file; reading stops there, since a device may have no end."""
 
 Note = Callable[[str], None]
-"""Called with one line that says what was left out."""
+"""Called with one line about what was left out."""
 
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".m3u"})
 

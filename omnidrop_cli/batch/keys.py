@@ -39,7 +39,7 @@ BLOCKS = 16
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """A file as the disk knows it, and its content id. Same path, size and time: same content, as rsync and make assume."""
+    """Path, size and time of a file, and its content id. Same path, size and time: same content, as rsync and make assume."""
 
     path: str
     size: int

@@ -46,7 +46,7 @@ class Processes:
         try:
             self._members[worker].pipe.send((work, ahead))
         except OSError:
-            return  # it is dead; `events` will say so
+            return  # it has ended; `events` reports that
 
     def events(self) -> list[Event]:
         of_pipe = {member.pipe: worker for worker, member in self._members.items()}

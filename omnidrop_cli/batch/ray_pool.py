@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Cluster:
-    """A pool of Ray actors; leave the `with` block to let them go."""
+    """A pool of Ray actors; leave the `with` block to end them."""
 
     def __init__(self, choice: ModelConfig, address: str, size: int | None = None) -> None:
         """Join the cluster at `address` ("auto": the one this machine is part of; "local": a new one on this machine).
@@ -43,7 +43,7 @@ class Cluster:
         gpus = int(resources.get("GPU", 0))
         self.size = size or gpus or 1
         wanted = {"num_gpus": 1, "num_cpus": 0} if gpus else {"num_cpus": 1}
-        # A worker that dies comes back as a new actor by `start`, with its clip, so Ray need not restart it.
+        # The scheduler replaces a worker that ends, with its clip, so Ray must not restart it.
         self._actor = self._ray.remote(**wanted, max_restarts=0, max_task_retries=0)(_Actor)
         # Ray shows an actor its own GPU only, as device 0.
         self._choice = replace(choice, device="cuda" if gpus else "cpu")

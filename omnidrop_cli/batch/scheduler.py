@@ -1,7 +1,7 @@
-"""Clips over several workers: who does what next, and what happens when a worker dies.
+"""Clips over several workers: which worker takes which clip, and what follows the end of a worker process.
 
 Each worker gets its next clip early, so that it can decode it; a worker without a clip takes the next one of another; a clip whose worker
-died is tried once more and then given up. Input: clips and a `WorkerPool`. Output: rows.
+ended is tried once more and then fails. Input: clips and a `WorkerPool`. Output: rows.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from omnidrop_cli.batch.rows import Work, failed
 from omnidrop_cli.errors import ModelError, OmnidropError
 
 ATTEMPTS = 2
-"""How often a clip is given to a worker: a worker can die for another's reasons, a clip that takes two with it is the reason."""
+"""How often a clip is given to a worker: one crash may have another cause, two on the same clip are due to the clip."""
 
 DEATHS_IN_A_ROW = 3
-"""Workers lost with no row between them after which the run ends: it is not the clips then."""
+"""Workers lost with no row between them after which the run ends: the clips are not the cause then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """`worker` is dead. `error` is set where it said why and no other worker would fare better (the model cannot load)."""
+    """`worker` has ended. `error` is set where it reported why and any other would fail too (the model cannot load)."""
 
     worker: int
     reason: str
@@ -53,19 +53,19 @@ class WorkerPool(Protocol):
     """Workers in other processes, by number."""
 
     def start(self, worker: int) -> None:
-        """Start a worker under this number; it may take its time."""
+        """Start a worker under this number; returns before it is ready."""
 
     def submit(self, worker: int, work: Work, ahead: Work | None) -> None:
         """Hand over a clip, and the one that will come after it."""
 
     def events(self) -> list[Event]:
-        """What happened since; waits until something did, a second at most."""
+        """Events since the last call; waits for one, a second at most."""
 
 
 def distribute(pool: WorkerPool, size: int, works: Iterator[Work], stopping: Callable[[], bool] = lambda: False) -> Iterator[Row]:
-    """Every row of `works`, as they come. Once `stopping` says so, clips in work are finished and no new ones begun.
+    """Every row of `works`, as they arrive. Once `stopping()` is true, clips in work are finished and no new ones begun.
 
-    Raises `ModelError` where workers cannot be kept alive, and whatever a worker says ends the run.
+    Raises `ModelError` after `DEATHS_IN_A_ROW`, and the error of a worker that reported one.
     """
     schedule = _Schedule(works)
     alive: set[int] = set()
@@ -101,7 +101,7 @@ def distribute(pool: WorkerPool, size: int, works: Iterator[Work], stopping: Cal
 
 
 class _Schedule:
-    """Which worker has which clip in work and in sight."""
+    """Which worker has which clip in work, and which one next."""
 
     def __init__(self, works: Iterator[Work]) -> None:
         self._works = works
@@ -125,7 +125,7 @@ class _Schedule:
         return True
 
     def orders(self, worker: int) -> tuple[Work, Work | None]:
-        """The clip in work and the one in sight."""
+        """The clip in work and the next one."""
         ahead = self._take()
         if ahead is not None:
             self._next[worker] = ahead
@@ -139,7 +139,7 @@ class _Schedule:
         del self._current[worker]
 
     def lost(self, worker: int, reason: str) -> Iterator[Row]:
-        """Take the dead worker's clip back, or give it up: its rows then."""
+        """Queue the lost worker's clip again, or, after `ATTEMPTS`, give the rows of its failure."""
         work = self._current.pop(worker, None)
         if work is None or not work.tasks:
             return

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class DeviceLost(ModelError):
-    """The device is gone for this process; a new one may find it well again."""
+    """The device cannot be used by this process any more; a new process may be able to."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +58,7 @@ class Worker:
         self.close()
 
     def close(self) -> None:
-        """End the decoder; a clip in it is given up."""
+        """End the decoder and cancel the clip in it."""
         self._decoder.close()
 
     def open(self, work: Work, ahead: Work | None = None) -> Opened:
@@ -74,7 +74,7 @@ class Worker:
         if self._ahead is not None and self._ahead[0] == work:
             decoding = self._ahead[1]
         else:
-            self._decoder.cancel()  # the clip that was to come went to another worker
+            self._decoder.cancel()  # the announced clip went to another worker
             decoding = self._begin(work)
         self._loading.result()
         get_method(work.tasks[0].job.method)  # the same for every clip of a run
@@ -121,7 +121,7 @@ class Worker:
             opened.clip, opened.seconds = self._decoder.open(work.tasks[0].job)
         except DecoderLost:
             raise
-        except Exception as error:  # one bad clip is a row; the run goes on
+        except Exception as error:  # one bad clip is a row; the run continues
             opened.error = error
         return opened
 

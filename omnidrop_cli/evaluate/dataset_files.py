@@ -86,7 +86,7 @@ def value(row: Mapping[str, Any], column: str, path: Path) -> Any:
 
 
 def clip(root: Path, candidates: Sequence[str]) -> str:
-    """The first of `candidates` that exists under `root`, else the first: opening that one then says what is missing.
+    """The first of `candidates` that exists under `root`, else the first, so that the error of opening it names the missing file.
 
     Raises:
         DatasetError: a row names a file that is not under `root`.

@@ -44,7 +44,7 @@ NO_PRUNING = PruningConfig(name="none")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Everything that settles what a row will hold.
+    """Everything that determines the content of a row.
 
     Args:
         text_first: Put the words before the clip.
@@ -107,7 +107,7 @@ def pending(run: Run, questions: Sequence[Question], results: ResultsFile) -> li
     work = []
     for number, question in enumerate(sorted(questions, key=lambda question: order[question.media])):
         turn = number % len(run.methods)
-        # Methods take turns in going first, so that none always meets warm or cold caches.
+        # The first method differs from question to question, so that none always runs with warm or cold caches.
         methods = tuple(method for method in run.methods[turn:] + run.methods[:turn] if not results.done(run.key(question, method)))
         if methods:
             work.append((question, methods))
@@ -131,7 +131,7 @@ def execute(
 
 
 def keep(rows: Sequence[Row], results: ResultsFile, on_row: OnRow) -> None:
-    """Write the rows of one question, then tell of them."""
+    """Write the rows of one question, then call `on_row` with each."""
     results.add(*rows)
     for row in rows:
         on_row(row)
@@ -151,7 +151,7 @@ def check_model(results: ResultsFile, model: Mapping[str, Any]) -> None:
 
 
 def model_facts(session: Session) -> dict[str, Any]:
-    """What a row says of the model that answered: nothing in it may differ between the rows of one file."""
+    """Facts of the model for its rows. They are equal in all rows of one file."""
     loaded = session.loaded
     names = ("name", "source", "quant", "dtype", "attention", "revision")
     weights = _weights(session.thinker)
@@ -174,7 +174,7 @@ def clip_rows(
 ) -> Iterator[tuple[Row, ...]]:
     """The rows of one clip, question by question. `model` is `model_facts(session)`."""
     needs = frozenset[str]().union(*(get_method(method.choice).needs for _, methods in group for method in methods))
-    # A clip that cannot be made ends the run: it fails for want of a program, not for what it shows.
+    # A clip that cannot be made ends the run: a program is missing, whatever the clip shows.
     media = run.benchmark.prepare(group[0][0]) if run.benchmark.prepare else group[0][0].media
     read: EncodedPrompt | None = None
     broken: MediaError | None = None

@@ -75,7 +75,7 @@ def letter(answer: str, options: Sequence[str], question: str = "") -> str | Non
 
 
 def _without_rejected(text: str, *, judged: bool) -> str:
-    """`text` with a mark in place of every letter that it rejects. `judged` says whether a judgement rejects, too."""
+    """`text` with a mark in place of every letter that it rejects. With `judged`, a judgement rejects, too."""
     for pattern in (_CALLED_WRONG, _BEFORE) if judged else (_BEFORE,):
         text = pattern.sub(_masked, text)
     return text
@@ -102,7 +102,7 @@ def _is_article(text: str, match: re.Match[str]) -> bool:
 
 
 def _contains(text: str, option: str) -> bool:
-    """Whether `text` says the words of `option` without "not" before them."""
+    """Whether `text` has the words of `option` without "not" before them."""
     wanted, have = _words(re.sub(r"^[A-Za-z][.):]\s*", "", option.strip())), _words(text)
     places = [at for at in range(len(have) - len(wanted) + 1) if have[at : at + len(wanted)] == wanted]
     return bool(wanted) and any(not _is_negation(have[:at]) for at in places)

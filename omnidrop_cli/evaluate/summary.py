@@ -208,7 +208,7 @@ def _method_summary(method: str, rows: Sequence[Row], errors: int, full_prefill_
 
 
 def _flops_with_encoders(measured: Sequence[Measured]) -> float | None:
-    """FLOPs of encoders and prefill over those without pruning; None where a row does not say what the encoders cost."""
+    """FLOPs of encoders and prefill over those without pruning; None where a row lacks the encoders' FLOPs."""
     if not measured or not all(m.flops_encoders for m in measured):
         return None
     encoders = sum(m.flops_encoders for m in measured)

@@ -1,4 +1,4 @@
-"""The files of `omnidrop explain`: which are wanted, whether they can be written, and writing them from one explanation."""
+"""The files of `omnidrop explain`: which are asked for, whether they can be written, and writing them from one explanation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Paths to write, None for what is not wanted. `embed_media` puts the clip into the page instead of linking it."""
+    """Paths to write, None for what was not asked for. `embed_media` puts the clip into the page instead of linking it."""
 
     page: Path | None = None
     embed_media: bool = False
@@ -33,13 +33,13 @@ class Targets:
             require_pillow()
 
     def named(self) -> Iterator[tuple[str, Path]]:
-        """Flags and paths of what is wanted."""
+        """Flags and paths of what was asked for."""
         pairs = (("--output", self.page), ("--overlay", self.overlay), ("--png", self.sheet), ("--svg", self.svg))
         yield from ((flag, path) for flag, path in pairs if path is not None)
 
 
 def write_files(explanation: Explanation, clip: Clip | None, targets: Targets) -> list[Path]:
-    """Write what is wanted, each file atomically; the paths written.
+    """Write what was asked for, each file atomically; the paths written.
 
     Overlay, sheet and SVG show the first method. Raises `OmnidropError` where the overlay needs a clip that is gone, or the disk refuses.
     """

@@ -37,7 +37,7 @@ def _text(report: Report) -> str:
 
 
 def card(name: str, report: Report, full: Report | None = None) -> str:
-    """One answer. With an unpruned run, what only this one says is inserted text, and words that it lacks follow as deleted text."""
+    """One answer. With an unpruned run, words that only this one has are inserted text, and words that it lacks follow as deleted text."""
     text = _text(report)
     pieces: Sequence[AlignedPiece] = [AlignedPiece(text, True)] if text else []
     missed: Sequence[AlignedPiece] = []

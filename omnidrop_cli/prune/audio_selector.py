@@ -21,7 +21,7 @@ from omnidrop_cli.model.stored_config import read_json
 
 WIDTH = 512
 HEAD_WIDTH = 64
-"""The published selector has eight heads of 64; a narrower one has fewer, as wide, so that its tensors tell its shape."""
+"""The published selector has eight heads of 64; a narrower one has fewer of the same width: its shape follows from its tensors."""
 
 PREFIX = "thinker.compressor."
 MARK = "compressor."
@@ -102,7 +102,7 @@ def save_selector(selector: AudioSelector, path: Path) -> None:
 
 @cache
 def untrained_selector(dim: int) -> AudioSelector:
-    """A selector with random weights, always the same: for tests, and to see what training is worth."""
+    """A selector with random weights, always the same: for tests, and as the baseline of training."""
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False):  # cached, like `load_selector`'s
         torch.manual_seed(0)
         return AudioSelector(dim).eval()

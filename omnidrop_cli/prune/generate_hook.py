@@ -50,7 +50,7 @@ def pruning(
         checkpoint: directory of the model's weights, for methods with a trained part.
 
     Yields:
-        The state; its `trace()` says what was kept.
+        The state; its `trace()` has the kept tokens.
 
     Raises:
         ValueError: the method cannot work with this prompt, another prompt runs, or a batch does.

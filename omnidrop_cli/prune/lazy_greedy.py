@@ -21,7 +21,7 @@ CANDIDATES = 1 << 12
 """Tokens compared with one another at once (64 MiB of distances)."""
 
 RUN = 1 << 8
-"""Picks between two questions whether they still hold; those after the first that does not are in vain."""
+"""Picks between two checks whether they still hold; those after the first that does not are discarded."""
 
 
 def lazy_greedy(tokens: Tokens, count: int) -> Tensor:

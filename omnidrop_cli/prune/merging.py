@@ -71,7 +71,7 @@ def _merged(audio: Tensor, contextual: Tensor, pool: Tensor, target: Tensor, sim
     """(c, d) embeddings of the `contextual` tokens after merging, where `target` (p,) assigns each token of `pool` (p,) to one of them."""
     count = contextual.shape[0]
     rank = topk.ranks_within(similarity, target, count)
-    # A table of `merge` places per contextual token; tokens of a higher rank share one spare place at the end, which is cut off.
+    # A table of `merge` places per contextual token; tokens of a higher rank share one spare place at the end, which is dropped.
     place = torch.where(rank < merge, target * merge + rank, count * merge)
     size = count * merge + 1
     scores = torch.full((size,), float("-inf"), device=audio.device).scatter(0, place, similarity)[:-1].view(count, merge)

@@ -87,7 +87,7 @@ class PickLoop:
         before = self.nearest.clone()
         try:
             self._replay = self._capture(lambda: self._picks(UNROLL))  # the warm-up makes the first picks
-        except RuntimeError:  # the loop goes on without a graph, slower but the same
+        except RuntimeError:  # the loop runs without a graph: slower, with the same result
             self._capture = None
             self.nearest.copy_(before)
             return False

@@ -1,4 +1,4 @@
-"""One prefill under a pruning method: which prompt tokens are alive, how survivors travel, and what every layer saw.
+"""One prefill under a pruning method: which prompt tokens are alive, how survivors pass from layer to layer, and what every layer saw.
 
 In: the method's plan, the token map, and each layer's hidden states. Out: hidden states and rotary angles of the survivors, and a `Trace`.
 Survivors keep their true TMRoPE angles. Token counts are settled on the host, so a prefill never waits for the device; kept indices

@@ -70,7 +70,7 @@ def top_within(scores: Tensor, segment: Tensor, keep_counts: Sequence[int]) -> T
 def top_by_share(scores: Tensor, segment: Tensor, shares: Tensor, keep: int) -> Tensor:
     """Ascending indices of exactly `keep` tokens, split over segments in proportion to `shares` (segments,), best scores first.
 
-    Where budgets depend on scores they live on the device, and rounding them there to a known sum is what published code does in
+    Where budgets depend on scores they are on the device, and rounding them there to a known sum is what published code does in
     host loops. Sainte-Lague's rule does it by sorting: a segment's r-th best token (from 0) has priority share / (r + 1/2), and
     the `keep` highest go. A segment that runs out of tokens leaves the rest to the others.
     """

@@ -19,7 +19,7 @@ _WORD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class AlignedPiece:
-    """A stretch of one answer, white space included. `equal` says that the other answer has the same words there."""
+    """A stretch of one answer, white space included. `equal`: the other answer has the same words there."""
 
     text: str
     equal: bool

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 DIFFERENT = ("bold underline red", "bold underline green")
-"""Styles of what only the full and only the pruned answer says."""
+"""Styles of words that only the full and only the pruned answer has."""
 
 BRACKETS = (("[-", "-]"), ("{+", "+}"))
 """The same where no colour is shown, in the notation of wdiff and git."""

@@ -197,7 +197,7 @@ def _row(counts: Counts) -> tuple[int, int, int]:
 def _runs(trace: Trace) -> list[list[int]]:
     """[layers, tokens] pairs in prompt order: the next `tokens` prompt tokens are in the first `layers` of the kept sets.
 
-    Survivors of a layer are survivors of all before it, so one number per token says everything; neighbours share it often.
+    Survivors of a layer are survivors of all before it, so one number per token is enough; neighbours often have the same.
     """
     import numpy as np
 

@@ -29,7 +29,7 @@ LEVELS, ASCII_LEVELS = " \u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588", " .:
 """Nothing, then eight steps up to all layers."""
 
 MAX_WIDTH = 120
-"""Wider terminals leave the rest empty: longer bars say no more."""
+"""Wider terminals leave the rest empty: longer bars add no information."""
 
 TICK_WIDTH = 16
 """Fewest columns from one label of the time axis to the next."""
@@ -37,7 +37,7 @@ TICK_WIDTH = 16
 
 @dataclass(frozen=True, slots=True)
 class KeptView:
-    """Renders which share of the audio and of the video tokens each layer sees, and how deep every second of the clip survives."""
+    """Renders which share of the audio and of the video tokens each layer sees, and down to which layer each second of the clip is kept."""
 
     report: Report
 
@@ -71,7 +71,7 @@ def layer_bars(report: Report, width: int, *, ascii_only: bool = False) -> Itera
 
 
 def time_line(report: Report, tokens: TokenMap, width: int, *, ascii_only: bool = False) -> Iterator[Text]:
-    """Per clip, a row per modality whose height says in which share of the layers the tokens of that moment are, and a time axis."""
+    """Per clip, a row per modality whose height is the share of the layers that have the tokens of that moment, and a time axis."""
     levels = ASCII_LEVELS if ascii_only else LEVELS
     cells = width - 7
     depth = report.trace.layers_entered() / max(1, report.trace.num_layers)

@@ -35,7 +35,7 @@ ASCII_KEPT, ASCII_GONE = "#", "-"
 
 @dataclass(frozen=True, slots=True)
 class LayerRun:
-    """Neighbouring layers in one row: mean tokens entering a layer, by modality. `exact` says that all of them have these counts."""
+    """Neighbouring layers in one row: mean tokens entering a layer, by modality. `exact`: all of them have these counts."""
 
     first: int
     last: int

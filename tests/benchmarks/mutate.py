@@ -3,7 +3,7 @@
 `python -m tests.benchmarks.mutate prompt --count 40 --seed 1 --lines lines/` prints what became of every mutant of a random sample, as
 JSON lines. `lines/` says which test runs which line (`tests.benchmarks.lines_of_tests`). A mutant lives in a copy of the tree; libraries
 are imported once, and every mutant is a fork of that process. Tests of the changed line come first, those of its file's name before the
-others; then, for mutants that survive, every test that runs the file.
+others; then, for mutants that survive, tests that run anything of the file.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ LEAST_S = 90.0
 """The least time of a run of tests. Otherwise it has four times what was recorded. After that it hangs, which counts as killed."""
 NO_TESTS = 5
 """pytest's exit code where none of the recorded tests is left."""
-NEAR_S, WIDE_S = 30.0, 45.0
-"""Recorded seconds of the tests that are tried first, and of those that only survivors meet."""
+RINGS_S = (6.0, 24.0, 45.0)
+"""Recorded seconds of the tests that are tried first, of those that only survivors of these meet, and of the last."""
 
 _SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE,
@@ -145,19 +145,18 @@ class Choice:
         self.broken: set[str] = set()
         """Tests that fail without a mutant; they are left out."""
 
-    def near(self, mutant: Mutant) -> list[str]:
-        """Tests of the changed line: those of the file's name first, then its package's, then others, the shortest first."""
-        return self._first(self._of_line(mutant), mutant.file, NEAR_S)
-
-    def wide(self, mutant: Mutant) -> list[str]:
-        """The other tests of the line, those in the same test files, and those that run anything of the changed file."""
-        near, of_line = self.near(mutant), self._of_line(mutant)
+    def rings(self, mutant: Mutant) -> Iterator[list[str]]:
+        """Tests of the changed line: those of the file's name first, then its package's, then others, the shortest first. In the last
+        ring, those in the same test files, and those that run anything of the changed file."""
+        of_line = self._of_line(mutant)
         files = {test.partition("::")[0] for test in of_line}
         of_file = {test for tests in self._lines.tests[mutant.file.as_posix()].values() for test in tests}
         of_file |= {test for test in self._lines.seconds if test.partition("::")[0] in files}
-        chosen = self._first(of_line - set(near), mutant.file, WIDE_S)
-        chosen += self._first(of_file - of_line, mutant.file, WIDE_S - sum(map(self._lines.seconds.__getitem__, chosen)))
-        return chosen
+        tried: set[str] = set()
+        for limit_s, tests in zip(RINGS_S, (of_line, of_line, of_file), strict=True):
+            ring = self._first(tests - tried, mutant.file, limit_s)
+            tried |= set(ring)
+            yield ring
 
     def seconds(self, tests: Iterable[str]) -> float:
         """The recorded time of tests."""
@@ -245,8 +244,8 @@ class Forks:
         """ "survived", or what killed: the first failing test, or "hang"."""
         file = self._tree / mutant.file
         before = file.read_bytes()
-        for ring in (self._choice.near, self._choice.wide):
-            while tests := ring(mutant):
+        for ring in self._choice.rings(mutant):
+            while tests := [test for test in ring if test not in self._choice.broken]:
                 file.write_text(mutant.source[0], encoding="utf-8")
                 try:
                     verdict = self._run(tests)

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import pytest
 
 from omnidrop_cli import paths
@@ -189,3 +190,35 @@ def test_a_killed_download_is_resumed_and_two_processes_share_one(server: Server
     assert len(left(cache)) == 1
     ranges = [asked for method, path, asked in server.hits if method == "GET" and path == "/big.mp4"]
     assert any(asked and not asked.startswith("bytes=0-") for asked in ranges)
+
+
+@pytest.mark.parametrize(
+    ("info", "section", "length", "alone"),
+    [
+        ({"ext": "mp4", "duration": 121}, (0.0, 60.0), None, True),
+        ({"ext": "mp4", "duration": 120}, (0.0, 5.0), None, False),  # two minutes: nothing to save
+        ({"ext": "mp4", "duration": 200}, (50.0, 150.0), None, True),  # half of it
+        ({"ext": "mp4", "duration": 200}, (50.0, 150.5), None, False),
+        ({"ext": "webm", "duration": 2000}, (0.0, 5.0), None, False),  # cannot be cut exactly
+        ({"requested_formats": [{"ext": "mp4"}, {"ext": "m4a"}], "duration": 2000}, (0.0, 5.0), None, True),
+        ({"requested_formats": [{"ext": "mp4"}, {"ext": "webm"}], "duration": 2000}, (0.0, 5.0), None, False),
+        ({"ext": "mov"}, (0.0, 5.0), 30_000_001, True),  # of unknown length, by its size
+        ({"ext": "mov"}, (0.0, 5.0), 30_000_000, False),
+        ({"ext": "mov"}, (0.0, 5.0), None, False),
+        ({"ext": "mov", "filesize": 30_000_001}, (0.0, 5.0), 5, True),
+        ({"requested_formats": [{"ext": "mp4", "filesize_approx": 2e7}, {"ext": "m4a", "filesize": 2e7}]}, (0.0, 5.0), None, True),
+    ],
+)
+def test_a_part_is_fetched_alone_where_that_saves_much(
+    info: dict[str, object], section: tuple[float, float], length: int | None, alone: bool
+) -> None:
+    assert download._worth_a_section(info, section, length) is alone
+
+
+def test_a_part_that_is_too_long_or_no_clip_is_not_used(clips: Clips, tmp_path: Path) -> None:
+    (tmp_path / "page.mp4").write_text("<html>")
+    assert not download._is_about(tmp_path / "page.mp4", 100.0)
+    with av.open(str(clips["tone_video"])) as container:
+        seconds = container.duration / 1e6
+    assert download._is_about(clips["tone_video"], seconds - 0.9)
+    assert not download._is_about(clips["tone_video"], seconds - 1.1)

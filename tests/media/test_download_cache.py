@@ -10,7 +10,7 @@ import pytest
 
 from omnidrop_cli.config import FetchConfig, MediaConfig, Request
 from omnidrop_cli.events import SILENT
-from omnidrop_cli.media.download_cache import DownloadCache, Origin
+from omnidrop_cli.media.download_cache import LIMIT_BYTES, DownloadCache, Origin
 from omnidrop_cli.media.open import open_clip
 from omnidrop_cli.outputs import FrameBounds
 from tests.clips import Clips
@@ -137,3 +137,17 @@ def test_a_damaged_note_is_no_reason_to_fail(note: str, server: Server, cache: D
     first = get(server, cache)
     first.path.with_suffix(".json").write_text(note)
     assert get(server, cache).path == first.path
+
+
+def test_a_copy_of_another_format_takes_the_earlier_ones_place(cache: DownloadCache, tmp_path: Path) -> None:
+    cache.folder.mkdir(parents=True)
+    origin = Origin("https://example.org/clip", None, time.time(), time.time(), {})
+    for suffix in (".mp4", ".webm", ".webm"):
+        (tmp_path / f"new{suffix}").write_bytes(suffix.encode())
+        kept = cache.keep(tmp_path / f"new{suffix}", origin)
+        assert kept.path.read_bytes() == suffix.encode()
+        assert left(cache) == [kept.path.name]
+
+
+def test_the_cache_holds_what_the_docs_say() -> None:
+    assert LIMIT_BYTES == 20_000_000_000  # docs/user/where-things-live.md

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.model.clip_fit import TEXT_TOKENS, ModelMemory, fit
 from omnidrop_cli.model.names import QWEN_BOUNDS
 from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B
@@ -18,7 +19,8 @@ PAGE = Path(__file__).parents[1] / "user" / "models.md"
 MEASURED = PAGE.parents[1] / "results" / "figures" / "gpu-h100.json"
 BLOCK = re.compile(r"(<!-- cards: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-MODELS = {"7b": ModelMemory(QWEN_7B, "nf4", QWEN_BOUNDS), "3b": ModelMemory(QWEN_3B, "nf4", QWEN_BOUNDS)}
+SAMPLED = QWEN_BOUNDS.fill(MediaConfig())
+MODELS = {"7b": ModelMemory(QWEN_7B, "nf4", SAMPLED), "3b": ModelMemory(QWEN_3B, "nf4", SAMPLED)}
 CARDS_GB = (8, 12, 16, 24, 80)
 MINUTES = (1, 10, 60)
 KEEPS = (1.0, 0.3, 0.1)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from omnidrop_cli.media.clip import ClipPlan
+    from omnidrop_cli.model.gpu_memory import GpuMemory
     from omnidrop_cli.model.names import ModelSpec
     from omnidrop_cli.outputs import SourceFacts
 
@@ -32,16 +33,14 @@ EXAMPLES = (
 KEEPS = {1.0: 0, 0.5: 2, 0.3: 0, 0.2: 3, 0.1: 1}
 """Retention ratios of the table; on narrow terminals those of the highest number are left out first."""
 
-TEXT_TOKENS = 64
-"""Qwen's system prompt, the chat markers and a question of a line."""
-
 
 def inspect(
     media: MediaOrStdin, part: MediaConfig, fetching: FetchConfig, model: UnloadedFlags, result: JsonFlags, console: ConsoleFlags
 ) -> None:
     """Show a clip's streams, the frames and tokens it becomes, and the memory that takes. Loads no model.
 
-    Frames and tokens are those that `ask` uses. Memory is an estimate for a GPU and a prompt of that many tokens in every layer.
+    Frames and tokens are those that `ask` uses. Memory is an estimate for a GPU and a prompt of that many tokens in every layer. With an
+    NVIDIA GPU, "longest" is the length of clip that fits its free memory.
     """
     from omnidrop_cli.media.clip import plan_clip
     from omnidrop_cli.media.source import fetch
@@ -68,8 +67,11 @@ def inspect(
 
 
 def _describe(plan: ClipPlan, spec: ModelSpec) -> dict[str, Any]:
+    from omnidrop_cli.model.clip_fit import TEXT_TOKENS
+    from omnidrop_cli.model.gpu_memory import gpu_memory
     from omnidrop_cli.prompt.counts import count_audio_tokens, count_mel_frames, count_video_tokens
 
+    gpu = gpu_memory()
     frames = plan.frames
     text = TEXT_TOKENS + _subtitle_tokens(plan)
     audio = count_audio_tokens(count_mel_frames(plan.samples))
@@ -84,7 +86,8 @@ def _describe(plan: ClipPlan, spec: ModelSpec) -> dict[str, Any]:
         "warnings": list(plan.warnings),
         "tokens": {"text": text, "audio": audio, "video": video, "media": audio + video},
         "mean_tokens_by_keep": {f"{keep:g}": text + round(keep * (audio + video)) for keep in KEEPS},
-        "memory_guess_mb": list(_guesses(plan, spec, audio + video)),
+        "gpu": None if gpu is None else asdict(gpu),
+        "memory_guess_mb": list(_guesses(plan, spec, audio + video, gpu)),
     }
 
 
@@ -93,21 +96,26 @@ def _subtitle_tokens(plan: ClipPlan) -> int:
     return 0 if plan.subtitles is None else plan.subtitles.characters // 4 + 8 * len(plan.subtitles.lines)
 
 
-def _guesses(plan: ClipPlan, spec: ModelSpec, tokens: int) -> Iterator[dict[str, Any]]:
+def _guesses(plan: ClipPlan, spec: ModelSpec, tokens: int, gpu: GpuMemory | None) -> Iterator[dict[str, Any]]:
     """Memory by quantisation and retention ratio; nothing for a model whose sizes are not known before it is downloaded."""
-    from omnidrop_cli.model.memory_estimate import guess
+    from omnidrop_cli.model.clip_fit import TEXT_TOKENS, ModelMemory
 
     if spec.sizes is None:
         return
-    frames, text = plan.frames, TEXT_TOKENS + _subtitle_tokens(plan)
-    patches = 0 if frames is None else len(frames.packets) // 2 * (frames.size[0] // 14) * (frames.size[1] // 14)
+    frames = plan.frames
+    sizes = {
+        "text": TEXT_TOKENS + _subtitle_tokens(plan),
+        "video_patches": 0 if frames is None else len(frames.packets) // 2 * (frames.size[0] // 14) * (frames.size[1] // 14),
+        "audio_windows": math.ceil(plan.audio_s / 2),
+    }
     for quant in ("none",) if spec.kind == "builtin" else ("nf4", "int8", "none"):
-        peaks = {}
-        for keep in KEEPS:
-            lengths = [text + round(keep * tokens)] * spec.sizes.decoder.num_layers
-            guessed = guess(spec.sizes, quant, lengths, video_patches=patches, audio_windows=math.ceil(plan.audio_s / 2))
-            peaks[f"{keep:g}"] = round(guessed.peak_mb)
-        yield {"model": spec.name, "quant": quant, "weights": round(guessed.weights_mb), "peak_by_keep": peaks}
+        model = ModelMemory(spec.sizes, quant, plan.options)
+        guesses = {f"{keep:g}": model.of_tokens(tokens, keep, **sizes) for keep in KEEPS}
+        row: dict[str, Any] = {"model": spec.name, "quant": quant, "weights": round(guesses["1"].weights_mb)}
+        row["peak_by_keep"] = {keep: round(guessed.peak_mb) for keep, guessed in guesses.items()}
+        if gpu is not None:
+            row["longest_s_by_keep"] = {f"{keep:g}": model.longest_s(keep, gpu.free) for keep in KEEPS}
+        yield row
 
 
 def _render(plan: ClipPlan, found: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -123,8 +131,22 @@ def _render(plan: ClipPlan, found: Mapping[str, Any]) -> Iterator[RenderableType
     rows.append(("with the text", *(str(found["mean_tokens_by_keep"][f"{keep:g}"]) for keep in KEEPS)))
     for row in found["memory_guess_mb"]:
         rows.append((f"memory {row['quant']}", *map(megabytes, row["peak_by_keep"].values())))
+        if found["gpu"] is not None:
+            rows.append((f"longest {row['quant']}", *map(_length, row["longest_s_by_keep"].values())))
     yield DataTable(tuple(columns), tuple(rows))
     yield Text("Tokens are means over the layers; memory is a guess of the peak on a GPU.", style="dim")
+    if (gpu := found["gpu"]) is not None:
+        free = f"{gpu['free'] / 1e9:.1f} of the GPU's {gpu['total'] / 1e9:.1f} GB are free"
+        yield Text(f'{free}: "longest" is the length of clip that fits, by the same guess.', style="dim")
+
+
+def _length(longest_s: int) -> str:
+    """A length in the precision of the guess: "-", "45 s", "12 min", "over 6 h"."""
+    from omnidrop_cli.model.clip_fit import LONGEST_S
+
+    if longest_s >= LONGEST_S:
+        return f"over {LONGEST_S // 3600} h"
+    return f"{longest_s // 60} min" if longest_s >= 120 else f"{longest_s} s" if longest_s else "-"
 
 
 def _facts(source: SourceFacts) -> Iterator[tuple[str, RenderableType]]:

@@ -1,7 +1,7 @@
 """Which clips fit a GPU: the memory that a clip of some length takes, and the longest clip for some memory.
 
-In: a model's sizes, its quantisation, the share of tokens kept, a length. A clip has frames of the model's largest size, sampled as
-`MediaConfig` says, and audio throughout. Does not import torch.
+In: a model's sizes, its quantisation, how clips are sampled, the share of tokens kept, a length. A clip has frames of the largest size that
+the options allow, and audio throughout. Does not import torch.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from omnidrop_cli.config import TOKEN_PIXELS, MediaConfig
-from omnidrop_cli.model.memory_estimate import MemoryGuess, guess
+from omnidrop_cli.model.memory_estimate import PATCHES_PER_PIECE, WINDOWS_PER_PIECE, MemoryGuess, guess
 from omnidrop_cli.model.sizes import ThinkerSizes
-from omnidrop_cli.outputs import SAMPLE_RATE_HZ, FrameBounds
+from omnidrop_cli.outputs import SAMPLE_RATE_HZ
 from omnidrop_cli.prompt.counts import FRAMES_PER_GRID, count_audio_tokens, count_mel_frames
 
 USABLE = 0.9
@@ -42,24 +42,39 @@ class ModelMemory:
 
     Attributes:
         quant: nf4, int8 or none.
-        bounds: pixels of a frame.
+        options: how clips are sampled, with bounds of the pixels (`FrameBounds.fill`).
     """
 
     sizes: ThinkerSizes
     quant: str
-    bounds: FrameBounds
+    options: MediaConfig
 
     def of_clip(self, seconds: float, keep: float) -> MemoryGuess:
         """Memory of a clip under a retention ratio. Raises `ValueError` for an unknown quantisation."""
-        options = MediaConfig()
-        frames = max(options.min_frames, min(options.max_frames, int(seconds * options.fps)))
-        video = -(-frames // FRAMES_PER_GRID) * (self.bounds.max_pixels // TOKEN_PIXELS)
-        return self.of_tokens(video + count_audio_tokens(count_mel_frames(int(seconds * SAMPLE_RATE_HZ))), keep)
+        options, video, audio = self.options, 0, 0
+        if options.use_video:
+            frames = max(options.min_frames, min(options.max_frames, int(seconds * options.fps)))
+            video = -(-frames // FRAMES_PER_GRID) * ((options.max_pixels or 0) // TOKEN_PIXELS)
+        if options.use_audio:
+            audio = count_audio_tokens(count_mel_frames(int(seconds * SAMPLE_RATE_HZ)))
+        return self.of_tokens(video + audio, keep)
 
-    def of_tokens(self, media: int, keep: float) -> MemoryGuess:
-        """Memory of a clip of `media` audio and video tokens, of which `keep` enter each layer on average."""
-        entering = [TEXT_TOKENS + round(keep * media)] * self.sizes.decoder.num_layers
-        return guess(self.sizes, self.quant, entering, prompt_tokens=TEXT_TOKENS + media)
+    def of_tokens(
+        self,
+        media: int,
+        keep: float,
+        *,
+        text: int = TEXT_TOKENS,
+        video_patches: int = PATCHES_PER_PIECE,
+        audio_windows: int = WINDOWS_PER_PIECE,
+    ) -> MemoryGuess:
+        """Memory of a prompt of `media` audio and video tokens, of which `keep` enter each layer on average, and `text` others.
+
+        `video_patches` and `audio_windows` pass the encoders, as in `memory_estimate.guess`.
+        """
+        entering = [text + round(keep * media)] * self.sizes.decoder.num_layers
+        pieces = {"video_patches": video_patches, "audio_windows": audio_windows}
+        return guess(self.sizes, self.quant, entering, prompt_tokens=text + media, **pieces)
 
     def longest_s(self, keep: float, free_bytes: float) -> int:
         """Seconds of the longest clip that fits, perhaps with the encoders waiting: 0 where none does, at most `LONGEST_S`."""

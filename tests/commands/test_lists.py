@@ -14,6 +14,7 @@ from omnidrop_cli.commands._packages import within
 from omnidrop_cli.config import MediaConfig, ModelConfig
 from omnidrop_cli.errors import FetchError, MediaError, UsageError
 from omnidrop_cli.media.clip import decode_media
+from omnidrop_cli.model import gpu_memory
 from omnidrop_cli.model.names import resolve
 from omnidrop_cli.prompt.counts import count_audio_tokens, count_mel_frames, count_video_tokens
 from omnidrop_cli.prune.methods import names
@@ -44,6 +45,26 @@ def test_inspect_for_people(omnidrop: Run, clips: Clips) -> None:
         assert words in done.out
     assert max(map(len, done.out.splitlines())) <= 80
     assert done.err == ""
+
+
+def test_inspect_says_what_fits_this_gpu(omnidrop: Run, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ("inspect", str(clips["speech_video"]), "--model", "7b")
+    without = json.loads(omnidrop(*command, "--json").out)
+    assert without["gpu"] is None
+    assert "longest_s_by_keep" not in without["memory_guess_mb"][0]
+    assert "longest" not in omnidrop(*command).out
+    monkeypatch.setattr(gpu_memory, "gpu_memory", lambda: gpu_memory.GpuMemory(free=12_000_000_000, total=12_900_000_000))
+    found = json.loads(omnidrop(*command, "--json").out)
+    assert found["gpu"] == {"free": 12_000_000_000, "total": 12_900_000_000}
+    nf4, _, none = (list(row["longest_s_by_keep"].values()) for row in found["memory_guess_mb"])
+    assert 60 < nf4[0] < 600 < nf4[2] < nf4[-1]  # unpruned, at 30 %, at 10 %
+    assert not any(none)
+    fewer = json.loads(omnidrop(*command, "--json", "--max-frames", "64").out)["memory_guess_mb"][0]["longest_s_by_keep"]
+    assert fewer["1"] > nf4[0]
+    shown = omnidrop(*command).out
+    assert "longest nf4" in shown
+    assert "12.0 of the GPU's 12.9 GB are free" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(("clip", "words"), [("silent_video", "video tokens"), ("wav", "audio tokens"), ("rotated", "turned by")])

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.model.clip_fit import LONGEST_S, Fit, ModelMemory, fit
 from omnidrop_cli.model.names import AUTO_BYTES, QWEN_BOUNDS
 from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B
 
-SEVEN, THREE = (ModelMemory(sizes, "nf4", QWEN_BOUNDS) for sizes in (QWEN_7B, QWEN_3B))
+SEVEN, THREE = (ModelMemory(sizes, "nf4", QWEN_BOUNDS.fill(MediaConfig())) for sizes in (QWEN_7B, QWEN_3B))
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,15 @@ def test_what_an_h100_showed_under_a_limit(model: ModelMemory, seconds: float, g
 def test_tokens_of_a_clip_are_those_of_ask() -> None:
     """A measured prompt of ten minutes had 70,503 tokens, 207 of them text."""
     assert SEVEN.of_clip(600, 1.0) == SEVEN.of_tokens(70_503 - 207, 1.0)
+
+
+def test_options_lengthen_what_fits() -> None:
+    fewer, silent = (
+        ModelMemory(QWEN_7B, "nf4", QWEN_BOUNDS.fill(options)) for options in (MediaConfig(max_frames=64), MediaConfig(use_audio=False))
+    )
+    plain = SEVEN.longest_s(1.0, 16e9)
+    assert 0 < plain < fewer.longest_s(1.0, 16e9) < LONGEST_S
+    assert silent.of_clip(600, 1.0) == silent.of_clip(6000, 1.0)
 
 
 @pytest.mark.parametrize(("name", "model"), [("7b", SEVEN), ("3b", THREE)])

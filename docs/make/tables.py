@@ -22,13 +22,28 @@ BLOCK = re.compile(r"(<!-- from (\S+\.json): (all|headline)([^>\n]*) -->\n).*?(<
 
 def page(path: Path) -> str:
     """The page with every block written from its file."""
-    from omnidrop_cli.evaluate.summary import Summary
 
     def block(match: re.Match[str]) -> str:
-        summary = Summary.from_json(json.loads((path.parent / match[2]).read_text(encoding="utf-8")))
+        summary = read(path.parent / match[2])
         return f"{match[1]}\n{table(summary, headline=match[3] == 'headline', only=match[4].split())}\n{match[5]}"
 
     return BLOCK.sub(block, path.read_text(encoding="utf-8"))
+
+
+def read(path: Path) -> Summary:
+    """The summary in a file that `evaluate --json` wrote."""
+    from omnidrop_cli.evaluate.summary import LabelGroup, MethodSummary, Pair, Score, Summary
+
+    values = json.loads(path.read_text(encoding="utf-8"))
+    scores = ({method: Score(**score) for method, score in group["scores"].items()} for group in values["groups"])
+    values["groups"] = tuple(
+        LabelGroup(group["label"], group["value"], found) for group, found in zip(values["groups"], scores, strict=True)
+    )
+    values["methods"] = tuple(MethodSummary(**{**entry, "score": Score(**entry["score"])}) for entry in values["methods"])
+    values["headline"] = values["headline"] and tuple(values["headline"])
+    for name in ("pairs", "headline_pairs"):
+        values[name] = tuple(Pair(**pair) for pair in values[name])
+    return Summary(**{name: value for name, value in values.items() if name != "schema"})
 
 
 def table(summary: Summary, *, headline: bool, only: Sequence[str] = ()) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.evaluate import stats
 from omnidrop_cli.evaluate.items import Benchmark, Measured, Question, Row
-from omnidrop_cli.options import restored
 
 SCHEMA = 2
 """Version of the summary's JSON shape. Version 1 had `arms` and `arm` for `methods` and `method`."""
@@ -109,25 +108,6 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         """The summary's published shape."""
         return {"schema": SCHEMA, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Summary:
-        """The inverse of `to_json`, also of version 1. Raises `ValueError` for another schema."""
-        if data.get("schema") not in (1, SCHEMA):
-            raise ValueError(f"schema {data.get('schema')!r}, expected {SCHEMA}")
-        values = {"timing": "true", **{name: value for name, value in data.items() if name != "schema"}}
-        if data["schema"] == 1:
-            values["methods"] = [{"method": entry["arm"], **{k: v for k, v in entry.items() if k != "arm"}} for entry in values.pop("arms")]
-        values["headline"] = tuple(values["headline"]) if values["headline"] else None
-        values["media_options"] = restored(MediaConfig, values["media_options"])
-        values["methods"] = tuple(MethodSummary(**{**entry, "score": Score(**entry["score"])}) for entry in values["methods"])
-        values["groups"] = tuple(
-            LabelGroup(**{**group, "scores": {method: Score(**score) for method, score in group["scores"].items()}})
-            for group in values["groups"]
-        )
-        for name in ("pairs", "headline_pairs"):
-            values[name] = tuple(Pair(**pair) for pair in values[name])
-        return cls(**values)
 
 
 def summarise(

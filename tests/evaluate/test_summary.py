@@ -135,10 +135,7 @@ def test_many_methods_run_down_and_the_headline_has_a_column() -> None:
 
 def test_json_round_trip(made: Summary) -> None:
     again = json.loads(json.dumps(made.to_json(), allow_nan=False))
-    assert Summary.from_json(again) == made
     assert again["schema"] == 2
-    with pytest.raises(ValueError, match="schema 3"):
-        Summary.from_json({**again, "schema": 3})
     assert again["pairs"][0]["first_only"] == 3
     one = failed(QUESTIONS[0], "none")
     assert Row.from_json(json.loads(json.dumps(one.to_json()))) == one
@@ -149,12 +146,8 @@ def test_json_round_trip(made: Summary) -> None:
             Row.from_json(wrong)
 
 
-def test_files_of_version_1_are_read(made: Summary) -> None:
+def test_rows_of_version_1_are_read() -> None:
     """They name a method `arm`."""
-    new = made.to_json()
-    entries = [{"arm": entry["method"], **{name: value for name, value in entry.items() if name != "method"}} for entry in new["methods"]]
-    old = {**{name: value for name, value in new.items() if name != "methods"}, "arms": entries, "schema": 1}
-    assert Summary.from_json(json.loads(json.dumps(old))) == made
     one = row(QUESTIONS[0], "a@0.3", "A", PRUNED)
     old_row = {**{name: value for name, value in one.to_json().items() if name != "method"}, "arm": "a@0.3", "schema": 1}
     assert Row.from_json(json.loads(json.dumps(old_row))) == one

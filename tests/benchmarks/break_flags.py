@@ -20,7 +20,7 @@ import sys
 from typing import Any
 
 VARIABLE = "OMNIDROP_TESTS_BREAK"
-COMMANDS = ("ask", "batch", "evaluate")
+COMMANDS = ("ask", "batch", "evaluate", "chat", "explain", "inspect", "history", "cache")
 
 
 def pytest_configure(config: Any) -> None:

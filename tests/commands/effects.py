@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omnidrop_cli.cli import COMMANDS
+from omnidrop_cli.cli import COMMANDS, GROUPS
 from omnidrop_cli.commands._options import grouped
 from tests.commands.running import Done
 
@@ -34,9 +34,11 @@ class Row:
 
 
 def check_complete(command: str, rows: Iterable[Row], elsewhere: Mapping[str, str]) -> None:
-    """Fail unless every option of the command is in a row or is tested elsewhere, in a file that exists."""
-    declared = next(run for run, _ in COMMANDS if run.__name__ == command)
-    assert {row.flag for row in rows} | {*elsewhere} == {one.flag for one in grouped(declared).options.values()}  # type: ignore[attr-defined]
+    """Fail unless every option of the command, or of a group's commands, is in a row or is tested elsewhere, in a file that exists."""
+    declared = [run for run, _ in COMMANDS if run.__name__ == command]
+    declared += [run for name, _, commands in GROUPS if name == command for _, run, _ in commands]
+    known = {one.flag for run in declared for one in grouped(run).options.values()}  # type: ignore[attr-defined]
+    assert {row.flag for row in rows} | {*elsewhere} == known
     for where in elsewhere.values():
         for name in (word.rstrip(":;") for word in where.split() if word.startswith("tests/")):
             assert (Path(__file__).parents[2] / name).exists(), name

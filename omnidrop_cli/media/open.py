@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from omnidrop_cli.errors import UsageError
 from omnidrop_cli.in_use import in_use
 from omnidrop_cli.media.clip import decode_media
 from omnidrop_cli.media.container import no_such_file
 from omnidrop_cli.media.source import Fetched, fetch
+from omnidrop_cli.media.subtitles import named_file
 
 if TYPE_CHECKING:
     from omnidrop_cli.config import MediaConfig, Request
@@ -27,11 +29,14 @@ def open_clips(request: Request, bounds: FrameBounds, progress: ProgressCallback
         seconds: receives the time of the stages "fetch" and "decode".
 
     Raises:
+        UsageError: one file of subtitles for several clips.
         MediaError: the media cannot be decoded.
         FetchError: the address cannot be fetched.
     """
     start = time.perf_counter()
     options = bounds.fill(request.media_options)
+    if request.more and options.subtitles is not None and named_file(options.subtitles) is not None:
+        raise UsageError("one file of subtitles cannot be that of several clips", "`subtitles` auto, or a language, reads each clip's own")
     sources = [_fetched(media, request, options, progress) for media in request.all_media]
     fetched = time.perf_counter()
     clips = []

@@ -105,13 +105,14 @@ def read_subtitles(clip: Path, wanted: str, start_s: float, end_s: float | None)
 
 def subtitle_file(clip: Path, wanted: str) -> Path | None:
     """The file of its own that the subtitles would be read from; None for a track inside the clip."""
-    return _named_file(wanted) or _next_to(clip, wanted)
+    return named_file(wanted) or _next_to(clip, wanted)
 
 
 # ---------------------------------------------------------------- files
 
 
-def _named_file(wanted: str) -> Path | None:
+def named_file(wanted: str) -> Path | None:
+    """The file that is wanted, where it is not "auto" or a language."""
     path = Path(wanted)
     return path if path.suffix.lower() in FORMATS or len(path.parts) > 1 else None
 

@@ -135,6 +135,11 @@ def test_the_missing_file_is_found_first(session: Session, clips: Clips) -> None
         session.ask([clips["long_audio"], "gone.mp4"], "which?")
 
 
+def test_one_file_of_subtitles_is_not_that_of_two_clips(session: Session, clips: Clips) -> None:
+    with pytest.raises(UsageError, match="one file of subtitles"):
+        session.ask([clips["tiny"], clips["tiny"]], "which?", subtitles="words.srt")
+
+
 def test_the_largest_clip_gives_up_detail_first(session: Session, clips: Clips) -> None:
     encoded = session.encode(PromptSource(request_of(clips, "tiny", "speech_video", "mp3", max_pixels=224 * 224)))
     options = encoded.request.media_options

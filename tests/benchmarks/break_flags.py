@@ -20,7 +20,7 @@ import sys
 from typing import Any
 
 VARIABLE = "OMNIDROP_TESTS_BREAK"
-COMMANDS = ("ask", "batch", "evaluate", "chat", "explain", "inspect", "history", "cache")
+COMMANDS = ("ask", "batch", "evaluate", "chat", "explain", "inspect", "history", "cache", "models", "bench")
 
 
 def pytest_configure(config: Any) -> None:
@@ -57,7 +57,7 @@ def broken(flag: str, tests: tuple[str, ...]) -> list[str]:
     )
     if done.returncode not in (0, 1):
         raise SystemExit(done.stdout + done.stderr)
-    return re.findall(r"^FAILED (\S+)", done.stdout, re.MULTILINE)
+    return re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
 
 
 def table(command: str) -> str:

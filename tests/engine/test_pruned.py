@@ -86,6 +86,23 @@ def test_stock_generate_answers_as_the_session(session: Session, clips: Clips, m
     assert tuple(ids[0, inputs["input_ids"].shape[1] :].tolist()) == report.answer.token_ids
 
 
+def test_audio_alone_needs_no_grid(session: Session, clips: Clips) -> None:
+    one = encoded(session, clips, "omnidrop", use_video=False)
+    report = session.answer(one)
+    mel, ids = one.prompt.media[0].mel, torch.from_numpy(one.prompt.input_ids)[None]
+    assert mel is not None
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "input_features": torch.from_numpy(mel)[None],
+        "feature_attention_mask": torch.ones(1, mel.shape[1], dtype=torch.long),
+    }
+    for given in (inputs, {**inputs, "video_grid_thw": torch.zeros(0, 3)}):
+        with torch.inference_mode(), pruned(session.thinker.model, given, keep=0.4) as pruning:
+            session.thinker.model.generate(**inputs, max_new_tokens=2, do_sample=False, pad_token_id=session.thinker.pad_id)
+        assert pruning.trace().kv_lengths == report.trace.kv_lengths
+
+
 def test_what_it_refuses(session: Session, clips: Clips) -> None:
     inputs = inputs_of(session, encoded(session, clips))
     model = session.thinker.model

@@ -156,6 +156,13 @@ def test_a_comparison_shows_both_answers() -> None:
     assert '<h3 dir="auto">full</h3>' in html
 
 
+def test_several_clips_are_refused_in_one_line() -> None:
+    report = samples.several_clips((6, 4, 4, 150), (0, 1, 1, 80))
+    with pytest.raises(UsageError, match="about one clip") as caught:
+        report.show()
+    assert caught.value.hint
+
+
 def test_a_clip_that_is_gone_leaves_a_page_without_pictures() -> None:
     report = demo_report()
     gone = replace(report, clips=(samples.clip(path="/nowhere/talk.mp4"),))

@@ -120,6 +120,19 @@ def token_map(grids: int = 6, rows: int = 9, columns: int = 16, audio: int = 150
     return assemble(np.zeros(34, np.int64), np.arange(34) >= 26, 14, [block]).tokens
 
 
+def several_clips(*shapes: tuple[int, int, int, int], seed: int = 0) -> Report:
+    """A placed report about a clip per shape: grids, rows, columns and audio tokens."""
+    blocks = [
+        lay_out(
+            SPEC, grid_thw=(grids, 2 * rows, 2 * columns) if grids else None, seconds_per_grid=1.0 if grids else None, audio_tokens=audio
+        )
+        for grids, rows, columns, audio in shapes
+    ]
+    made = placed_report(assemble(np.zeros(34, np.int64), np.arange(34) >= 26, 14, blocks).tokens, seed=seed)
+    names = [f"clip-{number}.mp4" for number in range(1, len(shapes) + 1)]
+    return replace(made, job=replace(made.job, media=names[0], more=tuple(names[1:])), clips=tuple(clip(name) for name in names))
+
+
 def nested_trace(tokens: TokenMap, share: list[float], seed: int = 0, method: str = "omnidrop") -> Trace:
     """`share[l]` of the audio and video tokens enter layer l, the last value leaves the last layer; random but nested sets."""
     media = (tokens.modality != Modality.TEXT).nonzero()[0]

@@ -50,6 +50,27 @@ def test_places_and_depths_round_trip(grids: int, rows: int, columns: int, audio
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(back.trace.kept, report.trace.kept, strict=True))
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(1, 4), st.integers(1, 5), st.integers(0, 90)), min_size=1, max_size=4),
+    st.integers(0, 99),
+)
+def test_places_in_several_clips_round_trip(shapes: list[tuple[int, int, int, int]], seed: int) -> None:
+    if not all(grids or audio for grids, _, _, audio in shapes):
+        return
+    report = samples.several_clips(*shapes, seed=seed)
+    value = through_text(to_dict(report, kept=True))
+    assert len(value["kept"]["more_clips"]) == len(value["more_media"]) == len(shapes) - 1
+    back = from_dict(value)
+    assert (back.job.all_media, back.clips) == (report.job.all_media, report.clips)
+    assert back.token_map is not None
+    assert report.token_map is not None
+    assert_same_map(back.token_map, report.token_map)
+    for ours, theirs in zip(back.kept, report.kept, strict=True):
+        assert np.array_equal(ours.clip, theirs.clip)
+        assert np.array_equal(ours.index, theirs.index)
+
+
 def survivors(value: dict[str, Any], layer: int) -> set[tuple[str, float, int, int, int]]:
     """(modality, second, frame, row, column) of the tokens that enter a layer, read as docs/user/json.md describes it."""
     kept = value["kept"]

@@ -35,6 +35,14 @@ def test_lines_fit(name: str, width: int) -> None:
     assert sum(line.startswith(("audio", "video")) for line in lines) == (2 if name in ("both", "long") else 1)
 
 
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_every_clip_has_a_time_line(width: int) -> None:
+    drawn = render(KeptView(samples.several_clips((6, 4, 4, 150), (0, 1, 1, 80), (4, 2, 6, 0))), width)
+    assert max(map(cell_len, drawn.splitlines())) <= width
+    assert [line for line in drawn.splitlines() if line.startswith("clip ")] == [f"clip {n}: clip-{n}.mp4" for n in (1, 2, 3)]
+    assert sum(line.startswith(("audio ", "video ")) for line in drawn.splitlines()) == 4
+
+
 def test_ascii_terminals_get_ascii() -> None:
     render(KeptView(REPORTS["both"]), 60, encoding="ascii")  # raises on the first character that is not
 

@@ -83,7 +83,7 @@ def _video(inputs: Mapping[str, Any]) -> tuple[tuple[int, int, int] | None, floa
     if grids is None or len(grids) == 0:
         return None, 1.0
     if len(grids) > 1:
-        raise UsageError(f"pruning takes one video per prompt, not {len(grids)}")
+        raise UsageError(f"pruning around `generate` takes one video per prompt, not {len(grids)}", "`Session.ask` takes several clips")
     time, height, width = (int(value) for value in grids[0])
     seconds = inputs.get("video_second_per_grid")
     return (time, height, width), 1.0 if seconds is None else float(seconds[0])

@@ -36,7 +36,7 @@ def token_map_of(
         is_query: (n,) tokens of the question; None takes the text of the last user turn.
 
     Raises:
-        UsageError: the ids do not fit `grid_thw`, or no user turn can be found.
+        UsageError: several clips, ids that do not fit `grid_thw`, or no user turn.
     """
     spec = _spec(config)
     n = len(input_ids)
@@ -53,6 +53,7 @@ def token_map_of(
         clip=np.where(modality == Modality.TEXT, -1, 0).astype(np.int16),
         is_query=_last_user_text(input_ids, modality, config) if is_query is None else np.asarray(is_query, dtype=bool),
     )
+    _check_one_clip(modality)
     counts = found.counts()
     expected = 0 if grid_thw is None else int(np.prod(grid_thw)) // spec.spatial_merge_size**2
     if counts.video != expected:
@@ -67,6 +68,13 @@ def token_map_of(
         for name in ("chunk", "time_s", "grid", "row", "col"):
             getattr(found, name)[places] = getattr(track.tokens, name)
     return found
+
+
+def _check_one_clip(modality: NDArray[np.int8]) -> None:
+    """Raises `UsageError` where text, that is markers, parts the tokens of several clips."""
+    runs = int(np.diff(modality != Modality.TEXT, prepend=False, append=False).sum()) // 2
+    if runs > 1:
+        raise UsageError(f"the prompt has {runs} clips, and pruning around `generate` takes one", "`Session.ask` takes several")
 
 
 def _spec(config: Any) -> PromptSpec:

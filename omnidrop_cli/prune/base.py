@@ -30,6 +30,8 @@ Queries = Literal["query", "last", "text"]
 class PromptInfo:
     """Host-side description of one prompt, from which a method plans.
 
+    A method sees one clip at a time: of several, each has a description, a plan and views of its own (`prune/clips.py`).
+
     Attributes:
         tokens: what every prompt token is.
         num_layers: depth of the decoder.

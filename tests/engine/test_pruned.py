@@ -103,6 +103,13 @@ def test_audio_alone_needs_no_grid(session: Session, clips: Clips) -> None:
         assert pruning.trace().kv_lengths == report.trace.kv_lengths
 
 
+def test_two_sounds_are_two_clips(session: Session, clips: Clips) -> None:
+    request = Request(str(clips["mp3"]), "which?", more=(str(clips["wav_22k"]),))
+    ids = torch.from_numpy(session.encode(PromptSource(request)).prompt.input_ids)[None]
+    with pytest.raises(UsageError, match="has 2 clips"), pruned(session.thinker.model, {"input_ids": ids}, keep=0.4):
+        pass
+
+
 def test_what_it_refuses(session: Session, clips: Clips) -> None:
     inputs = inputs_of(session, encoded(session, clips))
     model = session.thinker.model

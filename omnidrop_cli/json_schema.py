@@ -13,7 +13,7 @@ from omnidrop_cli.errors import UsageError
 HINT = """for example: '{"type": "object", "properties": {"people": {"type": "integer"}}, "required": ["people"]}', or a file with it"""
 
 
-REQUIREMENT = "llguidance>=1.6"
+REQUIREMENT = "llguidance>=1.7.5"
 
 LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """One layout, that of `json.dumps`: where white space is free, a small model fills its answer with it."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from omnidrop_cli.errors import OmnidropError
-from omnidrop_cli.json_schema import check_schema, grammar
+from omnidrop_cli.errors import ModelError, OmnidropError, summarize
+from omnidrop_cli.json_schema import REQUIREMENT, check_schema, grammar
 from omnidrop_cli.outputs import Answer
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ class JsonConstraint:
     """Which tokens may follow in an answer that is JSON of one schema."""
 
     def __init__(self, thinker: Thinker, schema: str) -> None:
-        """Compile the schema for the model's tokens. Raises `UsageError` as `check_schema` does."""
+        """Compile the schema for the model's tokens. Raises `UsageError` as `check_schema` does, `ModelError` for another tokenizer."""
         check_schema(schema)
         from llguidance import LLMatcher
 
         self._size = thinker.sizes.vocab
-        self._matcher = LLMatcher(_tokenizer(thinker.tokenizer, self._size, thinker.eos_ids), grammar(schema), log_level=0)
+        self._matcher = LLMatcher(_tokenizer(thinker.tokenizer, self._size, thinker.eos_ids[0]), grammar(schema), log_level=0)
         self._read: list[int] = []
         self._bits = torch.zeros(-(-self._size // 32), dtype=torch.int32)
 
@@ -95,8 +95,19 @@ def _finite(text: str) -> float:
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(tokenizer: Any, size: int, eos_ids: tuple[int, ...]) -> LLTokenizer:
-    """The model's tokenizer for llguidance, `size` tokens with those that only fill the output layer. Made once: it takes a second."""
+def _tokenizer(tokenizer: Any, size: int, end: int) -> LLTokenizer:
+    """The model's tokenizer for llguidance. Made once: it takes a second.
+
+    Args:
+        size: tokens, with those that only fill the output layer.
+        end: the token that ends an answer.
+
+    Raises:
+        ModelError: llguidance cannot read this kind of tokenizer.
+    """
     from llguidance.hf import from_tokenizer
 
-    return from_tokenizer(tokenizer, n_vocab=size, eos_token=list(eos_ids))
+    try:
+        return from_tokenizer(tokenizer, n_vocab=size, eos_token=end)
+    except ValueError as error:
+        raise ModelError(f"`schema` does not work with this model's tokenizer: {summarize(error)}", f"it needs {REQUIREMENT}") from error

@@ -25,7 +25,7 @@ LINES = {
     "batch": 1500,
     "bench": 1400,
     "commands": 3850,
-    "engine": 3400,
+    "engine": 3450,
     "evaluate": 2500,
     "explain": 1400,
     "media": 3700,

@@ -121,6 +121,7 @@ def _guesses(plan: ClipPlan, spec: ModelSpec, tokens: int, gpu: GpuMemory | None
 def _render(plan: ClipPlan, found: Mapping[str, Any]) -> Iterator[RenderableType]:
     from rich.text import Text
 
+    from omnidrop_cli.model.clip_fit import spoken_length
     from omnidrop_cli.report.columns import Column, DataTable, facts
 
     yield facts((*_facts(plan.source), ("sampled", _sampled(plan)), ("model", Text(one_line(found["model"])))))
@@ -132,21 +133,12 @@ def _render(plan: ClipPlan, found: Mapping[str, Any]) -> Iterator[RenderableType
     for row in found["memory_guess_mb"]:
         rows.append((f"memory {row['quant']}", *map(megabytes, row["peak_by_keep"].values())))
         if found["gpu"] is not None:
-            rows.append((f"longest {row['quant']}", *map(_length, row["longest_s_by_keep"].values())))
+            rows.append((f"longest {row['quant']}", *map(spoken_length, row["longest_s_by_keep"].values())))
     yield DataTable(tuple(columns), tuple(rows))
     yield Text("Tokens are means over the layers; memory is a guess of the peak on a GPU.", style="dim")
     if (gpu := found["gpu"]) is not None:
         free = f"{gpu['free'] / 1e9:.1f} of the GPU's {gpu['total'] / 1e9:.1f} GB are free"
         yield Text(f'{free}: "longest" is the length of clip that fits, by the same guess.', style="dim")
-
-
-def _length(longest_s: int) -> str:
-    """A length in the precision of the guess: "-", "45 s", "12 min", "over 6 h"."""
-    from omnidrop_cli.model.clip_fit import LONGEST_S
-
-    if longest_s >= LONGEST_S:
-        return f"over {LONGEST_S // 3600} h"
-    return f"{longest_s // 60} min" if longest_s >= 120 else f"{longest_s} s" if longest_s else "-"
 
 
 def _facts(source: SourceFacts) -> Iterator[tuple[str, RenderableType]]:

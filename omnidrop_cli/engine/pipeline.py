@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from omnidrop_cli.engine.auto_model import for_clip
 from omnidrop_cli.engine.background import Background
 from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.media.open import open_clips
@@ -29,13 +30,21 @@ def run(request: Request, progress: ProgressCallback = SILENT) -> Report:
 
 def run_comparison(request: Request, progress: ProgressCallback = SILENT, rounds: int = 1) -> Comparison:
     """Fetch, decode and load, then answer unpruned and pruned; the prefills are timed in `rounds` rounds. Raises `OmnidropError`."""
-    session, clips, seconds = open_both(request, progress)
+    session, clips, seconds = open_both(request, progress, unpruned=True)
     return session.run_comparison(request, progress, clips, seconds, rounds=rounds)
 
 
-def open_both(request: Request, progress: ProgressCallback = SILENT) -> tuple[Session, tuple[Clip, ...], dict[str, float]]:
-    """Load the model while the clips are decoded; both, and the seconds of each stage. Raises `OmnidropError`."""
+def open_both(
+    request: Request, progress: ProgressCallback = SILENT, *, unpruned: bool = False
+) -> tuple[Session, tuple[Clip, ...], dict[str, float]]:
+    """Load the model while the clips are decoded; both, and the seconds of each stage. Raises `OmnidropError`.
+
+    `unpruned` says that the prompt is also run with everything kept, which `auto` must have memory for.
+    """
     start = time.perf_counter()
+    request, reason = for_clip(request, unpruned=unpruned)
+    if reason is not None:
+        progress.warn(reason)
     spec = resolve(request.model)
     relay = _Relay()
     loading = Background(lambda: _load(request, relay))

@@ -86,3 +86,10 @@ class ModelMemory:
             else:
                 least = middle
         return least
+
+
+def spoken_length(longest_s: int) -> str:
+    """A length in the precision of the estimate: "no clip", "45 s", "12 min", "over 6 h"."""
+    if longest_s >= LONGEST_S:
+        return f"over {LONGEST_S // 3600} h"
+    return f"{longest_s // 60} min" if longest_s >= 120 else f"{longest_s} s" if longest_s else "no clip"

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from omnidrop_cli import paths
+from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import ModelError, UsageError
+from omnidrop_cli.model.clip_fit import ModelMemory, spoken_length
 from omnidrop_cli.model.gpu_memory import GpuMemory, gpu_memory
 from omnidrop_cli.model.sizes import MAX_LAYERS, QWEN_3B, QWEN_7B, ThinkerSizes
 from omnidrop_cli.model.stored_config import read_config, read_json, sizes_of, thinker_section
@@ -61,6 +63,9 @@ _RANDOM = {"7b": QWEN_7B, "3b": QWEN_3B}
 
 NAMES = ("auto", "nano", *_HUB, *(f"random:{name}" for name in _RANDOM))
 """Every name that is not a directory or a hub repository; `random:…@Nlayers` shortens the decoder."""
+
+AUTO_KEEP = 0.3
+"""Retention ratio of a method that is given none."""
 
 AUTO_BYTES = {"7b": 10.6e9, "3b": 7.3e9}
 """Free memory from which `auto` takes a checkpoint in NF4: weights, a minute of video without pruning and the driver's context, as measured
@@ -131,13 +136,21 @@ def _random(name: str) -> ModelSpec:
 # ---------------------------------------------------------------- auto
 
 
-def _auto(device: str) -> ModelSpec:
+def auto_candidates(device: str) -> tuple[GpuMemory | None, tuple[str, ...]]:
+    """Memory of the GPU that `device` means, None without one; the checkpoints that fit it with a minute of video, largest first."""
     number = device.partition(":")[2]
     memory = None if device == "cpu" else gpu_memory(int(number) if number.isdecimal() else 0)
-    for name, needed in AUTO_BYTES.items():
-        if memory is not None and memory.free >= needed:
-            source, sizes = _HUB[name]
-            return ModelSpec(name, "hub", source, QWEN_BOUNDS, sizes, reasons=(f"{name}: {_free_of(memory)}",))
+    return memory, tuple(name for name, needed in AUTO_BYTES.items() if memory is not None and memory.free >= needed)
+
+
+def _auto(device: str) -> ModelSpec:
+    memory, candidates = auto_candidates(device)
+    if memory is not None and candidates:
+        name = candidates[0]
+        source, sizes = _HUB[name]
+        longest_s = ModelMemory(sizes, "nf4", QWEN_BOUNDS.fill(MediaConfig())).longest_s(AUTO_KEEP, memory.free)
+        why = f"{name}: {_free_of(memory)}, enough for {spoken_length(longest_s)} of video at keep {AUTO_KEEP:g}"
+        return ModelSpec(name, "hub", source, QWEN_BOUNDS, sizes, reasons=(why,))
     if device == "cpu":
         why = "asked to stay on the CPU"
     elif memory is not None:

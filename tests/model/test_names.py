@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,8 @@ def test_auto(gigabytes: float, device: str, name: str, nano: Path, monkeypatch:
     found = resolve(ModelConfig("auto", device=device))
     assert found.name == name
     assert found.reasons[0].startswith(name)
+    if name in ("3b", "7b"):
+        assert re.search(r"GB are free, enough for \d+ min of video at keep 0\.3", found.reasons[0])
     if name == "nano":
         assert found.notice is not None
         assert "demo world" in found.notice

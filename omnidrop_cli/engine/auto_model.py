@@ -1,0 +1,68 @@
+"""`auto` for one request: a smaller checkpoint where the clip is too long for the one that the GPU's free memory suggests.
+
+In: the request. Out: the request with the checkpoint named, and one line that says why. Reads how long the clips are, and loads nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omnidrop_cli.errors import OmnidropError
+from omnidrop_cli.media.clip import plan_clip
+from omnidrop_cli.media.source import bundled
+from omnidrop_cli.model.clip_fit import ModelMemory, fit, spoken_length
+from omnidrop_cli.model.names import AUTO_KEEP, auto_candidates, resolve
+from omnidrop_cli.prompt.counts import count_audio_tokens, count_mel_frames, count_video_tokens
+
+if TYPE_CHECKING:
+    from omnidrop_cli.config import MediaConfig, Request
+
+
+def for_clip(request: Request, *, unpruned: bool = False) -> tuple[Request, str | None]:
+    """Name a smaller checkpoint where `auto` would take one that the clip does not fit, and the smaller one fits.
+
+    Args:
+        unpruned: whether everything is kept once, whatever the request's method says.
+
+    Returns:
+        The request and the reason; the request as it was, and None, where `auto` was not asked for, where there is no choice, and where the
+        clip is not on this disk yet.
+    """
+    model = request.model
+    memory, candidates = auto_candidates(model.device) if model.name == "auto" else (None, ())
+    if memory is None or len(candidates) < 2:
+        return request, None
+    options = resolve(model).frame_bounds.fill(request.media_options)
+    media = _media_tokens(request, options)
+    keep = 1.0 if unpruned or request.method.name == "none" else request.method.keep or AUTO_KEEP
+    sizes = {name: resolve(replace(model, name=name)).sizes for name in candidates}
+    quant = "nf4" if model.quant == "auto" else model.quant
+    models = {name: ModelMemory(known, quant, options) for name, known in sizes.items() if known is not None}
+    fitting = [name for name in models if media is not None and fit(models[name].of_tokens(media, keep), memory.free) != "no"]
+    first = candidates[0]
+    if not fitting or first in fitting:
+        return request, None  # where no checkpoint fits, the largest one reads the clip with less detail
+    taken, share = fitting[0], "without pruning" if keep == 1 else f"at keep {keep:g}"
+    longest = spoken_length(models[first].longest_s(keep, memory.free))
+    reason = f"{taken} answers: in the {memory.free / 1e9:.1f} GB that are free, {first} holds {longest} of video {share}, and this is more"
+    device = "cuda" if model.device == "auto" else model.device  # `auto` never runs a checkpoint on the CPU
+    return replace(request, model=replace(model, name=taken, device=device)), reason
+
+
+def _media_tokens(request: Request, options: MediaConfig) -> int | None:
+    """Audio and video tokens of all media; None where one is no file that can be read."""
+    total = 0
+    for media in request.all_media:
+        path = bundled(media) or Path(media)
+        try:
+            if not path.is_file():
+                return None
+            plan = plan_clip(path, replace(options, subtitles=None))
+        except (OmnidropError, OSError):  # decoding says what is wrong
+            return None
+        total += count_audio_tokens(count_mel_frames(plan.samples))
+        if plan.frames is not None:
+            total += count_video_tokens(len(plan.frames.packets), *plan.frames.size)
+    return total

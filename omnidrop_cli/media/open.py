@@ -13,7 +13,7 @@ from omnidrop_cli.in_use import in_use
 from omnidrop_cli.media.clip import decode_media
 from omnidrop_cli.media.container import no_such_file
 from omnidrop_cli.media.source import Fetched, fetch
-from omnidrop_cli.media.subtitles import named_file
+from omnidrop_cli.media.subtitles import named_file, read_subtitles
 
 if TYPE_CHECKING:
     from omnidrop_cli.config import MediaConfig, Request
@@ -43,7 +43,7 @@ def open_clips(request: Request, bounds: FrameBounds, progress: ProgressCallback
     for media, source in zip(request.all_media, sources, strict=True):
         progress.stage("decode", media if request.more else "")
         with in_use(source.path) if source.fetched_at is not None else nullcontext():  # a copy in the cache, which others may clean
-            clip = _in_full(decode_media(source.path, _in_part(options, source.offset_s), progress), source)
+            clip = _decoded(source, options, progress)
         if request.more:
             clip = replace(clip, warnings=tuple(f"{PurePath(media).name}: {warning}" for warning in clip.warnings))
         clips.append(clip)
@@ -68,6 +68,17 @@ def _fetched(media: str, request: Request, options: MediaConfig, progress: Progr
     if not source.path.exists():
         raise no_such_file(source.path)
     return source
+
+
+def _decoded(source: Fetched, options: MediaConfig, progress: ProgressCallback) -> Clip:
+    """The clip of a file. A file of subtitles has the clip's own clock, also where only a part of the clip was fetched."""
+    wanted, part = options.subtitles, _in_part(options, source.offset_s)
+    if not source.offset_s or wanted is None or named_file(wanted) is None:
+        return _in_full(decode_media(source.path, part, progress), source)
+    clip = _in_full(decode_media(source.path, replace(part, subtitles=None), progress), source)
+    subtitles, notes = read_subtitles(source.path, wanted, options.start_s, options.end_s)
+    facts = replace(clip.source, subtitles=None if subtitles is None else subtitles.about)
+    return replace(clip, source=facts, subtitles=subtitles, warnings=(*clip.warnings, *notes))
 
 
 def _in_part(options: MediaConfig, offset_s: float) -> MediaConfig:

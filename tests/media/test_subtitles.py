@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from omnidrop_cli.config import MediaConfig
+from omnidrop_cli.config import MediaConfig, Request
 from omnidrop_cli.errors import MediaError, UsageError
+from omnidrop_cli.events import SILENT
+from omnidrop_cli.media import open as media_open
 from omnidrop_cli.media.clip import decode_media, plan_clip
+from omnidrop_cli.media.source import Fetched
 from omnidrop_cli.media.subtitles import MAX_CHARACTERS, read_subtitles, subtitle_file
+from omnidrop_cli.outputs import FrameBounds
 
 SRT = """1
 00:00:01,000 --> 00:00:03,000
@@ -235,6 +239,18 @@ def test_a_file_without_subtitles(clip: Path, suffix: str, content: bytes) -> No
     (clip.parent / f"talk{suffix}").write_bytes(content)
     with pytest.raises(MediaError, match="holds no subtitles that can be read"):
         read_subtitles(clip, "auto", 0.0, None)
+
+
+def test_a_file_has_the_clips_clock_where_a_part_was_fetched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy begins at 2 s of the clip and is asked about from 3 s on: its own track has the copy's clock, a file that of the clip."""
+    monkeypatch.setattr(media_open, "fetch", lambda *_, **__: Fetched(folder / "one.mp4", offset_s=2.0))
+    (folder / "named.srt").write_text(SRT, encoding="utf-8")
+    for wanted, seconds in (("en", (0.0, 1.5, 7.0)), (str(folder / "named.srt"), (0.0, 5.0))):
+        request = Request("https://example.org/x", "?", media_options=MediaConfig(start_s=3.0, subtitles=wanted))
+        clip = media_open.open_clip(request, FrameBounds(784, 3136), SILENT, {})
+        assert clip.subtitles is not None
+        assert tuple(second for second, _ in clip.subtitles.lines) == seconds
+        assert clip.source.subtitles == clip.subtitles.about
 
 
 def test_the_plan_and_the_clip_have_them(folder: Path) -> None:

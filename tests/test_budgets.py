@@ -22,19 +22,19 @@ MORE_PARAMETERS = {
 
 LINES = {
     "(top)": 2770,
-    "batch": 1500,
-    "bench": 1400,
+    "batch": 1420,
+    "bench": 1100,
     "commands": 3850,
     "engine": 3450,
-    "evaluate": 2500,
-    "explain": 1400,
+    "evaluate": 2330,
+    "explain": 1300,
     "media": 3700,
     "model": 3200,
-    "nano/train": 2650,
-    "nano/world": 1600,
-    "prompt": 1000,
-    "prune": 5000,
-    "report": 1500,
+    "nano/train": 2600,
+    "nano/world": 1550,
+    "prompt": 980,
+    "prune": 4700,
+    "report": 1460,
 }
 """Lines that each subpackage may have. 15,000 for all but nano had been the goal and is not met: docs/develop/log.md has the reasons.
 A change that needs more lines raises its number here, where a reviewer sees it."""

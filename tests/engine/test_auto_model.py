@@ -17,7 +17,7 @@ from omnidrop_cli.prune import budget
 
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> None:
-    """11 GB: enough for five minutes on the 7B without pruning, and for ten on the 3B."""
+    """11 GB: enough for four minutes on the 7B without pruning, and for forty on the 3B."""
     monkeypatch.setattr(names, "gpu_memory", lambda number: GpuMemory(free=11_000_000_000, total=12_000_000_000))
 
 

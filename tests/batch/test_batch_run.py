@@ -17,6 +17,7 @@ from omnidrop_cli.batch.answers_file import AnswersFile, Row, read
 from omnidrop_cli.batch.batch_run import BatchPlan, BatchProgress, Outcome, Runner
 from omnidrop_cli.batch.inputs import gather
 from omnidrop_cli.batch.interrupt import Interrupt
+from omnidrop_cli.batch.keys import content_id, key, model_id
 from omnidrop_cli.batch.worker import DeviceLost, Worker
 from omnidrop_cli.config import GenerationConfig, ModelConfig, Request
 from omnidrop_cli.engine import session as session_module
@@ -109,6 +110,17 @@ def test_moved_clips_stay_answered_and_copies_are_asked(batch: Setup, tmp_path: 
     assert batch.run().answered == 1
     assert batch.run().answered == 0
     assert {Path(row["media"]["asked"]).name for row in batch.rows} == {"a.mp4", "b.mp4", "c.wav", "d.wav"}
+
+
+def test_rows_have_the_key_of_their_question_and_copies_a_number(batch: Setup) -> None:
+    """Files of earlier versions are found by it."""
+    for name in ("a.mp4", "b.mp4"):
+        (batch.folder / name).unlink()
+    for name in ("d.wav", "e.wav"):
+        shutil.copy(batch.folder / "c.wav", batch.folder / name)
+    batch.run()
+    own = key(replace(batch.template, question="who?"), content_id(batch.folder / "c.wav"), model_id(resolve(batch.template.model)))
+    assert [row["batch"]["key"] for row in batch.rows] == [own, f"{own}-2", f"{own}-3"]
 
 
 def test_retry_asks_the_failed_alone(batch: Setup) -> None:

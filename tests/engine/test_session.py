@@ -16,6 +16,7 @@ from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import PromptError, UsageError
 from omnidrop_cli.events import ProgressCallback
 from omnidrop_cli.model.random_weights import tiny_sizes, tiny_thinker
+from omnidrop_cli.outputs import Modality
 from omnidrop_cli.prune.methods import names
 
 Clips = Mapping[str, Path]
@@ -53,6 +54,14 @@ def test_report_of_one_question(session: Session, clips: Clips) -> None:
     )
     assert report.timings.first_token_s < report.timings.total_s
     assert len(report.answer.token_ids) <= 6
+
+
+def test_the_clip_comes_before_the_question_unless_asked(session: Session, clips: Clips) -> None:
+    job = job_of(clips["wav"])
+    first, last = session.encode(PromptSource(job)).prompt, session.encode(PromptSource(job, media_first=False)).prompt
+    for prompt, before in ((first, True), (last, False)):
+        media = (prompt.token_map.modality != Modality.TEXT).nonzero()[0]
+        assert (media[-1] < prompt.token_map.is_query.nonzero()[0][0]) == before
 
 
 def test_keep_one_is_none_bit_for_bit(session: Session, clips: Clips) -> None:

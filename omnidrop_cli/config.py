@@ -133,6 +133,7 @@ class ModelConfig:
     offline: bool = option(False, "Do not use the network.")
     feature_cache: bool = option(True, "Cache encoder outputs on disk.")
     graph: bool = option(True, "Use CUDA graphs for decoding.")
+    quant_head: str = option("none", "Quantization of the output matrix, done while loading.", choices=("nf4", "int8", "none"))
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -281,6 +281,7 @@ class LoadedModel:
     revision: str | None = None
     reasons: tuple[str, ...] = ()
     notice: str | None = None
+    quant_head: str = "none"
 
 
 @dataclass(frozen=True, slots=True)

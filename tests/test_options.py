@@ -27,6 +27,7 @@ EDGES: list[tuple[type, str, list[Any], list[Any]]] = [
     (MediaConfig, "dedup_threshold", [0, 0.5, 255], [-1, 256, math.nan]),
     (MediaConfig, "use_audio", [True, False], [1, "yes", None]),
     (ModelConfig, "quant", ["auto", "nf4", "int8", "none"], ["int3", "", None, 4]),
+    (ModelConfig, "quant_head", ["nf4", "int8", "none"], ["auto", "", None]),
     (ModelConfig, "dtype", ["auto", "bfloat16", "float16", "float32"], ["float8"]),
     (ModelConfig, "attention", ["sdpa", "flash_attention_2"], ["eager"]),
     (ModelConfig, "revision", [None, "main"], [1]),

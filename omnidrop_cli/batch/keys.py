@@ -102,6 +102,7 @@ def _media(job: Request) -> dict[str, Any]:
 
 def key(job: Request, content: str, model: str, name: str | None = None) -> str:
     """32 hex digits of everything that shapes the answer, and of the user's own `name` for the question."""
+    head = [] if job.model.quant_head == "none" else [job.model.quant_head]  # the option is younger than the first keys
     parts = {
         "version": KEY_VERSION,
         "content": content,
@@ -109,7 +110,7 @@ def key(job: Request, content: str, model: str, name: str | None = None) -> str:
         "question": job.question,
         "system": job.system,
         "media": _media(job),
-        "model": [model, job.model.revision, job.model.quant, job.model.dtype],
+        "model": [model, job.model.revision, job.model.quant, job.model.dtype, *head],
         "method": [job.method.name, job.method.keep, job.method.preset, dict(job.method.options), job.method.seed],
         "generation": {
             name: value for name, value in asdict(job.generation).items() if name not in DECODING and (value or name not in LATER)

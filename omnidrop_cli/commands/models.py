@@ -119,6 +119,8 @@ def quantize(
     choice = replace(model, name=name or model.name, quant="nf4" if model.quant == "auto" else model.quant)
     if choice.quant == "none":
         raise UsageError("--quant none leaves nothing to do", "give nf4 or int8")
+    if choice.quant_head != "none":
+        raise UsageError("a copy keeps its output matrix unquantized", "give --quant-head where the copy is used")
     spec = _resolve(choice.name, choice)
     place = target.output or paths.models() / f"{_short(spec)}-{choice.quant}"
     if place.exists():

@@ -147,7 +147,7 @@ def _unable(thinker: Thinker) -> str | None:
     """What is known to fail is not tried: a capture that breaks off leaves torch's allocator in a state of its own."""
     if thinker.loaded.attention != "sdpa":
         return f"{thinker.loaded.attention} takes no mask"
-    if thinker.loaded.quant == "int8":
+    if "int8" in (thinker.loaded.quant, thinker.loaded.quant_head):
         return "int8 looks for outliers on the host"
     return None
 

@@ -155,7 +155,8 @@ def model_facts(session: Session) -> dict[str, Any]:
     loaded = session.loaded
     names = ("name", "source", "quant", "dtype", "attention", "revision")
     weights = _weights(session.thinker)
-    return {**{name: getattr(loaded, name) for name in names}, "device": loaded.device.partition(":")[0], "weights": weights}
+    head = {} if loaded.quant_head == "none" else {"quant_head": loaded.quant_head}  # rows of earlier versions still match
+    return {**{name: getattr(loaded, name) for name in names}, **head, "device": loaded.device.partition(":")[0], "weights": weights}
 
 
 def _weights(thinker: Thinker) -> str:

@@ -52,7 +52,7 @@ class QwenOmniAdapter:
         self.text_model = _find_decoder(model)
         self.layers: nn.ModuleList = self.text_model.layers
         self.norm = _part(self.text_model, "norm")
-        self.lm_head = getattr(model, "lm_head", None)
+        self.lm_head: Any = getattr(model, "lm_head", None)
         self.audio_encoder = _encoder(model, "audio_tower")
         self.vision_encoder = _encoder(model, "visual")
         self._embedding = _part(self.text_model, "embed_tokens")
@@ -108,6 +108,10 @@ class QwenOmniAdapter:
             raise ModelError("this model has no output matrix", "load a thinker for generation")
         logits: Tensor = self.lm_head(normed).float()
         return logits
+
+    def replace_head(self, head: nn.Module) -> None:
+        """Use `head` as the output matrix; an embedding table that was tied to the one before is its own from then on."""
+        self.model.lm_head = self.lm_head = head
 
     def layer(self, number: int) -> DecoderLayer:
         """Layer `number` by its parts."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from omnidrop_cli.model.adapter import QwenOmniAdapter, set_attention, unquantiz
 from omnidrop_cli.model.checkpoint import Checkpoint, check_parameter_count, open_checkpoint, thinker_slices
 from omnidrop_cli.model.hub import pull
 from omnidrop_cli.model.names import BUILT_IN, ModelSpec, resolve
-from omnidrop_cli.model.quantize import QUANTS, check_quantizable, quantization_config
+from omnidrop_cli.model.quantize import QUANTS, check_quantizable, quantization_config, quantize_head
 from omnidrop_cli.model.quiet import quiet
 from omnidrop_cli.model.self_check import require_transformers
 from omnidrop_cli.model.stored_config import sizes_of
@@ -66,7 +67,7 @@ def load(choice: ModelConfig, progress: ProgressCallback = SILENT) -> Thinker:
     keep_in_use(directory)  # `cache clean` and `models rm` then leave it alone
     checkpoint = open_checkpoint(directory)
     sizes = sizes_of(checkpoint.thinker, spec.source)
-    quant, why_quant = _quant(choice.quant, checkpoint.quant, sizes)
+    quant, why_quant = _quant(choice, checkpoint.quant, sizes)
     dtype, why_dtype = _dtype(choice.dtype, device, sizes)
     if device.type == "cpu" and choice.device == "auto" and sizes.decoder.parameters >= LARGE:
         progress.warn(f"{spec.name} runs on the CPU, which is slow: {_why_no_gpu()}")
@@ -77,7 +78,7 @@ def load(choice: ModelConfig, progress: ProgressCallback = SILENT) -> Thinker:
     if getattr(config, "vision_start_token_id", None) is None:  # transformers' position code reads it, its configuration lacks it
         config.vision_start_token_id = tokenizer.convert_tokens_to_ids("<|vision_bos|>")
     with quiet(), _memory_explained(device, quant):
-        model = _model(checkpoint, sizes, config, quant, dtype, device)
+        model = _model(checkpoint, sizes, config, quant, choice.quant_head, dtype, device)
     loaded = LoadedModel(
         name=spec.name,
         source=BUILT_IN if spec.kind == "builtin" else spec.source,
@@ -89,6 +90,7 @@ def load(choice: ModelConfig, progress: ProgressCallback = SILENT) -> Thinker:
         revision=revision,
         reasons=(*spec.reasons, *filter(None, (why_quant, why_dtype))),
         notice=spec.notice,
+        quant_head=choice.quant_head,
     )
     with _loading(directory):
         return Thinker.assemble(model, tokenizer, loaded, spec.frame_bounds, directory)
@@ -136,7 +138,9 @@ def _attention(name: str, device: torch.device) -> str:
     return name
 
 
-def _quant(asked: str, stored: str, sizes: ThinkerSizes) -> tuple[str, str | None]:
+def _quant(choice: ModelConfig, stored: str, sizes: ThinkerSizes) -> tuple[str, str | None]:
+    check_quantizable(choice.quant_head, sizes.decoder, "quant_head")
+    asked = choice.quant
     if stored not in QUANTS:
         raise ModelError(
             f"the checkpoint is stored in {stored[:60]}, which omnidrop does not read", "use the unquantised checkpoint with `quant=nf4`"
@@ -178,10 +182,12 @@ def _load_random(choice: ModelConfig, spec: ModelSpec, device: torch.device, att
 
     if spec.sizes is None:
         raise ValueError("random weights have sizes")
-    quant, _ = _quant(choice.quant, "none", spec.sizes)
+    quant, _ = _quant(choice, "none", spec.sizes)
     dtype, _ = _dtype(choice.dtype, device, spec.sizes)
     with quiet(), _memory_explained(device, quant):
-        return random_thinker(spec.sizes, device=str(device), dtype=dtype, quant=quant, attention=attention, name=spec.name)
+        thinker = random_thinker(spec.sizes, device=str(device), dtype=dtype, quant=quant, attention=attention, name=spec.name)
+        quantize_head(thinker.adapter, choice.quant_head, device)
+    return replace(thinker, loaded=replace(thinker.loaded, quant_head=choice.quant_head))
 
 
 def _config(checkpoint: Checkpoint, attention: str) -> Any:
@@ -195,7 +201,9 @@ def _config(checkpoint: Checkpoint, attention: str) -> Any:
     return config
 
 
-def _model(checkpoint: Checkpoint, sizes: ThinkerSizes, config: Any, quant: str, dtype: torch.dtype, device: torch.device) -> Any:
+def _model(
+    checkpoint: Checkpoint, sizes: ThinkerSizes, config: Any, quant: str, quant_head: str, dtype: torch.dtype, device: torch.device
+) -> Any:
     """The thinker with its weights on `device`. Tensors go there one by one as they are read and quantised."""
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
@@ -218,7 +226,9 @@ def _model(checkpoint: Checkpoint, sizes: ThinkerSizes, config: Any, quant: str,
         where, first = checkpoint.directory, missing[0]
         raise ModelError(f"the checkpoint in {where} lacks {len(missing)} tensors, the first is {first}", "download it again")
     model.eval().requires_grad_(False)
-    QwenOmniAdapter(model).set_up_attention()
+    adapter = QwenOmniAdapter(model)
+    adapter.set_up_attention()
+    quantize_head(adapter, quant_head, device)
     return model
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from omnidrop_cli.model.sizes import ThinkerSizes
+from omnidrop_cli.model.sizes import DecoderSizes, ThinkerSizes
 
 MB = 1e6
 
@@ -65,6 +65,7 @@ def guess(
     audio_windows: int = WINDOWS_PER_PIECE,
     value_bytes: int = 2,
     prompt_tokens: int = 0,
+    quant_head: str = "none",
 ) -> MemoryGuess:
     """Memory of a prompt of which layer l sees `entering[l]` tokens (all equal without pruning; `Trace.kv_lengths` with it).
 
@@ -79,7 +80,7 @@ def guess(
     embeddings_mb = max(widest, prompt_tokens) * decoder.hidden * value_bytes / MB
     return MemoryGuess(
         decoder_mb=decoder_bytes(sizes, quant, value_bytes) / MB,
-        tables_mb=decoder.table_parameters * value_bytes / MB,
+        tables_mb=_table_bytes(decoder, quant_head, value_bytes) / MB,
         encoder_weights_mb=sizes.encoder_parameters * value_bytes / MB,
         kv_mb=sum(decoder.kv_bytes(tokens, value_bytes) for tokens in entering) / MB,
         embeddings_mb=embeddings_mb,
@@ -91,6 +92,14 @@ def guess(
         selection_mb=2 * embeddings_mb if widest < prompt_tokens else 0.0,  # the prompt's rows, and a copy of those of the media
         prefill_mb=_prefill_bytes(sizes, quant, widest, value_bytes) / MB,
     )
+
+
+def _table_bytes(decoder: DecoderSizes, quant_head: str, value_bytes: int) -> float:
+    """The embedding table and the output matrix. A quantised output matrix is one of its own, also where both were one."""
+    if quant_head == "none":
+        return decoder.table_parameters * value_bytes
+    scales = 4 * decoder.vocab if quant_head == "int8" else 0
+    return decoder.vocab * decoder.hidden * (value_bytes + QUANTIZED_BYTES[quant_head]) + scales
 
 
 def decoder_bytes(sizes: ThinkerSizes, quant: str, value_bytes: int = 2) -> float:

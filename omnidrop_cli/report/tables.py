@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from omnidrop_cli.outputs import ClipFacts, Counts, Report
+from omnidrop_cli.outputs import ClipFacts, Counts, LoadedModel, Report
 from omnidrop_cli.report.columns import Column, DataTable, Phrases, facts, phrases
 from omnidrop_cli.report.numbers import flops, megabytes, percent, seconds, share, times
 from omnidrop_cli.report.text import one_line
@@ -210,8 +210,13 @@ def _facts(report: Report) -> Iterator[tuple[str, Phrases]]:
             f"clip {number}" if several else "clip",
             phrases(PurePath(report.job.all_media[number - 1]).name if several else "", *_clip(clip)),
         )
-    yield "model", phrases(report.model.name, report.model.quant, report.model.dtype, report.model.device, report.model.attention)
+    yield "model", _model(report.model)
     yield "method", phrases(report.method, *_budget(report))
+
+
+def _model(model: LoadedModel) -> Phrases:
+    head = f"{model.quant_head} output matrix" if model.quant_head != "none" else ""
+    return phrases(model.name, model.quant, head, model.dtype, model.device, model.attention)
 
 
 def _timings(report: Report) -> Phrases:

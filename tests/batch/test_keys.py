@@ -52,7 +52,7 @@ def test_keys_of_earlier_versions_still_hold() -> None:
     assert key(JOB, "c", "m") == "4c0c7175d29cd4b7ed16b9451458b68d"
 
 
-@pytest.mark.parametrize("choice", [{"revision": "v2"}, {"quant": "int8"}, {"dtype": "float32"}])
+@pytest.mark.parametrize("choice", [{"revision": "v2"}, {"quant": "int8"}, {"quant_head": "int8"}, {"dtype": "float32"}])
 def test_weights_are_in_the_key(choice: dict[str, str]) -> None:
     assert key(replace(JOB, model=ModelConfig(**choice)), "c", "m") != key(JOB, "c", "m")
     assert key(JOB, "c", "other") != key(JOB, "c", "m") != key(JOB, "other", "m")

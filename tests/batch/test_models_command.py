@@ -118,6 +118,7 @@ def test_a_quantised_copy_answers_by_its_name(omnidrop: Run, omni: Path, monkeyp
         (["rm", "owner/model", "--yes"], ModelError, "not on this disk"),
         (["rm", "nano", "--yes"], UsageError, "part of the program"),
         (["quantize", "nano", "--quant", "none"], UsageError, "nothing to do"),
+        (["quantize", "nano", "--quant-head", "nf4"], UsageError, "keeps its output matrix"),
         (["pull", "9b"], UsageError, "unknown model"),
     ],
 )

@@ -73,7 +73,7 @@ def generated(report: dict[str, Any]) -> Any:
 
 
 def loaded(report: dict[str, Any]) -> Any:
-    return {name: report["model"][name] for name in ("name", "dtype", "quant", "device")}
+    return {name: report["model"][name] for name in ("name", "dtype", "quant", "quant_head", "device")}
 
 
 ANSWERING = (
@@ -92,6 +92,7 @@ ANSWERING = (
     Row("subtitles", (str(Path(__file__).with_name("hello.srt")),), prompt),
     Row("system", ("Answer in one word, please.",), prompt),
     Row("dtype", ("bfloat16",), loaded),
+    Row("quant-head", ("nf4",), loaded),
     Row("max-new-tokens", ("2",), generated),
     Row("temperature", ("3",), generated, ("--seed", "3")),
     Row("top-p", ("0.05",), generated, ("--seed", "3", "--temperature", "3")),

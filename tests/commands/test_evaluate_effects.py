@@ -91,6 +91,7 @@ EFFECTS = (
     Row("max-pixels", ("3136",), tokens),
     Row("max-new-tokens", ("1",), answers, (*NANO, "--text-first")),
     Row("dtype", ("bfloat16",), models),
+    Row("quant-head", ("nf4",), models),
     Row("device", ("cuda:77",), error),
     Row("devices", ("cuda:77",), error),
     Row("attn", ("flash_attention_2",), error),

@@ -23,6 +23,7 @@ from omnidrop_cli.engine.generate import generate
 from omnidrop_cli.engine.kv_cache import RaggedCache
 from omnidrop_cli.engine.prefill import Prefilled
 from omnidrop_cli.model.cuda_capture import Capture, CudaCapture
+from omnidrop_cli.model.quantize import quantize_head
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.outputs import Answer
@@ -92,10 +93,12 @@ def test_answers_and_cache_are_those_without_a_graph(shape: tuple[int, int, int,
     assert_same(graphed.cache, plain.cache)
 
 
-def test_a_quantised_decoder() -> None:
+@pytest.mark.parametrize("head", ["none", "nf4"])
+def test_a_quantised_decoder(head: str) -> None:
     """bitsandbytes' own operations are on the tape too. Held against the same step without a tape: in bfloat16 an eager step's attention
     rounds otherwise."""
     thinker = without_end(tiny_thinker(3, 4, 2, 16, quant="nf4", dtype=torch.bfloat16))
+    quantize_head(thinker.adapter, head, "cpu")
     plain, graphed, capture = prefilled(thinker), prefilled(thinker), Counting()
     assert answer(thinker, graphed, capture)[0] == answer(thinker, plain, uncaptured)[0]
     assert capture.replays == 27
@@ -301,7 +304,8 @@ def test_graphs_are_for_cuda_and_reported_where_they_cannot_be() -> None:
     graphs = CudaGraphRunner.of(on_cuda)  # type: ignore[arg-type]
     assert graphs.capture is not None
     assert graphs.refusal is None
-    for change, reason in (({"quant": "int8"}, "outliers"), ({"attention": "flash_attention_2"}, "mask")):
+    refused = (({"quant": "int8"}, "outliers"), ({"quant_head": "int8"}, "outliers"), ({"attention": "flash_attention_2"}, "mask"))
+    for change, reason in refused:
         on_cuda.loaded = replace(thinker.loaded, **change)
         graphs = CudaGraphRunner.of(on_cuda)  # type: ignore[arg-type]
         assert reason in (graphs.refusal or "")

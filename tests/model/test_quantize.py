@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from omnidrop_cli.config import ModelConfig
+from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import ModelError
 from omnidrop_cli.model.load import load
-from omnidrop_cli.model.quantize import check_quantizable, has_run_on_cpu, quantized_modules, save_quantized
+from omnidrop_cli.model.memory_estimate import guess
+from omnidrop_cli.model.quantize import check_quantizable, has_run_on_cpu, quantize_head, quantized_modules, save_quantized
 from omnidrop_cli.model.random_weights import tiny_sizes, tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 
@@ -116,3 +118,69 @@ def test_large_models_are_quantised_by_default(monkeypatch: pytest.MonkeyPatch, 
     loaded = load(ModelConfig(str(omni_checkpoint), device="cpu"))
     assert (loaded.loaded.quant, loaded.loaded.dtype) == ("nf4", "bfloat16")
     assert any("parameters" in reason for reason in loaded.loaded.reasons)
+
+
+# ---------------------------------------------------------------- the output matrix
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(("head", "closeness"), [("nf4", 0.99), ("int8", 0.9999)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_quantised_output_matrix_is_near_and_leaves_the_embedding_alone(
+    head: str, closeness: float, dtype: torch.dtype, tied: bool
+) -> None:
+    plain, thinker = tiny_thinker(tied=tied, dtype=dtype), tiny_thinker(tied=tied, dtype=dtype)
+    assert (thinker.adapter.lm_head.weight is thinker.adapter.embedding_weight) == tied
+    quantize_head(thinker.adapter, head, "cpu")
+    assert list(quantized_modules(thinker.model)) == ["lm_head"]
+    assert thinker.model.lm_head is thinker.adapter.lm_head
+    assert torch.equal(thinker.adapter.embedding_weight, plain.adapter.embedding_weight)
+    assert thinker.adapter.embedding_weight.dtype == dtype
+    hidden = torch.randn(1, 5, thinker.sizes.hidden, generator=torch.Generator().manual_seed(1)).to(dtype)
+    with torch.inference_mode():
+        exact, near = plain.adapter.row_logits(hidden), thinker.adapter.row_logits(hidden)
+        torch.testing.assert_close(thinker.adapter.logits(hidden), near[-1], rtol=0.02, atol=0.02)
+    assert not torch.equal(exact, near)
+    assert torch.cosine_similarity(exact, near, dim=-1).min() > closeness
+
+
+@pytest.mark.parametrize("quant", ["none", "nf4", "int8"])
+@pytest.mark.parametrize("head", ["nf4", "int8"])
+def test_a_model_loads_with_its_output_matrix_quantised(quant: str, head: str, omni_checkpoint: Path, tmp_path: Path) -> None:
+    """From a checkpoint and from a quantised copy of it alike; a copy itself keeps its matrix."""
+    thinker = load(ModelConfig(str(omni_checkpoint), device="cpu", quant=quant, quant_head=head))
+    assert (thinker.loaded.quant, thinker.loaded.quant_head) == (quant, head)
+    assert len(quantized_modules(thinker.model)) == 1 + 7 * 4 * (quant != "none")
+    with pytest.raises(ModelError, match="output matrix"):
+        save_quantized(thinker, tmp_path / "copy")
+    save_quantized(load(ModelConfig(str(omni_checkpoint), device="cpu", quant=quant)), tmp_path / "copy")
+    again = load(ModelConfig(str(tmp_path / "copy"), device="cpu", quant_head=head))
+    assert quantized_modules(again.model) == quantized_modules(thinker.model)
+    hidden = torch.randn(1, 1, thinker.sizes.hidden, generator=torch.Generator().manual_seed(1)).to(thinker.dtype)
+    with torch.inference_mode():
+        assert torch.equal(again.adapter.logits(hidden), thinker.adapter.logits(hidden))
+
+
+def test_nano_answers_with_a_quantised_output_matrix() -> None:
+    """Its matrix is tied to the embedding."""
+    plain = load(ModelConfig("nano"))
+    quantised = load(ModelConfig("nano", quant_head="nf4"))
+    assert plain.adapter.lm_head.weight is plain.adapter.embedding_weight
+    assert torch.equal(quantised.adapter.embedding_weight, plain.adapter.embedding_weight)
+    found = Session(quantised).ask("demo", "What is said?", prompt_lookup=3)
+    assert found.answer.text == "hello music garden goodbye"
+    assert found.model.quant_head == "nf4"
+
+
+@pytest.mark.parametrize("head", ["none", "nf4", "int8"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_memory_of_the_output_matrix_is_estimated(head: str, tied: bool) -> None:
+    thinker = tiny_thinker(tied=tied, dtype=torch.bfloat16)
+    quantize_head(thinker.adapter, head, "cpu")
+    weight = thinker.adapter.lm_head.weight
+    state = getattr(weight, "quant_state", None)
+    scales = 0 if state is None else state.absmax.nbytes + state.state2.absmax.nbytes
+    scales += weight.SCB.nbytes if getattr(weight, "SCB", None) is not None else 0
+    own = 0 if tied and head == "none" else weight.nbytes + scales
+    guessed = guess(tiny_sizes(tied=tied), "none", [10] * 4, quant_head=head).tables_mb * 1e6
+    assert guessed == pytest.approx(thinker.adapter.embedding_weight.nbytes + own, rel=0.001)

@@ -73,8 +73,8 @@ class ModelMemory:
         `video_patches` and `audio_windows` pass the encoders, as in `memory_estimate.guess`.
         """
         entering = [text + round(keep * media)] * self.sizes.decoder.num_layers
-        pieces = {"video_patches": video_patches, "audio_windows": audio_windows}
-        return guess(self.sizes, self.quant, entering, prompt_tokens=text + media, **pieces)
+        total = text + media
+        return guess(self.sizes, self.quant, entering, video_patches=video_patches, audio_windows=audio_windows, prompt_tokens=total)
 
     def longest_s(self, keep: float, free_bytes: float) -> int:
         """Seconds of the longest clip that fits, perhaps with the encoders waiting: 0 where none does, at most `LONGEST_S`."""

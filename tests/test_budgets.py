@@ -29,7 +29,7 @@ LINES = {
     "evaluate": 2330,
     "explain": 1300,
     "media": 3700,
-    "model": 3200,
+    "model": 3220,
     "nano/train": 2600,
     "nano/world": 1550,
     "prompt": 980,

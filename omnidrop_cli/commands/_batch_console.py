@@ -26,7 +26,7 @@ class BatchConsole(BatchProgress):
 
     def __init__(self, flags: ConsoleFlags, groups: Sequence[Group], log_file: Path | None = None) -> None:
         """`log_file` gets every line with its date, whatever the console shows. Raises `OmnidropError` where it cannot be written."""
-        self._console = Console(flags)
+        self._console, self._verbose = Console(flags), flags.verbose
         self._total = sum(len(group) for group in groups)
         self._open = Counter[str]()
         for group in groups:
@@ -61,7 +61,10 @@ class BatchConsole(BatchProgress):
         self._draw()
 
     def stage(self, name: str, detail: str = "") -> None:
-        self._draw(name if self._clip else one_line(f"{name} {detail}"))
+        line = one_line(f"{name} {detail}")
+        if self._verbose:
+            self._say(f"{self._clip}: {line}" if self._clip else line, shown=not self._console.live)
+        self._draw(name if self._clip else line)
 
     def row(self, row: Row) -> None:
         media = row["media"]["asked"]

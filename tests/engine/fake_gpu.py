@@ -225,16 +225,16 @@ class _Operations(TorchDispatchMode):
         self.recorder = recorder
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
-        kwargs = kwargs or {}
+        named = kwargs or {}
         name = func._schema.name.partition("::")[2]
-        inputs = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
+        inputs = [tensor for tensor in tree_leaves((args, named)) if isinstance(tensor, Tensor)]
         on_gpu = any(tensor.is_cuda for tensor in inputs)
         if on_gpu and name in READS_VALUES:
             raise HostWait(f"{name}, {_place()}")
-        target = kwargs.get("device")
+        target = named.get("device")
         if name == "_to_copy" and target is not None and torch.device(target).type != inputs[0].device.type:
-            return self._copy_across(inputs[0], torch.device(target), kwargs)
-        output = func(*args, **kwargs)
+            return self._copy_across(inputs[0], torch.device(target), named)
+        output = func(*args, **named)
         known = {tensor.untyped_storage()._cdata for tensor in inputs}
         outputs = [tensor for tensor in tree_leaves(output) if isinstance(tensor, Tensor)]
         if on_gpu and any(tensor.device.type == "cpu" for tensor in outputs):
@@ -246,13 +246,13 @@ class _Operations(TorchDispatchMode):
             self.recorder.allocate(tensor)
         return output
 
-    def _copy_across(self, source: Tensor, target: torch.device, kwargs: Mapping[str, Any]) -> Tensor:
+    def _copy_across(self, source: Tensor, target: torch.device, named: Mapping[str, Any]) -> Tensor:
         if target.type == "cpu":
             raise HostWait(f"a copy to the host, {_place()}")
-        if target.type == "cuda" and not kwargs.get("non_blocking"):
+        if target.type == "cuda" and not named.get("non_blocking"):
             self.recorder.copy_from_host()
         self.recorder.launches["copy from the host"] += 1
-        return torch.empty(source.shape, dtype=kwargs.get("dtype") or source.dtype, device=target)
+        return torch.empty(source.shape, dtype=named.get("dtype") or source.dtype, device=target)
 
 
 class _Bindings(TorchFunctionMode):
@@ -264,28 +264,28 @@ class _Bindings(TorchFunctionMode):
         self.recorder = recorder
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
-        kwargs = kwargs or {}
+        named = kwargs or {}
         if func is scaled_dot_product_attention:
-            return self._attend(*args, **kwargs)
-        if func in (torch.tensor, torch.as_tensor) and torch.device(kwargs.get("device") or "cpu").type == "cuda":
-            return _to(func(*args, **{**kwargs, "device": "cpu"}), GPU)
+            return self._attend(*args, **named)
+        if func in (torch.tensor, torch.as_tensor) and torch.device(named.get("device") or "cpu").type == "cuda":
+            return _to(func(*args, **{**named, "device": "cpu"}), GPU)
         own = args[0] if args else None
         if func is Tensor.to and isinstance(own, Tensor):
-            return _moved(own, args[1:], kwargs, func)
+            return _moved(own, args[1:], named, func)
         if not isinstance(own, Tensor) or not own.is_cuda:
-            return func(*args, **kwargs)
+            return func(*args, **named)
         if func in (Tensor.nonzero, torch.nonzero, Tensor.tolist, Tensor.numpy):
             raise HostWait(f"{func.__name__}, {_place()}")
         if func is Tensor.__invert__:
             return torch.ops.aten.bitwise_not.default(own)
         if func is Tensor.copy_:
-            return self._copy(own, *args[1:], **kwargs)
+            return self._copy(own, *args[1:], **named)
         if func is Tensor.__getitem__:
             view, tensors = _indexed(own, args[1])
             return torch.ops.aten.index.Tensor(view, tensors) if tensors else view
         if func is Tensor.__setitem__:
             return self._set(own, args[1], args[2])
-        return func(*args, **kwargs)
+        return func(*args, **named)
 
     def _attend(
         self,
@@ -332,12 +332,12 @@ def _to(tensor: Tensor, device: torch.device, **options: Any) -> Tensor:
     return moved
 
 
-def _moved(tensor: Tensor, args: Any, kwargs: Mapping[str, Any], func: Any) -> Tensor:
+def _moved(tensor: Tensor, args: Any, named: Mapping[str, Any], func: Any) -> Tensor:
     """`tensor.to(...)`; `func` is what does it where the device stays the same."""
     given = (args[0].device, args[0].dtype, *args[1:]) if args and isinstance(args[0], Tensor) else args
-    device, dtype, non_blocking, _ = torch._C._nn._parse_to(*given, **kwargs)
+    device, dtype, non_blocking, _ = torch._C._nn._parse_to(*given, **named)
     if device is None or device.type == tensor.device.type:
-        moved: Tensor = func(tensor, *args, **kwargs)
+        moved: Tensor = func(tensor, *args, **named)
         return moved
     return _to(tensor, device, dtype=dtype, non_blocking=non_blocking)
 

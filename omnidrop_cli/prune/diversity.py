@@ -67,8 +67,38 @@ def max_min(
     return topk.true_indices(picked[:n], sum(keep_counts))
 
 
-def _greedy(features: Tensor, token: Tensor, present: Tensor, count: int, weight: Tensor | None, when: Tensor | None) -> Tensor:
-    """(g, count) picks in order, as indices into each group's `token` (g, s), padded where not `present`."""
+def max_min_from(first: Tensor, features: Tensor, keep: int, weight: Tensor) -> Tensor:
+    """`max_min` of one group, with the first pick given.
+
+    Args:
+        first: (1,) int64 index of the first pick.
+        features: (n, d) embeddings.
+        keep: tokens picked, at least 1.
+        weight: (n,) factor of the distances to each token, above 0.
+
+    Returns:
+        (keep,) ascending int64 indices of the picked tokens.
+    """
+    n = features.shape[0]
+    token = torch.arange(n, device=features.device)[None]
+    present = torch.ones_like(token, dtype=torch.bool)
+    if n**2 > MAX_DISTANCES:
+        order = lazy_greedy(Tokens.of(features, token, present, weight, None), keep, first)
+    else:
+        order = _greedy(features, token, present, keep, weight, None, first[None])
+    return order[0].sort().values
+
+
+def _greedy(
+    features: Tensor,
+    token: Tensor,
+    present: Tensor,
+    count: int,
+    weight: Tensor | None,
+    when: Tensor | None,
+    first_pick: Tensor | None = None,
+) -> Tensor:
+    """(g, count) picks in order, as indices into each group's `token` (g, s), padded where not `present`, from `first_pick` (g, 1) on."""
     groups, size = token.shape
     matrix = torch.empty(groups, size, size, device=features.device)
     step = max(1, distances.BLOCK // (size * max(size, features.shape[1])))
@@ -77,7 +107,8 @@ def _greedy(features: Tensor, token: Tensor, present: Tensor, count: int, weight
     diagonal = matrix.diagonal(dim1=1, dim2=2)
     diagonal.fill_(float("inf"))
     matrix.masked_fill_(~present[:, :, None], float("inf"))  # no token has padding for its nearest other
-    first_pick = matrix.amin(dim=1).masked_fill_(~present, float("-inf")).argmax(dim=1, keepdim=True)
+    if first_pick is None:
+        first_pick = matrix.amin(dim=1).masked_fill_(~present, float("-inf")).argmax(dim=1, keepdim=True)
     diagonal.fill_(float("-inf"))
     loop = PickLoop(matrix, capture_on(features.device))
     loop.start(first_pick)

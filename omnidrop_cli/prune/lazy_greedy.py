@@ -24,11 +24,11 @@ RUN = 1 << 8
 """Picks between two checks whether they still hold; those after the first that does not are discarded."""
 
 
-def lazy_greedy(tokens: Tokens, count: int) -> Tensor:
-    """(1, count) int64 indices of the picks in order, of one group without padding."""
+def lazy_greedy(tokens: Tokens, count: int, first: Tensor | None = None) -> Tensor:
+    """(1, count) int64 indices of the picks in order, of one group without padding; `first` (1,) is the first, where it is given."""
     size = min(CANDIDATES, tokens.size)
     loop = PickLoop(tokens.rows.new_empty(1, size, size, dtype=torch.float32), capture_on(tokens.rows.device))
-    new = farthest_from_all(tokens)
+    new = farthest_from_all(tokens) if first is None else first
     order = [new]
     nearest = torch.full((tokens.size,), float("inf"), device=new.device)
     left = count - 1

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from omnidrop_cli.prune import diversity
+
 BLOCK = 1 << 22
 """Most distances held at once (16 MiB in float32)."""
 
@@ -145,15 +147,7 @@ def merge_into_kept(
 
 def relevant_and_diverse(features: Tensor, relevance: Tensor, keep: int) -> Tensor:
     """(keep,) ascending indices: the most relevant token, then greedily the largest distance to the picked times 1 + relevance."""
-    unit, factor = normalize(features.float(), dim=-1), 1 + minmax(relevance)
-    gone = torch.full((1,), float("-inf"), device=features.device)
-    pick = relevance.argmax(dim=0, keepdim=True)
-    order, nearest = [pick], torch.full_like(factor, float("inf"))
-    for _ in range(1, keep):
-        nearest = torch.minimum(nearest, 1 - unit @ unit.index_select(0, pick)[0]).scatter_(0, pick, gone)
-        pick = (nearest * factor).argmax(dim=0, keepdim=True)
-        order.append(pick)
-    return torch.cat(order)[:keep].sort().values
+    return diversity.max_min_from(relevance.argmax(dim=0, keepdim=True), features, keep, 1 + minmax(relevance))
 
 
 def merge_by_similarity(features: Tensor, kept: Tensor, dropped: Tensor, relevance: Tensor) -> Tensor:

@@ -89,6 +89,23 @@ def test_max_min_is_the_greedy_rule_in_every_group(
         start += size
 
 
+@pytest.mark.parametrize("limit", [1 << 25, 40])
+@settings(deadline=None, max_examples=40)
+@given(size=st.integers(1, 12), seed=st.integers(0, 999), half=st.booleans(), data=st.data())
+def test_max_min_from_a_given_token_is_the_greedy_rule(limit: int, size: int, seed: int, half: bool, data: st.DataObject) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(size, 6, generator=generator).to(torch.bfloat16 if half else torch.float32)
+    weight = torch.rand(size, generator=generator) + 0.1
+    keep, first = data.draw(st.integers(1, size)), data.draw(st.integers(0, size - 1))
+    with small_blocks(limit):
+        got = diversity.max_min_from(torch.tensor([first]), features, keep, weight).tolist()
+    cos, picked = cosines(features), [first]
+    while len(picked) < keep:
+        left = [j for j in range(size) if j not in picked]
+        picked.append(max(left, key=lambda j: (min(1 - cos[i][j] for i in picked) * float(weight[j]), -j)))
+    assert got == sorted(picked)
+
+
 def test_groups_may_be_interleaved() -> None:
     features = torch.randn(9, 4, generator=torch.Generator().manual_seed(3))
     number = [0, 1, 2] * 3

@@ -125,7 +125,7 @@ def density_peaks(frames: Tensor, peaks: Peaks = "paper") -> Tensor:
     "paper" (OmniZip 3.3): Euclidean d, density exp(-mean d^2). "v2" (its code since): d = 1 - cos, density exp(-mean d).
     "v1" (its first code, and DASH's): no peaks, minus the mean of the five highest cosines.
     """
-    block = max(1, distances.BLOCK // frames.shape[1] ** 2)
+    block = max(1, distances.BLOCK // (frames.shape[1] * max(frames.shape[1:])))
     return torch.cat([_peaks(some, peaks) for some in frames.split(block)])
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from omnidrop_cli.prune import topk
+from omnidrop_cli.prune import distances, topk
 
 MAX_COSINES = 1 << 24
 """Most cosines held at once (64 MiB in float32), so that memory grows with the clip and not with its square."""
@@ -55,7 +55,7 @@ def select_and_merge(audio: Tensor, scores: Tensor, video: Tensor, keep: int, *,
         return MergedAudio(kept, audio[kept])
     unit = normalize(audio.float(), dim=-1)
     to_contextual, target = _nearest(unit[pool], unit[contextual])
-    similarity = _nearest(unit[pool], normalize(video.float(), dim=-1))[0] if video.shape[0] else to_contextual
+    similarity = _highest(unit[pool], video) if video.shape[0] else to_contextual
     merged = _merged(audio.float(), contextual, pool, target, similarity, merge)
     return MergedAudio(kept, audio.float().index_copy(0, contextual, merged)[kept].to(audio.dtype))
 
@@ -65,6 +65,12 @@ def _nearest(some: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     block = max(1, MAX_COSINES // others.shape[0])
     best = [(part @ others.T).max(dim=1) for part in some.split(block)]
     return torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
+
+
+def _highest(some: Tensor, others: Tensor) -> Tensor:
+    """(n,) highest cosine of each of `some` (n, d), of unit length, with any of `others` (m, d), which are normalised block by block."""
+    step = max(1, distances.BLOCK // others.shape[1])
+    return torch.stack([_nearest(some, normalize(part.float(), dim=-1))[0] for part in others.split(step)]).amax(dim=0)
 
 
 def _merged(audio: Tensor, contextual: Tensor, pool: Tensor, target: Tensor, similarity: Tensor, merge: int) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from omnidrop_cli.prune import merging
+from omnidrop_cli.prune import distances, merging
 from omnidrop_cli.prune.merging import select_and_merge
 
 
@@ -51,11 +51,10 @@ def test_anchors_absorb_what_the_rule_says(n: int, seen: int, share: float, merg
     audio, video = torch.randn(n, 6, generator=generator), torch.randn(seen, 6, generator=generator)
     scores = torch.rand(n, generator=generator)
     keep = data.draw(st.integers(1, n))
-    whole, merging.MAX_COSINES = merging.MAX_COSINES, data.draw(st.sampled_from([1, 20, 1 << 24]))
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merging, "MAX_COSINES", data.draw(st.sampled_from([1, 20, 1 << 24])))
+        patch.setattr(distances, "BLOCK", data.draw(st.sampled_from([1, 20, 1 << 24])))
         got = select_and_merge(audio, scores, video, keep, share=share, merge=merge)
-    finally:
-        merging.MAX_COSINES = whole
     expected = merged_slowly(audio, scores, video, keep, share, merge)
     assert got.index.tolist() == sorted(expected)
     torch.testing.assert_close(got.embeds, torch.stack([expected[i] for i in sorted(expected)]))

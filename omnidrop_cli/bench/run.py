@@ -87,7 +87,8 @@ def _prompt_facts(prompt: Prompt) -> dict[str, Any]:
 
 def _model_facts(thinker: Thinker) -> dict[str, Any]:
     loaded = thinker.loaded
-    return {"model": loaded.name, "quant": loaded.quant, "dtype": loaded.dtype, "layers": loaded.num_layers}
+    names = ("quant", "quant_head", "dtype")
+    return {"model": loaded.name, **{name: getattr(loaded, name) for name in names}, "layers": loaded.num_layers}
 
 
 def _floor_facts(floor: Floor) -> dict[str, Any]:

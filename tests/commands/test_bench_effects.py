@@ -36,7 +36,7 @@ def prompt(ran: Ran) -> Any:
 
 
 def loaded(ran: Ran) -> Any:
-    return {name: ran.report["facts"][name] for name in ("model", "dtype", "quant")}
+    return {name: ran.report["facts"][name] for name in ("model", "dtype", "quant", "quant_head")}
 
 
 def runs(ran: Ran) -> Any:
@@ -80,6 +80,7 @@ EFFECTS = (
     Row("seconds", ("6",), prompt, SYNTHETIC),
     Row("model", ("random:3b@1layers",), loaded, SYNTHETIC),
     Row("dtype", ("bfloat16",), loaded, SYNTHETIC),
+    Row("quant-head", ("nf4",), loaded, SYNTHETIC),
     Row("device", ("cuda:77",), error, SYNTHETIC),
     Row("attn", ("flash_attention_2",), error, SYNTHETIC),
     Row("methods", ("none",), runs, ("prefill", "--seconds", "4", "--model", "nano", "--repeats", "1", "--json")),

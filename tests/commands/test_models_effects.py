@@ -82,6 +82,7 @@ EFFECTS = (
 ELSEWHERE: Mapping[str, str] = {
     "feature-cache": "no effect here: no clip is encoded",
     "graph": "no effect here: nothing is decoded",
+    "quant-head": "tests/batch/test_models_command.py: refused, because a copy keeps its output matrix",
     "no-color": "tests/commands/test_output.py",
     "debug": "tests/commands/test_exit.py",
     "profile": "tests/test_settings.py",

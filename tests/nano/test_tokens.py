@@ -58,7 +58,7 @@ def _prompt(timeline: Any, question: str, tokenizer: Any, spec: PromptSpec) -> A
     wave = np.zeros(round(timeline.duration_s * 16_000), np.float32) if timeline.has_audio else None
     facts = SourceFacts("made", "mp4", 0, timeline.duration_s, None, None)
     clip = Clip(facts, frames, None, 2.0 if timeline.has_video else None, wave, 0.0, timeline.duration_s)
-    return build_prompt(clip, question, tokenizer, spec)
+    return build_prompt((clip,), question, tokenizer, spec)
 
 
 def test_packed_samples_are_the_prompts_that_inference_builds(tokenizer: Any, spec: PromptSpec) -> None:

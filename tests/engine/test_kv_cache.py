@@ -33,3 +33,13 @@ def test_cropping_goes_back_to_the_prefill() -> None:
     cache.truncate(lengths)
     assert cache.lengths == (7, 6)
     assert torch.equal(cache.layers[1].keys, first[:, :, 1:])
+
+
+def test_storage_stays_in_place_until_the_layer_outgrows_it() -> None:
+    cache = RaggedCache(1)
+    cache.update(torch.ones(1, 1, 7, 4), torch.ones(1, 1, 7, 4), 0)
+    layer = cache.layers[0]
+    before, _ = layer.allocate(3)
+    layer.commit(3)
+    assert layer.allocate(3)[0].data_ptr() == before.data_ptr()
+    assert layer.allocate(4 * GROWTH)[0].data_ptr() != before.data_ptr()

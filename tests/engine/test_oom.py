@@ -37,6 +37,11 @@ class Warned(ProgressCallback):
         self.warnings.append(message)
 
 
+@pytest.mark.parametrize(("device", "on_host"), [("cpu", True), ("cuda", False)])
+def test_only_a_gpu_has_encoders_to_move_to_the_host(device: str, on_host: bool) -> None:
+    assert Limits.of(torch.device(device)).encoders_on_host is on_host
+
+
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Session:
     monkeypatch.setattr(oom, "MIN_PATCHES", 40)

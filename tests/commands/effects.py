@@ -33,6 +33,26 @@ class Row:
         return self.value if self.value == (f"--no-{self.flag}",) else (f"--{self.flag}", *self.value)
 
 
+COMMON_ELSEWHERE: Mapping[str, str] = {
+    "no-color": "tests/commands/test_output.py",
+    "debug": "tests/commands/test_exit.py",
+    "profile": "tests/test_settings.py",
+}
+"""Options of every command, and where they are tested."""
+
+READING_ELSEWHERE: Mapping[str, str] = {
+    **COMMON_ELSEWHERE,
+    "dedup-threshold": "tests/engine/test_frame_dedup.py: test_tolerance_reaches_the_encoder",
+    "refresh": "tests/media/test_download_cache.py",
+    "cookies": "tests/media/test_address.py",
+    "cookies-from-browser": "tests/media/test_address.py",
+    "quant": "tests/model/test_load.py",
+    "revision": "tests/model/test_hub.py",
+    "graph": "tests/engine/test_graph_session.py; a GPU is needed to see it from the command line",
+}
+"""Options of every command that reads clips with a model, whose effect cannot be seen in nano's reports, and where they are tested."""
+
+
 def check_complete(command: str, rows: Iterable[Row], elsewhere: Mapping[str, str]) -> None:
     """Fail unless every option of the command, or of a group's commands, is in a row or is tested elsewhere, in a file that exists."""
     declared = [run for run, _ in COMMANDS if run.__name__ == command]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from omnidrop_cli import paths
-from tests.commands.effects import ANSWERING, Row, Run, check_complete, kept
+from tests.commands.effects import ANSWERING, READING_ELSEWHERE, Row, Run, check_complete, kept
 
 EFFECTS = (
     *ANSWERING,
@@ -26,17 +26,11 @@ EFFECTS = (
 )
 
 ELSEWHERE: Mapping[str, str] = {
+    **READING_ELSEWHERE,
     "question": "tests/commands/test_ask.py: test_q_is_the_question",
-    "dedup-threshold": "tests/engine/test_frame_dedup.py: test_tolerance_reaches_the_encoder",
-    "refresh": "tests/media/test_download_cache.py",
-    "cookies": "tests/media/test_address.py",
-    "cookies-from-browser": "tests/media/test_address.py",
     "model": "tests/test_public_api.py; every test here names nano",
-    "quant": "tests/model/test_load.py",
     "device": "tests/model/test_load.py",
     "attn": "tests/model/test_load.py",
-    "revision": "tests/model/test_hub.py",
-    "graph": "tests/engine/test_graph_session.py; a GPU is needed to see it from the command line",
     "stream": "tests/commands/test_output.py",
     "table": "tests/commands/test_ask.py",
     "history": "tests/commands/test_history.py: test_nothing_is_kept_unless_asked_for",
@@ -44,9 +38,6 @@ ELSEWHERE: Mapping[str, str] = {
     "output": "tests/commands/test_ask.py: test_output_goes_into_a_file",
     "quiet": "tests/commands/test_ask.py: test_quiet_says_nothing",
     "verbose": "tests/commands/test_ask.py",
-    "no-color": "tests/commands/test_output.py",
-    "debug": "tests/commands/test_exit.py",
-    "profile": "tests/test_settings.py",
 }
 """Options whose effect cannot be seen in nano's JSON, and where it is tested."""
 

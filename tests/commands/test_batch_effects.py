@@ -18,7 +18,7 @@ from omnidrop_cli import paths
 from omnidrop_cli.batch import ray_pool
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import UsageError
-from tests.commands.effects import ANSWERING, Row, Run, check_complete, generated, leaving
+from tests.commands.effects import ANSWERING, READING_ELSEWHERE, Row, Run, check_complete, generated, leaving
 from tests.commands.running import Done
 
 
@@ -80,21 +80,12 @@ REPEATED = ("force", "retry-failed", "strict")
 """Options about an earlier run: the command without the option runs first, in the same folder."""
 
 ELSEWHERE: Mapping[str, str] = {
+    **READING_ELSEWHERE,
     "model": "tests/batch/test_batch_command.py; every test here names nano",
     "offline": "test_offline_reaches_what_fetches",
     "feature-cache": "test_encoder_outputs_are_kept_on_disk_unless_refused",
     "cluster": "test_a_cluster_has_its_workers",
     "workers": "test_a_cluster_has_its_workers",
-    "dedup-threshold": "tests/engine/test_frame_dedup.py: test_tolerance_reaches_the_encoder",
-    "refresh": "tests/media/test_download_cache.py",
-    "cookies": "tests/media/test_address.py",
-    "cookies-from-browser": "tests/media/test_address.py",
-    "quant": "tests/model/test_load.py",
-    "revision": "tests/model/test_hub.py",
-    "graph": "tests/engine/test_graph_session.py; a GPU is needed to see it from the command line",
-    "no-color": "tests/commands/test_output.py",
-    "debug": "tests/commands/test_exit.py",
-    "profile": "tests/test_settings.py",
 }
 """Options whose effect cannot be seen in nano's rows, and where it is tested."""
 

@@ -18,7 +18,7 @@ from omnidrop_cli import paths
 from omnidrop_cli.bench import media as bench_media
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import UsageError
-from tests.commands.effects import Row, Run, check_complete
+from tests.commands.effects import READING_ELSEWHERE, Row, Run, check_complete
 from tests.commands.running import Done
 
 
@@ -95,18 +95,9 @@ EFFECTS = (
 )
 
 ELSEWHERE: Mapping[str, str] = {
-    "quant": "tests/model/test_load.py",
-    "revision": "tests/model/test_hub.py",
+    **READING_ELSEWHERE,
     "offline": "test_offline_reaches_what_fetches",
     "feature-cache": "test_encoder_outputs_are_kept_on_disk_unless_refused",
-    "dedup-threshold": "tests/engine/test_frame_dedup.py: test_tolerance_reaches_the_encoder",
-    "refresh": "tests/media/test_download_cache.py",
-    "cookies": "tests/media/test_address.py",
-    "cookies-from-browser": "tests/media/test_address.py",
-    "graph": "tests/engine/test_graph_session.py; a GPU is needed to see it from the command line",
-    "no-color": "tests/commands/test_output.py",
-    "debug": "tests/commands/test_exit.py",
-    "profile": "tests/test_settings.py",
 }
 """Options whose effect cannot be seen in nano's report, and where it is tested."""
 

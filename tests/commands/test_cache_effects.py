@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import pytest
 
 from omnidrop_cli import cache
-from tests.commands.effects import Row, Run, check_complete
+from tests.commands.effects import COMMON_ELSEWHERE, Row, Run, check_complete
 from tests.commands.running import Done
 from tests.test_cache import clip, features
 
@@ -42,10 +42,8 @@ EFFECTS = (
 )
 
 ELSEWHERE: Mapping[str, str] = {
+    **COMMON_ELSEWHERE,
     "verbose": "no stage runs here",
-    "no-color": "tests/commands/test_output.py",
-    "debug": "tests/commands/test_exit.py",
-    "profile": "tests/test_settings.py",
 }
 """Options whose effect is tested elsewhere, or that every command has."""
 

@@ -15,7 +15,7 @@ import pytest
 
 from omnidrop_cli import paths
 from omnidrop_cli.commands import chat
-from tests.commands.effects import ANSWERING, Row, Run, check_complete, generated, leaving
+from tests.commands.effects import ANSWERING, READING_ELSEWHERE, Row, Run, check_complete, generated, leaving
 from tests.commands.running import Done
 
 SCRIPT = "What is said?\n/save answers.jsonl\n"
@@ -54,20 +54,11 @@ EFFECTS = (
 )
 
 ELSEWHERE: Mapping[str, str] = {
+    **READING_ELSEWHERE,
     "model": "tests/batch/test_chat.py; every test here names nano",
     "stream": "test_an_answer_is_printed_at_once_where_it_is_not_streamed",
     "offline": "test_offline_reaches_what_fetches",
     "feature-cache": "test_encoder_outputs_are_kept_on_disk_unless_refused",
-    "dedup-threshold": "tests/engine/test_frame_dedup.py: test_tolerance_reaches_the_encoder",
-    "refresh": "tests/media/test_download_cache.py",
-    "cookies": "tests/media/test_address.py",
-    "cookies-from-browser": "tests/media/test_address.py",
-    "quant": "tests/model/test_load.py",
-    "revision": "tests/model/test_hub.py",
-    "graph": "tests/engine/test_graph_session.py; a GPU is needed to see it from the command line",
-    "no-color": "tests/commands/test_output.py",
-    "debug": "tests/commands/test_exit.py",
-    "profile": "tests/test_settings.py",
 }
 """Options whose effect cannot be seen in nano's report, and where it is tested."""
 

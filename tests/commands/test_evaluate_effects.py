@@ -18,7 +18,7 @@ import pytest
 from omnidrop_cli import paths
 from omnidrop_cli.evaluate import benchmarks
 from omnidrop_cli.media.source import bundled
-from tests.commands.effects import Row, Run, check_complete
+from tests.commands.effects import COMMON_ELSEWHERE, Row, Run, check_complete
 from tests.commands.running import Done
 
 
@@ -108,15 +108,13 @@ EFFECTS = (
 """Options, and what they change. A row that is `given` no benchmark runs the two questions of DAILY."""
 
 ELSEWHERE: Mapping[str, str] = {
+    **COMMON_ELSEWHERE,
     "model": "tests/evaluate/test_evaluation.py; DAILY and NANO name nano",
     "feature-cache": "test_encoder_outputs_are_kept_on_disk_unless_refused",
     "offline": "tests/model/test_hub.py",
     "quant": "tests/model/test_load.py",
     "graph": "tests/engine/test_graph_session.py; a GPU is needed to see it from the command line",
     "verbose": "tests/commands/test_output.py",
-    "no-color": "tests/commands/test_output.py",
-    "debug": "tests/commands/test_exit.py",
-    "profile": "tests/test_settings.py",
 }
 """Options whose effect cannot be seen in nano's rows, and where it is tested."""
 

@@ -17,7 +17,7 @@ from omnidrop_cli import paths
 from omnidrop_cli.explain import make
 from omnidrop_cli.explain.record import Explanation
 from omnidrop_cli.report.json import to_dict
-from tests.commands.effects import ANSWERING, Row, Run, check_complete, generated
+from tests.commands.effects import ANSWERING, READING_ELSEWHERE, Row, Run, check_complete, generated
 from tests.commands.running import Done
 
 
@@ -72,19 +72,10 @@ EFFECTS = (
 )
 
 ELSEWHERE: Mapping[str, str] = {
+    **READING_ELSEWHERE,
     "model": "every test here names nano",
     "offline": "test_offline_reaches_what_fetches",
     "feature-cache": "test_encoder_outputs_are_kept_on_disk_unless_refused",
-    "dedup-threshold": "tests/engine/test_frame_dedup.py: test_tolerance_reaches_the_encoder",
-    "refresh": "tests/media/test_download_cache.py",
-    "cookies": "tests/media/test_address.py",
-    "cookies-from-browser": "tests/media/test_address.py",
-    "quant": "tests/model/test_load.py",
-    "revision": "tests/model/test_hub.py",
-    "graph": "tests/engine/test_graph_session.py; a GPU is needed to see it from the command line",
-    "no-color": "tests/commands/test_output.py",
-    "debug": "tests/commands/test_exit.py",
-    "profile": "tests/test_settings.py",
 }
 """Options whose effect cannot be seen in nano's reports, and where it is tested."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from omnidrop_cli import history, paths
-from tests.commands.effects import Row, Run, check_complete
+from tests.commands.effects import COMMON_ELSEWHERE, Row, Run, check_complete
 from tests.commands.fake_pipeline import FakePipeline
 from tests.commands.running import Done
 
@@ -57,10 +57,8 @@ EFFECTS = (
 )
 
 ELSEWHERE: Mapping[str, str] = {
+    **COMMON_ELSEWHERE,
     "stream": "tests/commands/test_output.py; rerun and ask answer by the same function",
-    "no-color": "tests/commands/test_output.py",
-    "debug": "tests/commands/test_exit.py",
-    "profile": "tests/test_settings.py",
 }
 """Options whose effect is tested elsewhere."""
 

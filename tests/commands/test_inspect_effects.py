@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.commands.effects import Row, Run, check_complete
+from tests.commands.effects import COMMON_ELSEWHERE, Row, Run, check_complete
 from tests.commands.running import Done
 
 
@@ -56,14 +56,12 @@ EFFECTS = (
 )
 
 ELSEWHERE: Mapping[str, str] = {
+    **COMMON_ELSEWHERE,
     "offline": "tests/commands/test_lists.py: test_inspect_of_an_address_offline",
     "refresh": "tests/media/test_download_cache.py",
     "cookies": "tests/media/test_address.py",
     "cookies-from-browser": "tests/media/test_address.py",
     "dedup-threshold": "no effect here: it is taken so that the flags of ask need no change",
-    "no-color": "tests/commands/test_output.py",
-    "debug": "tests/commands/test_exit.py",
-    "profile": "tests/test_settings.py",
 }
 """Options whose effect is tested elsewhere."""
 

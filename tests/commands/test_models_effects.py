@@ -15,7 +15,7 @@ import pytest
 
 from omnidrop_cli import paths
 from omnidrop_cli.model.random_weights import tiny_thinker
-from tests.commands.effects import Row, Run, check_complete
+from tests.commands.effects import COMMON_ELSEWHERE, Row, Run, check_complete
 from tests.commands.running import Done
 from tests.model.checkpoints import write_omni
 from tests.model.hub_server import Hub, serving
@@ -80,12 +80,10 @@ EFFECTS = (
 )
 
 ELSEWHERE: Mapping[str, str] = {
+    **COMMON_ELSEWHERE,
     "feature-cache": "no effect here: no clip is encoded",
     "graph": "no effect here: nothing is decoded",
     "quant-head": "tests/batch/test_models_command.py: refused, because a copy keeps its output matrix",
-    "no-color": "tests/commands/test_output.py",
-    "debug": "tests/commands/test_exit.py",
-    "profile": "tests/test_settings.py",
 }
 """Options whose effect is tested elsewhere, or that every command has."""
 

@@ -17,7 +17,7 @@ from omnidrop_cli.errors import ModelError, UsageError
 from omnidrop_cli.model.names import resolve
 from omnidrop_cli.model.random_weights import tiny_thinker
 from tests.model.checkpoints import write_omni
-from tests.model.hub_server import COMMIT, Hub, serving
+from tests.model.hub_server import COMMIT, Hub, point_to, serving, use_cache
 from tests.processes import a_process_that_uses
 
 Run = Callable[..., Any]
@@ -31,14 +31,9 @@ def omni(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def hub(omni: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with one repository, and an empty cache. The hub's library read its settings from the environment at import."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    use_cache(monkeypatch, tmp_path / "hub")
     with serving(omni) as running:
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}")
+        point_to(monkeypatch, running.url)
         yield running
 
 
@@ -129,10 +124,7 @@ def test_mistakes(words: list[str], error: type[Exception], message: str, omnidr
 
 
 def test_unreachable_hub_is_reported(omnidrop: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}")
+    point_to(monkeypatch, "http://127.0.0.1:9")
     result = omnidrop("models", "pull", "owner/model")
     assert isinstance(result.exception, ModelError)
     assert "cannot be reached" in result.exception.message

@@ -18,7 +18,7 @@ from omnidrop_cli.model.random_weights import tiny_thinker
 from tests.commands.effects import COMMON_ELSEWHERE, Row, Run, check_complete
 from tests.commands.running import Done
 from tests.model.checkpoints import write_omni
-from tests.model.hub_server import Hub, serving
+from tests.model.hub_server import Hub, point_to, serving, use_cache
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +29,10 @@ def omni(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def hub(omni: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with one repository, owner/model, and a copy of it by the name small-nf4."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    use_cache(monkeypatch, tmp_path / "hub")
     shutil.copytree(omni, paths.models() / "small-nf4")
     with serving(omni) as running:
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}")
+        point_to(monkeypatch, running.url)
         yield running
 
 

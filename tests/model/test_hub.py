@@ -16,27 +16,20 @@ from omnidrop_cli.model.hub import pull
 from omnidrop_cli.model.load import load
 from omnidrop_cli.model.thinker import Thinker
 from tests.model.checkpoints import INDEX
-from tests.model.hub_server import COMMIT, Hub, serving
+from tests.model.hub_server import COMMIT, Hub, point_to, serving, use_cache
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty hub cache, and a library that may use the network. The library read both from the environment at import."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    use_cache(monkeypatch, tmp_path / "hub")
     return tmp_path / "hub"
 
 
 @pytest.fixture
 def hub(omni_checkpoint: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    from huggingface_hub import constants
-
     with serving(omni_checkpoint) as running:
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}")
+        point_to(monkeypatch, running.url)
         yield running
 
 
@@ -90,11 +83,8 @@ def test_progress_counts_bytes(hub: Hub, capfd: pytest.CaptureFixture[str]) -> N
 
 
 def test_without_a_network_the_cache_is_enough(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
     first = pull("owner/model", None, False, SILENT)
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}")
+    point_to(monkeypatch, "http://127.0.0.1:9")
     assert pull("owner/model", None, False, SILENT) == first
 
 
@@ -123,10 +113,7 @@ def test_a_repository_without_weights(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_a_hub_that_does_not_answer(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}")
+    point_to(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(ModelError, match="cannot be reached") as caught:
         load(ModelConfig("owner/model", device="cpu"))
     assert "connection" in (caught.value.hint or "")

@@ -33,6 +33,21 @@ class Row:
         return self.value if self.value == (f"--no-{self.flag}",) else (f"--{self.flag}", *self.value)
 
 
+def out(done: Done) -> object:
+    """What a command wrote to stdout."""
+    return done.out
+
+
+def err(done: Done) -> object:
+    """What it wrote to stderr."""
+    return done.err
+
+
+def error(done: Done) -> object:
+    """How it failed."""
+    return str(done.error)
+
+
 COMMON_ELSEWHERE: Mapping[str, str] = {
     "no-color": "tests/commands/test_output.py",
     "debug": "tests/commands/test_exit.py",

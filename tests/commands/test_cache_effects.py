@@ -12,21 +12,9 @@ from collections.abc import Mapping
 import pytest
 
 from omnidrop_cli import cache
-from tests.commands.effects import COMMON_ELSEWHERE, Row, Run, check_complete
+from tests.commands.effects import COMMON_ELSEWHERE, Row, Run, check_complete, err, error, out
 from tests.commands.running import Done
 from tests.test_cache import clip, features
-
-
-def out(done: Done) -> object:
-    return done.out
-
-
-def err(done: Done) -> object:
-    return done.err
-
-
-def error(done: Done) -> object:
-    return str(done.error)
 
 
 def left(_: Done) -> object:

@@ -15,23 +15,11 @@ from pathlib import Path
 import pytest
 
 from omnidrop_cli import history, paths
-from tests.commands.effects import COMMON_ELSEWHERE, Row, Run, check_complete
+from tests.commands.effects import COMMON_ELSEWHERE, Row, Run, check_complete, err, error, out
 from tests.commands.fake_pipeline import FakePipeline
 from tests.commands.running import Done
 
 LS, SHOW, RERUN, CLEAN = ("ls",), ("show", "1"), ("rerun", "1"), ("clean",)
-
-
-def out(done: Done) -> object:
-    return done.out
-
-
-def err(done: Done) -> object:
-    return done.err
-
-
-def error(done: Done) -> object:
-    return str(done.error)
 
 
 def files(_: Done) -> object:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.commands.effects import COMMON_ELSEWHERE, Row, Run, check_complete
+from tests.commands.effects import COMMON_ELSEWHERE, Row, Run, check_complete, out
 from tests.commands.running import Done
 
 
@@ -26,10 +26,6 @@ def size(done: Done) -> Any:
 
 def tokens(done: Done) -> Any:
     return json.loads(done.out)["tokens"]
-
-
-def out(done: Done) -> Any:
-    return done.out
 
 
 def lines(done: Done) -> Any:

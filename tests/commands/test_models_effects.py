@@ -15,7 +15,7 @@ import pytest
 
 from omnidrop_cli import paths
 from omnidrop_cli.model.random_weights import tiny_thinker
-from tests.commands.effects import COMMON_ELSEWHERE, Row, Run, check_complete
+from tests.commands.effects import COMMON_ELSEWHERE, Row, Run, check_complete, error, out
 from tests.commands.running import Done
 from tests.model.checkpoints import write_omni
 from tests.model.hub_server import Hub, point_to, serving, use_cache
@@ -36,16 +36,8 @@ def hub(omni: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         yield running
 
 
-def out(done: Done) -> Any:
-    return done.out
-
-
 def lines(done: Done) -> Any:
     return len(done.err.splitlines())
-
-
-def error(done: Done) -> Any:
-    return str(done.error)
 
 
 def copies(_: Done) -> Any:

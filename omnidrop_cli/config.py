@@ -287,3 +287,8 @@ class Request:
     def all_media(self) -> tuple[str, ...]:
         """What the question is about, in order."""
         return (self.media, *self.more)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What is read, as the user named it: media, subtitles, cookies. Some may be no file, such as an address or "auto"."""
+        return (*self.all_media, *filter(None, (self.media_options.subtitles, self.fetch.cookies)))

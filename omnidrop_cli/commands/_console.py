@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -201,14 +202,31 @@ def dump(value: Mapping[str, Any]) -> str:
     return escape_json(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
-def check_target(target: Path | None, flag: str = "--output") -> None:
-    """Raise `UsageError` where a result could not be written; asked before the work is done."""
+def check_target(target: Path | None, flag: str = "--output", inputs: Iterable[str | Path] = ()) -> None:
+    """Check that a result can be written, before the work is done.
+
+    Args:
+        target: The file to write or replace; None is stdout.
+        flag: What named it.
+        inputs: What the command reads: files, or addresses.
+
+    Raises:
+        UsageError: `target` is a folder or one of `inputs`, or its folder is missing or cannot be written to.
+    """
     if target is None:
         return
-    folder = target.absolute().parent
+    name, folder = one_line(str(target)), target.absolute().parent
     if target.is_dir():
-        raise UsageError(f"{flag} {one_line(str(target))} is a folder", "give a file")
+        raise UsageError(f"{flag} {name} is a folder", "give a file")
     if not folder.is_dir():
         raise UsageError(f"{flag}: there is no folder {one_line(str(folder))}", "create it first")
     if not os.access(folder, os.W_OK):
         raise UsageError(f"{flag}: {one_line(str(folder))} cannot be written to", "choose another folder")
+    if target.is_file() and any(_is_same_file(target, given) for given in inputs):
+        raise UsageError(f"{flag} {name} would replace a file that this command reads", "give another name")
+
+
+def _is_same_file(target: Path, given: str | Path) -> bool:
+    with suppress(OSError, ValueError):  # an address, or no file
+        return os.path.samefile(target, given)
+    return False

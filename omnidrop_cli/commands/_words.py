@@ -1,4 +1,4 @@
-"""The words of `omnidrop ask`: which are clips, and which is the question."""
+"""The words of `omnidrop ask` and `explain`: which are clips, and which is the question."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import PurePath
 
 from omnidrop_cli.commands._request import STDIN
 from omnidrop_cli.errors import UsageError
-
-EXAMPLE = 'for example: omnidrop ask clip.mp4 "What is said?"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +26,35 @@ class ParsedWords:
     meant_quiet: bool = False
 
 
-def parse_words(words: Sequence[str], flagged: str | None) -> ParsedWords:
-    """Sort the arguments `words` and the value of --question.
+def parse_words(words: Sequence[str], flagged: str | None, command: str = "ask") -> ParsedWords:
+    """Sort the arguments of a command.
+
+    Args:
+        words: The arguments.
+        flagged: The value of --question.
+        command: Whose they are, for the examples in the errors.
 
     Raises:
         UsageError: no question, two, or a word that is neither; or stdin for two of them.
     """
-    found = _sorted(words, flagged)
+    example = f'for example: omnidrop {command} clip.mp4 "What is said?"'
+    found = _sorted(words, flagged, example)
     if stray := next((word for word in found.media[1:] if not _may_be_media(word)), None):
-        raise UsageError(f"'{stray}' is no clip: no such file, address or bundled clip", f"put the question in quotes, {EXAMPLE}")
+        raise UsageError(f"'{stray}' is no clip: no such file, address or bundled clip", f"put the question in quotes, {example}")
     if [*found.media, found.question].count(STDIN) > 1:
         what = "the clip and the question are both" if found.question == STDIN else "several clips are"
         raise UsageError(f"{what} read from stdin", "give all but one as arguments")
     return found
 
 
-def _sorted(words: Sequence[str], flagged: str | None) -> ParsedWords:
+def _sorted(words: Sequence[str], flagged: str | None, example: str) -> ParsedWords:
     *media, last = words
     if flagged is None:
         if not media:
-            raise UsageError("no question was given", EXAMPLE)
+            raise UsageError("no question was given", example)
         if _is_clip(last) and (PurePath(last).suffix or "/" in last):
-            raise UsageError(f"no question was given: {last} is a clip too", 'for example: omnidrop ask a.mp4 b.mp4 "Which is louder?"')
+            swapped = not all(map(_may_be_media, media))
+            raise UsageError("the question comes after the clip" if swapped else f"no question was given: {last} is a clip too", example)
         return ParsedWords(tuple(media), last)
     if not media and _is_clip(flagged) and not _is_clip(last):
         return ParsedWords((flagged,), last, meant_quiet=True)

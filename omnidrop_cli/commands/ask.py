@@ -76,7 +76,7 @@ def ask(
 
 def answer(request: Request, asked: AskFlags, display: DisplayConfig, output: OutputFlags, console: ConsoleFlags) -> None:
     """Run a request and show what came out, as the flags say."""
-    check_target(output.output)
+    check_target(output.output, inputs=request.inputs)
     from omnidrop_cli.engine import pipeline
     from omnidrop_cli.media.spool import spooled
     from omnidrop_cli.report.json import named

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,13 +30,13 @@ class RepeatFlags:
     repeats: int = flag(3, "Measurements per run after the cold one; runs alternate.", low=1, high=100)
     plot: Path | None = flag(None, "Also draw seconds and memory: .png, .svg or .pdf (needs matplotlib).", panel=OUTPUT)
 
-    def check(self) -> None:
-        """Raise `UsageError` where the plot cannot be drawn; asked before anything is measured."""
+    def check(self, clips: Sequence[str | Path]) -> None:
+        """Raise `UsageError` where the plot cannot be drawn, or would replace a clip; asked before anything is measured."""
         if self.plot is not None:
             from omnidrop_cli import figure
 
             figure.check(self.plot)
-            check_target(self.plot, "--plot")
+            check_target(self.plot, "--plot", clips)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,9 @@ def bench(
     """
     from omnidrop_cli.evaluate import method_specs
 
-    check_target(result.output)
-    measured.check()
+    clips = [] if media is None else [media]
+    check_target(result.output, inputs=clips)
+    measured.check(clips)
     choices = [method.choice for method in method_specs.parse(measured.methods or [DEFAULT_METHODS])]
     request = None if media is None else Request(media, QUESTION, media_options=part, model=model, fetch=fetch)
     with Console(console) as screen:
@@ -105,8 +107,8 @@ def media(
     console: ConsoleFlags,
 ) -> None:
     """Measure time and memory of decoding clips. Every measurement is a process of its own, so that its memory is its own."""
-    check_target(result.output)
-    measured.check()
+    check_target(result.output, inputs=clips)
+    measured.check(clips)
     with Console(console) as screen:
         from omnidrop_cli.bench.media import bench_media
 

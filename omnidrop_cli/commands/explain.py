@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import typer
-
 from omnidrop_cli.commands._console import Console, check_target, emit
 from omnidrop_cli.commands._options import OUTPUT, PRUNING, ConsoleFlags, flag, media_argument, switch
 from omnidrop_cli.commands._request import RequestFlags, check_no_stdin, read_question
+from omnidrop_cli.commands._words import parse_words
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.errors import OmnidropError, UsageError
 from omnidrop_cli.report.text import clean
@@ -24,13 +23,16 @@ EXAMPLES = (
     'omnidrop explain demo "What is said?" -o report.html',
     'omnidrop explain talk.mp4 "What is said?" --methods omnidrop,seats,random -o report.html --embed-media',
     'omnidrop explain talk.mp4 "What is said?" --overlay overlay.mp4 --png sheet.png',
+    'omnidrop explain a.mp4 b.mp4 "Which of them is louder?"',
     "omnidrop explain saved.json -o report.html",
 )
 
-MediaOrReport = Annotated[str, media_argument(" a report saved as JSON with --kept,")]
-
-Wanted = Annotated[
-    str | None, typer.Argument(help="What to ask; - reads it from stdin. Not for a saved report.", metavar="QUESTION", show_default=False)
+MediaAndQuestion = Annotated[
+    list[str],
+    media_argument(
+        then=", or several of them; then what to ask (- reads it from stdin). Or a report saved as JSON with --kept",
+        metavar="MEDIA... QUESTION",
+    ),
 ]
 
 
@@ -55,31 +57,30 @@ class ExplainFlags:
 
 
 def explain(
-    media: MediaOrReport,
+    words: MediaAndQuestion,
     flags: RequestFlags,
     shown: ExplainFlags,
     console: ConsoleFlags,
-    question: Wanted = None,
 ) -> None:
-    """Show what each layer kept of a clip. MEDIA may also be a report that was saved as JSON with --kept; no model runs then.
+    """Show what each layer kept of a clip, or of several. A report that was saved as JSON with --kept is shown without a model.
 
-    The first method's answer goes to stdout; without a file to write, bars and a time line go to stderr.
+    The first method's answer goes to stdout; without a file to write, bars and a time line go to stderr. Pages, sheets and videos show
+    one clip.
     """
-    check_no_stdin(media, "explain")
+    saved = Path(words[0]).suffix.lower() == ".json"
+    if saved and len(words) > 1:
+        raise UsageError("a saved report has its question", "leave the question out")
+    media, question = ((words[0],), "") if saved else _media_and_question(words)
     targets = shown.targets()
     for name, path in targets.named():
-        check_target(path, name)
-    targets.check()
-    saved = Path(media).suffix.lower() == ".json"
-    if saved and question is not None:
-        raise UsageError("a saved report has its question", "leave the question out")
-    if not saved and question is None:
-        raise UsageError("no question was given", 'for example: omnidrop explain clip.mp4 "What is said?" -o report.html')
+        check_target(path, name, replace(flags.template(media[0]), more=media[1:]).inputs)
+    targets.check(len(media))
     with Console(console) as screen:
         if saved:
-            explanation, clip = _of_file(Path(media))
+            explanation, clip = _of_file(Path(media[0]))
+            targets.check(len(explanation.first.clips))
         else:
-            request = flags.request(media, read_question(question or ""))
+            request = flags.request(media[0], read_question(question), media[1:])
             methods = _methods(flags.pruning, shown.methods)
             from omnidrop_cli.explain.make import explain as run
 
@@ -88,6 +89,13 @@ def explain(
         written = _written(explanation, clip, targets)
     emit(clean(explanation.first.answer.text))
     _show(explanation, written, screen)
+
+
+def _media_and_question(words: list[str]) -> tuple[tuple[str, ...], str]:
+    found = parse_words(words, None, "explain")
+    for name in found.media:
+        check_no_stdin(name, "explain")
+    return found.media, found.question
 
 
 def _methods(first: PruningConfig, names: str | None) -> list[PruningConfig]:

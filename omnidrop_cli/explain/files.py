@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omnidrop_cli.errors import OmnidropError
+from omnidrop_cli.errors import OmnidropError, UsageError
+from omnidrop_cli.explain.record import check_one_clip
 from omnidrop_cli.fileio import write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -25,8 +26,17 @@ class Targets:
     sheet: Path | None = None
     svg: Path | None = None
 
-    def check(self) -> None:
-        """Raises `UsageError` for a sheet without Pillow, before anything runs."""
+    def check(self, clips: int) -> None:
+        """Check, before anything runs, what does not depend on the answer. `clips` is how many the question is about.
+
+        Raises:
+            UsageError: a page, an overlay or a sheet of several clips, a sheet without Pillow, or one file for two of them.
+        """
+        if self.page or self.overlay or self.sheet:
+            check_one_clip(clips)
+        paths = [path.absolute() for _, path in self.named()]
+        if twice := next((path for path in paths if paths.count(path) > 1), None):
+            raise UsageError(f"{twice.name} was given for two results", "give each a name of its own")
         if self.sheet is not None:
             from omnidrop_cli.explain.sheet import require_pillow
 

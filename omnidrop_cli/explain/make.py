@@ -1,4 +1,4 @@
-"""One question about one clip under several methods, and the clip as pictures: everything a page shows."""
+"""One question under several methods, and its clip as pictures: everything a page shows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.explain.pictures import film_of, sound_of
 from omnidrop_cli.explain.preview import MAX_FPS, encode_mp4, frames_of
-from omnidrop_cli.explain.record import Explanation, check_one_clip
+from omnidrop_cli.explain.record import Explanation
 from omnidrop_cli.outputs import Report
 
 if TYPE_CHECKING:
@@ -30,27 +30,29 @@ THUMBNAIL_PIXELS = 128 * 28 * 28
 
 def explain(
     request: Request, methods: Sequence[PruningConfig], *, full: bool = True, progress: ProgressCallback = SILENT
-) -> tuple[Explanation, Clip]:
+) -> tuple[Explanation, Clip | None]:
     """Answer under every method, and without pruning where `full`; decoding and both encoders run once.
 
-    Returns the explanation without a playable clip (`with_preview`, `with_link`), and the decoded clip.
-    Raises `OmnidropError`.
+    Returns:
+        The explanation without a playable clip (`with_preview`, `with_link`), and the decoded clip; None, and no pictures, where the
+        question is about several.
+
+    Raises:
+        OmnidropError: a clip cannot be read, or the model cannot run.
     """
     from omnidrop_cli.engine.pipeline import open_both
 
-    session, (clip,), seconds = open_both(request, progress)
-    reports, unpruned, clip = _answers(session, request, methods, full, clip, seconds, progress)
-    return Explanation(tuple(reports), unpruned, film_of(clip), sound_of(clip)), clip
+    session, clips, seconds = open_both(request, progress)
+    reports, unpruned, clips = _answers(session, request, methods, full, clips, seconds, progress)
+    return _with_pictures(reports, unpruned, clips[0] if len(clips) == 1 else None)
 
 
 def of_saved(reports: Sequence[Report], full: Report | None = None) -> tuple[Explanation, Clip | None]:
-    """An explanation of saved reports; no model runs. The clip is decoded again where its file is still there.
+    """An explanation of saved reports; no model runs. A single clip is decoded again where its file is still there."""
+    return _with_pictures(reports, full, _decoded_again(reports[0]) if len(reports[0].clips) == 1 else None)
 
-    Raises:
-        UsageError: a report is about several clips.
-    """
-    check_one_clip(reports)
-    clip = _decoded_again(reports[0])
+
+def _with_pictures(reports: Sequence[Report], full: Report | None, clip: Clip | None) -> tuple[Explanation, Clip | None]:
     film, sound = (None, None) if clip is None else (film_of(clip), sound_of(clip))
     return Explanation(tuple(reports), full, film, sound), clip
 
@@ -85,11 +87,11 @@ def _answers(
     request: Request,
     methods: Sequence[PruningConfig],
     full: bool,
-    clip: Clip,
+    clips: tuple[Clip, ...],
     seconds: Mapping[str, float],
     progress: ProgressCallback,
-) -> tuple[list[Report], Report | None, Clip]:
-    """Every report, the unpruned one, and the clip they are about, which has less detail where memory was short.
+) -> tuple[list[Report], Report | None, tuple[Clip, ...]]:
+    """Every report, the unpruned one, and the clips they are about, which have less detail where memory was short.
 
     The only function here that calls the engine.
     """
@@ -97,11 +99,11 @@ def _answers(
     from omnidrop_cli.prune.methods import get_method
 
     needs = frozenset[str]().union(*(get_method(method).needs for method in methods))
-    source = PromptSource(replace(request, method=methods[0]), (clip,), seconds=seconds, needs=needs)
+    source = PromptSource(replace(request, method=methods[0]), clips, seconds=seconds, needs=needs)
     encoded = session.encode(source, progress)
     unpruned = session.answer(session.with_method(encoded, PruningConfig(name="none")), progress) if full else None
     reports = [session.answer(session.with_method(encoded, method), progress) for method in methods]
-    return reports, unpruned, encoded.clips[0]
+    return reports, unpruned, encoded.clips
 
 
 def _decoded_again(report: Report) -> Clip | None:

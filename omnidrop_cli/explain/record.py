@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,20 +37,22 @@ class SoundImage:
     peaks: NDArray[np.int8]
 
 
-def check_one_clip(reports: Iterable[Report]) -> None:
-    """Raises `UsageError` for a report about several clips: pages, sheets and overlays show one."""
-    if any(len(report.clips) > 1 for report in reports):
+def check_one_clip(clips: int) -> None:
+    """Raises `UsageError` for a question about several `clips`: pages, sheets and overlays show one."""
+    if clips > 1:
         raise UsageError(
-            "explain draws questions about one clip", "KeptView draws several in the terminal; `ask --json --kept` has all tokens"
+            f"a page, a sheet or a video shows one clip, and there are {clips}",
+            "ask about one; the terminal shows several (in Python: KeptView)",
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """One question about one clip under several methods.
+    """One question under several methods.
 
-    `full` is the run without pruning, where it was made. `film` and `sound` are None for a track the clip does not have, and for a
-    saved report whose clip is gone. `preview` is the used part of the clip as MP4; `link` a relative path or an address to show instead.
+    `full` is the run without pruning, where it was made. `film` and `sound` are None for a track the clip does not have, for several
+    clips, and for a saved report whose clip is gone. `preview` is the used part of the clip as MP4; `link` a relative path or an address
+    to show instead.
     """
 
     reports: tuple[Report, ...]

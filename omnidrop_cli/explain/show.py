@@ -11,6 +11,7 @@ from typing import Literal
 from omnidrop_cli.errors import OmnidropError, UsageError
 from omnidrop_cli.explain.html_parts import card, layers_table
 from omnidrop_cli.explain.make import of_saved, with_preview
+from omnidrop_cli.explain.record import check_one_clip
 from omnidrop_cli.fileio import write_bytes
 from omnidrop_cli.outputs import Comparison, Report
 
@@ -59,6 +60,7 @@ def show(result: Report | Comparison, kind: Kind = "page") -> Shown:
         OmnidropError: the overlay needs the clip, and its file is gone.
     """
     report, full = (result.pruned, result.full) if isinstance(result, Comparison) else (result, None)
+    check_one_clip(len(report.clips))
     explanation, clip = of_saved([report], full)
     if kind == "sheet":
         from omnidrop_cli.explain.sheet import sheet

@@ -93,6 +93,7 @@ def test_the_missing_one_is_named_before_any_is_decoded(omnidrop: Run, clips: Cl
 
 def test_two_clips_answer(omnidrop: Run, clips: Clips) -> None:
     done = omnidrop("ask", str(clips["one_frame"]), str(clips["mp3"]), "which?", "--model", "nano", "--json", "--kept")
+    assert done.code == 0, done.error
     report = json.loads(done.out)
     assert report["media"]["frames"] == 2
     assert report["more_media"][0]["audio_s"] > 1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clips import Clips
 from tests.commands.running import Done, environment, run
 
 QUESTION = "What is said while the car is shown?"
@@ -57,6 +58,10 @@ def test_what_the_page_saves_renders_again_without_a_model(done: tuple[Done, Pat
         (("demo", "what?", "-o", "nowhere/r.html"), "no folder"),
         (("demo", "what?", "--methods", "omnidrip"), "unknown method"),
         (("demo", "what?", "--methods", ","), "--methods names none"),
+        (("demo", "demo2", "which?", "-o", "r.html"), "shows one clip, and there are 2"),
+        (("demo", "demo2", "which?", "--overlay", "o.mp4"), "shows one clip, and there are 2"),
+        (("demo", "what?", "-o", "r.html", "--svg", "./r.html"), "r.html was given for two results"),
+        (("what?", "https://example.org/x.mp4"), "the question comes after the clip"),
     ],
 )
 def test_mistakes_are_one_line(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
@@ -80,6 +85,24 @@ def test_without_a_file_the_terminal_shows_it(tmp_path: Path) -> None:
     assert result.code == 0
     assert "share of the layers that see each moment" in result.err
     assert not [*tmp_path.iterdir()]
+
+
+def test_several_clips_are_drawn_in_the_terminal(tmp_path: Path) -> None:
+    result = run("explain", "demo", "demo2", "which?", "--model", "nano", "--no-full", "--svg", "k.svg", cwd=tmp_path)
+    assert result.code == 0, result.err
+    drawn = (tmp_path / "k.svg").read_text()
+    assert "clip&#160;1:&#160;demo" in drawn
+    assert "clip&#160;2:&#160;demo2" in drawn
+
+
+def test_the_clip_is_never_replaced_by_its_page(clips: Clips, tmp_path: Path) -> None:
+    clip = tmp_path / "a.mp3"
+    clip.write_bytes(clips["mp3"].read_bytes())
+    for flag in ("-o", "--overlay", "--png", "--svg"):
+        result = run("explain", "a.mp3", "what?", "--model", "nano", flag, "a.mp3", cwd=tmp_path)
+        assert result.code == 2
+        assert "a.mp3 would replace a file that this command reads" in result.err
+    assert clip.read_bytes() == clips["mp3"].read_bytes()
 
 
 def test_a_sheet_without_pillow_is_refused_before_anything_runs(tmp_path: Path) -> None:

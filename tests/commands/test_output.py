@@ -77,6 +77,16 @@ def test_a_target_that_cannot_be_is_refused_early(tmp_path: Path, monkeypatch: p
         check_target(tmp_path / "new.txt")
 
 
+def test_a_result_never_replaces_what_was_read(tmp_path: Path) -> None:
+    clip, link = tmp_path / "a.mp4", tmp_path / "link.mp4"
+    clip.touch()
+    link.symlink_to(clip)
+    for target in (clip, link, tmp_path / "." / "a.mp4"):
+        with pytest.raises(UsageError, match="would replace a file that this command reads"):
+            check_target(target, inputs=["https://example.org/x", "auto", str(clip)])
+    check_target(tmp_path / "b.mp4", inputs=[clip])
+
+
 def test_closed_stdout_is_no_drama(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     write_stdout("x")

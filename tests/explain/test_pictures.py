@@ -158,7 +158,7 @@ def test_a_comparison_shows_both_answers() -> None:
 
 def test_several_clips_are_refused_in_one_line() -> None:
     report = samples.several_clips((6, 4, 4, 150), (0, 1, 1, 80))
-    with pytest.raises(UsageError, match="about one clip") as caught:
+    with pytest.raises(UsageError, match="shows one clip, and there are 2") as caught:
         report.show()
     assert caught.value.hint
 

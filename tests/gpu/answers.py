@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from omnidrop_cli.nano.world.demo_clips import QUESTIONS as DEMO_QUESTIONS
 from omnidrop_cli.outputs import Clip, SourceFacts
 from omnidrop_cli.prune.methods import names
 from tests.gpu.machine import Facts, Machine, choice
+from tests.gpu.options import WIDTH, estimate
 
 QUESTIONS = ("what is said?", "what is shown at the end?")
 DEMO = tuple(one.question for one in DEMO_QUESTIONS if one.clip == "demo")[:5]
@@ -41,6 +44,9 @@ def asks(machine: Machine, size: str, seconds: float, label: str, *, cap_gb: flo
                 "warnings": list(report.warnings),
                 **machine.peak(),
             }
+            counts = report.prompt
+    free = cap_gb * 1e9 if cap_gb is not None else torch.cuda.mem_get_info(0)[1] if machine.cuda else 0
+    facts["estimate"] = estimate(session.thinker, counts.audio + counts.video, label, free)
     facts["limits"] = str(session.limits)
     return facts
 
@@ -77,28 +83,45 @@ def capped(machine: Machine, gigabytes: float | None) -> Iterator[None]:
 
 
 def nano_answers(machine: Machine) -> Facts:
-    """Nano's answers about the demo clip on the GPU against the CPU's, under every method: real frames, real encoders."""
-    settings = {"cpu float32": ModelConfig("nano", device="cpu", dtype="float32", feature_cache=False)}
+    """Nano's answers about the demo clip against the CPU's in float32, under every method: real frames, real encoders, trained weights."""
+    settings = [("cpu float32", ModelConfig("nano", device="cpu", dtype="float32", feature_cache=False))]
     if machine.cuda:
         for dtype, graph in (("float32", False), ("float32", True), ("bfloat16", True)):
             label = f"gpu {dtype}{', graph' if graph else ''}"
-            settings[label] = ModelConfig("nano", device="cuda:0", dtype=dtype, graph=graph, feature_cache=False)
+            settings.append((label, ModelConfig("nano", device="cuda:0", dtype=dtype, graph=graph, feature_cache=False)))
+    return _compared([(label, config, names(), 0) for label, config in settings])
+
+
+def nano_options(machine: Machine) -> Facts:
+    """Nano's answers with prompt lookup, and with a quantised output matrix, against those without, eagerly."""
+    device, dtype = str(machine.device), "bfloat16" if machine.cuda else "float32"
+    plain = ModelConfig("nano", device=device, dtype=dtype, graph=False, feature_cache=False)
+    methods = ("none", "omnidrop") if machine.cuda else ("omnidrop",)
+    lookup = [("plain", plain, methods, 0), (f"lookup of {WIDTH}", plain, methods, WIDTH)]
+    return _compared([*lookup, *((f"{quant} output matrix", replace(plain, quant_head=quant), methods, 0) for quant in ("int8", "nf4"))])
+
+
+def _compared(runs: Sequence[tuple[str, ModelConfig, Sequence[str], int]]) -> Facts:
+    """Answers of every run of (label, model, methods, tokens drafted) against those of the first."""
     answers: dict[str, dict[str, object]] = {}
-    for label, config in settings.items():
+    facts: Facts = {}
+    for label, config, methods, drafted in runs:
         session = Session.load(config)
-        answers[label] = {f"{method}: {question}": _nano(session, method, question) for question in DEMO for method in names()}
-    expected = answers["cpu float32"]
-    facts: Facts = {"asked": len(expected), "errors": [value for value in expected.values() if isinstance(value, str)][:5]}
+        start = time.perf_counter()
+        answers[label] = {f"{method}: {question}": _nano(session, method, question, drafted) for question in DEMO for method in methods}
+        facts[label] = {"seconds": round(time.perf_counter() - start, 2)}
+    expected = answers[runs[0][0]]
+    facts |= {"asked": len(expected), "errors": [value for value in expected.values() if isinstance(value, str)][:5]}
     for label, found in list(answers.items())[1:]:
         differ = [key for key, value in found.items() if value != expected[key]]
-        facts[label] = {"same": len(found) - len(differ), "differ": {key: (expected[key], found[key]) for key in differ[:12]}}
+        facts[label] |= {"same": len(found) - len(differ), "differ": {key: (expected[key], found[key]) for key in differ[:12]}}
     return facts
 
 
-def _nano(session: Session, method: str, question: str) -> object:
+def _nano(session: Session, method: str, question: str, drafted: int) -> object:
     keep = None if method == "none" else 0.3
     try:
-        report = session.ask("demo", question, method=method, keep=keep, max_new_tokens=40)
+        report = session.ask("demo", question, method=method, keep=keep, max_new_tokens=40, prompt_lookup=drafted)
     except Exception as error:  # a method that fails on this device is a result
         return f"{type(error).__name__}: {error}"[:200]
     return list(report.answer.token_ids)

@@ -1,4 +1,4 @@
-"""The decoder on noise in the papers' layout: prefill cold and warm, answer tokens, waits for the host, kernels, greedy picks."""
+"""The decoder on noise in the papers' layout: prefill cold and warm, selection, answer tokens, waits, kernels, picks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+from unittest.mock import patch
 
 import torch
 
@@ -22,14 +23,21 @@ from omnidrop_cli.engine.encode import embed
 from omnidrop_cli.engine.generate import Decoding
 from omnidrop_cli.engine.prefill import Prefilled, prefill
 from omnidrop_cli.engine.sampling import Sampler
-from omnidrop_cli.prune.methods import get_method
-from tests.gpu.machine import Facts, Machine, choice
+from omnidrop_cli.model.memory_estimate import QUANTIZED_BYTES, decoder_bytes
+from omnidrop_cli.prune.methods import get_method, names
+from omnidrop_cli.prune.state import PruningState
+from tests.gpu.machine import Facts, Machine, Mark, choice
 
 if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
     from omnidrop_cli.outputs import Prompt
 
+T = TypeVar("T")
+
 METHODS = ("none", "omnidrop@0.3", "omnidrop@0.2", "omnidrop@0.1", "omniblend@0.3", "seats@0.3", "omnizip@0.3", "fastv@0.3")
+OTHERS = tuple(f"{name}@0.3" for name in names() if name not in {label.partition("@")[0] for label in METHODS})
+"""The other methods, once each."""
+
 TAIL = 40
 """Last tokens of an answer, whose mean is the time per token once under way."""
 
@@ -41,7 +49,8 @@ def prefiller(thinker: Thinker, prompt: Prompt) -> Callable[[str], Prefilled]:
 
 
 def prefills(machine: Machine, size: str, seconds: float, methods: Sequence[str] = METHODS, repeats: int = 3) -> Facts:
-    """Seconds of a prefill the first time ever at its lengths and afterwards, of the first three eager steps, and the memory peak."""
+    """Seconds of a prefill the first time ever at its lengths and afterwards, of selecting tokens in it, and of the first three eager
+    steps; the memory peak."""
     thinker = machine.thinker(size)
     prompt = papers_prompt(thinker, seconds)
     run = prefiller(thinker, prompt)
@@ -67,9 +76,33 @@ def prefills(machine: Machine, size: str, seconds: float, methods: Sequence[str]
             "first_steps_s": [round(value, 4) for value in steps],
             "mean_rows": round(sum(lengths) / len(lengths)),
             "distinct_lengths": len(set(lengths)),
+            **({} if label == "none" else selection(machine, partial(run, label))),
             **peak,
         }
     return facts
+
+
+def selection(machine: Machine, prefilling: Callable[[], object]) -> Facts:
+    """Seconds that one more prefill spends on choosing tokens before and inside the decoder and on dropping the others, by the device's
+    clock. Waits for the host count, where the device has nothing to do meanwhile."""
+    inside = {"input_s": list[tuple[Mark, Mark]](), "layers_s": list[tuple[Mark, Mark]]()}
+
+    def marked(original: Callable[..., T], pairs: list[tuple[Mark, Mark]]) -> Callable[..., T]:
+        def call(*args: Any) -> T:
+            before = machine.mark()
+            result = original(*args)
+            pairs.append((before, machine.mark()))
+            return result
+
+        return call
+
+    with (
+        patch.object(PruningState, "start", marked(PruningState.start, inside["input_s"])),
+        patch.object(PruningState, "after_layer", marked(PruningState.after_layer, inside["layers_s"])),
+    ):
+        prefilling()
+    machine.synchronise()
+    return {f"select_{name}": round(sum(machine.between(*pair) for pair in pairs), 5) for name, pairs in inside.items()}
 
 
 def decoding(machine: Machine, size: str, seconds: float, methods: Sequence[str], tokens: int = 96) -> Facts:
@@ -103,8 +136,18 @@ def _answer(machine: Machine, thinker: Thinker, prompt: Prompt, prefilled: Prefi
         "slowest_ms": max(waits),
         "notices": notices,
         "tokens": chosen,
+        "read_mb": round(read_mb(thinker, lengths), 1),
         **machine.peak(),
     }
+
+
+def read_mb(thinker: Thinker, lengths: Sequence[int]) -> float:
+    """Megabytes that one token must read: the decoder's weights, the output matrix, keys and values of `lengths` rows."""
+    loaded, sizes = thinker.loaded, thinker.all_sizes
+    value_bytes = thinker.dtype.itemsize
+    head = sizes.decoder.vocab * sizes.decoder.hidden * (value_bytes if loaded.quant_head == "none" else QUANTIZED_BYTES[loaded.quant_head])
+    rows = sum(sizes.decoder.kv_bytes(length, value_bytes) for length in lengths)
+    return (decoder_bytes(sizes, loaded.quant, value_bytes) + head + rows) / 1e6
 
 
 def waits(machine: Machine, size: str, seconds: float) -> Facts:

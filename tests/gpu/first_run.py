@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from omnidrop_cli import fileio
-from tests.gpu import answers, decoder, hardware
+from tests.gpu import answers, decoder, hardware, options
 from tests.gpu.machine import Facts, Machine
 
 ROOT = Path(__file__).parents[2]
@@ -39,26 +39,35 @@ def stages(machine: Machine) -> list[Stage]:
     prefills, decoding = partial(decoder.prefills, machine), partial(decoder.decoding, machine)
     asks, picks = partial(answers.asks, machine), partial(decoder.picks, machine)
     few = ("none", "omnidrop@0.3", "omnidrop@0.1", "seats@0.3", "omnizip@0.3")
+    rest = tuple(label for label in ("omnidrop@0.2", "fastv@0.3", *decoder.OTHERS) if label not in few)
     window = 11_000 if machine.cuda else 60
     return [
         Stage("environment", 0, partial(hardware.environment, machine)),
         Stage("ceilings", 5, partial(hardware.ceilings, machine)),
         Stage("prefill 7b 60 s", 60, partial(prefills, "7b", minute)),
         Stage("decoding 7b 60 s", 40, partial(decoding, "7b", minute, ("none", "omnidrop@0.3", "omnidrop@0.1"))),
+        Stage("lookup 7b 60 s", 15, partial(options.lookup, machine, "7b", minute, "omnidrop@0.3")),
+        Stage("heads", 15, partial(options.heads, machine)),
         Stage("ask 7b 60 s", 25, partial(asks, "7b", minute, "omnidrop@0.3")),
+        Stage("auto", 1, partial(options.auto, machine)),
+        Stage("prefill 7b 60 s, others", 40, partial(prefills, "7b", minute, ("none", *decoder.OTHERS))),
+        Stage("nano options", 15, partial(answers.nano_options, machine)),
+        Stage("flash_attn", 15, partial(options.flash, machine, minute)),
         Stage("attention plans", 10, partial(hardware.attention_plans, machine)),
+        Stage("similarities", 5, partial(hardware.similarities, machine)),
         Stage("nf4 products", 10, partial(hardware.nf4_products, machine)),
-        Stage("nano answers", 45, partial(answers.nano_answers, machine)),
         Stage("profile 7b 60 s", 25, partial(decoder.profile, machine, "7b", minute)),
         Stage("waits 7b 20 s", 20, partial(decoder.waits, machine, "7b", minute / 3)),
         Stage("picks, 30 windows of 338", 5, partial(picks, 338 if machine.cuda else 12, 30, 0.3)),
         Stage("picks, one window of 11,000", 10, partial(picks, window, 1, 0.3)),
         Stage("int8 random", 10, partial(answers.int8_random, machine)),
         Stage("prefill 7b 600 s", 60, partial(prefills, "7b", ten, few, 1)),
+        Stage("prefill 7b 600 s, omniblend", 40, partial(prefills, "7b", ten, ("omniblend@0.3", "omnipack@0.3"), 1)),
         Stage("decoding 7b 600 s", 40, partial(decoding, "7b", ten, ("none", "omnidrop@0.3"), 48)),
         Stage("ask 7b 600 s, 24 GB", 40, partial(asks, "7b", ten, "omnidrop@0.3", cap_gb=24)),
         Stage("ask 7b 600 s, 12 GB", 40, partial(asks, "7b", ten, "omnidrop@0.3", cap_gb=12)),
-        Stage("prefill 7b 600 s omniblend", 40, partial(prefills, "7b", ten, ("omniblend@0.3",), 1)),
+        Stage("nano answers", 45, partial(answers.nano_answers, machine)),
+        Stage("prefill 7b 600 s, others", 40, partial(prefills, "7b", ten, rest, 1)),
         Stage("tests marked gpu", 60, partial(answers.pytest_run, "-m", "gpu", "tests/engine", "tests/gpu")),
         Stage("prefill 3b 60 s", 40, partial(prefills, "3b", minute, ("none", "omnidrop@0.3"))),
         Stage("decoding 3b 60 s", 30, partial(decoding, "3b", minute, ("none", "omnidrop@0.3"))),

@@ -7,15 +7,18 @@ import sys
 from contextlib import nullcontext
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 from statistics import median
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import linear, scaled_dot_product_attention
 
+from omnidrop_cli.model.products import float32_products
 from tests.gpu.machine import Facts, Machine
 
-PACKAGES = ("torch", "transformers", "accelerate", "bitsandbytes", "av", "triton")
+PACKAGES = ("torch", "transformers", "accelerate", "bitsandbytes", "av", "triton", "flash_attn")
+NF4_SHAPES = ((3584, 3584), (512, 3584), (18944, 3584), (3584, 18944), (4608, 3584), (37888, 3584))
 LENGTHS = (3001, 3313, 3701, 4099)
 BACKENDS = {
     "default": None,
@@ -91,14 +94,15 @@ def _attention(machine: Machine, shape: str, length: int) -> partial[torch.Tenso
 
 
 def nf4_products(machine: Machine) -> Facts:
-    """Milliseconds of an NF4 product of M rows against the same product in bf16, and its distance from the dequantised weights'."""
+    """Milliseconds of an NF4 product of M rows against the same product in bf16, and its distance from the dequantised weights'. The last
+    two shapes are queries, keys and values in one product, and both branches of an MLP."""
     import bitsandbytes as bnb
 
     facts: Facts = {}
-    for n, k in ((3584, 3584), (18944, 3584), (3584, 18944)) if machine.cuda else ((256, 256),):
+    for (n, k), double in product(NF4_SHAPES if machine.cuda else ((256, 256),), (True, False)):
         dense = torch.nn.Linear(k, n, bias=False, dtype=torch.bfloat16, device=machine.device)
-        layer = bnb.nn.Linear4bit(k, n, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4", compress_statistics=True)
-        layer.weight = bnb.nn.Params4bit(dense.weight.data.cpu(), requires_grad=False, quant_type="nf4").to(machine.device)
+        layer = bnb.nn.Linear4bit(k, n, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4", compress_statistics=double)
+        layer.weight = bnb.nn.Params4bit(dense.weight.data.cpu(), False, quant_type="nf4", compress_statistics=double).to(machine.device)
         exact = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).float().view(n, k)
         for rows in (1, 4, 7, 72, 256, 1200, 2048, 4096, 10264) if machine.cuda else (1, 8):
             x = torch.randn(rows, k, device=machine.device, dtype=torch.bfloat16)
@@ -107,8 +111,25 @@ def nf4_products(machine: Machine) -> Facts:
                 error = float((layer(x).float() - expected).norm() / expected.norm())
                 quantised = median([machine.clock(partial(layer, x), 5)[0] for _ in range(3)])
                 plain = median([machine.clock(partial(linear, x, dense.weight), 5)[0] for _ in range(3)])
-            facts[f"{n}x{k}, {rows} rows"] = {"nf4_ms": round(quantised * 1e3, 3), "bf16_ms": round(plain * 1e3, 3), "error": error}
+            label = f"{n}x{k}, {rows} rows{'' if double else ', scales in float32'}"
+            facts[label] = {"nf4_ms": round(quantised * 1e3, 3), "bf16_ms": round(plain * 1e3, 3), "error": error}
     return facts
+
+
+def similarities(machine: Machine) -> Facts:
+    """Milliseconds of the products that similarities of video tokens take, by the type they are computed in, and of sorting them."""
+    count, width = (8640, 3584) if machine.cuda else (64, 32)
+    half = torch.randn(count, width, device=machine.device).bfloat16()
+    single, scores = half.float(), torch.randn(86_400 if machine.cuda else 100, device=machine.device)
+    calls = {
+        "float32": lambda: single @ single.T,
+        "bfloat16, sums in float32": lambda: float32_products(half[None], half.T[None]),
+        "bfloat16": lambda: half @ half.T,
+        "sort of 86,400 float32": lambda: scores.sort(stable=True),
+        "sort of 86,400 int64": lambda: scores.long().sort(stable=True),
+        "sort of 86,400 uint8": lambda: (scores > 0).to(torch.uint8).sort(stable=True),
+    }
+    return {name: {"ms": round(median([machine.clock(call, 3)[0] for _ in range(3)]) * 1e3, 3)} for name, call in calls.items()}
 
 
 def _ms(seconds: list[float]) -> list[float]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Facts = dict[str, Any]
 
+Mark = float | torch.cuda.Event
+"""A moment on the device's clock."""
+
 
 @dataclass(slots=True)
 class Machine:
@@ -60,18 +63,32 @@ class Machine:
         self.synchronise()
         return (time.perf_counter() - start) / times, result
 
+    def mark(self) -> Mark:
+        """This moment of the device's work; nothing waits for it."""
+        if self.tiny:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def between(self, first: Mark, last: Mark) -> float:
+        """Seconds from one mark to a later one. The device must have passed both."""
+        if isinstance(first, float) or isinstance(last, float):
+            return float(last) - float(first)  # type: ignore[arg-type]
+        return first.elapsed_time(last) / 1e3
+
     def free(self) -> None:
         """Give unused memory back to the device and start a new peak."""
-        gc.collect()
         if self.cuda:
+            gc.collect()
             torch.cuda.init()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def peak(self) -> Facts:
-        """Megabytes (1e6 bytes) at most since `free`."""
+        """Megabytes (1e6 bytes) at most since `free`; 0 on a CPU."""
         if self.tiny:
-            return {}
+            return {"allocated_mb": 0, "reserved_mb": 0}
         return {
             "allocated_mb": round(torch.cuda.max_memory_allocated(self.device) / 1e6),
             "reserved_mb": round(torch.cuda.max_memory_reserved(self.device) / 1e6),
@@ -100,4 +117,4 @@ class Machine:
 def choice(label: str) -> PruningConfig:
     """`NAME@KEEP` or `NAME` as a choice of method."""
     name, _, keep = label.partition("@")
-    return PruningConfig(name, float(keep) if keep else None)
+    return PruningConfig(name, float(keep) if keep else None, options={"selector": "untrained"} if name == "omnisift" else {})

@@ -24,7 +24,7 @@ LINES = {
     "(top)": 2770,
     "batch": 1420,
     "bench": 1100,
-    "commands": 3870,
+    "commands": 3880,
     "engine": 3450,
     "evaluate": 2330,
     "explain": 1300,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import statistics
 import subprocess
 import sys
@@ -85,6 +86,16 @@ MISTAKES = [
     (["https://example.invalid/clip.mp4", "what?", "--offline"], 1, "--offline"),
 ]
 """Arguments of ask, the exit code, and words of the one line that says what is wrong."""
+
+
+@pytest.mark.parametrize("clip", ["demo", "https://example.org/x", "{file}"])
+def test_a_clip_in_a_commands_place(clip: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    name = clip.format(file=tmp_path / "my talk.mp4")
+    (tmp_path / "my talk.mp4").touch()
+    assert _exit._run(build(), [name, "what?"]) == 2
+    assert f'hint: ask about it: omnidrop ask {shlex.quote(name)} "What is said?"' in capfd.readouterr().err
+    assert _exit._run(build(), [str(tmp_path), "what?"]) == 2
+    assert "No such command" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else None)

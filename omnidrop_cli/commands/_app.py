@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +12,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from omnidrop_cli.commands._deprecation import deprecated
 from omnidrop_cli.commands._options import OLD_FLAGS, grouped
+from omnidrop_cli.commands._words import is_clip
+from omnidrop_cli.errors import UsageError
 
 
 class Command(TyperCommand):
@@ -35,7 +39,12 @@ class Command(TyperCommand):
 
 
 class CommandGroup(TyperGroup):
-    """A group of commands."""
+    """A group of commands. A clip in a command's place is answered with the command that was meant."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands and is_clip(args[0]) and not os.path.isdir(args[0]):
+            raise UsageError(f"{args[0]} is no command", f'ask about it: omnidrop ask {shlex.quote(args[0])} "What is said?"')
+        return super().resolve_command(ctx, args)
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _without_types(super().get_params(ctx))

@@ -52,18 +52,18 @@ def _sorted(words: Sequence[str], flagged: str | None, example: str) -> ParsedWo
     if flagged is None:
         if not media:
             raise UsageError("no question was given", example)
-        if _is_clip(last) and (PurePath(last).suffix or "/" in last):
+        if is_clip(last) and (PurePath(last).suffix or "/" in last):
             swapped = not all(map(_may_be_media, media))
             raise UsageError("the question comes after the clip" if swapped else f"no question was given: {last} is a clip too", example)
         return ParsedWords(tuple(media), last)
-    if not media and _is_clip(flagged) and not _is_clip(last):
+    if not media and is_clip(flagged) and not is_clip(last):
         return ParsedWords((flagged,), last, meant_quiet=True)
     if media and not _may_be_media(last):
         raise UsageError("the question was given twice, as an argument and with --question", "give it once")
     return ParsedWords(tuple(words), flagged)
 
 
-def _is_clip(name: str) -> bool:
+def is_clip(name: str) -> bool:
     """Whether `name` is a URL, a file that exists, or a bundled clip."""
     from omnidrop_cli.media.source import bundled, is_url
 
@@ -72,4 +72,4 @@ def _is_clip(name: str) -> bool:
 
 def _may_be_media(word: str) -> bool:
     """Whether `word` is a clip, or reads like the name of a file that is not there."""
-    return word == STDIN or _is_clip(word) or (not any(map(str.isspace, word)) and PurePath(word).suffix not in ("", "."))
+    return word == STDIN or is_clip(word) or (not any(map(str.isspace, word)) and PurePath(word).suffix not in ("", "."))

@@ -142,7 +142,8 @@ def keep_in_history(result: Report | Comparison, screen: Console, earlier_turns:
 
 def cut_warning(report: Report) -> str:
     """What to say of an answer that reached its maximum length."""
-    return f"the answer was cut at {len(report.answer.token_ids)} tokens; raise `max_new_tokens`"
+    tokens = len(report.answer.token_ids)
+    return f"the answer was cut at {tokens} token{'s' * (tokens != 1)}; raise `max_new_tokens`"
 
 
 def _table(result: Report | Comparison, screen: Console) -> RenderableType:

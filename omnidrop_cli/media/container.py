@@ -10,11 +10,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.errors import MediaError
 from omnidrop_cli.media import joined, playlist
+from omnidrop_cli.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -31,6 +33,9 @@ _OPTIONS = {
     "live_start_index": "0",
     "max_reload": "1",
 }
+_MOST_NAMES = 500
+"""Names that are compared with a misspelt one; each takes 0.2 ms where it is similar."""
+
 _TS_DISCONT = 0x0200
 """AVFMT_TS_DISCONT (libavformat/avformat.h): time stamps of this format may jump."""
 
@@ -52,8 +57,13 @@ class Source:
 
 
 def no_such_file(path: Path) -> MediaError:
-    """The error for a file that is not there."""
-    return MediaError(f"{path}: no such file", "check the path; a URL begins with http:// or https://")
+    """The error for a file that is not there, with a file of nearly that name in its hint."""
+    try:
+        names = [entry.name for entry in islice(path.parent.iterdir(), _MOST_NAMES)]
+    except (OSError, ValueError):
+        names = []
+    hint = did_you_mean(path.name, names, "check the path; a URL begins with http:// or https://")
+    return MediaError(f"{path}: no such file", hint)
 
 
 def find_source(path: Path) -> Source:

@@ -168,7 +168,9 @@ def _read_part(source: Source, number: int) -> _Part:
             elif len(reader):
                 broken.append(f"the {stream.type} track")
         promised_s = _promised_s(container, source)
-        video, notes = _credible(video, audio, streams[0], promised_s)
+        notes: tuple[str, ...] = ()
+        if video is not None:
+            video, notes = _credible(video, audio, streams[0], promised_s)
         return _Part(
             format=container.format.name,
             jumping=may_jump(container),
@@ -182,10 +184,8 @@ def _read_part(source: Source, number: int) -> _Part:
         )
 
 
-def _credible(video: _Video | None, audio: _Audio | None, stream: Any, promised_s: float | None) -> tuple[_Video | None, tuple[str, ...]]:
-    """The video track with credible time stamps, and what was changed."""
-    if video is None:
-        return None, ()
+def _credible(video: _Video, audio: _Audio | None, stream: Any, promised_s: float | None) -> tuple[_Video, tuple[str, ...]]:
+    """The video track, which is `stream`, with credible time stamps, and what was changed."""
     facts, packets = video
     in_fragments = stream.container.format.name.startswith("mov") and not stream.frames  # FFmpeg adds their lengths up
     stated_s = None if in_fragments else promised_s

@@ -121,7 +121,8 @@ def summary(report: Report) -> Iterator[str]:
         retention = report.trace.retention_after
         yield f"kept {percent(retention)}" if retention < 1 else "nothing pruned"
     yield f"prefill {seconds(report.timings.prefill_s)}"
-    yield f"first token {seconds(report.timings.first_token_s)}"
+    t = report.timings
+    yield f"answer {seconds(t.total_s)}" if _comes_whole(report) else f"first token {seconds(t.first_token_s)}"
     yield megabytes(report.memory.peak_mb)
 
 
@@ -225,7 +226,14 @@ def _timings(report: Report) -> Phrases:
     spent = [f"{name} {seconds(value)}" for name, value in {**stages, "generate": t.generate_s}.items() if value >= 0.0005]
     if report.features_reused:
         spent.append("encoded before")
-    return phrases(*spent, f"first token after {seconds(t.first_token_s)}", f"total {seconds(t.total_s)}")
+    if not _comes_whole(report):
+        spent.append(f"first token after {seconds(t.first_token_s)}")
+    return phrases(*spent, f"total {seconds(t.total_s)}")
+
+
+def _comes_whole(report: Report) -> bool:
+    """Whether nothing of the answer can be seen before its end: JSON of a schema, or one of the given choices."""
+    return report.job.generation.schema is not None or bool(report.answer.choices)
 
 
 def _answer(report: Report) -> Phrases:

@@ -76,8 +76,11 @@ def test_a_stream_that_does_not_say_how_long_it_is(clips: Clips, tmp_path: Path)
 def test_mistakes(clips: Clips, tmp_path: Path) -> None:
     prose = tmp_path / "notes.txt"
     prose.write_text("Not a film.\n" * 50)
+    words_only = tmp_path / "talk.srt"
+    words_only.write_text("1\n00:00:00,000 --> 00:00:02,000\nHello\n")
     cases = {
         tmp_path / "nothing.mp4": "no such file",
+        words_only: "no video and no audio track in this srt file",
         tmp_path: "is a folder",
         clips["empty"]: "is empty",
         clips["text_mp4"]: "cannot be read",
@@ -90,6 +93,14 @@ def test_mistakes(clips: Clips, tmp_path: Path) -> None:
         assert path.name in caught.value.message
         assert caught.value.hint
         assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(("name", "hint"), [("tlk.mp4", "did you mean talk.mp4"), ("cake.wav", "check the path"), ("no/talk.mp4", "check")])
+def test_a_misspelt_file_is_named(name: str, hint: str, tmp_path: Path) -> None:
+    (tmp_path / "talk.mp4").touch()
+    with pytest.raises(MediaError, match="no such file") as caught:
+        probe(tmp_path / name)
+    assert hint in (caught.value.hint or "")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read everything")

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from omnidrop_cli.config import PruningConfig
-from omnidrop_cli.outputs import Answer, Comparison, Counts, DraftCounts, Flops, Report, Timings
+from omnidrop_cli.config import GenerationConfig, PruningConfig
+from omnidrop_cli.outputs import Answer, Choice, Comparison, Counts, DraftCounts, Flops, Report, Timings
 from omnidrop_cli.report.compare_table import ComparisonTable
 from omnidrop_cli.report.json import comparison_from_dict, comparison_to_dict, from_dict, to_dict
 from omnidrop_cli.report.tables import MAX_ROWS, ReportTable, SummaryLine, layer_runs, layer_table
@@ -104,6 +104,19 @@ def test_folding_keeps_the_mean(sizes: list[int], limit: int) -> None:
 def test_the_summary_is_one_line() -> None:
     assert render(SummaryLine(samples.report())) == "kept 28 % \u00b7 prefill 104 ms \u00b7 first token 14.8 s \u00b7 7.12 GB\n"
     assert render(SummaryLine(samples.full_report())).startswith("nothing pruned")
+
+
+@pytest.mark.parametrize("whole", ["schema", "choices"])
+def test_an_answer_that_comes_whole_has_no_first_token(whole: str) -> None:
+    report = samples.report()
+    if whole == "schema":
+        report = replace(report, job=replace(report.job, generation=GenerationConfig(schema='{"type": "integer"}')))
+    else:
+        report = replace(report, answer=replace(report.answer, choices=(Choice("yes", 0.9, -1.0), Choice("no", 0.1, -2.0))))
+    assert render(SummaryLine(report)) == "kept 28 % \u00b7 prefill 104 ms \u00b7 answer 15.1 s \u00b7 7.12 GB\n"
+    drawn = " ".join(render(ReportTable(report), 120).split())
+    assert "first token" not in drawn
+    assert "total 15.1 s" in drawn
 
 
 def test_repeats_show_their_spread_and_loading_stays_out() -> None:

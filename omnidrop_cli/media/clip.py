@@ -168,8 +168,8 @@ def _nothing_wanted(facts: SourceFacts) -> MediaError:
 def _about_tracks(plan: ClipPlan) -> Iterator[str]:
     """What is missing though it was asked for, and what nothing can be decoded of."""
     facts, options, broken = plan.source, plan.options, plan.scan.broken
-    for name in broken:
-        yield f"{name} is damaged: nothing in it can be decoded"
+    for name, reason in broken.items():
+        yield f"{name} {reason}"
     if options.use_video and facts.video is None and _VIDEO not in broken:
         cover = " (its cover image is not one)" if plan.scan.has_cover else ""
         yield f"there is no video track{cover}: only the audio is used"

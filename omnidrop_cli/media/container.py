@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 KINDS = "mp4, mkv, webm, mov, avi, gif, mp3, m4a, ogg, wav and flac files can be read"
+DAMAGED = "is damaged: nothing in it can be decoded"
+ANIMATED_WEBP = "is an animated WebP, which FFmpeg cannot decode"
+IN_TILES = "is one picture in tiles, which cannot be put together"
+FOREIGN = "has a codec that FFmpeg cannot decode"
+"""What is wrong with a track, behind its name."""
+
 _NOT_MEDIA = {"tty"}  # FFmpeg's reader of ANSI art accepts any .txt file
 _DAMAGED_PACKETS = 64
 """How often reading goes on after an error of the container."""
@@ -143,11 +149,15 @@ def may_jump(container: InputContainer) -> bool:
 
 
 def video_track(container: InputContainer) -> Any | None:
-    """The video track that is asked about: the first that is marked default, else the first. A cover image is none."""
+    """The video track that is asked about: the first that is marked default, else the first. Neither a cover image nor a tile is one.
+
+    A track of a single picture stands back (the still next to the sequence of an AVIF, a poster).
+    """
     import av
 
-    cover = av.stream.Disposition.attached_pic
-    return _first([s for s in container.streams.video if not s.disposition & cover and _readable(s)])
+    other = av.stream.Disposition.attached_pic | av.stream.Disposition.dependent
+    tracks = [s for s in container.streams.video if not s.disposition & other and _readable(s)]
+    return _first([s for s in tracks if s.frames != 1] or tracks)
 
 
 def audio_track(container: InputContainer) -> Any | None:
@@ -166,6 +176,29 @@ def audio_track(container: InputContainer) -> Any | None:
     plain = [s for s in tracks if not s.disposition & special]
     known = [s for s in plain or tracks if s.codec_context.sample_rate]
     return _first(known or plain or tracks)
+
+
+def foreign_tracks(container: InputContainer) -> dict[str, str]:
+    """Why a kind of track is missing though the file has one, by "the video track" and "the audio track"."""
+    import av
+
+    kinds = av.stream.Disposition
+    found = {}
+    for kind, chosen in (("video", video_track(container)), ("audio", audio_track(container))):
+        tracks = [s for s in container.streams if s.type == kind and not s.disposition & kinds.attached_pic]
+        if chosen is None and tracks:
+            tiles = all(s.disposition & kinds.dependent for s in tracks)
+            found[f"the {kind} track"] = IN_TILES if tiles else FOREIGN
+    return found
+
+
+def is_animated_webp(source: Source, container: InputContainer) -> bool:
+    """Whether a picture is an animated WebP (RFC 9649, section 2.7.1): FFmpeg reads single pictures only."""
+    if not container.format.name.startswith("webp"):
+        return False
+    with source.path.open("rb") as file:
+        head = file.read(21)
+    return head[12:16] == b"VP8X" and bool(head[20] & 2)
 
 
 def _readable(stream: Any) -> bool:

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 DECODER_ERRORS = (OSError, ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError)
 """What PyAV raises, besides `av.FFmpegError`, where a decoder fails."""
 
-_KEY, _HIDDEN = 1, 2
+_KEY, _DAMAGED, _OUTSIDE = 1, 2, 4
 _LONGEST_S = 1.0
 """A packet lasts at most this long, or four times as long as the first one that was decoded."""
 
 _MIN_RATE_HZ = 1000
 """No recording of speech or music has a lower sample rate; a damaged header may, and would last for hours."""
+
+_DEPTH = 32
+"""Packets from which a decoder that finds no key frame may still give a picture."""
 
 _PATIENCE = 300
 """Packets without a picture after which only key frames are tried."""
@@ -64,6 +67,8 @@ class TrackReader:
         self._is_vp9 = self._is_video and stream.codec_context.name == "vp9"
         self._rows = [array("q") for _ in range(8)]
         self._tried = 0
+        self._early: list[Any] = []
+        """The first packets of a video track in which no key frame was found yet."""
         self._last: Any = None
         self._last_s: float | None = None
         self.first: Picture | Sound | None = None
@@ -79,7 +84,7 @@ class TrackReader:
         skip, trim = (0, 0) if self._is_video else _skipped(packet)
         # A damaged packet of audio is played as far as it goes; a damaged picture is not shown.
         key = packet.is_keyframe and not (self._is_vp9 and _predicted(packet))
-        flags = _KEY * key + _HIDDEN * (packet.is_discard or (self._is_video and packet.is_corrupt))
+        flags = _KEY * key + _DAMAGED * (self._is_video and packet.is_corrupt) + _OUTSIDE * packet.is_discard
         values = (
             order,
             NO_PTS if pts is None else pts,
@@ -102,7 +107,10 @@ class TrackReader:
         import av
 
         if self._is_video and not key and not 0 < self._tried < _PATIENCE:
+            if not self._tried and len(self._early) < _DEPTH and not self._is_vp9:
+                self._early.append(packet)
             return
+        self._early.clear()
         self._tried += 1
         try:
             frames = self._stream.codec_context.decode(packet)
@@ -125,6 +133,8 @@ class TrackReader:
 
         codec = self._stream.codec_context
         try:
+            for packet in self._early:  # a format that marks no key frames
+                self._note(codec.decode(packet), packet.size)
             if self.first is None and len(self):
                 self._note(codec.decode(None))
             elif self._last is not None:
@@ -159,7 +169,8 @@ class TrackReader:
             dts_s=np.where(dts == NO_PTS, np.nan, dts * tick_s),
             length_s=lengths,
             keyframe=(flags & _KEY) != 0,
-            hidden=(flags & _HIDDEN) != 0,
+            hidden=(flags & (_DAMAGED | _OUTSIDE)) != 0,
+            outside=(flags & _OUTSIDE) != 0,
             skip_s=skip / rate_hz,
             trim_s=trim / rate_hz,
             usual_s=typical_s,
@@ -190,6 +201,7 @@ def orientation(frame: Any) -> tuple[int, bool]:
 
     A matrix (a b; c d) shows the stored point (x, y) at (a x + c y, b x + d y) (ISO 14496-12, 6.2.2); x grows to the right, y down.
     """
+    _name_all_side_data()
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return 0, False
@@ -199,6 +211,22 @@ def orientation(frame: Any) -> tuple[int, bool]:
         a, b = -a, -b
     clockwise = np.degrees(np.arctan2(b, a)) if a or b else 0.0
     return int(round(-clockwise / 90) * 90 % 360), mirrored
+
+
+def _name_all_side_data() -> None:
+    """Lets PyAV read the side data of frames that hold a kind it has no name for.
+
+    PyAV 18 raises `ValueError` for all side data of such a frame: of every photo with EXIF (FFmpeg 8), of both views of a spatial video.
+    """
+    from av.sidedata.sidedata import Type
+
+    def unnamed(cls: type[Any], value: int) -> Any:
+        member: Any = object.__new__(cls)
+        member._name_, member._value_ = f"UNNAMED_{value}", value
+        return member
+
+    kinds: Any = Type
+    kinds._missing_ = classmethod(unnamed)
 
 
 class Numbering:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.errors import MediaError
 from omnidrop_cli.media.container import (
+    ANIMATED_WEBP,
+    DAMAGED,
     KINDS,
     Source,
     audio_track,
     find_source,
+    foreign_tracks,
     guarded,
     has_cover,
+    is_animated_webp,
     may_jump,
     open_media,
     packets,
@@ -54,7 +58,7 @@ class Scan:
     """A file that was read once without decoding it: facts for the user, the timeline for planning, and what is odd, a sentence each.
 
     `promised_s` is the length that the container states where it is no guess, else None; `reached_s` how far the packets of all its
-    tracks go, on the same clock. `broken` names tracks and parts in which nothing can be decoded, with their article.
+    tracks go, on the same clock. `broken` says of tracks and parts, by their name, why nothing in them can be decoded.
     """
 
     source: Source
@@ -63,7 +67,7 @@ class Scan:
     promised_s: float | None
     reached_s: float
     has_cover: bool
-    broken: tuple[str, ...]
+    broken: Mapping[str, str]
     warnings: tuple[str, ...]
 
 
@@ -76,13 +80,13 @@ class _Part:
     has_cover: bool
     video: _Video | None
     audio: _Audio | None
-    broken: tuple[str, ...]
+    broken: Mapping[str, str]
     promised_s: float | None
     reached_s: float
     notes: tuple[str, ...] = ()
 
 
-_UNREADABLE = _Part("", False, False, None, None, ("a part of this file",), None, 0.0)
+_UNREADABLE = _Part("", False, False, None, None, {"a part of this file": DAMAGED}, None, 0.0)
 
 
 def probe(path: str | Path, *, hash_content: bool = False) -> SourceFacts:
@@ -98,10 +102,10 @@ def scan(path: str | Path) -> Scan:
     form = next(part.format for part in parts if part.format)
     video = next((part.video[0] for part in parts if part.video), None)
     audio = next((part.audio[0] for part in parts if part.audio), None)
-    broken = tuple(dict.fromkeys(name for part in parts for name in part.broken))
+    broken = {name: reason for part in parts for name, reason in part.broken.items()}
     if video is None and audio is None:
         if broken:
-            raise MediaError(f"{path}: {' and '.join(broken)} cannot be decoded", "the file may be damaged; try to play it")
+            raise _nothing_decodable(path, broken)
         raise MediaError(f"{path}: no video and no audio track in this {form} file", KINDS)
     timeline = build_timeline([_packets(part) for part in parts], any(part.jumping for part in parts))
     facts = SourceFacts(
@@ -125,6 +129,13 @@ def scan(path: str | Path) -> Scan:
         broken=broken,
         warnings=(*_warnings(source, form, timeline), *dict.fromkeys(note for part in parts for note in part.notes)),
     )
+
+
+def _nothing_decodable(path: str | Path, broken: Mapping[str, str]) -> MediaError:
+    if set(broken.values()) == {DAMAGED}:
+        return MediaError(f"{path}: {' and '.join(broken)} cannot be decoded", "the file may be damaged; try to play it")
+    reasons = "; ".join(f"{name} {reason}" for name, reason in broken.items())
+    return MediaError(f"{path}: {reasons}", "convert it first, a picture to png, a clip to mp4")
 
 
 def _packets(part: _Part) -> tuple[TrackPackets | None, TrackPackets | None]:
@@ -158,7 +169,7 @@ def _read_part(source: Source, number: int) -> _Part:
         streams = [s for s in (video_track(container), audio_track(container)) if s is not None]
         readers = {stream.index: TrackReader(stream) for stream in streams}
         reached_s = _read_packets(container, readers)
-        video, audio, broken = None, None, []
+        video, audio, broken = None, None, foreign_tracks(container)
         for stream in streams:
             reader = readers[stream.index]
             if isinstance(reader.first, Picture):
@@ -166,7 +177,7 @@ def _read_part(source: Source, number: int) -> _Part:
             elif isinstance(reader.first, Sound):
                 audio = _audio(stream, reader, reader.first)
             elif len(reader):
-                broken.append(f"the {stream.type} track")
+                broken[f"the {stream.type} track"] = ANIMATED_WEBP if is_animated_webp(source, container) else DAMAGED
         promised_s = _promised_s(container, source)
         notes: tuple[str, ...] = ()
         if video is not None:
@@ -177,7 +188,7 @@ def _read_part(source: Source, number: int) -> _Part:
             has_cover=has_cover(container),
             video=video,
             audio=audio,
-            broken=tuple(broken),
+            broken=broken,
             promised_s=promised_s,
             reached_s=reached_s,
             notes=notes,

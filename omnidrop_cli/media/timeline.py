@@ -33,7 +33,8 @@ class TrackPackets:
     """The packets of one track in decoding order, as a container gives them. Arrays (n,); times are NaN where missing.
 
     `order` is the place among the packets of both tracks; `pts` is int64 in ticks (`NO_PTS` where missing) and names a packet together
-    with its `size`; `hidden` packets are not shown (edit lists, damage); `skip_s` is cut from the front, `trim_s` from the end.
+    with its `size`; `hidden` packets are not shown (damage, or `outside` of what an edit list plays); `skip_s` is cut from the front,
+    `trim_s` from the end.
     `usual_s` is the length of a packet that does not say how long it is, `longest_s` what one can hold at most.
     """
 
@@ -45,6 +46,7 @@ class TrackPackets:
     length_s: Seconds
     keyframe: Flags
     hidden: Flags
+    outside: Flags
     skip_s: Seconds
     trim_s: Seconds
     usual_s: float
@@ -54,8 +56,17 @@ class TrackPackets:
         return len(self.pts)
 
     def clock(self) -> TrackClock:
+        """The repaired time stamps. Those of packets outside of an edit list may lie anywhere: their clock is that of what follows."""
         lengths = np.where(self.length_s > 0, self.length_s, self.usual_s)
-        return clean(self.order, self.pts_s, self.dts_s, np.where(lengths > self.longest_s, self.usual_s, lengths).clip(max=self.longest_s))
+        lengths = np.where(lengths > self.longest_s, self.usual_s, lengths).clip(max=self.longest_s)
+        played = np.flatnonzero(~self.outside)
+        if len(played) in (0, len(self)):
+            return clean(self.order, self.pts_s, self.dts_s, lengths)
+        inside = clean(self.order[played], self.pts_s[played], self.dts_s[played], lengths[played])
+        decode = inside.decode_s[np.searchsorted(played, np.arange(len(self))).clip(max=len(played) - 1)]
+        shown = np.where(np.isnan(self.pts_s), decode, self.pts_s)
+        shown[played] = inside.shown_s
+        return TrackClock(self.order, decode, shown, lengths)
 
 
 NO_PTS = np.iinfo(np.int64).min
@@ -222,8 +233,9 @@ def _append(tracks: Sequence[_Placed], stretch: int, end_s: float, jumping_forma
     pieces = [(track, inside) for track, inside in pieces if len(inside)]
     for track, inside in pieces:
         track.shown[inside] = _shown(track, inside)
-    starts = np.concatenate([track.clock.shown_s[inside] for track, inside in pieces])
-    lengths = np.concatenate([track.clock.length_s[inside] for track, inside in pieces])
+    played = [(track, _played(track, inside)) for track, inside in pieces]
+    starts = np.concatenate([track.clock.shown_s[inside] for track, inside in played])
+    lengths = np.concatenate([track.clock.length_s[inside] for track, inside in played])
     last_audio_s = max((float(t.clock.shown_s[i].max()) for t, i in pieces if not t.is_video), default=-np.inf)
     holes = find_holes(starts, lengths, _NOTICEABLE_S)
     jumps = jumps_among(holes, last_audio_s, jumping_format)
@@ -246,9 +258,14 @@ def _append(tracks: Sequence[_Placed], stretch: int, end_s: float, jumping_forma
 
 def _first_s(track: _Placed, inside: NDArray[np.int64]) -> float:
     """When the first picture is shown or the first sample heard, on the clock of the stretch."""
-    kept = inside[track.shown[inside]]
-    kept = kept if len(kept) else inside
-    return float((track.clock.shown_s[kept] + _skipped_s(track, kept)).min())
+    kept = track.shown[inside] if track.shown[inside].any() else np.ones(len(inside), bool)
+    return float((track.clock.shown_s[inside] + _skipped_s(track, inside))[kept].min())
+
+
+def _played(track: _Placed, inside: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The packets of a stretch that the file means to be played; all where it means none."""
+    played = inside[~track.packets.outside[inside]]
+    return played if len(played) else inside
 
 
 def _skipped_s(track: _Placed, inside: NDArray[np.int64]) -> Seconds:
@@ -279,9 +296,9 @@ def _shown(track: _Placed, inside: NDArray[np.int64]) -> Flags:
     if 0.3 < unstamped.mean() < 0.7 and not (unstamped[1:] & unstamped[:-1]).any():
         shown = shown & ~unstamped  # the second fields of pictures
     # Two packets of one time are one picture in two fields, or damage: the first stands for both.
-    once = np.zeros(len(inside), bool)
-    once[np.unique(times, return_index=True)[1]] = True
-    shown = shown & once
+    visible = np.flatnonzero(shown)
+    shown = np.zeros(len(inside), bool)
+    shown[visible[np.unique(times[visible], return_index=True)[1]]] = True
     keys = np.flatnonzero(packets.keyframe[inside])
     if len(keys):
         # What is decoded before the first key frame, or shown before it, is predicted from packets that are not there.
@@ -328,7 +345,7 @@ def _video_track(parts: Sequence[Sequence[_Placed]], audio_end_s: float) -> Vide
     stays = np.diff(times[order])
     frame_s = float(np.median(stays)) if len(stays) else found[0][1].packets.usual_s
     # Lengths that contradict the time stamps are damage, not a picture that stays.
-    credible = len(order) == 1 or float(np.median(declared[order])) <= max(4 * frame_s, _NOTICEABLE_S) if len(order) else False
+    credible = len(order) == 1 or bool(len(order) and np.median(declared[order[:-1]] - stays) <= max(3 * frame_s, _NOTICEABLE_S))
     last_s = min(max(frame_s, float(declared[order[-1]]) if credible else 0.0), HOLD_S) if len(order) else 0.0
     held = bool(len(order) > 1 and np.append(stays, last_s).max() > max(2 * frame_s, _NOTICEABLE_S))
     end_s = float(times[order[-1]]) + last_s if len(order) else 0.0

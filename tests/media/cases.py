@@ -36,7 +36,9 @@ def write_cases(d: Path) -> None:
     _clocks(d)
     _lengths(d)
     _damaged_rates(d)
+    _edit_lists(d)
     _pictures(d)
+    _stills(d)
     _tracks(d)
 
 
@@ -167,6 +169,44 @@ def _pictures(d: Path) -> None:
     ffmpeg("-i", d / "b.ts", "-c", "copy", "-copyinkf", "-ss", "1.5", d / "no_key.ts")
 
 
+def _edit_lists(d: Path) -> None:
+    """Copies of av.mp4 (time scales: movie 1000, video 12,800, audio 16,000) that play pieces of it: (seconds, from second) each."""
+    for name, pieces in {
+        "left_out": [(1, 0), (1, 3)],
+        "twice": [(2, 0), (2, 0)],
+        "halves_swapped": [(2, 2), (2, 0)],
+        "late_start": [(2, 1.36)],
+    }.items():
+        data = (d / "av.mp4").read_bytes()
+        for track, scale in ((0, 12_800), (1, 16_000)):
+            at = -1
+            for _ in range(track + 1):
+                at = data.find(b"edts", at + 1)
+            first = int.from_bytes(data[at + 24 : at + 28], "big")  # what the encoder put before the first picture or sample
+            entries = b"".join(struct.pack(">IiI", round(1000 * s), first + round(scale * start), 1 << 16) for s, start in pieces)
+            box = struct.pack(">I4sI4sII", 24 + len(entries), b"edts", 16 + len(entries), b"elst", 0, len(pieces)) + entries
+            grown = bytearray(data[: at - 4] + box + data[at + 32 :])
+            for parent in (data.find(b"moov") - 4, data.rfind(b"trak", 0, at) - 4):
+                struct.pack_into(">I", grown, parent, int.from_bytes(data[parent : parent + 4], "big") + len(box) - 36)
+            data = bytes(grown)
+        (d / f"{name}.mp4").write_bytes(data)
+
+
+def _stills(d: Path) -> None:
+    """Single and moving pictures as phones and browsers write them."""
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=168x112", "-frames:v", "1", "-q:v", "2", d / "photo.jpg")
+    plain = (d / "photo.jpg").read_bytes()
+    for orientation in range(1, 9):
+        tag = b"Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+        (d / f"photo_{orientation}.jpg").write_bytes(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(tag) + 2) + tag + plain[2:])
+    half = "color=red:size=168x112,format=rgba,geq=r=255:g=0:b=0:a='if(lt(X,84),0,255)'"
+    ffmpeg("-f", "lavfi", "-i", half, "-frames:v", "1", d / "half_transparent.png")
+    uneven = ["-vf", "setpts='floor(N/2)*110+mod(N,2)*10'", "-fps_mode", "vfr", "-final_delay", "100"]
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=112x112:rate=100:duration=0.1", *uneven, d / "uneven.gif")
+    ffmpeg(*video(1), "-c:v", "libwebp_anim", d / "moving.webp")
+    ffmpeg(*video(2), "-c:v", "flv1", d / "no_key_flags.swf")
+
+
 def _without_sizes(source: Path, target: Path, decodable: bool) -> None:
     """A copy whose header says 0 x 0 pixels; the decoder still finds the size in its own header, unless that is wiped as well."""
     data = bytearray(source.read_bytes())
@@ -185,5 +225,11 @@ def _tracks(d: Path) -> None:
     ffmpeg(
         *video(4), *tone(4), *video(4, "smptebars", "64x64"), *noise(4, 2), *maps, *X264, "-c:a", "aac", *programs, d / "two_programs.ts"
     )
+    still = ["-f", "lavfi", "-i", "smptebars=size=64x64:rate=25:duration=0.04"]
+    ffmpeg(*still, *video(2), "-map", "0", "-map", "1", *X264, "-disposition:v:1", "0", d / "poster.mp4")
+    foreign = (d / "av.mp4").read_bytes().replace(b"avc1", b"xyz1").replace(b"avcC", b"xyzC")
+    (d / "foreign.mp4").write_bytes(foreign)
+    (d / "all_foreign.mp4").write_bytes(foreign.replace(b"mp4a", b"xyz2").replace(b"esds", b"xyzd"))
+    ffmpeg("-i", d / "long.srt", "-c", "copy", d / "only_subtitles.mkv")
     default = ["-disposition:a:0", "default", "-disposition:a:1", "default", "-b:a:0", "16k", "-b:a:1", "64k"]
     ffmpeg(*video(2), *tone(2), *noise(2, 2), "-map", "0", "-map", "1", "-map", "2", *X264, "-c:a", "aac", *default, d / "two_defaults.mp4")

@@ -178,6 +178,98 @@ def test_slides_that_stay_for_minutes_may_be_meant(cases: Path, name: str, secon
     assert not any("header" in warning for warning in clip.warnings)
 
 
+def same(frames: np.ndarray, others: np.ndarray) -> bool:
+    """Whether pictures are equal but for compression: neighbours of the test pattern differ by more than 4."""
+    return frames.shape == others.shape and bool((np.abs(frames.astype(int) - others).mean(axis=(1, 2, 3)) < 0.5).all())
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces"),
+    [
+        ("left_out.mp4", [(0, 1), (3, 4)]),
+        ("twice.mp4", [(0, 2), (0, 2)]),
+        ("halves_swapped.mp4", [(2, 4), (0, 2)]),
+        ("late_start.mp4", [(1.36, 3.36)]),
+    ],
+)
+def test_an_edit_list_is_followed(cases: Path, name: str, pieces: list[tuple[float, float]]) -> None:
+    clip = opened(cases / name)
+    begins = np.cumsum([0.0, *(end_s - start_s for start_s, end_s in pieces)])
+    assert clip.duration_s == pytest.approx(begins[-1], abs=0.06)
+    assert clip.frame_times_s is not None
+    assert clip.frame_times_s[0] == pytest.approx(0.0, abs=1e-3)
+    assert not any("clock" in warning for warning in clip.warnings)
+    for (start_s, end_s), at_s in zip(pieces, begins, strict=False):
+        options = {"min_pixels": 112 * 112, "max_pixels": 112 * 112, "fps": 25.0}
+        wanted = decode_media(cases / "av.mp4", MediaConfig(start_s=start_s, end_s=end_s - 0.1, **options))  # type: ignore[arg-type]
+        found = decode_media(cases / name, MediaConfig(start_s=at_s, end_s=at_s + end_s - start_s - 0.1, **options))  # type: ignore[arg-type]
+        assert wanted.frames is not None
+        assert found.frames is not None
+        assert wanted.waveform is not None
+        assert found.waveform is not None
+        assert same(found.frames, wanted.frames)
+        here, there = found.waveform[2_000:20_000], wanted.waveform[2_000:20_000]
+        lag = int(np.argmax(np.correlate(there, here[400:-400], "valid"))) - 400
+        assert abs(lag) <= 0.05 * 16_000
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_are_turned_as_exif_says(cases: Path, orientation: int) -> None:
+    """EXIF 2.3, 4.6.4: 2 mirrored, 3 half a turn, 4 upside down and mirrored, 5 to 8 the same on their side."""
+    plain, turned = opened(cases / "photo.jpg").frames, opened(cases / f"photo_{orientation}.jpg").frames
+    assert plain is not None
+    assert turned is not None
+    mirrored = plain[..., ::-1] if orientation in (2, 4, 5, 7) else plain
+    quarters = {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}[orientation]
+    assert same(turned, np.rot90(mirrored, quarters, axes=(2, 3)))
+
+
+def test_what_is_transparent_is_white(cases: Path) -> None:
+    frames = opened(cases / "half_transparent.png").frames
+    assert frames is not None
+    assert frames[0, :, :, :50].min() > 250
+    assert frames[0, 0].min() > 250
+    assert frames[0, 1:, :, -50:].max() < 5
+
+
+def test_the_last_picture_of_a_gif_stays(cases: Path) -> None:
+    assert opened(cases / "uneven.gif").duration_s == pytest.approx(5.5, abs=0.01)
+
+
+def test_a_format_without_key_flags_is_decoded(cases: Path) -> None:
+    frames = opened(cases / "no_key_flags.swf").frames
+    assert frames is not None
+    assert len(frames) == 4
+    assert not same(frames[:1], frames[-1:])
+
+
+def test_a_poster_is_not_the_video(cases: Path) -> None:
+    clip = opened(cases / "poster.mp4")
+    assert clip.frames is not None
+    assert len(clip.frames) == 4
+    assert not is_bars(clip.frames[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("all_foreign.mp4", "the video track has a codec that FFmpeg cannot decode; the audio track has a codec"),
+        ("moving.webp", "animated WebP"),
+        ("only_subtitles.mkv", "no video and no audio track in this"),
+    ],
+)
+def test_what_cannot_be_decoded_is_not_called_damaged(cases: Path, name: str, words: str) -> None:
+    with pytest.raises(MediaError, match=words) as caught:
+        opened(cases / name)
+    assert "damaged" not in (caught.value.hint or "")
+
+
+def test_one_track_of_a_foreign_codec(cases: Path) -> None:
+    clip = opened(cases / "foreign.mp4")
+    assert (clip.has_video, clip.has_audio) == (False, True)
+    assert clip.warnings == ("the video track has a codec that FFmpeg cannot decode",)
+
+
 def test_mirrored_matrices(cases: Path) -> None:
     plain, left, top = (opened(cases / name).frames for name in ("av.mp4", "matrix_hflip.mp4", "matrix_vflip.mp4"))
     assert plain is not None

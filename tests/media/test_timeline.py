@@ -25,6 +25,7 @@ def track(times_s: Sequence[float | None], length_s: float, *, first_order: int 
         length_s=np.full(n, length_s),
         keyframe=np.ones(n, bool),
         hidden=np.zeros(n, bool),
+        outside=np.zeros(n, bool),
         skip_s=np.zeros(n),
         trim_s=np.zeros(n),
         usual_s=length_s,

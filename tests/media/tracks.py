@@ -31,6 +31,7 @@ def packets(
         length_s=np.broadcast_to(np.asarray(length_s, float), count).copy(),
         keyframe=np.ones(count, bool) if keyframe is None else np.array(keyframe, bool),
         hidden=np.zeros(count, bool),
+        outside=np.zeros(count, bool),
         skip_s=np.where(np.arange(count) == 0, skip_s, 0.0),
         trim_s=np.zeros(count),
         usual_s=usual_s,

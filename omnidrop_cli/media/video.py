@@ -203,7 +203,7 @@ def shrinker(size: tuple[int, int], video: VideoStream) -> Callable[[Any], NDArr
 
 
 def _on_white(frame: Any) -> Any:
-    """A frame with transparent pixels on a white ground, at its own size, so that no hidden colour bleeds into the edges; else the frame."""
+    """A frame with transparent pixels on white, at its own size, so that no hidden colour bleeds into the edges; else the frame."""
     if not (frame.format.has_palette or any(component.is_alpha for component in frame.format.components)):
         return frame
     import av

@@ -68,12 +68,14 @@ def remove(item: CacheItem) -> bool:
         elif item.path.name.startswith(fileio.PART):
             fileio.remove_abandoned(item.path.parent, only=item.path)
             return not item.path.exists()
+        elif item.kind == "clips":
+            from omnidrop_cli.media.download_cache import DownloadCache
+
+            DownloadCache(item.path.parent).remove(item.path)
         elif item.path.is_dir():
             fileio.remove_folder(item.path)
         else:
             item.path.unlink(missing_ok=True)
-            if item.kind == "clips":
-                item.path.with_suffix(".json").unlink(missing_ok=True)
     except OSError as error:
         raise OmnidropError(f"{item.path} cannot be removed: {(error.strerror or str(error)).lower()}", "check its permissions") from error
     return True

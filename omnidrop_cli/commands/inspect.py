@@ -52,9 +52,10 @@ def inspect(
     with Console(console) as screen:
         screen.stage("fetch", media)
         with spooled(media) as file:
-            path = fetch(file, fetching, offline=model.offline, progress=screen).path
+            fetched = fetch(file, fetching, subtitles=part.subtitles, offline=model.offline, progress=screen)
             screen.stage("probe", media)
-            plan = plan_clip(path, options)
+            plan = plan_clip(fetched.path, options)
+            plan = replace(plan, warnings=(*plan.warnings, *fetched.warnings))
             for warning in plan.warnings:
                 screen.warn(warning)
     if file != media:

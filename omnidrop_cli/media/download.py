@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from omnidrop_cli.errors import FetchError, MediaError
 from omnidrop_cli.media.container import audio_track, find_source, open_media, video_track
-from omnidrop_cli.media.ytdlp import BY_HAND, base_options, explained, host_of
+from omnidrop_cli.media.ytdlp import BY_HAND, base_options, explained, first_clip, host_of
 
 if TYPE_CHECKING:
     from omnidrop_cli.config import FetchConfig
@@ -86,7 +86,7 @@ def download(
         if section is not None and (part := _section(url, place, section, options, length)) is not None:
             return part
         with yt_dlp.YoutubeDL(options) as downloader:
-            info = _first(downloader.extract_info(url))
+            info = first_clip(downloader.extract_info(url))
     except (yt_dlp.utils.YoutubeDLError, OSError, ValueError) as error:
         raise explained(host, str(error)) from error
     return Downloaded(_clip_in(place, host), None, plain=bool(info.get("direct")))
@@ -100,7 +100,7 @@ def _section(url: str, place: Path, section: Section, options: Mapping[str, Any]
         return None
     with yt_dlp.YoutubeDL({**options, "format": f"{_FOR_SECTIONS}/{options['format']}"}) as downloader:
         info = downloader.extract_info(url, download=False)
-        if not _worth_a_section(_first(info), section, length):
+        if not _worth_a_section(first_clip(info), section, length):
             return None
         downloader.params["download_ranges"] = yt_dlp.utils.download_range_func(None, [section])
         downloader.params["outtmpl"]["default"] = str(place / "section.%(ext)s")
@@ -108,7 +108,7 @@ def _section(url: str, place: Path, section: Section, options: Mapping[str, Any]
             downloader.process_ie_result(downloader.sanitize_info(info), download=True)
     found = next((file for file in place.glob("section.*") if file.suffix in _SECTION_FORMATS), None)
     if found is not None and _is_about(found, section[1] - section[0]):
-        return Downloaded(found, section, bool(_first(info).get("direct")))
+        return Downloaded(found, section, bool(first_clip(info).get("direct")))
     for file in place.glob("section.*"):
         file.unlink()
     return None
@@ -162,10 +162,3 @@ def _progress(state: Mapping[str, Any], host: str, progress: ProgressCallback) -
     rate = f", {state['speed'] / 1e6:.1f} MB/s" if state.get("speed") else ""
     left = f", {state['eta']:.0f} s left" if state.get("eta") else ""
     progress.detail(f"{host}: {size}{rate}{left}")
-
-
-def _first(info: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The clip itself, where a page was taken for a list of one."""
-    while info and info.get("entries"):
-        info = next(iter(info["entries"]))
-    return info or {}

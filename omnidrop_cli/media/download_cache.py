@@ -1,7 +1,8 @@
 """Downloaded clips on this disk: found by address, dated, and removed when they are too many.
 
-A copy is two files, KEY.mp4 (or another suffix) and KEY.json, which says where it came from and how to recognise it. The note's
-modification time is when the copy was last used. An unfinished download is a folder `.part-KEY`, kept for a week so that it can be resumed.
+A copy is two files, KEY.mp4 (or another suffix) and KEY.json, which says where it came from and how to recognise it, and the subtitles
+that its site has (KEY.vtt, KEY.en.vtt). The note's modification time is when the copy was last used. An unfinished download is a folder
+`.part-KEY`, kept for a week so that it can be resumed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from omnidrop_cli import fileio, jsonl, paths
 from omnidrop_cli.in_use import is_in_use
+from omnidrop_cli.media.subtitles import FORMATS
 
 LIMIT_BYTES = 20 * 10**9
 """All finished copies together; those unused for longest go first."""
@@ -43,6 +45,7 @@ class Origin:
         fetched_at: Unix time of the download.
         checked_at: Unix time at which the server last said that the file is unchanged; `fetched_at` where it was never asked.
         validators: What tells another version of a plain file: `etag`, `last_modified`, `length`. Empty for sites of videos.
+        subtitles: What the site was asked for: "auto", languages.
     """
 
     url: str
@@ -50,6 +53,7 @@ class Origin:
     fetched_at: float = 0.0
     checked_at: float = 0.0
     validators: dict[str, str] = field(default_factory=dict)
+    subtitles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,8 @@ class DownloadCache:
         """Move a finished download into the cache, in place of an earlier copy, and evict others. Raises `OSError`."""
         key = _key(origin.url, origin.section)
         earlier = self._file(key)
+        if earlier is not None:
+            self._remove_subtitles(earlier)
         target = self.folder / f"{key}{file.suffix if file.suffix not in ('', '.json') else '.media'}"
         self.note(origin)
         os.replace(file, target)
@@ -112,10 +118,11 @@ class DownloadCache:
         for path in self._files():
             yield Copy(path, self._origin(path, "", None))
 
-    def remove(self, copy: Copy) -> None:
-        """Delete a copy. Raises `OSError`."""
-        copy.path.unlink(missing_ok=True)
-        copy.path.with_suffix(".json").unlink(missing_ok=True)
+    def remove(self, clip: Path) -> None:
+        """Delete the copy whose file is `clip`, with its subtitles. Raises `OSError`."""
+        self._remove_subtitles(clip)
+        clip.unlink(missing_ok=True)
+        clip.with_suffix(".json").unlink(missing_ok=True)
 
     def evict(self) -> None:
         """Remove copies unused for longest until the rest fits, and unfinished downloads that nobody resumed."""
@@ -125,22 +132,29 @@ class DownloadCache:
             used += path.stat().st_size
             if used > self._limit_bytes and now - used_at > IN_USE_S and not is_in_use(path):
                 with suppress(OSError):
-                    self.remove(Copy(path, Origin("")))
+                    self.remove(path)
+
+    def _remove_subtitles(self, clip: Path) -> None:
+        for path in self.folder.glob(f"{clip.stem}.*"):
+            if path.suffix in FORMATS:
+                path.unlink(missing_ok=True)
 
     def _files(self) -> Iterator[Path]:
         if self.folder.is_dir():
-            yield from (
-                path for path in self.folder.iterdir() if path.suffix != ".json" and not path.name.startswith(".") and path.is_file()
-            )
+            yield from (path for path in self.folder.iterdir() if _is_clip(path) and not path.name.startswith(".") and path.is_file())
 
     def _file(self, key: str) -> Path | None:
-        return next((path for path in self.folder.glob(f"{key}.*") if path.suffix != ".json"), None)
+        return next(filter(_is_clip, self.folder.glob(f"{key}.*")), None)
 
     def _origin(self, path: Path, url: str, section: Section | None) -> Origin:
         """What is written down about a copy; for one without a (readable) note, its own time."""
         with suppress(OSError, ValueError):
             return _read(path.with_suffix(".json").read_bytes())
         return Origin(url, section, fetched_at=path.stat().st_ctime)
+
+
+def _is_clip(path: Path) -> bool:
+    return path.suffix != ".json" and path.suffix not in FORMATS
 
 
 def _used_at(path: Path) -> float:
@@ -168,4 +182,5 @@ def _read(text: bytes) -> Origin:
         float(jsonl.field(value, "fetched_at", int, float)),
         float(jsonl.field(value, "checked_at", int, float)),
         {name: jsonl.field(validators, name, str) for name in validators},
+        tuple(map(str, value.get("subtitles") or ())),
     )

@@ -13,7 +13,7 @@ from omnidrop_cli.in_use import in_use
 from omnidrop_cli.media.clip import decode_media
 from omnidrop_cli.media.container import no_such_file
 from omnidrop_cli.media.source import Fetched, fetch
-from omnidrop_cli.media.subtitles import named_file, read_subtitles
+from omnidrop_cli.media.subtitles import named_file, read_subtitles, subtitle_file
 
 if TYPE_CHECKING:
     from omnidrop_cli.config import MediaConfig, Request
@@ -64,7 +64,7 @@ def open_clip(request: Request, bounds: FrameBounds, progress: ProgressCallback,
 def _fetched(media: str, request: Request, options: MediaConfig, progress: ProgressCallback) -> Fetched:
     progress.stage("fetch", media)
     section = (options.start_s, options.end_s)
-    source = fetch(media, request.fetch, section=section, offline=request.model.offline, progress=progress)
+    source = fetch(media, request.fetch, section=section, subtitles=options.subtitles, offline=request.model.offline, progress=progress)
     if not source.path.exists():
         raise no_such_file(source.path)
     return source
@@ -73,7 +73,7 @@ def _fetched(media: str, request: Request, options: MediaConfig, progress: Progr
 def _decoded(source: Fetched, options: MediaConfig, progress: ProgressCallback) -> Clip:
     """The clip of a file. A file of subtitles has the clip's own clock, also where only a part of the clip was fetched."""
     wanted, part = options.subtitles, _in_part(options, source.offset_s)
-    if not source.offset_s or wanted is None or named_file(wanted) is None:
+    if not source.offset_s or wanted is None or subtitle_file(source.path, wanted) is None:
         return _in_full(decode_media(source.path, part, progress), source)
     clip = _in_full(decode_media(source.path, replace(part, subtitles=None), progress), source)
     subtitles, notes = read_subtitles(source.path, wanted, options.start_s, options.end_s)

@@ -25,6 +25,8 @@ from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.media.address import is_unchanged, validators
 from omnidrop_cli.media.download import Refused, download
 from omnidrop_cli.media.download_cache import Copy, DownloadCache, Origin, Section
+from omnidrop_cli.media.site_subtitles import fetch_subtitles
+from omnidrop_cli.media.subtitles import TAG
 from omnidrop_cli.media.ytdlp import host_of
 
 BUNDLED = Path(__file__).parent.parent / "nano" / "assets" / "demo"
@@ -84,6 +86,7 @@ def fetch(
     config: FetchConfig = FetchConfig(),
     *,
     section: tuple[float, float | None] | None = None,
+    subtitles: str | None = None,
     offline: bool = False,
     progress: ProgressCallback = SILENT,
     cache: DownloadCache | None = None,
@@ -94,6 +97,7 @@ def fetch(
         media: A path, the name of a bundled clip, or an http(s) address.
         config: Whether to fetch again, and cookies.
         section: The seconds that are wanted (an end of None is the clip's): a chance to fetch no more.
+        subtitles: "auto" or a language: those that the site has are put next to the copy. A file is left to the caller.
         offline: Use the cache only.
         progress: Called with the progress of the download.
         cache: The copies; by default the user's.
@@ -107,27 +111,48 @@ def fetch(
             raise MediaError(f"{media} is {kind}, not a file", "save the clip to a file first: it is read more than once and out of order")
         return Fetched(bundled(media) or Path(media))
     cache = cache or DownloadCache()
-    wanted = _whole_seconds(section)
+    copy, checked = _copy_of(media, config, _whole_seconds(section), offline, progress, cache)
+    fetched = _fetched(copy, checked=checked)
+    if subtitles is None or offline or not _site_may_have(copy, subtitles):
+        return fetched
+    problem = fetch_subtitles(copy, subtitles, config)
+    if problem is not None:
+        return replace(fetched, warnings=(*fetched.warnings, problem))
+    with suppress(OSError):
+        cache.note(replace(copy.origin, subtitles=(*copy.origin.subtitles, subtitles)))
+    return fetched
+
+
+def _copy_of(
+    media: str, config: FetchConfig, wanted: Section | None, offline: bool, progress: ProgressCallback, cache: DownloadCache
+) -> tuple[Copy, bool]:
+    """The copy of an address, fetched where there is none or it is out of date; and whether it is known to be what the address gives."""
     copy = cache.find(media, wanted)
     if offline:
         if copy is None:
             message = f"this clip from {host_of(media)} has not been downloaded before, and `offline` forbids it now"
             raise FetchError(message, "run once without `offline`")
-        return _fetched(copy, checked=False)
+        return copy, False
     if copy is not None and not config.refresh:
         unchanged = True if copy.age_s < CHECK_AFTER_S else is_unchanged(copy, config)
         if unchanged:
             with suppress(OSError):
                 cache.note(replace(copy.origin, checked_at=time.time()))
         if unchanged is not False:
-            return _fetched(copy, checked=bool(unchanged))
+            return copy, bool(unchanged)
         progress.stage("fetch", f"{media} has changed")
     try:
-        return _fetched(_download(media, wanted, config, progress, cache), checked=True)
+        return _download(media, wanted, config, progress, cache), True
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         hint = "set XDG_CACHE_HOME to a folder you can write to, and check the free space"
         raise FetchError(f"downloads cannot be kept in {cache.folder} ({reason})", hint) from error
+
+
+def _site_may_have(copy: Copy, subtitles: str) -> bool:
+    """Whether a site has to be asked for subtitles: not for a file of them, nor about a plain file, nor once more."""
+    by_language = subtitles == "auto" or re.fullmatch(TAG, subtitles) is not None
+    return by_language and not copy.origin.validators and subtitles not in copy.origin.subtitles
 
 
 def _download(url: str, section: Section | None, config: FetchConfig, progress: ProgressCallback, cache: DownloadCache) -> Copy:

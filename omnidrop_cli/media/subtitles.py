@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 FORMATS = {".srt": "srt", ".vtt": "webvtt", ".ass": "ass", ".ssa": "ass"}
 """Suffixes of subtitle files, and FFmpeg's readers of them."""
 
+TAG = r"[A-Za-z]{2,3}([-_]\w+)*"
+"""A language in a file's name: en, eng or pt-BR."""
+
 MAX_CHARACTERS = 60_000
 """About 15,000 tokens, more than an hour of speech; text is never pruned."""
 
@@ -126,14 +129,14 @@ def _next_to(clip: Path, wanted: str) -> Path | None:
     order = list(FORMATS)
     plain = [path for path in files if path.stem == clip.stem]
     tagged = [path for path in files if path.stem.startswith(f"{clip.stem}.") and _language_of(path, clip) is not None]
-    fitting = plain + tagged if wanted == "auto" else [path for path in tagged if _same(_language_of(path, clip), wanted)]
+    fitting = plain + tagged if wanted == "auto" else [path for path in tagged if same_language(_language_of(path, clip), wanted)]
     return min(fitting, key=lambda path: (path.stem != clip.stem, order.index(path.suffix.lower()), path.name), default=None)
 
 
 def _language_of(path: Path, clip: Path) -> str | None:
     """The language in a name such as talk.en.srt."""
     tag = path.stem.removeprefix(f"{clip.stem}.")
-    return tag if tag != path.stem and re.fullmatch(r"[A-Za-z]{2,3}([-_]\w+)*", tag) else None
+    return tag if tag != path.stem and re.fullmatch(TAG, tag) else None
 
 
 def _read_file(path: Path, lines: _Lines) -> tuple[str, ...]:
@@ -177,13 +180,13 @@ def _read_track(clip: Path, wanted: str, lines: _Lines) -> tuple[tuple[str, str 
     """Collect the lines of a track; its name and language. None with a warning for "auto" where there is none with text."""
     with open_media(find_source(clip)) as container:
         tracks = list(container.streams.subtitles)
-        fitting = tracks if wanted == "auto" else [track for track in tracks if _same(track.language, wanted)]
+        fitting = tracks if wanted == "auto" else [track for track in tracks if same_language(track.language, wanted)]
         with_text = [track for track in fitting if _has_text(track)]
         if not with_text:
             problem = _problem(clip, wanted, tracks, bool(fitting))
             if wanted == "auto":
                 return None, (problem,)
-            raise MediaError(problem, "`subtitles=FILE` takes a file; for an address, yt-dlp --write-subs --skip-download saves one")
+            raise MediaError(problem, "`subtitles=FILE` takes a file")
         track = min(with_text, key=_rank)
         found = f"track {track.index}", track.language
         shift_s = (container.start_time or 0) / 1e6
@@ -272,7 +275,7 @@ def _plain(event: bytes) -> str:
 _ENTITIES = {"amp": "&", "lt": "<", "gt": ">", "nbsp": " ", "quot": '"', "apos": "'", "#39": "'", "lrm": "", "rlm": ""}
 
 
-def _same(one: str | None, other: str) -> bool:
+def same_language(one: str | None, other: str) -> bool:
     """Whether two names of a language mean the same: en, eng and en-US do; a region counts where both have one."""
     if one is None:
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping
 from contextlib import redirect_stderr
 from optparse import OptParseError
 from pathlib import Path
@@ -80,6 +81,13 @@ def explained(host: str, message: str) -> FetchError:
     line = re.sub(r"^(none|na|undefined):\s*", "", line.strip(), flags=re.IGNORECASE).strip(" .;")
     hint = next((hint for pattern, hint in _HINTS if re.search(pattern, message, re.IGNORECASE)), None)
     return FetchError(f"{host}: {line[:300]}", hint or BY_HAND)
+
+
+def first_clip(info: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The clip itself, where a page was taken for a list of one."""
+    while info and info.get("entries"):
+        info = next(iter(info["entries"]))
+    return info or {}
 
 
 class _Silence:

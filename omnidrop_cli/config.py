@@ -17,6 +17,9 @@ from omnidrop_cli.options import check_options, option, seconds
 TOKEN_PIXELS = 28 * 28
 """Pixels of a frame that become one token; a frame has at least one."""
 
+MOST_PIXELS = 1 << 27
+"""Pixels of a frame that FFmpeg scales to without an error."""
+
 _TIME = "a time: seconds (90), minutes (1:30) or hours (1:02:03.5)"
 
 
@@ -58,8 +61,12 @@ class MediaConfig:
     fps: float = option(2.0, "Sampled frames per second.", above=0, high=120)
     min_frames: int = option(4, "Minimum number of sampled frames.", low=2)
     max_frames: int = option(768, "Maximum number of sampled frames.", low=2)
-    min_pixels: int | None = option(None, "Minimum number of pixels per frame.", low=TOKEN_PIXELS, shown="the model's own")
-    max_pixels: int | None = option(None, "Maximum number of pixels per frame.", low=TOKEN_PIXELS, shown="the model's own")
+    min_pixels: int | None = option(
+        None, "Minimum number of pixels per frame.", low=TOKEN_PIXELS, high=MOST_PIXELS, shown="the model's own"
+    )
+    max_pixels: int | None = option(
+        None, "Maximum number of pixels per frame.", low=TOKEN_PIXELS, high=MOST_PIXELS, shown="the model's own"
+    )
     use_audio: bool = option(True, "Use the audio track.", flag="audio", settable=False)
     use_video: bool = option(True, "Use the video track.", flag="video", settable=False)
     subtitles: str | None = option(
@@ -196,7 +203,7 @@ class GenerationConfig:
     temperature: float = option(0.0, "Sampling temperature; 0 is greedy decoding.", low=0, high=5, gap=0.01)
     top_p: float = option(1.0, "Sample from the most probable tokens that add up to this probability.", above=0, high=1)
     repetition_penalty: float = option(1.0, "Penalty on tokens that occurred before; 1 is none.", above=0, high=5)
-    stop: tuple[str, ...] = option((), "End the answer before this text. Repeatable.", metavar="TEXT", settable=False)
+    stop: tuple[str, ...] = option((), "End the answer before this text. Repeatable.", metavar="TEXT", settable=False, words=True)
     seed: int = option(0, "Seed of random methods and of sampling.", low=0, high=2**63 - 1)
     choices: tuple[str, ...] = option(
         (),
@@ -204,6 +211,7 @@ class GenerationConfig:
         metavar="A,B,...",
         settable=False,
         separator=",",
+        words=True,
     )
     schema: str | None = option(
         None,
@@ -275,7 +283,7 @@ class Request:
 
     media: str
     question: str
-    system: str | None = option(None, "System prompt.", panel="Generation", metavar="TEXT", shown="Qwen's own")
+    system: str | None = option(None, "System prompt.", panel="Generation", metavar="TEXT", shown="Qwen's own", words=True)
     media_options: MediaConfig = field(default_factory=MediaConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     method: PruningConfig = field(default_factory=PruningConfig)

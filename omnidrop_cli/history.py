@@ -64,14 +64,14 @@ def add(report: Mapping[str, Any], earlier_turns: int = 0) -> int:
     more = [{**one, "asked": _lasting(one["asked"])} for one in report.get("more_media", ())]
     row = (
         time.time(),
-        _lasting(report["media"]["asked"]),
+        _encoded(_lasting(report["media"]["asked"])),
         earlier_turns,
         report["question"],
         report["answer"],
-        json.dumps({**report, "more_media": more}, ensure_ascii=False),
+        json.dumps({**report, "more_media": more}),
     )
     with _opened() as base:
-        statement = "INSERT INTO answers (asked_at, media, earlier_turns, question, answer, report) VALUES (?, ?, ?, ?, ?, ?)"
+        statement = "INSERT INTO answers (asked_at, media, earlier_turns, question, answer, report) VALUES (?, CAST(? AS TEXT), ?, ?, ?, ?)"
         return int(base.execute(statement, row).lastrowid or 0)
 
 
@@ -80,9 +80,9 @@ def entries(*, search: str = "", last: int | None = None) -> list[HistoryEntry]:
     if not paths.history().exists():
         return []
     wanted = f"%{search.translate({ord(char): chr(92) + char for char in chr(92) + '%_'})}%"
-    text = f"SELECT {_COLUMNS} FROM answers WHERE media || char(10) || question || char(10) || answer LIKE ? ESCAPE '\\'"
+    text = f"SELECT {_COLUMNS} FROM answers WHERE media || char(10) || question || char(10) || answer LIKE CAST(? AS TEXT) ESCAPE '\\'"
     with _opened() as base:
-        rows = base.execute(f"{text} ORDER BY id DESC LIMIT ?", (wanted, -1 if last is None else last)).fetchall()
+        rows = base.execute(f"{text} ORDER BY id DESC LIMIT ?", (_encoded(wanted), -1 if last is None else last)).fetchall()
     return [_entry(row) for row in reversed(rows)]
 
 
@@ -115,6 +115,7 @@ def _opened() -> Iterator[sqlite3.Connection]:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would make it readable for all; its journals take its mode
         base = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
+        base.text_factory = lambda content: content.decode("utf-8", "surrogatepass")
         base.execute("BEGIN IMMEDIATE")
         (version,) = base.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
@@ -125,7 +126,7 @@ def _opened() -> Iterator[sqlite3.Connection]:
         base.execute("COMMIT")
     except sqlite3.OperationalError as error:
         raise OmnidropError(f"the history {path} cannot be used: {error}", "check its permissions and the free disk space") from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise OmnidropError(f"the history {path} is damaged: {error}", "move the file away; a new one is made") from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
@@ -141,6 +142,11 @@ def _entry(row: Sequence[Any]) -> HistoryEntry:
         return HistoryEntry(number, asked_at, media, earlier_turns, question, answer, parse_json(report))
     except ValueError as error:
         raise OmnidropError(f"answer {row[0]} in {paths.history()} is damaged: {error}", "`omnidrop history clean` forgets it") from error
+
+
+def _encoded(text: str) -> bytes:
+    """Text as SQLite's own encoding; file names may hold bytes that are not text."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _lasting(media: str) -> str:

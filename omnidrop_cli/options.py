@@ -49,6 +49,7 @@ class Facts(TypedDict, total=False):
     negatable: bool
     separator: str
     complete: str
+    words: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ class Option:
     """What stands between several texts in one flag; empty where the flag is repeated instead."""
     complete: str = ""
     """What a shell offers for the value: a key of `commands._options.COMPLETIONS`."""
+    words: bool = False
+    """Whether the model reads the text: it must be one, where the name of a file may be any bytes."""
 
     @property
     def python_name(self) -> str:
@@ -110,10 +113,10 @@ class Option:
             return f"one of {', '.join(self.choices)}"
         noun = self.noun or _NOUNS[self.kind]
         least = self.gap if self.gap is not None else self.low
-        bounds = [f"above {self.above:g}" if self.above is not None else "", f"at least {least:g}" if least is not None else ""]
-        bounds.append(f"at most {self.high:g}" if self.high is not None else "")
+        limits = (("above", self.above), ("at least", least), ("at most", self.high))
+        bounds = [f"{word} {_shown(limit)}" for word, limit in limits if limit is not None]
         zero = "0, or " if self.gap is not None else ""
-        return f"{zero}{noun} {' and '.join(filter(None, bounds))}".rstrip()
+        return f"{zero}{noun} {' and '.join(bounds)}".rstrip()
 
     def check(self, value: Any, name: str) -> Any:
         """`value`, a whole number made a float where the option is one.
@@ -124,6 +127,8 @@ class Option:
             return None
         if self.many:
             return self._check_many(value, name)
+        if self.words and isinstance(value, str):
+            check_words(value, name)
         if not self._has_type(value) or (self.choices and value not in self.choices) or not self._within(value):
             raise UsageError(f"{name} is {_shown(value)}; it must be {self.allowed}", self._hint(value))
         return float(value) if self.kind is float else value
@@ -145,6 +150,8 @@ class Option:
         for item in () if isinstance(value, Mapping) else value:
             if not isinstance(item, str):
                 raise UsageError(f"{name} holds {_shown(item)}; it must hold texts", None)
+            if self.words:
+                check_words(item, f"`{name}`")
         return value if isinstance(value, Mapping) else tuple(value)
 
     def _has_type(self, value: Any) -> bool:
@@ -199,6 +206,12 @@ def check_options(record: Any) -> None:
         checked = one.check(given, one.python_name)
         if checked is not given:
             object.__setattr__(record, name, checked)
+
+
+def check_words(text: str, name: str) -> None:
+    """Raise `UsageError` for lone surrogates: bytes of a command line that are not valid in the locale, or half of a pair in JSON."""
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise UsageError(f"{name} holds bytes that are not text", "write it in UTF-8")
 
 
 def restored(cls: type[R], saved: Mapping[str, Any], **replaced: Any) -> R:

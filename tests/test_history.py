@@ -55,6 +55,12 @@ def test_a_file_is_kept_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.Mo
     assert [entry.media for entry in history.entries()] == [str(tmp_path / "clip.mp4"), "demo", "-"]
 
 
+def test_names_may_hold_bytes_that_are_no_text() -> None:
+    number = history.add(report(media="caf\udce9.mp4"))
+    assert history.entry(number).media == history.entry(number).report["media"]["asked"] == "caf\udce9.mp4"
+    assert [entry.id for entry in history.entries(search="\udce9")] == [number]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
 def test_the_file_is_its_users_alone() -> None:
     history.add(report())
@@ -96,6 +102,10 @@ def test_damage_and_other_versions_are_one_line() -> None:
         base.execute("UPDATE answers SET report = '{'")
     with pytest.raises(OmnidropError, match=f"answer {number} in .* is damaged"):
         history.entry(number)
+    with sqlite3.connect(paths.history()) as base:
+        base.execute("UPDATE answers SET question = CAST(X'FF' AS TEXT)")
+    with pytest.raises(OmnidropError, match="is damaged"):
+        history.entries()
     with sqlite3.connect(paths.history()) as base:
         base.execute(f"PRAGMA user_version = {history.VERSION + 1}")
     with pytest.raises(OmnidropError, match="newer omnidrop"):

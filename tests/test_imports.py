@@ -17,7 +17,21 @@ import omnidrop_cli
 ROOT = Path(omnidrop_cli.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-BASE = {"config", "outputs", "tokens", "errors", "events", "paths", "suggest", "fileio", "in_use", "json_schema", "jsonl", "options"}
+BASE = {
+    "config",
+    "outputs",
+    "tokens",
+    "errors",
+    "events",
+    "paths",
+    "suggest",
+    "fileio",
+    "in_use",
+    "json_schema",
+    "jsonl",
+    "options",
+    "stdin",
+}
 STEPS = BASE | {"media", "prompt", "model", "prune"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": BASE | {"engine", "prune", "suggest"},
@@ -31,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": set(),
     "paths": set(),
     "suggest": set(),
+    "stdin": {"errors"},
     "settings": {"config", "options", "errors", "paths", "suggest", "jsonl"},
     "media": BASE,
     "prompt": BASE,
@@ -71,6 +86,7 @@ LIGHT = {
     "events",
     "paths",
     "suggest",
+    "stdin",
     "fileio",
     "in_use",
     "cache",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnidrop_cli.config import FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig
+from omnidrop_cli.config import FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.options import Option, option, options_of, restored, seconds
 
@@ -22,8 +22,8 @@ EDGES: list[tuple[type, str, list[Any], list[Any]]] = [
     (MediaConfig, "fps", [0.01, 1, 120], [0, -1, 120.5, math.inf, math.nan]),
     (MediaConfig, "min_frames", [2, 4], [1, 0, 2.0, True]),
     (MediaConfig, "max_frames", [4, 10_000], [1, 3.5, math.inf]),
-    (MediaConfig, "min_pixels", [None, 784], [5, 783, 0, 1e3]),
-    (MediaConfig, "max_pixels", [None, 784], [783, -1]),
+    (MediaConfig, "min_pixels", [None, 784], [5, 783, 0, 1e3, 2**27 + 1]),
+    (MediaConfig, "max_pixels", [None, 784], [783, -1, 2**27 + 1]),
     (MediaConfig, "dedup_threshold", [0, 0.5, 255], [-1, 256, math.nan]),
     (MediaConfig, "use_audio", [True, False], [1, "yes", None]),
     (ModelConfig, "quant", ["auto", "nf4", "int8", "none"], ["int3", "", None, 4]),
@@ -176,3 +176,11 @@ def test_a_config_of_an_earlier_run_is_understood() -> None:
     assert restored(MediaConfig, asdict(MediaConfig(fps=3))) == MediaConfig(fps=3)
     with pytest.raises(UsageError):
         restored(MediaConfig, {"fps": -1})
+
+
+@pytest.mark.parametrize("values", [{"stop": ("caf\udce9",)}, {"choices": ("a", "caf\udce9")}])
+def test_words_for_the_model_are_text(values: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="not text"):
+        GenerationConfig(**values)
+    with pytest.raises(UsageError, match="--system holds bytes that are not text"):
+        options_of(Request)["system"].parse("caf\udce9", "--system")

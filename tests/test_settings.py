@@ -113,6 +113,11 @@ def test_a_bad_file_is_refused_by_name(text: str, words: list[str]) -> None:
     assert not [word for word in words if word not in said], said
 
 
+def test_a_byte_order_mark_is_passed_over() -> None:
+    write_project("\ufeffkeep = 0.2")
+    assert settings.from_files()["keep"].value == 0.2
+
+
 def test_a_file_that_is_not_text_is_refused() -> None:
     Path("omnidrop.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="cannot be read"):

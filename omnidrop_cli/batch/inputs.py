@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import glob
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from omnidrop_cli.errors import MediaError, OmnidropError, UsageError
 from omnidrop_cli.jsonl import parse_json
 from omnidrop_cli.media.address import playlist
 from omnidrop_cli.media.source import bundled, irregular, is_url
+from omnidrop_cli.stdin import read_stdin
 
 _VIDEO = (".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv")
 _SOUND = (".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma")
@@ -122,14 +122,14 @@ def find_media(paths: Iterable[str], note: Note = lambda line: None) -> list[str
 
 def _expand(path: str, left_out: dict[str, list[str]]) -> Iterator[str]:
     if path == "-":
-        yield from _lines(sys.stdin.read().splitlines(), Path())
+        yield from _lines(read_stdin(_LARGEST_LIST).splitlines(), Path())
     elif is_url(path) or bundled(path):
         yield path
     elif os.path.isdir(path):
         yield from _clips(_walk(path), left_out)
     elif os.path.exists(path):
         if Path(path).suffix.lower() in LIST_SUFFIXES:
-            yield from _lines(_read(path).splitlines(), Path(path).parent)
+            yield from _lines(_read(path, errors="surrogateescape").splitlines(), Path(path).parent)
         else:
             yield path
     elif glob.has_magic(path):
@@ -186,14 +186,16 @@ def _relative_to(base: Path, media: str) -> str:
     return media if bundled(media) and not os.path.exists(path) else path
 
 
-def _read(path: str) -> str:
-    """The text of a list or question file, which may be a pipe (`<(command)`)."""
+def _read(path: str, errors: str = "strict") -> str:
+    """The text of a list or question file, which may be a pipe (`<(command)`); `errors` is what `bytes.decode` does with other bytes."""
     try:
         with open(path, "rb") as handle:
             content = handle.read(_LARGEST_LIST + 1)
         if len(content) > _LARGEST_LIST:
             raise UsageError(f"{path} is too large for a list ({_LARGEST_LIST / 1e6:.0f} MB at most)", "split it, or check the path")
-        return content.decode("utf-8-sig")
+        if b"\0" in content:
+            raise UsageError(f"{path} is not a text file", "a list holds one path or URL a line, in UTF-8")
+        return content.decode("utf-8-sig", errors)
     except OSError as error:
         raise OmnidropError(
             f"{path} cannot be read: {(error.strerror or str(error)).lower()}", "check the path and its permissions"
@@ -206,7 +208,7 @@ def _read(path: str) -> str:
 
 
 def _from_file(path: str, questions: Sequence[str], template: Request) -> Iterator[Asked]:
-    text, base = (sys.stdin.read(), Path()) if path == "-" else (_read(path), Path(path).parent)
+    text, base = (read_stdin(_LARGEST_LIST), Path()) if path == "-" else (_read(path), Path(path).parent)
     # Not splitlines(): JSON strings may hold U+2028 and its kin unescaped.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():

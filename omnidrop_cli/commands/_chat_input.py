@@ -8,8 +8,11 @@ from contextlib import contextmanager, suppress
 
 from omnidrop_cli import paths
 from omnidrop_cli.errors import UsageError
+from omnidrop_cli.stdin import read_line
 
 PROMPT, CONTINUED = "> ", "... "
+LONGEST = 1 << 24
+"""Characters of a question."""
 QUOTES = '"""'
 
 Read = Callable[[str], str | None]
@@ -48,13 +51,15 @@ def _block(first: str, read: Read) -> str:
         if line is None:
             raise UsageError('the question that begins with """ has no end', 'end it with """')
         lines.append(line.rstrip("\r\n"))
+        if sum(map(len, lines)) > LONGEST:
+            raise UsageError('the question that begins with """ is too long', 'end it with """')
     lines[-1] = lines[-1].rstrip()[: -len(QUOTES)]
     return "\n".join(lines).strip()
 
 
 def from_script(_: str) -> str | None:
-    """The next line of stdin."""
-    return sys.stdin.readline() or None
+    """The next line of stdin. Raises `UsageError` for one without an end."""
+    return read_line(LONGEST)
 
 
 def from_person(prompt: str) -> str | None:
@@ -67,7 +72,7 @@ def from_person(prompt: str) -> str | None:
         return None
     sys.stderr.write(prompt)  # the prompt is no answer
     sys.stderr.flush()
-    return sys.stdin.readline() or None
+    return read_line(LONGEST)
 
 
 @contextmanager

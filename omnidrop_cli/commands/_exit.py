@@ -24,6 +24,7 @@ from typer.exceptions import TyperException
 
 from omnidrop_cli.commands._console import STDOUT, dump, emit
 from omnidrop_cli.commands._options import as_flags
+from omnidrop_cli.commands._streams import prepare_streams
 from omnidrop_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, OmnidropError, OutOfMemory, UsageError
 from omnidrop_cli.events import log_to
 from omnidrop_cli.report.text import one_line
@@ -36,9 +37,7 @@ SMALLER = "ask about a part (`start_s`, `end_s`), lower `keep`, `max_frames` or 
 
 def end(app: Callable[..., Any], arguments: Sequence[str]) -> NoReturn:
     """Run the Typer app and leave the process with its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # an answer in any script must not fail on a narrow encoding
-            stream.reconfigure(errors="replace")
+    prepare_streams()
     if not sys.warnoptions:  # deprecations inside dependencies are for developers; -W or PYTHONWARNINGS shows them
         warnings.simplefilter("ignore")
     _set_up_logging(arguments)
@@ -127,7 +126,7 @@ def explained(error: BaseException) -> OmnidropError:
     if isinstance(error, OmnidropError):
         return error
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, getattr(torch, "OutOfMemoryError", ())):  # torch may be half imported, by a thread
         return OutOfMemory("the GPU ran out of memory", SMALLER)
     if isinstance(error, MemoryError) or any(text in str(error) for text in NO_MEMORY.get(type(error), ())):
         return OutOfMemory("this machine ran out of memory", SMALLER)
@@ -144,9 +143,20 @@ def explained(error: BaseException) -> OmnidropError:
     )
 
 
+_OF_THE_SYSTEM: Mapping[int, str] = {
+    errno.ENOSPC: "free some disk space",
+    errno.EDQUOT: "free some disk space",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EACCES: "check its permissions",
+    errno.EROFS: "choose another place: nothing can be written there",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+"""What to do about an error of the system."""
+
+
 def _of_the_system(error: OSError) -> OmnidropError:
     where = f"{error.filename}: " if error.filename else ""
-    hint = "free some disk space" if error.errno == errno.ENOSPC else "`debug` shows where"
+    hint = _OF_THE_SYSTEM.get(error.errno or 0, "`debug` shows where")
     return OmnidropError(f"{where}{(error.strerror or str(error)).lower()}", hint)
 
 

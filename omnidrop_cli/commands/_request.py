@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,9 +9,14 @@ from omnidrop_cli.commands._options import SystemFlags
 from omnidrop_cli.config import FetchConfig, GenerationConfig, MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.json_schema import check_schema
+from omnidrop_cli.options import check_words
+from omnidrop_cli.stdin import read_stdin
 
 STDIN = "-"
 """What stands for stdin in place of a question or a clip."""
+
+_LONGEST_QUESTION = 1 << 24
+"""Characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +68,11 @@ def check_method(pruning: PruningConfig) -> None:
 
 
 def read_question(question: str) -> str:
-    """The question itself, from stdin where it is "-". Raises `UsageError` for an empty one."""
+    """The question itself, from stdin where it is "-". Raises `UsageError` for one that is empty, endless or no text."""
     if question == STDIN:
-        try:
-            question = sys.stdin.read()
-        except UnicodeDecodeError as error:
-            raise UsageError("the question on stdin is not text", "it must be UTF-8") from error
+        question = read_stdin(_LONGEST_QUESTION)
     question = question.strip()
+    check_words(question, "the question")
     if not question:
         raise UsageError("the question is empty", 'for example: omnidrop ask clip.mp4 "What is said?"')
     return question

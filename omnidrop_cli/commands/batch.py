@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +105,7 @@ def batch(
     from omnidrop_cli.commands._batch_console import BatchConsole
     from omnidrop_cli.model.names import resolve
 
-    exports = _checked(scale, keeping)
+    exports = _checked(scale, keeping, [*(paths or []), *([what.input] if what.input is not None else [])])
     flags.check()
     template, notes = flags.template(), list[str]()
     groups = gather(paths or [], [read_question(question) for question in what.question], template, what.input, notes.append)
@@ -131,8 +131,8 @@ def batch(
         raise typer.Exit(EXIT_PARTIAL)
 
 
-def _checked(scale: ScaleFlags, keeping: AnswersFlags) -> list[tuple[Path, Writer]]:
-    """The files to export, each with what writes it. Raises `UsageError` for flags that contradict each other."""
+def _checked(scale: ScaleFlags, keeping: AnswersFlags, read: Sequence[str]) -> list[tuple[Path, Writer]]:
+    """The files to export, each with what writes it; `read` are the inputs. Raises `UsageError` for flags that contradict each other."""
     from omnidrop_cli.batch.export import writer_for
 
     if scale.devices is not None and scale.cluster is not None:
@@ -141,7 +141,7 @@ def _checked(scale: ScaleFlags, keeping: AnswersFlags) -> list[tuple[Path, Write
         raise UsageError("--workers counts the workers of a cluster", "add --cluster, or name the devices: --devices cpu,cpu")
     exports = [(Path(name), writer_for(Path(name))) for name in keeping.export]
     for path, _ in exports:
-        check_target(path, "--export")
+        check_target(path, "--export", read)
     if keeping.output.suffix.lower() in (".csv", ".md"):
         raise UsageError(f"answers are kept as JSON lines, not in {keeping.output}", f"-o answers.jsonl --export {keeping.output}")
     return exports

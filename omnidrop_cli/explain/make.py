@@ -69,7 +69,7 @@ def with_link(explanation: Explanation, page: Path) -> Explanation:
     source = Path(explanation.first.clip.source.path)
     if not source.is_file():
         return explanation
-    return replace(explanation, link=quote(os.path.relpath(source.resolve(), page.resolve().parent)))
+    return replace(explanation, link=quote(os.fsencode(os.path.relpath(source.resolve(), page.resolve().parent))))
 
 
 def preview_fps(report: Report) -> float:

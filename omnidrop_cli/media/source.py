@@ -110,6 +110,7 @@ def fetch(
         if (kind := irregular(media)) is not None:
             raise MediaError(f"{media} is {kind}, not a file", "save the clip to a file first: it is read more than once and out of order")
         return Fetched(bundled(media) or Path(media))
+    host_of(media)  # a word on a broken address before anything else
     cache = cache or DownloadCache()
     copy, checked = _copy_of(media, config, _whole_seconds(section), offline, progress, cache)
     fetched = _fetched(copy, checked=checked)
@@ -157,7 +158,6 @@ def _site_may_have(copy: Copy, subtitles: str) -> bool:
 
 def _download(url: str, section: Section | None, config: FetchConfig, progress: ProgressCallback, cache: DownloadCache) -> Copy:
     """Fetch into the cache, going on with what an interrupted run left. Raises `FetchError`, `OSError`."""
-    host_of(url)  # a word on a broken address before anything is made
     began = time.time()
     place = cache.part(url, section)
     with _alone(place, url, progress):

@@ -38,6 +38,7 @@ _HINTS: tuple[tuple[str, str], ...] = (
 def host_of(url: str) -> str:
     """The host of an address, for messages. Raises `FetchError` for an address that is none."""
     try:
+        url.encode()  # bytes that are no text are lone surrogates
         return urlsplit(url).hostname or url
     except ValueError:
         raise FetchError(f"{url} is not a valid address", "check the address; a path needs no http://") from None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from omnidrop_cli.errors import PromptError
+from omnidrop_cli.options import check_words
 from omnidrop_cli.outputs import EncoderInput, Prompt
 from omnidrop_cli.prompt.chat_template import AUDIO_PLACEHOLDER, VIDEO_PLACEHOLDER, chat, encode, render
 from omnidrop_cli.prompt.counts import count_audio_tokens, count_mel_frames
@@ -47,12 +48,13 @@ def build(
         history: earlier (question, answer) turns of the same chat.
 
     Raises:
-        PromptError: an empty or undecodable question, a clip without a single token, or text that fills the model's context alone.
+        UsageError: a question or system prompt with bytes that are not text.
+        PromptError: an empty question, a clip without a single token, or text that fills the model's context alone.
     """
     if not question.strip():
         raise PromptError("the question is empty", 'ask something, such as "What is said?"')
-    _check_encodable(question, "question")
-    _check_encodable(system or "", "system prompt")
+    check_words(question, "the question")
+    check_words(system or "", "the system prompt")
     media = tuple(_encoder_input(clip, spec) for clip in clips)
     placeholders = [AUDIO_PLACEHOLDER if one.grid_thw is None else VIDEO_PLACEHOLDER for one in media]
     pieces = chat(
@@ -65,7 +67,6 @@ def build(
     )
     text = encode(pieces, tokenizer, spec)
     layout = assemble(text.ids, text.is_query, text.media_at, [_block(one, spec) for one in media])
-    warnings = _check_length(layout, spec)
     return Prompt(
         input_ids=layout.input_ids,
         positions=layout.positions,
@@ -73,7 +74,7 @@ def build(
         token_map=layout.tokens,
         media=media,
         text=render(pieces),
-        warnings=warnings,
+        warnings=_check_length(layout, spec),
     )
 
 
@@ -129,14 +130,6 @@ def _nothing_to_see_or_hear(clip: Clip) -> PromptError:
         f"{clip.source.path}: nothing to look at or listen to (no picture, {sound})",
         "check `start_s` and `end_s`, and whether `use_video=False` or `use_audio=False` leaves anything",
     )
-
-
-def _check_encodable(text: str, what: str) -> None:
-    # Bytes of a command line that are not valid in the locale arrive as lone surrogates, which tokenizers refuse with a type error.
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise PromptError(f"the {what} holds bytes that are not text", "write it in UTF-8, or pass it on stdin") from None
 
 
 def _check_length(layout: Layout, spec: PromptSpec) -> tuple[str, ...]:

@@ -103,8 +103,16 @@ def test_list_file_is_relative_to_itself(folder: Path, monkeypatch: pytest.Monke
 
 
 def test_list_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("x.mp4\ny.mp4\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("\ufeffx.mp4\ny.mp4\n"))
     assert find_media(["-"]) == ["x.mp4", "y.mp4"]
+
+
+def test_a_list_names_files_of_any_bytes(folder: Path) -> None:
+    (folder / "list.txt").write_bytes(b"\xef\xbb\xbfcaf\xe9.mp4\n")
+    assert [os.fsencode(Path(name).name) for name in find_media([str(folder / "list.txt")])] == [b"caf\xe9.mp4"]
+    (folder / "list.txt").write_bytes("x.mp4".encode("utf-16"))
+    with pytest.raises(UsageError, match="not a text file"):
+        find_media([str(folder / "list.txt")])
 
 
 @pytest.mark.parametrize(

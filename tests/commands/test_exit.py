@@ -222,6 +222,11 @@ def test_too_little_memory_is_no_bug_of_ours(error: BaseException) -> None:
     assert "ran out of memory" in explained(error).message
 
 
+def test_an_error_while_torch_is_half_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", type(sys)("torch"))
+    assert explained(OSError(36, "File name too long", "x")).hint == "give a shorter name"
+
+
 @pytest.mark.parametrize(("options", "shown"), [((), False), (("-W", "default"), True)])
 def test_warnings_of_dependencies_do_not_reach_the_terminal(options: tuple[str, ...], shown: bool) -> None:
     code = (

@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from omnidrop_cli.explain.make import with_link
 from omnidrop_cli.explain.page import page
 from omnidrop_cli.explain.record import Explanation
 from omnidrop_cli.outputs import Answer
@@ -119,6 +122,14 @@ def test_folders_of_the_machine_stay_out() -> None:
     text = page(demo_explanation(reports=(replace(report, model=model),)))
     assert "somebody" not in text
     assert str(report.clip.source.path) not in text
+
+
+def test_a_linked_clip_may_have_any_bytes_in_its_name(tmp_path: Path) -> None:
+    clip = Path(os.fsdecode(os.fsencode(tmp_path / "caf") + b"\xe9.mp4"))
+    clip.touch()
+    report = demo_report()
+    report = replace(report, clips=(replace(report.clip, source=replace(report.clip.source, path=str(clip))),))
+    assert with_link(Explanation((report,)), tmp_path / "page.html").link == "caf%E9.mp4"
 
 
 def test_every_number_is_in_a_table() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from omnidrop_cli.errors import MediaError
+from omnidrop_cli.errors import FetchError, MediaError
 from omnidrop_cli.media.source import Fetched, fetch, is_url
 
 
@@ -43,3 +43,8 @@ def test_bundled_clips_have_names_that_files_go_before(tmp_path: Path, monkeypat
     (tmp_path / "demo").write_bytes(b"mine")
     assert fetch("demo").path == Path("demo")
     assert fetch("../demo2").path == Path("../demo2")
+
+
+def test_an_address_with_bytes_that_are_no_text_is_none() -> None:
+    with pytest.raises(FetchError, match="not a valid address"):
+        fetch("http://127.0.0.1:9/caf\udce9.mp4")

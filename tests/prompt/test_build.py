@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from omnidrop_cli.errors import PromptError
+from omnidrop_cli.errors import PromptError, UsageError
 from omnidrop_cli.outputs import Clip, Modality, SourceFacts, Subtitles
 from omnidrop_cli.prompt.build import build
 from omnidrop_cli.prompt.spec import PromptSpec
@@ -130,9 +130,9 @@ def test_empty_question(tokenizer: Any, spec: PromptSpec, question: str) -> None
 
 def test_bytes_that_are_no_text(tokenizer: Any, spec: PromptSpec) -> None:
     bad = b"What\xff?".decode("utf-8", "surrogateescape")
-    with pytest.raises(PromptError, match="question"):
+    with pytest.raises(UsageError, match="question"):
         build([make_clip()], bad, tokenizer, spec)
-    with pytest.raises(PromptError, match="system prompt"):
+    with pytest.raises(UsageError, match="system prompt"):
         build([make_clip()], "?", tokenizer, spec, system=bad)
 
 

@@ -21,10 +21,10 @@ MORE_PARAMETERS = {
 }
 
 LINES = {
-    "(top)": 2800,
+    "(top)": 2840,
     "batch": 1420,
     "bench": 1100,
-    "commands": 3920,
+    "commands": 3980,
     "engine": 3450,
     "evaluate": 2330,
     "explain": 1300,

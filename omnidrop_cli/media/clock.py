@@ -53,14 +53,18 @@ class TrackClock:
 
 def clean(order: Indices, pts_s: Seconds, dts_s: Seconds, length_s: Seconds) -> TrackClock:
     """Fills in time stamps that are missing (NaN) and replaces damaged ones."""
-    dts = _without_outliers(pts_s if np.isnan(dts_s).all() else dts_s)
+    given = pts_s if np.isnan(dts_s).all() else dts_s
+    dts = _without_outliers(given)
     decode = _filled(dts, length_s)
-    # A picture is shown when or after it is decoded, and before the decoder could forget it.
-    forgotten = np.append(decode, np.full(_DEPTH, np.inf))[_DEPTH:] + HOLE_S
-    pts = np.where((pts_s < decode - _SKEW_S) | (pts_s > forgotten), np.nan, pts_s)
-    ahead = pts - decode
+    ahead = pts_s - decode
     usual = float(np.nanmedian(ahead)) if not np.isnan(ahead).all() else 0.0
-    shown = np.where(np.isnan(pts), decode + usual, pts)
+    # What damages a packet's decoding time mostly moves its presentation time by as much.
+    moved = np.where(np.isnan(dts) & ~np.isnan(given), decode - given, 0.0)
+    pts = np.where(np.abs(ahead + moved - usual) < np.abs(ahead - usual), pts_s + moved, pts_s)
+    # A picture is shown when or after it is decoded, and before the decoder could forget it. The clock may start again before that.
+    forgotten = np.maximum(np.append(decode, np.full(_DEPTH, np.inf))[_DEPTH:], decode) + HOLE_S
+    wrong = np.isnan(pts) | (pts < decode - _SKEW_S) | (pts > forgotten)
+    shown = np.where(wrong, decode + usual, pts)
     _follow_jumps(decode, shown)
     return TrackClock(order, decode, shown, length_s)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -88,6 +89,35 @@ def test_frames_that_a_decoder_gives_late_lie_at_their_own_time_stamps(clips: Cl
     prompt, late = times(0), times(1)
     assert len(late) > 20
     assert late == pytest.approx({stamp: prompt[stamp] for stamp in late}, abs=1e-3)
+
+
+def test_frames_without_time_stamps_follow_each_other(clips: Clips) -> None:
+    track = scan(clips["tone_video"]).timeline.audio
+    assert track is not None
+    frames = [SimpleNamespace(pts=None, samples=480, sample_rate=48_000), SimpleNamespace(pts=None, samples=960, sample_rate=48_000)] * 2
+    decoder = SimpleNamespace(codec_context=SimpleNamespace(decode=lambda _: frames), time_base=1)
+    times = [at_s for at_s, _ in audio._decoded(decoder, "a packet", track, 5)]
+    assert times == pytest.approx(float(track.heard_s[5]) + np.array([0, 0.01, 0.03, 0.04]))
+    drained = [at_s for at_s, _ in audio._decoded(decoder, None, track, 5)]
+    assert drained == pytest.approx(float(track.ends_s[5]) + np.array([0, 0.01, 0.03, 0.04]))
+
+
+def test_packets_that_the_scan_did_not_see_are_left_out(clips: Clips) -> None:
+    """A file may grow between scan and decoding. The others lie where they did."""
+    found = scan(clips["stereo_wav"])
+    track = found.timeline.audio
+    assert track is not None
+    known = np.ones(len(track), bool)
+    at = int(np.searchsorted(track.heard_s, 1.0))  # a burst
+    known[at : at + 3] = False
+    fewer = replace(track, **{name: getattr(track, name)[known] for name in ("times_s", "heard_s", "ends_s", "part", "pts", "size")})
+    samples = round(track.end_s * 16_000)
+    whole, part = (read_audio(found.source, one, 0.0, samples).samples for one in (track, fewer))
+    first, behind = round(track.heard_s[at] * 16_000), round(track.heard_s[at + 3] * 16_000)
+    assert not part[first + 50 : behind - 50].any()
+    assert np.abs(whole[first:behind]).max() > 0.01
+    assert np.abs(part[: first - 50] - whole[: first - 50]).max() < 1e-3
+    assert np.abs(part[behind + 50 :] - whole[behind + 50 :]).max() < 1e-3
 
 
 @pytest.mark.parametrize("name", ["mkv", "webm"])

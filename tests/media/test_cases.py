@@ -11,8 +11,9 @@ import pytest
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import MediaError
 from omnidrop_cli.media.clip import decode_media, plan_clip
+from omnidrop_cli.media.probe import probe
 from omnidrop_cli.outputs import Clip
-from tests.media.cases import write_cases
+from tests.media.cases import ffmpeg, write_cases
 from tests.media.http_server import File, Server
 
 SMALL = MediaConfig(min_pixels=112 * 112, max_pixels=112 * 112)
@@ -296,6 +297,14 @@ def test_pixels_that_are_not_square(cases: Path) -> None:
     frames = decode_media(cases / "anamorphic.mp4", MediaConfig()).frames
     assert frames is not None
     assert frames.shape[3] == 2 * frames.shape[2]
+
+
+@pytest.mark.parametrize(("stated", "meant"), [("10:1", 10.0), ("1:10", 0.1), ("21:2", 1.0), ("2:21", 1.0)])
+def test_pixels_more_than_ten_times_as_wide_as_high_are_a_damaged_header(cases: Path, tmp_path: Path, stated: str, meant: float) -> None:
+    ffmpeg("-i", cases / "silent.mp4", "-c", "copy", "-aspect", stated, tmp_path / "a.mkv")  # 112 x 112 pixels
+    video = probe(tmp_path / "a.mkv").video
+    assert video is not None
+    assert video.pixel_aspect == pytest.approx(meant)
 
 
 @pytest.mark.parametrize("name", ["slides.mp4", "live.webm"])

@@ -120,11 +120,11 @@ def test_unfinished_downloads_go_after_a_week(server: Server, cache: DownloadCac
     interrupt(server, cache)
     [part] = cache.folder.glob(".part-*")
     for file in (*part.iterdir(), part):
-        os.utime(file, (time.time() - 6 * 86400,) * 2)
+        os.utime(file, (time.time() - 6.9 * 86400,) * 2)
     get(server, cache)
     assert part.exists()
     for file in (*part.iterdir(), part):
-        os.utime(file, (time.time() - 8 * 86400,) * 2)
+        os.utime(file, (time.time() - 7.1 * 86400,) * 2)
     get(server, cache, config=FetchConfig(refresh=True))
     assert not part.exists()
 

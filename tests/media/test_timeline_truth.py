@@ -96,7 +96,9 @@ def said(stretches: Sequence[Stretch], audible: bool) -> list[str]:
 
 SECONDS = st.integers(8, 40).map(lambda n: n * 0.4)
 GAPS = st.one_of(
-    st.just(0.0), st.floats(0.1, HOLE_S - 0.1).map(lambda s: round(s, 1)), st.floats(HOLE_S + 0.4, 90_000).map(lambda s: round(s, 1))
+    st.just(0.0),
+    st.floats(0.1, HOLE_S - 0.1).map(lambda s: round(s, 1) + 0.02),
+    st.floats(HOLE_S + 0.4, 90_000).map(lambda s: round(s, 1) + 0.02),
 )
 
 
@@ -179,15 +181,77 @@ def test_missing_time_stamps_are_counted_on(stretches: list[Stretch], lost: set[
 
 
 @settings(deadline=None)
-@given(recordings(), st.integers(1, 8), st.sampled_from([0.5, 2.0, 6.0, 1e5]), st.booleans(), st.data())
-def test_damaged_time_stamps_are_replaced(stretches: list[Stretch], run: int, by_s: float, back: bool, data: st.DataObject) -> None:
+@given(recordings(), st.integers(1, 8), st.sampled_from([0.5, 2.0, 6.0, -0.5, -2.0, -1e5]), st.data())
+def test_damaged_time_stamps_are_replaced(stretches: list[Stretch], run: int, by_s: float, data: st.DataObject) -> None:
+    """Up to eight packets in a row, whose pictures are shown long after they are decoded."""
     video, audio = written(stretches, 0.1, 3.0), written(stretches, AUDIO_S, 3.0)
     pictures, sound = file_of(video, audio)
+    pictures.dts_s[:] -= data.draw(st.sampled_from([0.0, 0.9]))
     for packets_of_one in (pictures, sound):
         ends = np.cumsum([round(stretch.seconds / float(packets_of_one.length_s[0])) for stretch in stretches])
         which = data.draw(st.integers(0, len(stretches) - 1))
         first = int(ends[which] - round(stretches[which].seconds / float(packets_of_one.length_s[0])))
         at = data.draw(st.integers(first + 1, int(ends[which]) - run - 1))
         for stamps in (packets_of_one.pts_s, packets_of_one.dts_s):
-            stamps[at : at + run] += -by_s if back else by_s
+            stamps[at : at + run] += by_s
     check(build_timeline([(pictures, sound)], False), stretches, video, audio)
+
+
+@pytest.mark.parametrize(("start_s", "first_s"), [(-0.004, -0.004), (-0.006, 0.0), (0.004, 0.0)])
+def test_a_clip_that_begins_a_hair_before_0_is_not_moved(start_s: float, first_s: float) -> None:
+    stretches = [Stretch(4.0, 0.0), Stretch(4.0, -9.0)]
+    found = build_timeline([tuple(file_of(written(stretches, 0.1, start_s), written(stretches, AUDIO_S, start_s)))], False)  # type: ignore[list-item]
+    assert found.video is not None
+    assert found.video.times_s == pytest.approx(first_s + np.arange(80) * 0.1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("stated_s", "usual_s", "ends_s"),
+    [
+        (0.0, 0.1, 4.0),
+        (2.0, 0.1, 5.9),  # a slide stays as long as the container says
+        (2.0, 2.0, 4.0),  # but not where all lengths contradict the time stamps
+    ],
+)
+def test_the_last_picture_stays_as_long_as_its_packet_says(stated_s: float, usual_s: float, ends_s: float) -> None:
+    lengths = [usual_s] * 39 + [stated_s]
+    found = build_timeline([(packets([n * 0.1 for n in range(40)], length_s=lengths), None)], False)
+    assert found.end_s == pytest.approx(ends_s)
+    assert found.video is not None
+    assert found.video.held == (ends_s > 5)
+
+
+def test_a_picture_that_stays_lasts_as_long_as_the_audio() -> None:
+    slides = packets([0.0, 0.1, 0.2, 2.0], length_s=0.1, order=range(4))
+    sound = packets([n * AUDIO_S for n in range(200)], length_s=AUDIO_S, order=range(4, 204))
+    found = build_timeline([(slides, sound)], False)
+    assert found.video is not None
+    assert (found.video.held, found.video.end_s) == (True, pytest.approx(8.0))
+    film = packets([n * 0.1 for n in range(40)], length_s=0.1, order=range(40))
+    found = build_timeline([(film, sound)], False)
+    assert found.video is not None
+    assert (found.video.held, found.video.end_s, found.end_s) == (False, pytest.approx(4.0), pytest.approx(8.0))
+
+
+def test_what_encoders_add_is_cut_from_both_ends() -> None:
+    """What is to be skipped may be longer than a packet; what is trimmed counts from a packet's usual length."""
+    sound = packets([n * AUDIO_S - 0.06 for n in range(100)], length_s=AUDIO_S, skip_s=0.06)
+    sound.trim_s[-1] = 0.03
+    found = build_timeline([(None, sound)], False).audio
+    assert found is not None
+    assert found.heard_s[:4] == pytest.approx([0.0, 0.0, 0.02, 0.06])
+    assert found.end_s == pytest.approx(100 * AUDIO_S - 0.06 - 0.03)
+    assert found.samples_within(0.0, 10.0, 16_000) == round((100 * AUDIO_S - 0.09) * 16_000)
+    assert found.samples_within(1.0, 2.5, 16_000) == 24_000
+    assert found.samples_within(5.0, 6.0, 16_000) == 0
+    assert found.held_s(0.5, 1.0) == pytest.approx(0.5)
+    assert found.held_s(3.5, 9.0) == pytest.approx(found.end_s - 3.5)
+
+
+def test_audio_whose_stamps_lie_hours_apart_is_placed_by_its_packets() -> None:
+    stamps = [n * AUDIO_S + 4.0 * n for n in range(50)]
+    found = build_timeline([(None, packets(stamps, length_s=AUDIO_S))], False)
+    assert found.audio is not None
+    assert found.audio.heard_s == pytest.approx(np.arange(50) * AUDIO_S)
+    assert found.end_s == pytest.approx(2.0)
+    assert found.notes == ("the time stamps of the audio are damaged: its packets are placed one after another",)

@@ -32,14 +32,21 @@ _MAX_PLANAR = 7
 _LOUDEST = 64.0
 """Floating point samples beyond this are no sound; a filter would spread them, or overflow."""
 
+_AUDIBLE, _CANCELLED = 0.005, 0.1
+"""A peak that can be heard; and how little of it, as a share, the mean of channels may leave that do not cancel out."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Waveform:
-    """`samples` float32 (N,) in [-1, 1] at 16 kHz; `decoded` of them come from the file, `bad` source samples were no numbers."""
+    """`samples` float32 (N,) in [-1, 1] at 16 kHz; `decoded` of them come from the file, `bad` source samples were no numbers.
+
+    `cancelled_out`: the channels are opposites, so that almost nothing of them is left.
+    """
 
     samples: Samples
     decoded: int
     bad: int
+    cancelled_out: bool = False
 
 
 def read_audio(source: Source, track: AudioTrack, start_s: float, samples: int, cancelled: Callable[[], bool] = lambda: False) -> Waveform:
@@ -49,15 +56,16 @@ def read_audio(source: Source, track: AudioTrack, start_s: float, samples: int, 
     """
     out = np.zeros(samples, np.float32)
     writer = _Writer(out)
-    bad = 0
+    bad, alone, mixed = 0, 0.0, 0.0
     for at_s, frame in _frames(source, track, start_s, start_s + samples / SAMPLE_RATE_HZ):
         if cancelled() or writer.full:
             break
-        mono, broken = _mono(frame)
+        mono, broken, peak = _mono(frame)
         bad += broken
+        alone, mixed = max(alone, peak), max(mixed, float(np.abs(mono).max(initial=0.0)))
         writer.write(at_s - start_s, mono, frame.sample_rate)
     writer.flush()
-    return Waveform(out, writer.decoded, bad)
+    return Waveform(out, writer.decoded, bad, cancelled_out=alone > _AUDIBLE and mixed < _CANCELLED * alone)
 
 
 def _frames(source: Source, track: AudioTrack, start_s: float, end_s: float) -> Iterator[tuple[float, Any]]:
@@ -165,8 +173,10 @@ class _Writer:
         self.decoded += len(target)
 
 
-def _mono(frame: Any) -> tuple[Samples, int]:
-    """(samples,) mean over the channels, as librosa does it for Qwen; and how many source samples are no numbers, which become silence.
+def _mono(frame: Any) -> tuple[Samples, int, float]:
+    """(samples,) mean over the channels, as librosa does it for Qwen; how many source samples are no numbers, which become silence; a peak.
+
+    The peak is what the loudest channel would leave if the others were silent.
 
     (swresample's own mix of float stereo is 3 dB louder, and clips.)
     """
@@ -181,7 +191,8 @@ def _mono(frame: Any) -> tuple[Samples, int]:
     if samples.dtype.kind == "u":
         samples = samples.astype(np.float32) - 128.0
     mean: Samples = samples.mean(axis=0, dtype=np.float32) * np.float32(scale)
-    return mean, bad
+    peak = scale * max(float(samples.max(initial=0)), -float(samples.min(initial=0))) / len(samples)
+    return mean, bad, peak
 
 
 def _samples(frame: Any) -> NDArray[Any]:
@@ -189,11 +200,12 @@ def _samples(frame: Any) -> NDArray[Any]:
     import av
 
     channels = frame.layout.nb_channels
-    if frame.format.is_planar and channels <= _MAX_PLANAR:
+    if frame.format.is_planar and channels <= _MAX_PLANAR and frame.format.name != "s64p":
         planes: NDArray[Any] = frame.to_ndarray()
         return planes
     pieces = [frame]
-    if frame.format.is_planar:
-        pieces = av.AudioResampler(frame.format.packed, frame.layout, frame.sample_rate).resample(frame)
+    if frame.format.is_planar or frame.format.name == "s64":  # NumPy gets no 64-bit whole numbers from PyAV
+        packed_format = frame.format.packed.name.replace("s64", "dbl")
+        pieces = av.AudioResampler(packed_format, frame.layout, frame.sample_rate).resample(frame)
     packed: NDArray[Any] = np.concatenate([piece.to_ndarray().reshape(-1, channels) for piece in pieces])
     return packed.T

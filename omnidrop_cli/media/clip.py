@@ -199,6 +199,8 @@ def _about_decoding(plan: ClipPlan, frames: Frames | None, waveform: Waveform | 
         yield f"{frames.lost} of {len(frames.pixels)} frames are damaged; the ones before them stand in"
     if waveform is not None and waveform.bad:
         yield f"{waveform.bad} samples of the audio are not numbers: they are silenced"
+    if waveform is not None and waveform.cancelled_out:
+        yield "the channels of the audio cancel each other out: almost nothing of it can be heard in their mean"
     audio, start_s = plan.scan.timeline.audio, plan.options.start_s
     if waveform is not None and audio is not None:
         lost_s = audio.held_s(start_s, start_s + plan.audio_s) - waveform.decoded / SAMPLE_RATE_HZ

@@ -6,6 +6,7 @@ several (`joined.py`), everything else has one.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,6 +86,8 @@ def find_source(path: Path) -> Source:
         with path.open("rb") as file:
             is_list = file.read(len(playlist.MARK)) == playlist.MARK
             form, parts = joined.find_parts(file)
+        if is_list and playlist.is_nested(path):
+            raise MediaError(f"{path}: a playlist of playlists names another such one", "give a playlist that lists the pieces of a clip")
         open_list = is_list and playlist.is_open(path)
     except FileNotFoundError:
         raise no_such_file(path) from None
@@ -140,6 +143,8 @@ def guarded(path: Path, what: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
+    if getattr(error, "errno", None) == errno.EPERM:  # -1, what many of FFmpeg's readers return for any trouble
+        return "invalid data found when processing input"
     return str(getattr(error, "strerror", None) or error or type(error).__name__).lower()
 
 

@@ -23,7 +23,20 @@ def is_open(path: Path) -> bool:
         text = file.read(_LARGEST)
     if _VARIANT not in text:
         return _lacks_end(text)
-    return any(_file_is_open(path.parent / name) for name in _named(text.decode("utf-8", "replace")))
+    return any(_lacks_end(_start_of(path.parent / name)) for name in _named(text.decode("utf-8", "replace")))
+
+
+def is_nested(path: Path) -> bool:
+    """Whether a playlist of playlists names another such one, or itself, which RFC 8216 (4.3.4.2) forbids. Raises `OSError`.
+
+    FFmpeg follows one that names itself until the memory is full.
+    """
+    with path.open("rb") as file:
+        text = file.read(_LARGEST)
+    if _VARIANT not in text:
+        return False
+    names = [re.sub(r"^file:(//(?=/))?", "", name) for name in _named(text.decode("utf-8", "replace"))]
+    return any(name.startswith(("data:", "crypto")) or _VARIANT in _start_of(path.parent / name) for name in names)
 
 
 def open_file(url: str, flags: int, options: dict[str, str]) -> BinaryIO:
@@ -48,12 +61,12 @@ def _named(text: str) -> list[str]:
     return [*_RENDITION.findall(text), *(line for line in lines if line and not line.startswith("#"))]
 
 
-def _file_is_open(path: Path) -> bool:
+def _start_of(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return _lacks_end(file.read(_LARGEST))
+            return file.read(_LARGEST)
     except (OSError, ValueError):  # FFmpeg says what is wrong with it, if it is needed
-        return False
+        return b""
 
 
 def _lacks_end(text: bytes) -> bool:

@@ -239,15 +239,18 @@ def _promised_s(container: InputContainer, source: Source) -> float | None:
 
 
 def _promised_by_wav(source: Source) -> float | None:
-    """Seconds by the size of the data chunk, which FFmpeg silently cuts to what is there. None where a recorder left it open."""
+    """Seconds by the size of the data chunk, which FFmpeg silently cuts to what is there. None where a recorder left it open.
+
+    None also for compressed sound, whose bytes a second are an estimate: those of PCM are its rate times the bytes of a sample.
+    """
     with source.path.open("rb") as file:
         head = file.read(1 << 16)
     form, data = head.find(b"fmt "), head.find(b"data")
     if form < 0 or data < 0 or len(head) < max(form + 24, data + 8):
         return None
-    (bytes_per_s,) = struct.unpack_from("<I", head, form + 16)
+    rate_hz, bytes_per_s, block = struct.unpack_from("<IIH", head, form + 12)
     (size,) = struct.unpack_from("<I", head, data + 4)
-    return size / bytes_per_s if bytes_per_s and size < _OPEN_WAV else None
+    return size / bytes_per_s if bytes_per_s and bytes_per_s == rate_hz * block and size < _OPEN_WAV else None
 
 
 def _video(stream: Any, reader: TrackReader, picture: Picture) -> tuple[VideoStream, TrackPackets]:

@@ -96,6 +96,9 @@ def _lengths(d: Path) -> None:
         ffmpeg(*tone(3, hertz, rate), "-c:a", "aac", d / f"{name}.aac")
     join(d / "other_rate.aac", d / "r1.aac", d / "r2.aac")
     join(d / "other_rates.aac", d / "r2.aac", d / "r1.aac", d / "r2.aac")
+    ffmpeg(*noise(2, rate=48_000), "-c:a", "adpcm_ima_wav", d / "adpcm.wav")
+    ffmpeg(*noise(2), "-c:a", "pcm_s64le", d / "w64.mka")
+    ffmpeg(*noise(2), "-af", "pan=stereo|c0=c0|c1=-1*c0", d / "opposite.wav")
     ffmpeg(*noise(2, 2), d / "w2.wav")
     join(d / "joined.wav", d / "w.wav", d / "w2.wav")
     for suffix in ("aiff", "w64"):
@@ -107,6 +110,8 @@ def _lengths(d: Path) -> None:
     ffmpeg("-i", d / "av.mp4", "-i", d / "long.srt", "-c", "copy", "-c:s", "srt", d / "long_subtitle.mkv")
     (d / "hls").mkdir()
     ffmpeg("-i", d / "av.mp4", "-c", "copy", "-hls_time", "2", "-hls_list_size", "0", "-hls_flags", "omit_endlist", d / "hls" / "open.m3u8")
+    for name, other in (("itself", "itself.m3u8"), ("nested", "file:live.m3u8")):
+        (d / "hls" / f"{name}.m3u8").write_text(f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=100000\n{other}\n")
     (d / "hls" / "live.m3u8").write_text("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=100000\nopen.m3u8\n")
     (d / "hls" / "gone.m3u8").write_text("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=100000\nnot_there.m3u8\n")
     for name, inputs in (("v", ["-map", "0:v"]), ("a", ["-map", "0:a"])):  # picture and sound in playlists of their own

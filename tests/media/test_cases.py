@@ -97,6 +97,8 @@ def test_the_whole_clip_is_there(cases: Path, name: str) -> None:
         ("joined.aiff", 4.0, 3.0),
         ("joined.w64", 4.0, 3.0),
         ("long_packets.caf", 2.0, 1.5),
+        ("adpcm.wav", 2.04, 1.5),
+        ("w64.mka", 2.0, 1.5),
     ],
 )
 def test_lengths_are_those_of_the_packets(cases: Path, name: str, seconds: float, start_s: float) -> None:
@@ -138,6 +140,18 @@ def test_a_list_of_files_that_are_not_there_is_said(cases: Path) -> None:
     with pytest.raises(MediaError, match="cannot be read") as caught:
         plan_clip(cases / "hls" / "gone.m3u8", SMALL)
     assert "playlist names" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("name", ["itself", "nested"])
+def test_a_list_of_lists_of_lists_is_refused(cases: Path, name: str) -> None:
+    """FFmpeg follows a list that names itself until the memory is full."""
+    with pytest.raises(MediaError, match="a playlist of playlists names another such one"):
+        plan_clip(cases / "hls" / f"{name}.m3u8", SMALL)
+
+
+def test_channels_that_cancel_out_are_said(cases: Path) -> None:
+    assert any("cancel each other out" in warning for warning in opened(cases / "opposite.wav").warnings)
+    assert not any("cancel" in warning for warning in opened(cases / "joined.wav").warnings)
 
 
 @pytest.mark.parametrize("name", ["other_rate.ogg", "other_rate.oga", "other_rate.aac"])

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.model.adapter import QwenOmniAdapter, cached_keys
 from omnidrop_cli.model.decoder_layer import Angles
 from omnidrop_cli.outputs import Counts, Modality, TokenMap, Trace
@@ -52,6 +53,9 @@ class PruningState:
 
         Returns:
             Hidden states and angles of the tokens that enter layer 0.
+
+        Raises:
+            OmnidropError: the method chose what is no token.
         """
         self._kept = [None] * (self.adapter.num_layers + 1)
         self.scores = {}
@@ -60,6 +64,8 @@ class PruningState:
         if self.plan.input_stage is None:
             return hidden, angles
         selection = self.plan.input_stage(self._input_view(hidden[0], prompt))
+        self._check(selection.audio, prompt.audio.shape[0], "audio tokens")
+        self._check(selection.video, prompt.video.shape[0], "video tokens")
         if selection.audio_embeds is not None or selection.video_embeds is not None:
             hidden = _with_merged(hidden, selection, prompt)
         media = torch.cat((prompt.audio[selection.audio], prompt.video[selection.video])).sort().values
@@ -78,7 +84,7 @@ class PruningState:
             Hidden states and angles of the survivors.
 
         Raises:
-            ValueError: the method chose another number of tokens than it planned.
+            OmnidropError: the method chose what is no token, or another number of tokens than it planned.
         """
         stage, alive, _ = self.plan.in_llm_stage, *self._living()
         if stage is None or number == self.adapter.num_layers - 1:
@@ -88,8 +94,9 @@ class PruningState:
             return leaving, angles
         selection = stage(_View(number, self, entering, leaving[0], angles, cache), keep)
         chosen = selection.index if isinstance(selection, LayerSelection) else selection
+        self._check(chosen, alive.media_count, f"tokens alive after layer {number}")
         if chosen.shape[0] != keep:
-            raise ValueError(f"{self.method_name} planned {keep} survivors after layer {number} and chose {chosen.shape[0]}")
+            raise self._wrong(f"planned {keep} survivors after layer {number} and chose {chosen.shape[0]}")
         if isinstance(selection, LayerSelection):
             rows = torch.searchsorted(alive.index, alive.media[chosen])
             leaving = leaving.index_copy(1, rows, selection.hidden[None].to(leaving.dtype))
@@ -115,6 +122,23 @@ class PruningState:
             kept=tuple(kept),
             attention=summarise(self.scores, kept, self.tokens),
         )
+
+    def _check(self, chosen: Tensor, count: int, what: str) -> None:
+        """Check indices that a method chose among `count` tokens: a plugin's code is not ours.
+
+        Their values are looked at on a CPU only, since the host would wait for another device.
+        """
+        if not isinstance(chosen, Tensor) or chosen.dim() != 1 or chosen.dtype != torch.int64:
+            raise self._wrong(f"did not choose {what} by an int64 tensor of one dimension")
+        if chosen.device.type == "cpu" and chosen.numel():
+            found = chosen.sort().values
+            if found[0] < 0 or found[-1] >= count:
+                raise self._wrong(f"chose number {found[0] if found[0] < 0 else found[-1]} of {count} {what}")
+            if (found[1:] == found[:-1]).any():
+                raise self._wrong(f"chose some of the {what} twice")
+
+    def _wrong(self, what: str) -> OmnidropError:
+        return OmnidropError(f"the method {self.method_name} {what}", "this is a mistake in the method: docs/develop/add-a-method.md")
 
     def _living(self) -> tuple[_Alive, _PromptTensors]:
         if self._alive is None or self._prompt is None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from omnidrop_cli.engine.decode_step import step
 from omnidrop_cli.engine.kv_cache import RaggedCache
-from omnidrop_cli.errors import ModelError
+from omnidrop_cli.errors import ModelError, OmnidropError
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.prompt.layout import Layout, assemble, lay_out
@@ -245,3 +245,48 @@ def test_two_threads_with_two_models_do_not_disturb_each_other() -> None:
         thread.join()
     for number in (0, 1):
         assert all(torch.equal(result, alone[number]) for result in together[number])
+
+
+@dataclass(frozen=True)
+class Mistaken(Method):
+    """Chooses `audio` of the audio, and all of the video; with `inside`, these numbers after the first layer."""
+
+    name = "mistaken"
+    audio: object = None
+    inside: object = None
+
+    def plan(self, prompt: PromptInfo) -> Plan:
+        def enter(view: InputView) -> Selection:
+            return Selection(self.audio, torch.arange(len(view.video)))  # type: ignore[arg-type]
+
+        return Plan(enter) if self.inside is None else Plan(in_llm_stage=_Fixed(self.inside))
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    chosen: object
+
+    def keep_count(self, layer: int, alive: int) -> int:
+        return alive if layer else 3
+
+    def __call__(self, view: LayerView, keep: int) -> Tensor:
+        return self.chosen  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        (Mistaken(torch.zeros(5, dtype=torch.int64)), "chose some of the audio tokens twice"),
+        (Mistaken(torch.tensor([60])), "chose number 60 of 60 audio tokens"),
+        (Mistaken(torch.tensor([-1, 3])), "chose number -1 of 60 audio tokens"),
+        (Mistaken(torch.tensor([1.0])), "did not choose audio tokens by an int64 tensor"),
+        (Mistaken([1, 2]), "did not choose audio tokens by an int64 tensor"),
+        (Mistaken(torch.ones(2, 2, dtype=torch.int64)), "did not choose audio tokens by an int64 tensor"),
+        (Mistaken(inside=torch.tensor([1, 1, 2])), "chose some of the tokens alive after layer 0 twice"),
+        (Mistaken(inside=torch.tensor([1, 2])), "planned 3 survivors after layer 0 and chose 2"),
+    ],
+)
+def test_a_mistaken_method_is_named(method: Mistaken, said: str) -> None:
+    thinker = tiny_thinker(2)
+    with pytest.raises(OmnidropError, match=f"the method mistaken {said}"):
+        run_pruned(thinker, layout_of(thinker), method)

@@ -10,6 +10,7 @@ import torch
 
 from omnidrop_cli.bench.measurement import BenchReport
 from omnidrop_cli.bench.media import bench_media
+from omnidrop_cli.bench.prefilling import label
 from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
 from omnidrop_cli.config import MediaConfig, ModelConfig, PruningConfig
 from omnidrop_cli.engine.encode import embed
@@ -155,3 +156,9 @@ def test_encoders_are_compared_with_stock_attention() -> None:
 def test_the_page_of_budgets_has_the_rows_that_its_command_writes(choice: PruningConfig) -> None:
     line = " | ".join(budgets.row(choice))
     assert f"| {line} |" in budgets.PAGE.read_text(), "python -m tests.benchmarks budgets"
+
+
+def test_the_page_of_budgets_has_every_method_and_preset() -> None:
+    page = budgets.PAGE.read_text()
+    missing = [name for name in map(label, budgets.choices()) if f"`{name}`" not in page]
+    assert missing == [], "python -m tests.benchmarks budgets"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from omnidrop_cli import __version__
 from omnidrop_cli.media.source import bundled, irregular, is_url
 from omnidrop_cli.media.subtitles import subtitle_file
+from omnidrop_cli.report.text import without_credentials
 
 if TYPE_CHECKING:
     from omnidrop_cli.config import Request
@@ -54,11 +55,12 @@ class Stamp:
 def stamp(media: str, known: dict[tuple[str, int, int], str]) -> Stamp:
     """The stamp of a path or URL. `known` maps `Stamp.file` to content ids of earlier runs, which saves reading the file.
 
-    A URL stands for itself. A file that cannot be read has a content id of its own, so it is tried again once it can be; so has what is no
-    regular file, since opening a pipe waits for its other end.
+    A URL stands for itself, without its password. A file that cannot be read has a content id of its own, so it is tried again once it can
+    be; so has what is no regular file, since opening a pipe waits for its other end.
     """
     if is_url(media):
-        return Stamp(media, 0, 0, f"url:{media}")
+        shown = without_credentials(media)
+        return Stamp(shown, 0, 0, f"url:{shown}")
     if irregular(media) is not None:
         return Stamp(media, 0, 0, f"irregular:{media}")
     path = bundled(media) or media

@@ -14,7 +14,7 @@ from omnidrop_cli.batch.batch_run import BatchProgress
 from omnidrop_cli.commands._console import Console
 from omnidrop_cli.commands._options import ConsoleFlags
 from omnidrop_cli.errors import OmnidropError
-from omnidrop_cli.report.text import one_line
+from omnidrop_cli.report.text import one_line, without_credentials
 
 if TYPE_CHECKING:
     from omnidrop_cli.batch.answers_file import Row
@@ -30,7 +30,7 @@ class BatchConsole(BatchProgress):
         self._total = sum(len(group) for group in groups)
         self._open = Counter[str]()
         for group in groups:
-            self._open[group[0].job.media] += len(group)
+            self._open[without_credentials(group[0].job.media)] += len(group)
         self._of_clip: dict[str, Counter[str]] = {}
         self._errors: dict[str, str] = {}
         self._log: TextIO | None = None if log_file is None else _opened(log_file)
@@ -53,7 +53,7 @@ class BatchConsole(BatchProgress):
     def skipped(self, media: str, count: int) -> None:
         # Out of the total rather than into the done: what took no time must not make the rest look quick.
         self._total -= count
-        self._open[media] -= count
+        self._open[without_credentials(media)] -= count
         self._draw()
 
     def clip(self, media: str) -> None:

@@ -13,10 +13,11 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from omnidrop_cli import fileio, jsonl, paths
 from omnidrop_cli.in_use import is_in_use
@@ -87,7 +88,7 @@ class DownloadCache:
             if (path := self._file(_key(url, wanted))) is not None:
                 with suppress(OSError):  # the note, not the clip: a decoder takes a changed time for a changed file
                     os.utime(path.with_suffix(".json"))
-                return Copy(path, self._origin(path, url, wanted))
+                return Copy(path, replace(self._origin(path, url, wanted), url=url))
         return None
 
     def part(self, url: str, section: Section | None) -> Path:
@@ -109,9 +110,11 @@ class DownloadCache:
         return Copy(target, origin)
 
     def note(self, origin: Origin) -> None:
-        """Write down where a copy comes from. Raises `OSError`."""
+        """Write down where a copy comes from, without a password. Raises `OSError`."""
+        address = urlsplit(origin.url)
+        kept = replace(origin, url=address._replace(netloc=address.netloc.rpartition("@")[2]).geturl())
         with fileio.replacing(self.folder / f"{_key(origin.url, origin.section)}.json") as part:
-            part.write_text(json.dumps(asdict(origin)), encoding="utf-8")
+            part.write_text(json.dumps(asdict(kept)), encoding="utf-8")
 
     def copies(self) -> Iterator[Copy]:
         """Every finished copy, in no order."""

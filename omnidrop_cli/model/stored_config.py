@@ -101,11 +101,11 @@ def _check_positions(thinker: Mapping[str, Any], sizes: ThinkerSizes) -> None:
         value = thinker.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 10_000:
             raise ValueError(f"{key} is {reprlib.repr(value)}, not a positive number")
-    rotary = thinker["text_config"].get("rope_parameters") or thinker["text_config"].get("rope_scaling") or {}
-    sections = rotary.get("mrope_section", [16, 24, 24]) if isinstance(rotary, Mapping) else rotary
     half = sizes.decoder.head_dim // 2
-    if not (isinstance(sections, list) and all(type(n) is int and n > 0 for n in sections) and sum(sections) == half):
-        raise ValueError(f"mrope_section is {reprlib.repr(sections)}, not a list of whole numbers with sum {half}")
+    for rotary in [found for name in ("rope_parameters", "rope_scaling") if (found := thinker["text_config"].get(name))] or [{}]:
+        sections = rotary.get("mrope_section", [16, 24, 24]) if isinstance(rotary, Mapping) else rotary
+        if not (isinstance(sections, list) and all(type(n) is int and n > 0 for n in sections) and sum(sections) == half):
+            raise ValueError(f"mrope_section is {reprlib.repr(sections)}, not a list of whole numbers with sum {half}")
     if sizes.vision.window < sizes.vision.merge * sizes.vision.patch:
         raise ValueError(f"vision_config.window_size is {sizes.vision.window}, less than a merged patch")
     longest = thinker["audio_config"].get("max_source_positions", 1500)

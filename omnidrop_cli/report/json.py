@@ -33,6 +33,7 @@ from omnidrop_cli.outputs import (
 )
 from omnidrop_cli.report.alignment import align
 from omnidrop_cli.report.kept import attention_from_dict, attention_to_dict, kept_to_dict, token_map_from_dict
+from omnidrop_cli.report.text import without_credentials
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,7 +94,7 @@ def _named(report: Report, media: Sequence[str]) -> Report:
 
 def error_to_dict(media: Sequence[str], question: str, error: BaseException) -> dict[str, Any]:
     """A failure as a row of its own, in place of a report."""
-    first, *more = ({"asked": name} for name in media)
+    first, *more = ({"asked": without_credentials(name)} for name in media)
     about = {"type": type(error).__name__, "message": str(error), "hint": getattr(error, "hint", None)}
     return {"schema": SCHEMA, "kind": "error", "media": first, "more_media": more, "question": question, "error": about}
 
@@ -136,7 +137,7 @@ def _report(report: Report, kept: bool) -> dict[str, Any]:
 
 def _media(asked: str, clip: ClipFacts) -> dict[str, Any]:
     return {
-        "asked": asked,
+        "asked": without_credentials(asked),
         **asdict(clip.source),
         "has_video": clip.frames > 0,
         "has_audio": clip.audio_s > 0,

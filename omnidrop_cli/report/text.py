@@ -14,6 +14,7 @@ _UNSAFE = (
     "\U000e0000-\U000e007f"  # tag characters: invisible text
 )
 _STEERING = re.compile(f"[{_UNSAFE}]")
+_CREDENTIALS = re.compile(r"(https?://)[^/?#\s]*@", re.IGNORECASE)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -27,8 +28,13 @@ def clean(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """`clean` text with every run of white space a single blank: for messages, names and table cells."""
-    return " ".join(clean(text).split())
+    """`clean` text with every run of white space a single blank and no password: for messages, names and table cells."""
+    return " ".join(without_credentials(clean(text)).split())
+
+
+def without_credentials(text: str) -> str:
+    """`text` whose http(s) addresses have lost user name and password: logs, reports and pages are passed on."""
+    return _CREDENTIALS.sub(r"\1", text)
 
 
 def escape_json(text: str) -> str:

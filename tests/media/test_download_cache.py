@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -33,6 +34,17 @@ def test_a_fresh_copy_is_used_and_an_older_one_checked(server: Server, cache: Do
     server.hits.clear()
     get(server, cache)
     assert server.hits == [], "the check is remembered"
+
+
+def test_the_note_of_a_copy_has_no_password(cache: DownloadCache, tmp_path: Path) -> None:
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "clip.mp4").write_bytes(b"clip")
+    address = "http://me:secret@host:8/a.mp4?x=a@b"
+    copy = cache.keep(tmp_path / "clip.mp4", Origin(address))
+    assert json.loads(copy.path.with_suffix(".json").read_text())["url"] == "http://host:8/a.mp4?x=a@b"
+    found = cache.find(address)
+    assert found is not None
+    assert found.origin.url == address, "the check needs the password"
 
 
 @pytest.mark.parametrize("etag", [True, False])

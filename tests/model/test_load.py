@@ -256,6 +256,9 @@ def broken(checkpoint: Path, directory: Path, what: str) -> str:
         case "sizes that are none":
             change_text_config(directory, hidden_size="wide")
             return "makes no sense"
+        case "parts of positions that are none":
+            change_text_config(directory, rope_scaling={"mrope_section": [1, 1, 1]})
+            return "makes no sense"
         case "depth that is none":
             change_text_config(directory, num_hidden_layers="deep")
             return "makes no sense"
@@ -287,6 +290,7 @@ def broken(checkpoint: Path, directory: Path, what: str) -> str:
         "fewer layers",
         "sizes that are none",
         "depth that is none",
+        "parts of positions that are none",
         "a setting transformers refuses",
         "no tokenizer",
     ],

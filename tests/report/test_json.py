@@ -126,3 +126,11 @@ def test_an_error_is_a_row_too() -> None:
     row = error_to_dict(["a.mp4"], "what?", MediaError("a.mp4: no such file", "check the path"))
     assert row["error"] == {"type": "MediaError", "message": "a.mp4: no such file", "hint": "check the path"}
     assert row["media"]["asked"] == "a.mp4"
+
+
+def test_no_password_is_written_down() -> None:
+    address = "http://me:secret@host/a.mp4"
+    job = replace(samples.report().job, media=address)
+    for row in (to_dict(replace(samples.report(), job=job)), error_to_dict([address], "what?", MediaError("gone"))):
+        assert row["media"]["asked"] == "http://host/a.mp4"
+        assert "secret" not in json.dumps(row)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnidrop_cli.report.text import clean, escape_json, one_line
+from omnidrop_cli.report.text import clean, escape_json, one_line, without_credentials
 
 ANY = st.text(st.characters(), max_size=60)
 SAFE_CONTROL = {"\n", "\t"}
@@ -47,6 +47,19 @@ def test_ordinary_text_of_any_script_is_untouched(text: str) -> None:
 )
 def test_what_steers_is_removed(text: str, shown: str) -> None:
     assert clean(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:p@ss@host/a.mp4 has changed", "http://host/a.mp4 has changed"),
+        ("HTTPS://token@host:8/@you?x=a@b", "HTTPS://host:8/@you?x=a@b"),
+        ("https://host/@you", "https://host/@you"),
+        ("me@host and http://host", "me@host and http://host"),
+    ],
+)
+def test_addresses_are_shown_without_their_password(text: str, shown: str) -> None:
+    assert one_line(text) == without_credentials(text) == shown
 
 
 @given(ANY)

@@ -7,7 +7,7 @@ that names the option in the way its caller wrote it.
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -164,7 +164,7 @@ class Option:
     def _within(self, value: Any) -> bool:
         if self.kind not in (int, float):
             return True
-        if not math.isfinite(value):
+        if not -sys.float_info.max <= value <= sys.float_info.max:  # also false for NaN, and for whole numbers that no float can hold
             return False
         if self.gap is not None and value == 0:
             return True

@@ -17,11 +17,11 @@ from omnidrop_cli.options import Option, option, options_of, restored, seconds
 CONFIGS = (MediaConfig, FetchConfig, ModelConfig, PruningConfig, GenerationConfig)
 
 EDGES: list[tuple[type, str, list[Any], list[Any]]] = [
-    (MediaConfig, "start_s", [0, 0.0, 90], [-0.1, math.inf, math.nan, "90", True, None]),
+    (MediaConfig, "start_s", [0, 0.0, 90], [-0.1, math.inf, math.nan, "90", True, None, 10**400]),
     (MediaConfig, "end_s", [None, 0.1, 90], [0, -1, math.inf]),
     (MediaConfig, "fps", [0.01, 1, 120], [0, -1, 120.5, math.inf, math.nan]),
     (MediaConfig, "min_frames", [2, 4], [1, 0, 2.0, True]),
-    (MediaConfig, "max_frames", [4, 10_000], [1, 3.5, math.inf]),
+    (MediaConfig, "max_frames", [4, 10_000], [1, 3.5, math.inf, 10**400]),
     (MediaConfig, "min_pixels", [None, 784], [5, 783, 0, 1e3, 2**27 + 1]),
     (MediaConfig, "max_pixels", [None, 784], [783, -1, 2**27 + 1]),
     (MediaConfig, "dedup_threshold", [0, 0.5, 255], [-1, 256, math.nan]),

@@ -83,7 +83,7 @@ def to_markdown(rows: Iterable[Row]) -> Iterator[str]:
 
 def _made(row: Row) -> str:
     """How an answer was made: method, share kept, model, time, and whether it was cut."""
-    retention, seconds = _of(row, "pruning", "retention_after"), _of(row, "timing_s", "total")
+    retention, seconds = _number(row, "pruning", "retention_after"), _number(row, "timing_s", "total")
     parts = [str(_of(row, "pruning", "method")), *([f"{percent(retention)} kept"] if retention is not None else [])]
     parts += [str(_of(row, "model", "name")), *([f"{seconds:.1f} s"] if seconds is not None else [])]
     parts += ["cut at its maximum length"] if row.get("finish_reason") == "length" else []
@@ -101,6 +101,12 @@ def _of(row: Row, *names: str) -> Any:
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value
+
+
+def _number(row: Row, *names: str) -> float | None:
+    """A nested number; None where there is none: the file may have been changed elsewhere."""
+    value = _of(row, *names)
+    return value if isinstance(value, int | float) else None
 
 
 def _cell(value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import glob
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -182,7 +183,7 @@ def _lines(lines: Iterable[str], base: Path) -> Iterator[str]:
 
 def _relative_to(base: Path, media: str) -> str:
     """A path of a list or question file, which counts from that file's folder. An address or a bundled clip stays what it is."""
-    path = media if is_url(media) else str(base / Path(media).expanduser())
+    path = media if is_url(media) else str(base / os.path.expanduser(media))
     return media if bundled(media) and not os.path.exists(path) else path
 
 
@@ -259,6 +260,6 @@ def _text(row: dict[str, Any], field: str, where: str) -> str | None:
 
 def _seconds(row: dict[str, Any], field: str, where: str) -> float | None:
     value = row.get(field)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf")):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max):
         raise UsageError(f"{where}: {field!r} is not a number of seconds", "write seconds, such as 12.5")
     return None if value is None else float(value)

@@ -67,8 +67,8 @@ def stamp(media: str, known: dict[tuple[str, int, int], str]) -> Stamp:
     try:
         facts = os.stat(path)
         content = known.get((media, facts.st_size, facts.st_mtime_ns)) or content_id(path)
-    except OSError as error:
-        return Stamp(media, 0, 0, f"unreadable:{error.errno}:{media}")
+    except (OSError, ValueError) as error:  # a NUL in a name is a ValueError
+        return Stamp(media, 0, 0, f"unreadable:{getattr(error, 'errno', None)}:{media}")
     return Stamp(media, facts.st_size, facts.st_mtime_ns, content)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -229,7 +230,7 @@ class Chat:
     def _save(self, name: str) -> None:
         if not name:
             raise UsageError("/save wants a file", "/save answers.md, answers.csv or answers.jsonl")
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))
         check_target(path)
         if path.exists() and path.absolute() not in self._saved and not self._may_replace(path):
             return

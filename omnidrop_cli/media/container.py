@@ -75,7 +75,7 @@ def no_such_file(path: Path) -> MediaError:
 
 def find_source(path: Path) -> Source:
     """Looks at a file without opening it as media. Raises `MediaError` where there is no readable file with content."""
-    if path.is_dir():
+    if os.path.isdir(path):  # False also for what is no name of a file
         raise MediaError(f"{path} is a folder, not a clip", "give one file; `omnidrop batch` takes folders")
     try:
         facts = path.stat()

@@ -65,7 +65,7 @@ def is_url(media: str) -> bool:
 def bundled(media: str) -> Path | None:
     """The clip of the package that `media` names; None for every other name, and where a file of that name exists."""
     path = BUNDLED / f"{media}.mp4"
-    return path if media.isalnum() and path.is_file() and not Path(media).exists() else None
+    return path if media.isalnum() and os.path.isfile(path) and not os.path.exists(media) else None
 
 
 def irregular(path: str | Path) -> str | None:

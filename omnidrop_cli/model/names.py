@@ -6,6 +6,7 @@ torch: resolving a name costs little, so the clip can decode while the model loa
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,7 +88,7 @@ def resolve(choice: ModelConfig) -> ModelSpec:
         return ModelSpec(name, "hub", source, QWEN_BOUNDS, sizes)
     if name.startswith("random:"):
         return _random(name)
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if name and path.is_dir():
         return _directory(name, path)
     if re.fullmatch(r"[\w-][\w.-]*", name) and (copy := paths.models() / name).is_dir():

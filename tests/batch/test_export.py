@@ -89,3 +89,8 @@ def test_what_is_missing_or_cut_is_said() -> None:
     short = {**answer(1, ""), "finish_reason": "length", "pruning": {"method": "none", "retention_after": None}, "timing_s": {}}
     assert "".join(to_markdown([short])).endswith("\n\n> \n\n*none, nano, cut at its maximum length*\n")
     assert "".join(to_csv([])) == ",".join(COLUMNS) + "\n"
+
+
+def test_a_row_that_was_changed_elsewhere_is_no_reason_to_fail() -> None:
+    changed = answer(1, "fox") | {"timing_s": {"total": "x"}, "pruning": {"retention_after": "NaN", "method": 5}}
+    assert "kept" not in "".join(to_markdown([changed]))

@@ -173,6 +173,7 @@ def test_question_file_groups_by_clip_and_stretch(tmp_path: Path) -> None:
         ('{"media": "a.mp4", "question": "who?", "start": -0.5}', "'start' is not a number"),
         ('{"media": "a.mp4", "question": "who?", "start": true}', "'start' is not a number"),
         ('{"media": "a.mp4", "question": "who?", "end": Infinity}', "'end' is not a number"),
+        (f'{{"media": "a.mp4", "question": "who?", "start": {"9" * 400}}}', "'start' is not a number"),
     ],
 )
 def test_wrong_line_is_named(line: str, message: str, tmp_path: Path) -> None:
@@ -180,6 +181,11 @@ def test_wrong_line_is_named(line: str, message: str, tmp_path: Path) -> None:
     file.write_text("\n" + line + "\n")
     with pytest.raises(UsageError, match=message):
         gather([], [], TEMPLATE, str(file))
+
+
+def test_a_home_that_nobody_has_is_part_of_the_name(tmp_path: Path) -> None:
+    groups = gather([], [], TEMPLATE, write(tmp_path / "q.jsonl", {"media": "~no-such-user/a.mp4", "question": "who?"}))
+    assert groups[0][0].job.media.endswith("~no-such-user/a.mp4")
 
 
 def test_a_line_without_a_setting_has_that_of_the_command_line(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_missing_file_gets_another_content_once_it_is_there(tmp_path: Path) -> N
     assert absent.content.startswith("unreadable")
     assert stamp(str(path), {}).content != absent.content
     assert stamp("https://example.org/a", {}).content == "url:https://example.org/a"
+    assert stamp("a\0b.mp4", {}).content.startswith("unreadable")
     assert stamp("https://me:secret@example.org/a", {}) == stamp("https://example.org/a", {})
 
 

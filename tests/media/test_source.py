@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from omnidrop_cli.errors import FetchError, MediaError
+from omnidrop_cli.media.container import find_source
 from omnidrop_cli.media.source import Fetched, fetch, is_url
 
 
@@ -21,6 +22,12 @@ def test_is_url(media: str, answer: bool) -> None:
 
 def test_a_path_is_itself() -> None:
     assert fetch("some/clip.mp4") == Fetched(Path("some/clip.mp4"))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b.mp4"])
+def test_what_can_be_no_name_is_no_clip(name: str) -> None:
+    with pytest.raises(MediaError, match="cannot be read"):
+        find_source(fetch(name).path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipes or devices")

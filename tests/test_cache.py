@@ -150,6 +150,6 @@ def test_a_clip_is_in_use_while_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(opening, "decode_media", decode)
     with pytest.raises(InterruptedError):
-        opening.open_clip(Request(URL, "?"), FrameBounds(784, 784), SILENT, {})
+        opening.open_clip(Request(URL, "?"), FrameBounds(784, 784), SILENT)
     assert seen == [True]
     assert not is_in_use(path)

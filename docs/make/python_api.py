@@ -27,6 +27,9 @@ print(report.answer.text, report.trace.retention_after)
 
 Warnings and stages go to a `ProgressCallback` where you pass one, else to the logger `omnidrop` of `logging`; nothing goes to stdout.
 
+A session decodes clips in its own process: a clip that crashes a codec ends it. The commands decode in a child process, which a notebook or
+a script without `if __name__ == "__main__"` cannot start; for many unknown clips, use [`omnidrop batch`](batch.md).
+
 Examples: `docs/examples/several_questions.py`, `docs/examples/compare_methods.py`, `docs/examples/kept_seconds.py` and the notebook
 `docs/examples/pruning.ipynb`.
 """

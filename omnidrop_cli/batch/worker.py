@@ -16,6 +16,7 @@ from omnidrop_cli.engine.decode_process import DecodeProcess, DecoderLost
 from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.errors import ModelError, OmnidropError
 from omnidrop_cli.events import SILENT, ProgressCallback
+from omnidrop_cli.media.open import open_clip
 from omnidrop_cli.model.names import resolve
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ class Worker:
     """One model in one process. The model starts to load and the decoder to start at once. Not thread-safe; `close` when done."""
 
     def __init__(self, choice: ModelConfig, progress: ProgressCallback = SILENT) -> None:
-        self._decoder = DecodeProcess(resolve(choice).frame_bounds)
+        self._bounds = resolve(choice).frame_bounds
+        self._decoder = DecodeProcess()
+        self._decoder.start()
         self._loading = Background(lambda: _load(choice, progress))
         self._ahead: tuple[Work, Background[Opened]] | None = None
 
@@ -118,7 +121,8 @@ class Worker:
     def _decode(self, work: Work) -> Opened:
         opened = Opened(work)
         try:
-            opened.clip, opened.seconds = self._decoder.open(work.tasks[0].job)
+            job = work.tasks[0].job
+            opened.clip, opened.seconds = self._decoder.run(job.media, open_clip, job, self._bounds, progress=SILENT)
         except DecoderLost:
             raise
         except Exception as error:  # one bad clip is a row; the run continues
@@ -127,9 +131,9 @@ class Worker:
 
 
 def _load(choice: ModelConfig, progress: ProgressCallback) -> Session:
-    from omnidrop_cli.engine.session import Session
+    from omnidrop_cli.engine import pipeline
 
-    return Session.load(choice, progress)
+    return pipeline.load(choice, progress)
 
 
 def _first_line(error: Exception) -> str:

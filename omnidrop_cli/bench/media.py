@@ -70,8 +70,8 @@ def facts_of(frames: NDArray[np.uint8] | None, waveform: NDArray[np.float32] | N
 
 
 def _subject(clip: Path) -> str:
-    from omnidrop_cli.media.probe import probe
+    from omnidrop_cli.engine.pipeline import facts_of_file
 
-    facts = probe(clip)
+    facts = facts_of_file(clip)
     track = f"{facts.video.codec}, {facts.video.width}x{facts.video.height}" if facts.video else "audio alone"
     return f"{clip.name}: {track}, {facts.duration_s:.0f} s"

@@ -162,13 +162,14 @@ def _of_the_system(error: OSError) -> OmnidropError:
 
 def _untested(error: BaseException) -> str | None:
     """The package whose own code raised `error`, with its version, if that version is outside the range omnidrop was tested with."""
-    modules = [frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if not modules or modules[-1] in ("omnidrop_cli", ""):
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    package = getattr(error, "raised_in", modules[-1] if modules else "").partition(".")[0]
+    if package in ("omnidrop_cli", ""):
         return None
     from omnidrop_cli.commands._packages import package_states
 
-    state = package_states().get(modules[-1])
-    return f"{modules[-1]} {state.version}, which omnidrop was not tested with," if state is not None and state.ok is False else None
+    state = package_states().get(package)
+    return f"{package} {state.version}, which omnidrop was not tested with," if state is not None and state.ok is False else None
 
 
 def _say(line: str, hint: str | None = None) -> None:

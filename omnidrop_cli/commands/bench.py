@@ -87,13 +87,13 @@ def bench(
     request = None if media is None else Request(media, QUESTION, media_options=part, model=model, fetch=fetch)
     with Console(console) as screen:
         from omnidrop_cli.bench.run import BenchPlan, bench_clip, bench_synthetic
-        from omnidrop_cli.engine.session import Session
+        from omnidrop_cli.engine import pipeline
         from omnidrop_cli.prune.methods import get_method
 
         for choice in choices:
             get_method(choice)  # a wrong name or option fails before gigabytes load
         screen.stage("load", model.name)
-        session = Session.load(model, screen)
+        session = pipeline.load(model, screen)
         plan = BenchPlan(choices, measured.repeats, measured.encoders, measured.decode)
         report = bench_synthetic(session, measured.seconds, plan, screen) if request is None else bench_clip(session, request, plan, screen)
     _finish(report, screen, result, measured.plot)

@@ -42,7 +42,7 @@ def inspect(
     Frames and tokens are those that `ask` uses. Memory is an estimate for a GPU and a prompt of that many tokens in every layer. With an
     NVIDIA GPU, "longest" is the length of clip that fits its free memory.
     """
-    from omnidrop_cli.media.clip import plan_clip
+    from omnidrop_cli.engine import pipeline
     from omnidrop_cli.media.source import fetch
     from omnidrop_cli.media.spool import spooled
     from omnidrop_cli.model.names import resolve
@@ -54,7 +54,7 @@ def inspect(
         with spooled(media) as file:
             fetched = fetch(file, fetching, subtitles=part.subtitles, offline=model.offline, progress=screen)
             screen.stage("probe", media)
-            plan = plan_clip(fetched.path, options)
+            plan = pipeline.plan(fetched.path, options)
             plan = replace(plan, warnings=(*plan.warnings, *fetched.warnings))
             for warning in plan.warnings:
                 screen.warn(warning)

@@ -17,13 +17,19 @@ from omnidrop_cli.model.names import AUTO_KEEP, auto_candidates, resolve
 from omnidrop_cli.prompt.counts import count_audio_tokens, count_mel_frames, count_video_tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from omnidrop_cli.config import MediaConfig, Request
+    from omnidrop_cli.media.clip import ClipPlan
+
+    Planner = Callable[[Path, MediaConfig], ClipPlan]
 
 
-def for_clip(request: Request, *, unpruned: bool = False) -> tuple[Request, str | None]:
+def for_clip(request: Request, plan: Planner = plan_clip, *, unpruned: bool = False) -> tuple[Request, str | None]:
     """Name a smaller checkpoint where `auto` would take one that the clip does not fit, and the smaller one fits.
 
     Args:
+        plan: `plan_clip`, or one that runs it elsewhere.
         unpruned: whether everything is kept once, whatever the request's method says.
 
     Returns:
@@ -35,7 +41,7 @@ def for_clip(request: Request, *, unpruned: bool = False) -> tuple[Request, str 
     if memory is None or len(candidates) < 2:
         return request, None
     options = resolve(model).frame_bounds.fill(request.media_options)
-    media = _media_tokens(request, options)
+    media = _media_tokens(request, options, plan)
     keep = 1.0 if unpruned or request.method.name == "none" else request.method.keep or AUTO_KEEP
     sizes = {name: resolve(replace(model, name=name)).sizes for name in candidates}
     quant = "nf4" if model.quant == "auto" else model.quant
@@ -51,7 +57,7 @@ def for_clip(request: Request, *, unpruned: bool = False) -> tuple[Request, str 
     return replace(request, model=replace(model, name=taken, device=device)), reason
 
 
-def _media_tokens(request: Request, options: MediaConfig) -> int | None:
+def _media_tokens(request: Request, options: MediaConfig, plan: Planner) -> int | None:
     """Audio and video tokens of all media; None where one is no file that can be read."""
     total = 0
     for media in request.all_media:
@@ -59,10 +65,10 @@ def _media_tokens(request: Request, options: MediaConfig) -> int | None:
         try:
             if not path.is_file():
                 return None
-            plan = plan_clip(path, replace(options, subtitles=None))
+            planned = plan(path, replace(options, subtitles=None))
         except (OmnidropError, OSError):  # decoding says what is wrong
             return None
-        total += count_audio_tokens(count_mel_frames(plan.samples))
-        if plan.frames is not None:
-            total += count_video_tokens(len(plan.frames.packets), *plan.frames.size)
+        total += count_audio_tokens(count_mel_frames(planned.samples))
+        if planned.frames is not None:
+            total += count_video_tokens(len(planned.frames.packets), *planned.frames.size)
     return total

@@ -6,7 +6,6 @@ Processes are spawned, not forked: CUDA and thread pools do not survive a fork.
 
 from __future__ import annotations
 
-import atexit
 import functools
 import multiprocessing
 import os
@@ -16,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import parent_process
+from multiprocessing import parent_process, util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -98,7 +97,8 @@ def settle() -> None:
 
 @functools.cache
 def _kill_at_exit() -> None:
-    atexit.register(_kill_all)
+    # Not `atexit`: in a child, which may have children too, `multiprocessing` waits for them before it calls that.
+    util.Finalize(None, _kill_all, exitpriority=0)
 
 
 def _kill_all() -> None:

@@ -1,25 +1,39 @@
 """One request from media and model to report: the clips are decoded while torch is imported and the checkpoint loads.
 
 torch is imported only in the thread that loads, so a wrong file name fails in a tenth of a second.
+
+Here is decided where the commands open clips: in a child process, since a faulty codec ends the process that it runs in. Where no child
+can be started, in this one.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from omnidrop_cli.engine.auto_model import for_clip
 from omnidrop_cli.engine.background import Background
+from omnidrop_cli.engine.decode_process import DecodeProcess, DecoderLost
 from omnidrop_cli.events import SILENT, ProgressCallback
-from omnidrop_cli.media.open import open_clips
+from omnidrop_cli.media.clip import decode_media, plan_clip
+from omnidrop_cli.media.open import decode_fetched, open_clips
+from omnidrop_cli.media.probe import probe
 from omnidrop_cli.media.source import bundled
 from omnidrop_cli.model.names import resolve
 
 if TYPE_CHECKING:
-    from omnidrop_cli.config import Request
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from omnidrop_cli.config import MediaConfig, ModelConfig, Request
     from omnidrop_cli.engine.session import Session
+    from omnidrop_cli.media.clip import ClipPlan
+    from omnidrop_cli.media.source import Fetched
     from omnidrop_cli.model.names import ModelSpec
-    from omnidrop_cli.outputs import Clip, Comparison, Report
+    from omnidrop_cli.outputs import Clip, Comparison, Report, SourceFacts
+
+T = TypeVar("T")
 
 
 def run(request: Request, progress: ProgressCallback = SILENT) -> Report:
@@ -42,14 +56,18 @@ def open_both(
     `unpruned` says that the prompt is also run with everything kept, which `auto` must have memory for.
     """
     start = time.perf_counter()
-    request, reason = for_clip(request, unpruned=unpruned)
-    if reason is not None:
-        progress.warn(reason)
-    spec = resolve(request.model)
-    relay = _Relay()
-    loading = Background(lambda: _load(request, relay))
-    seconds: dict[str, float] = {}
-    clips = open_clips(request, spec.frame_bounds, progress, seconds)
+    _decoder().start()
+    try:
+        request, reason = for_clip(request, plan, unpruned=unpruned)
+        if reason is not None:
+            progress.warn(reason)
+        spec = resolve(request.model)
+        relay = _Relay()
+        loading = Background(lambda: _load(request, relay))
+        seconds: dict[str, float] = {}
+        clips = open_clips(request, spec.frame_bounds, progress, seconds, _decode)
+    finally:
+        _decoder().pause()
     if spec.notice is None and (notice := _outside_nanos_world(spec, request)):  # `load` gives the model's own notice
         progress.warn(notice)
     progress.stage("load", spec.name)
@@ -57,6 +75,47 @@ def open_both(
     session, seconds["load"] = loading.result()
     seconds["open"] = time.perf_counter() - start - seconds["fetch"]
     return session, clips, seconds
+
+
+def load(config: ModelConfig, progress: ProgressCallback = SILENT) -> Session:
+    """A session whose clips are decoded in the child. Raises `ModelError`."""
+    from omnidrop_cli.engine.session import Session
+
+    session = Session.load(config, progress)
+    session.decode = _decode
+    return session
+
+
+def plan(path: Path, options: MediaConfig) -> ClipPlan:
+    """`plan_clip` in the child."""
+    return _in_child(path, plan_clip, path, options)
+
+
+def decode_file(path: Path, options: MediaConfig) -> Clip:
+    """`decode_media` in the child."""
+    return _in_child(path, decode_media, path, options)
+
+
+def facts_of_file(path: Path) -> SourceFacts:
+    """`probe` in the child."""
+    return _in_child(path, probe, path)
+
+
+def _decode(source: Fetched, options: MediaConfig, progress: ProgressCallback) -> Clip:
+    return _in_child(source.path, decode_fetched, source, options, progress=progress)
+
+
+@cache
+def _decoder() -> DecodeProcess:
+    return DecodeProcess(stall_s=None)  # who waits for one clip can press Ctrl-C
+
+
+def _in_child(media: Path, work: Callable[..., T], *arguments: Any, progress: ProgressCallback | None = None) -> T:
+    """What `work` gives: see `DecodeProcess.run`. In this process where a container or a limit allows no other."""
+    try:
+        return _decoder().run(media, work, *arguments, progress=progress)
+    except DecoderLost:
+        return work(*arguments, *([] if progress is None else [progress]))
 
 
 def _outside_nanos_world(spec: ModelSpec, request: Request) -> str | None:
@@ -72,11 +131,10 @@ def _outside_nanos_world(spec: ModelSpec, request: Request) -> str | None:
 
 def _load(request: Request, progress: ProgressCallback) -> tuple[Session, float]:
     start = time.perf_counter()
-    from omnidrop_cli.engine.session import Session
     from omnidrop_cli.prune.methods import get_method
 
     get_method(request.method)  # a wrong option is found before gigabytes load
-    return Session.load(request.model, progress), time.perf_counter() - start
+    return load(request.model, progress), time.perf_counter() - start
 
 
 class _Relay(ProgressCallback):

@@ -30,7 +30,7 @@ from omnidrop_cli.engine.stream import AnswerStream
 from omnidrop_cli.errors import OutOfMemory, UsageError
 from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.json_schema import check_schema
-from omnidrop_cli.media.open import open_clips
+from omnidrop_cli.media.open import decode_fetched, open_clips
 from omnidrop_cli.model.load import load
 from omnidrop_cli.outputs import Clip, Comparison, LoadedModel, Prompt, Report, Timings
 from omnidrop_cli.prompt.build import build
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from omnidrop_cli.engine.chat import Conversation
+    from omnidrop_cli.media.open import Decode
     from omnidrop_cli.model.thinker import Thinker
     from omnidrop_cli.prune.base import Method
 
@@ -79,6 +80,8 @@ class Session:
         self.limits = oom.Limits.of(thinker.device)
         if thinker.device.type == "cuda":
             thinker.adapter.speed_up_encoders()
+        self.decode: Decode = decode_fetched
+        """Decodes clips. In this process: a child would import the user's script again. The command line has one that crashes apart."""
         self._turn = threading.RLock()
 
     @classmethod
@@ -126,7 +129,7 @@ class Session:
 
         template = self.request(media, "?", options)
         seconds: dict[str, float] = {}
-        clips = open_clips(template, self.thinker.frame_bounds, progress, seconds)
+        clips = open_clips(template, self.thinker.frame_bounds, progress, seconds, self.decode)
         return Conversation(self, template, clips, seconds)
 
     def request(self, media: Media, question: str, options: Mapping[str, Any]) -> Request:
@@ -242,7 +245,7 @@ class Session:
         if source.clips is not None:
             return source
         seconds = dict(source.seconds)
-        clips = open_clips(source.request, self.thinker.frame_bounds, progress, seconds)
+        clips = open_clips(source.request, self.thinker.frame_bounds, progress, seconds, self.decode)
         return replace(source, clips=clips, seconds=seconds)
 
     def _encoded(self, source: PromptSource, progress: ProgressCallback) -> EncodedPrompt:

@@ -83,9 +83,9 @@ class Run:
 
 def load_session(run: Run, progress: ProgressCallback = SILENT) -> Session:
     """Load the run's model, with its layout. Raises `ModelError`."""
-    from omnidrop_cli.engine.session import Session
+    from omnidrop_cli.engine import pipeline
 
-    return with_timing(Session.load(run.model, progress), run.timing)
+    return with_timing(pipeline.load(run.model, progress), run.timing)
 
 
 def with_timing(session: Session, timing: Timing) -> Session:

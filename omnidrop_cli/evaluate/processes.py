@@ -48,7 +48,8 @@ def execute(run: Run, work: Sequence[Work], devices: Sequence[str], results: Res
 
 
 def _start(run: Run, device: str, workers: int) -> Child:
-    return child_process.start(_main, replace(run, model=replace(run.model, device=device)), workers, name=device)
+    # Not a daemon: those may have no children, and each worker has a decoder.
+    return child_process.start(_main, replace(run, model=replace(run.model, device=device)), workers, name=device, daemon=False)
 
 
 def _message(worker: Child) -> Any:

@@ -108,10 +108,10 @@ def _answers(
 
 def _decoded_again(report: Report) -> Clip | None:
     """The clip of a saved report, its frames small; None where it cannot be read any more."""
-    from omnidrop_cli.media.clip import decode_media
+    from omnidrop_cli.engine.pipeline import decode_file
 
     options = replace(report.job.media_options, min_pixels=None, max_pixels=THUMBNAIL_PIXELS)
     try:
-        return decode_media(Path(report.clip.source.path), options)
+        return decode_file(Path(report.clip.source.path), options)
     except OmnidropError:
         return None

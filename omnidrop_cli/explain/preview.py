@@ -43,7 +43,7 @@ def frames_of(path: Path, options: MediaConfig, duration_s: float, fps: float) -
         duration_s: seconds of that part.
         fps: frames per second, evenly spaced.
     """
-    from omnidrop_cli.media.clip import decode_media
+    from omnidrop_cli.engine.pipeline import decode_file
 
     latest = None
     count = max(1, round(duration_s * fps))
@@ -54,7 +54,7 @@ def frames_of(path: Path, options: MediaConfig, duration_s: float, fps: float) -
         window = replace(options, start_s=start, end_s=start + part / fps, fps=fps, min_frames=2, max_frames=part + 2, max_pixels=PIXELS)
         window = replace(window, min_pixels=None, use_audio=False)
         try:
-            clip = decode_media(path, window)
+            clip = decode_file(path, window)
         except MediaError:  # frames end before the audio does: the last one stays
             clip = None
         for index in range(part):

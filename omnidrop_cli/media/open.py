@@ -16,17 +16,35 @@ from omnidrop_cli.media.source import Fetched, fetch
 from omnidrop_cli.media.subtitles import named_file, read_subtitles, subtitle_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from omnidrop_cli.config import MediaConfig, Request
     from omnidrop_cli.events import ProgressCallback
     from omnidrop_cli.outputs import Clip, FrameBounds
 
+    Decode = Callable[[Fetched, MediaConfig, ProgressCallback], Clip]
 
-def open_clips(request: Request, bounds: FrameBounds, progress: ProgressCallback, seconds: dict[str, float]) -> tuple[Clip, ...]:
+
+def decode_fetched(source: Fetched, options: MediaConfig, progress: ProgressCallback) -> Clip:
+    """The clip of a file. A file of subtitles has the clip's own clock, also where only a part of the clip was fetched."""
+    wanted, part = options.subtitles, _in_part(options, source.offset_s)
+    if not source.offset_s or wanted is None or subtitle_file(source.path, wanted) is None:
+        return _in_full(decode_media(source.path, part, progress), source)
+    clip = _in_full(decode_media(source.path, replace(part, subtitles=None), progress), source)
+    subtitles, notes = read_subtitles(source.path, wanted, options.start_s, options.end_s)
+    facts = replace(clip.source, subtitles=None if subtitles is None else subtitles.about)
+    return replace(clip, source=facts, subtitles=subtitles, warnings=(*clip.warnings, *notes))
+
+
+def open_clips(
+    request: Request, bounds: FrameBounds, progress: ProgressCallback, seconds: dict[str, float], decode: Decode = decode_fetched
+) -> tuple[Clip, ...]:
     """Fetch and decode all media of a request. Options hold for each; a missing file is found before the first is decoded.
 
     Args:
         bounds: pixels of a frame, where the request gives none.
         seconds: receives the time of the stages "fetch" and "decode".
+        decode: `decode_fetched`, or one that runs it elsewhere.
 
     Raises:
         UsageError: one file of subtitles for several clips.
@@ -43,7 +61,7 @@ def open_clips(request: Request, bounds: FrameBounds, progress: ProgressCallback
     for media, source in zip(request.all_media, sources, strict=True):
         progress.stage("decode", media if request.more else "")
         with in_use(source.path) if source.fetched_at is not None else nullcontext():  # a copy in the cache, which others may clean
-            clip = _decoded(source, options, progress)
+            clip = decode(source, options, progress)
         if request.more:
             clip = replace(clip, warnings=tuple(f"{PurePath(media).name}: {warning}" for warning in clip.warnings))
         clips.append(clip)
@@ -55,10 +73,11 @@ def open_clips(request: Request, bounds: FrameBounds, progress: ProgressCallback
     return tuple(clips)
 
 
-def open_clip(request: Request, bounds: FrameBounds, progress: ProgressCallback, seconds: dict[str, float]) -> Clip:
-    """The clip of a request that has one. See `open_clips`."""
+def open_clip(request: Request, bounds: FrameBounds, progress: ProgressCallback) -> tuple[Clip, dict[str, float]]:
+    """The clip of a request that has one, and the seconds that fetching and decoding it took. See `open_clips`."""
+    seconds: dict[str, float] = {}
     (clip,) = open_clips(request, bounds, progress, seconds)
-    return clip
+    return clip, seconds
 
 
 def _fetched(media: str, request: Request, options: MediaConfig, progress: ProgressCallback) -> Fetched:
@@ -68,17 +87,6 @@ def _fetched(media: str, request: Request, options: MediaConfig, progress: Progr
     if not source.path.exists():
         raise no_such_file(source.path)
     return source
-
-
-def _decoded(source: Fetched, options: MediaConfig, progress: ProgressCallback) -> Clip:
-    """The clip of a file. A file of subtitles has the clip's own clock, also where only a part of the clip was fetched."""
-    wanted, part = options.subtitles, _in_part(options, source.offset_s)
-    if not source.offset_s or wanted is None or subtitle_file(source.path, wanted) is None:
-        return _in_full(decode_media(source.path, part, progress), source)
-    clip = _in_full(decode_media(source.path, replace(part, subtitles=None), progress), source)
-    subtitles, notes = read_subtitles(source.path, wanted, options.start_s, options.end_s)
-    facts = replace(clip.source, subtitles=None if subtitles is None else subtitles.about)
-    return replace(clip, source=facts, subtitles=subtitles, warnings=(*clip.warnings, *notes))
 
 
 def _in_part(options: MediaConfig, offset_s: float) -> MediaConfig:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from omnidrop_cli.outputs import Clip, FrameBounds
 
 
-def decode(request: Request, bounds: FrameBounds, progress: ProgressCallback, seconds: dict[str, float]) -> Clip:
+def decode(request: Request, bounds: FrameBounds, progress: ProgressCallback) -> tuple[Clip, dict[str, float]]:
     """`open_clip`, but a clip called segfault* reads foreign memory, oom* is killed, hang* never ends."""
     name = Path(request.media).name
     if name.startswith("segfault"):
@@ -27,28 +27,21 @@ def decode(request: Request, bounds: FrameBounds, progress: ProgressCallback, se
         os.kill(os.getpid(), signal.SIGKILL)
     if name.startswith("hang"):
         time.sleep(600)
-    return open_clip(request, bounds, progress, seconds)
+    return open_clip(request, bounds, progress)
 
 
 _seen = 0
 
 
-def poisoned(request: Request, bounds: FrameBounds, progress: ProgressCallback, seconds: dict[str, float]) -> Clip:
+def poisoned(request: Request, bounds: FrameBounds, progress: ProgressCallback) -> tuple[Clip, dict[str, float]]:
     """Every second clip of a process crashes, whichever it is: the one before it has damaged the memory."""
     global _seen
     _seen += 1
     if _seen == 2:
         ctypes.string_at(0)
-    return open_clip(request, bounds, progress, seconds)
+    return open_clip(request, bounds, progress)
 
 
-class _Unloadable:
-    def __reduce__(self) -> tuple[object, tuple[int]]:
-        return sys.exit, (3,)
-
-    def __call__(self, *_: object) -> Clip:
-        raise NotImplementedError
-
-
-unloadable = _Unloadable()
-"""A decoder whose process ends before it is ready."""
+def faulty(path: str) -> None:
+    """A mistake in the program, in a package that is not omnidrop."""
+    json.loads(Path(path).name)

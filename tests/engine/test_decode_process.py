@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,31 +11,37 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from omnidrop_cli.config import MediaConfig, Request
-from omnidrop_cli.engine import decode_process
+from omnidrop_cli.engine import child_process, decode_process
 from omnidrop_cli.engine.decode_process import Cancelled, DecodeProcess, DecoderLost
 from omnidrop_cli.errors import MediaError
 from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.media.open import open_clip
-from omnidrop_cli.outputs import FrameBounds
+from omnidrop_cli.outputs import Clip, FrameBounds
 from tests.clips import Clips
 from tests.engine import crashes
 
 BOUNDS = FrameBounds(3136, 50176)
+Work = Callable[[Request, FrameBounds, ProgressCallback], tuple[Clip, dict[str, float]]]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
 
 @pytest.fixture
 def decoder() -> Iterator[DecodeProcess]:
-    process = DecodeProcess(BOUNDS, crashes.decode)
+    process = DecodeProcess()
+    process.start()
     yield process
     process.close()
+
+
+def opened(decoder: DecodeProcess, media: str | Path, progress: ProgressCallback = SILENT, work: Work = crashes.decode) -> Clip:
+    """The clip, from the child."""
+    return decoder.run(media, work, Request(str(media), "?"), BOUNDS, progress=progress)[0]
 
 
 @pytest.fixture
@@ -65,9 +72,8 @@ def wait_until(reached: Callable[[], bool], seconds: float = 60.0) -> None:
 
 def test_the_clip_is_the_one_this_process_would_decode(clips: Clips, decoder: DecodeProcess) -> None:
     request = Request(str(clips["speech_video"]), "?", media_options=MediaConfig(max_frames=6))
-    seconds: dict[str, float] = {}
-    here = open_clip(request, BOUNDS, SILENT, seconds)
-    there, took = decoder.open(request)
+    here, seconds = open_clip(request, BOUNDS, SILENT)
+    there, took = decoder.run(request.media, open_clip, request, BOUNDS, progress=SILENT)
     assert here.frames is not None
     assert there.frames is not None
     assert here.waveform is not None
@@ -88,63 +94,118 @@ def test_errors_and_progress_pass_and_the_child_lives_on(clips: Clips, decoder: 
 
     first = pid(decoder)
     with pytest.raises(MediaError, match="no such file") as caught:
-        decoder.open(Request("gone.mp4", "?"), Listening())
+        opened(decoder, "gone.mp4", Listening())
     assert "check the path" in (caught.value.hint or "")
-    assert decoder.open(Request(str(clips["wav"]), "?"), Listening())[0].has_audio
+    assert opened(decoder, clips["wav"], Listening()).has_audio
     assert pid(decoder) == first
     assert Listening.stages == ["fetch", "decode"] * 2 or Listening.stages == ["fetch", "fetch", "decode"]
 
 
 def test_a_segmentation_fault_is_that_clips_error(clips: Clips, decoder: DecodeProcess, segfault: Path) -> None:
-    good = Request(str(clips["wav"]), "?")
-    assert decoder.open(good)[0].has_audio
+    assert opened(decoder, clips["wav"]).has_audio
     with pytest.raises(MediaError, match=r"segfault\.wav crashes the decoder \(killed by SIGSEGV\)"):
-        decoder.open(Request(str(segfault), "?"))
-    assert decoder.open(good)[0].has_audio
+        opened(decoder, segfault)
+    assert opened(decoder, clips["wav"]).has_audio
 
 
 def test_a_killed_child_is_distinguished(clips: Clips, decoder: DecodeProcess, tmp_path: Path) -> None:
     shutil.copy(clips["wav"], tmp_path / "oom.wav")
     with pytest.raises(MediaError, match=r"SIGKILL \(out of memory\?\)"):
-        decoder.open(Request(str(tmp_path / "oom.wav"), "?"))
+        opened(decoder, tmp_path / "oom.wav")
 
 
 def test_a_clip_is_blamed_only_where_it_was_alone(clips: Clips) -> None:
-    decoder = DecodeProcess(BOUNDS, crashes.poisoned)
+    decoder = DecodeProcess()
     for _ in range(3):  # the second and the third clip meet a damaged process, and pass in a new one
-        assert decoder.open(Request(str(clips["wav"]), "?"))[0].has_audio
+        assert opened(decoder, clips["wav"], work=crashes.poisoned).has_audio
     decoder.close()
+
+
+def test_a_clip_that_was_alone_is_not_tried_again(decoder: DecodeProcess, segfault: Path, starts: list[int]) -> None:
+    with pytest.raises(MediaError, match="SIGSEGV"):
+        opened(decoder, segfault)
+    assert len(starts) == 0
+
+
+def test_a_child_that_died_while_it_waited_is_no_clips_fault(clips: Clips, decoder: DecodeProcess) -> None:
+    child = decoder._child
+    assert child is not None
+    assert child._pipe.poll(60)  # it is ready
+    child.process.kill()
+    child.process.join()
+    assert opened(decoder, clips["wav"]).has_audio
 
 
 def test_a_decoder_that_hangs_is_killed(clips: Clips, tmp_path: Path) -> None:
     shutil.copy(clips["wav"], tmp_path / "hang.wav")
-    decoder = DecodeProcess(BOUNDS, crashes.decode, stall_s=1.0)
+    decoder = DecodeProcess(stall_s=1.0)
+    decoder.start()
     first = pid(decoder)
     with pytest.raises(MediaError, match="hangs"):
-        decoder.open(Request(str(tmp_path / "hang.wav"), "?"))
-    assert decoder.open(Request(str(clips["wav"]), "?"))[0].has_audio
+        opened(decoder, tmp_path / "hang.wav")
+    assert opened(decoder, clips["wav"]).has_audio
     assert not alive(first)
     decoder.close()
 
 
-def test_no_process_is_no_clips_fault(clips: Clips) -> None:
-    decoder = DecodeProcess(BOUNDS, crashes.unloadable)
+def test_no_process_is_no_clips_fault(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = DecodeProcess()
+    monkeypatch.setattr(decode_process, "_serve", sys.exit)  # the child ends before it is ready
     for _ in range(2):
-        with pytest.raises(DecoderLost, match="exit code 3"):
-            decoder.open(Request(str(clips["wav"]), "?"))
+        with pytest.raises(DecoderLost, match="exit code 1"):
+            opened(decoder, clips["wav"])
     decoder.close()
+
+
+def test_a_system_that_starts_no_process(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(child_process, "start", refused)
+    decoder = DecodeProcess()
+    decoder.start()
+    with pytest.raises(DecoderLost, match="temporarily unavailable"):
+        opened(decoder, clips["wav"])
+
+
+def test_a_mistake_in_the_child_shows_where_it_was(decoder: DecodeProcess) -> None:
+    with pytest.raises(json.JSONDecodeError) as caught:
+        decoder.run("a.mp4", crashes.faulty, "a.mp4")
+    assert caught.value.raised_in.startswith("json")  # type: ignore[attr-defined]
+    assert "crashes.py" in str(caught.value.__cause__)
+
+
+def test_an_interrupted_wait_leaves_no_answer_for_the_next_clip(clips: Clips, decoder: DecodeProcess) -> None:
+    class Impatient(ProgressCallback):
+        def stage(self, name: str, detail: str = "") -> None:
+            raise KeyboardInterrupt
+
+    first = pid(decoder)
+    with pytest.raises(KeyboardInterrupt):
+        opened(decoder, clips["speech_video"], Impatient())
+    assert not alive(first)
+    assert not opened(decoder, clips["wav"]).has_video
+
+
+def test_a_pause_ends_the_child_until_the_next_clip(clips: Clips, decoder: DecodeProcess) -> None:
+    first = pid(decoder)
+    decoder.pause()
+    assert not alive(first)
+    assert opened(decoder, clips["wav"]).has_audio
+    assert pid(decoder) != first
 
 
 @pytest.mark.parametrize("moment_s", [0.05, 0.5], ids=["while the child starts", "at work"])
 @pytest.mark.parametrize("how", ["cancel", "close"])
 def test_giving_up_ends_the_wait_and_the_child(how: str, moment_s: float, clips: Clips, tmp_path: Path) -> None:
     shutil.copy(clips["wav"], tmp_path / "hang.wav")
-    decoder = DecodeProcess(BOUNDS, crashes.decode)
+    decoder = DecodeProcess()
+    decoder.start()
     raised: list[BaseException] = []
 
     def wait() -> None:
         try:
-            decoder.open(Request(str(tmp_path / "hang.wav"), "?"))
+            opened(decoder, tmp_path / "hang.wav")
         except Cancelled as error:
             raised.append(error)
 
@@ -158,7 +219,7 @@ def test_giving_up_ends_the_wait_and_the_child(how: str, moment_s: float, clips:
     assert len(raised) == 1
     assert not alive(first)
     if how == "cancel":
-        assert decoder.open(Request(str(clips["wav"]), "?"))[0].has_audio
+        assert opened(decoder, clips["wav"]).has_audio
     decoder.close()
 
 
@@ -186,36 +247,44 @@ class Interrupted:
 def test_a_clip_is_given_up_from_the_moment_it_is_asked_for(decoder: DecodeProcess, when: str) -> None:
     decoder._turn = Interrupted(decoder.cancel, when)  # type: ignore[assignment]
     with pytest.raises(Cancelled):
-        decoder.open(Request("hang.wav", "?"))
+        opened(decoder, "hang.wav")
 
 
-def test_a_clip_is_given_up_between_two_children(decoder: DecodeProcess, segfault: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    starts: list[int] = []
+@pytest.fixture
+def starts(decoder: DecodeProcess, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Has an item for every child that starts from here on."""
+    found: list[int] = []
 
-    class Late(decode_process._Child):
-        def __init__(self, *arguments: Any) -> None:
-            starts.append(1)
-            super().__init__(*arguments)
+    class Counted(decode_process._Child):
+        def __init__(self) -> None:
+            found.append(1)
+            super().__init__()
 
-        def decode(self, *arguments: Any) -> Any:
-            try:
-                return super().decode(*arguments)
-            finally:
-                decoder.cancel()
+    monkeypatch.setattr(decode_process, "_Child", Counted)
+    return found
 
-    decoder._child = Late(BOUNDS, crashes.decode)
-    monkeypatch.setattr(decode_process, "_Child", Late)
+
+def test_a_clip_is_given_up_between_two_children(
+    decoder: DecodeProcess, clips: Clips, segfault: Path, starts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert opened(decoder, clips["wav"]).has_audio
+    child = decoder._child
+    assert child is not None
+    end = child.end
+    monkeypatch.setattr(child, "end", lambda: (end(), decoder.cancel()))
     with pytest.raises(Cancelled):
-        decoder.open(Request(str(segfault), "?"))
-    assert len(starts) == 1, "no second try of a clip that nobody wants"
+        opened(decoder, segfault)
+    assert not starts, "no second try of a clip that nobody wants"
 
 
 def test_a_closed_decoder_takes_no_clip(clips: Clips, capfd: pytest.CaptureFixture[str]) -> None:
-    decoder = DecodeProcess(BOUNDS, crashes.decode)
+    decoder = DecodeProcess()
+    decoder.start()
     decoder.close()
     assert capfd.readouterr().err == "", "the child that still started says nothing"
+    decoder.start()
     with pytest.raises(Cancelled):
-        decoder.open(Request(str(clips["wav"]), "?"))
+        opened(decoder, clips["wav"])
     assert decoder._child is None
 
 
@@ -223,19 +292,21 @@ ORPHAN = """
 import contextlib, sys, os, time
 from omnidrop_cli.config import Request
 from omnidrop_cli.errors import OmnidropError
-from omnidrop_cli.engine import decode_process
+from omnidrop_cli.events import SILENT
 from omnidrop_cli.engine.decode_process import DecodeProcess
 from omnidrop_cli.outputs import FrameBounds
 from tests.engine import crashes
 import threading
 if __name__ == "__main__":
-    decoder = DecodeProcess(FrameBounds(3136, 50176), crashes.decode)
-    decoder.open(Request(sys.argv[1], "?"))
+    def decode(media):
+        decoder.run(media, crashes.decode, Request(media, "?"), FrameBounds(3136, 50176), progress=SILENT)
+    decoder = DecodeProcess()
+    decode(sys.argv[1])
     print(decoder._child.process.pid, flush=True)
     if sys.argv[2] == "busy":
         def wait():
             with contextlib.suppress(OmnidropError):
-                decoder.open(Request("hang.wav", "?"))
+                decode("hang.wav")
         threading.Thread(target=wait, daemon=True).start()
         time.sleep(0.5)
     if sys.argv[3] == "kill":

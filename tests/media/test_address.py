@@ -58,7 +58,7 @@ def long_clip(minute: Path, server: Server, tmp_path: Path, monkeypatch: pytest.
 
 def test_a_part_of_a_long_clip_is_fetched_alone_and_keeps_the_clips_clock(long_clip: str, server: Server) -> None:
     request = Request(long_clip, "?", media_options=MediaConfig(start_s=23.4, end_s=30.9, max_frames=16))
-    clip = open_clip(request, FrameBounds(3136, 50176), SILENT, {})
+    clip, _ = open_clip(request, FrameBounds(3136, 50176), SILENT)
     assert clip.source.size_bytes < len(server.files["/long.mp4"].content) / 3
     assert clip.start_s == pytest.approx(23.4)
     assert clip.duration_s == pytest.approx(7.5, abs=0.15)

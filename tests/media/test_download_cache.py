@@ -91,11 +91,11 @@ def test_an_address_that_no_longer_answers_is_no_reason_to_lose_the_copy(trouble
 def test_the_report_says_when_the_copy_was_fetched(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     request = Request(server.url("/clip.mp4"), "?", media_options=MediaConfig(max_frames=4))
-    clip = open_clip(request, FrameBounds(3136, 50176), SILENT, {})
+    clip, _ = open_clip(request, FrameBounds(3136, 50176), SILENT)
     assert clip.source.fetched_at is not None
     assert clip.source.fetched_at.startswith(time.strftime("%Y-%m-%dT%H", time.gmtime()))
     assert clip.warnings == ()
-    assert open_clip(Request("demo", "?"), FrameBounds(3136, 50176), SILENT, {}).source.fetched_at is None
+    assert open_clip(Request("demo", "?"), FrameBounds(3136, 50176), SILENT)[0].source.fetched_at is None
 
 
 # ---------------------------------------------------------------- eviction

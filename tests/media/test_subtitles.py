@@ -247,7 +247,7 @@ def test_a_file_has_the_clips_clock_where_a_part_was_fetched(folder: Path, monke
     (folder / "named.srt").write_text(SRT, encoding="utf-8")
     for wanted, seconds in (("en", (0.0, 1.5, 7.0)), (str(folder / "named.srt"), (0.0, 5.0))):
         request = Request("https://example.org/x", "?", media_options=MediaConfig(start_s=3.0, subtitles=wanted))
-        clip = media_open.open_clip(request, FrameBounds(784, 3136), SILENT, {})
+        clip, _ = media_open.open_clip(request, FrameBounds(784, 3136), SILENT)
         assert clip.subtitles is not None
         assert tuple(second for second, _ in clip.subtitles.lines) == seconds
         assert clip.source.subtitles == clip.subtitles.about

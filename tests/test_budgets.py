@@ -25,7 +25,7 @@ LINES = {
     "batch": 1420,
     "bench": 1100,
     "commands": 3980,
-    "engine": 3450,
+    "engine": 3580,
     "evaluate": 2330,
     "explain": 1300,
     "media": 3900,

@@ -28,7 +28,7 @@ LINES = {
     "engine": 3580,
     "evaluate": 2330,
     "explain": 1300,
-    "media": 3900,
+    "media": 4000,
     "model": 3220,
     "nano/train": 2600,
     "nano/world": 1550,

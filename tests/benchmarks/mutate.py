@@ -149,8 +149,8 @@ class Choice:
         """Tests of the changed line: those of the file's name first, then its package's, then others, the shortest first. In the last
         ring, those in the same test files, and those that run anything of the changed file."""
         of_line = self._of_line(mutant)
-        files = {test.partition("::")[0] for test in of_line}
         of_file = {test for tests in self._lines.tests[mutant.file.as_posix()].values() for test in tests}
+        files = {test.partition("::")[0] for test in of_line or of_file}  # what only child processes run has no recorded test
         of_file |= {test for test in self._lines.seconds if test.partition("::")[0] in files}
         tried: set[str] = set()
         for limit_s, tests in zip(RINGS_S, (of_line, of_line, of_file), strict=True):

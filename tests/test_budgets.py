@@ -29,11 +29,11 @@ LINES = {
     "evaluate": 2330,
     "explain": 1300,
     "media": 4000,
-    "model": 3220,
+    "model": 3250,
     "nano/train": 2600,
     "nano/world": 1550,
     "prompt": 980,
-    "prune": 4700,
+    "prune": 4810,
     "report": 1460,
 }
 """Lines that each subpackage may have. 15,000 for all but nano had been the goal and is not met: docs/develop/log.md has the reasons.

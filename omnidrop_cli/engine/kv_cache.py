@@ -60,17 +60,17 @@ class LayerStore:
     def allocate(self, rows: int) -> tuple[Tensor, Tensor]:
         """The storage itself (1, kv heads, length + at least `rows`, dh), to be written from row `length` on, where it is zero now.
 
-        It stays in place until the layer grows past it. What was written counts once `commit` says so.
+        It is whole and contiguous: a part of it would be copied by every product that merges its dimensions. It stays in place until the
+        layer grows past it. What was written counts once `commit` says so.
         """
         if self._keys is None or self._values is None:
             raise ValueError("this layer has seen nothing yet")
         capacity = _aligned(self.length + rows)
         if capacity > self._keys.shape[2]:
             self._keys, self._values = self._grown(self._keys, self._keys, capacity), self._grown(self._values, self._values, capacity)
-        keys, values = self._keys[:, :, :capacity], self._values[:, :, :capacity]
-        for buffer in (keys, values):
+        for buffer in (self._keys, self._values):
             buffer[:, :, self.length :] = 0  # a masked row weighs nothing, but nothing times the NaN of fresh memory is NaN
-        return keys, values
+        return self._keys, self._values
 
     def commit(self, rows: int) -> None:
         """Count `rows` rows that were written behind the last one, into what `allocate` gave."""

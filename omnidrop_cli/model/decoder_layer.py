@@ -155,8 +155,22 @@ class DecoderLayer:
 def rotate(x: Tensor, angles: Angles) -> Tensor:
     """Rotary embedding of `x` (1, heads, n, head_dim), halves rotated as in transformers' `apply_rotary_pos_emb`."""
     cos, sin = (angle.unsqueeze(1) for angle in angles)
+    if x.is_cuda:
+        return add_rotated(x * cos, x, sin)
     left, right = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-right, left), dim=-1) * sin
+
+
+def add_rotated(scaled: Tensor, x: Tensor, sin: Tensor) -> Tensor:
+    """Add the rotated halves of `x` times `sin` to `scaled`, which is `x` times the cosines, in place.
+
+    With it a rotation is three kernels where the formula has five, with half of their memory traffic. Products are not rounded before they
+    are added, so that half precision differs from the formula in the last place.
+    """
+    (left, right), (of_left, of_right), (into_left, into_right) = (tensor.chunk(2, dim=-1) for tensor in (x, sin, scaled))
+    into_left.addcmul_(right, of_left, value=-1)
+    into_right.addcmul_(left, of_right)
+    return scaled
 
 
 def _pieces(count: int, size: int) -> Iterator[slice]:

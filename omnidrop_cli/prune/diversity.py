@@ -8,9 +8,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from omnidrop_cli.model.cuda_capture import capture_on
+from omnidrop_cli.model.products import float32_products
 from omnidrop_cli.prune import distances, topk
 from omnidrop_cli.prune.distances import Tokens
 from omnidrop_cli.prune.groups import Segments
@@ -133,8 +133,8 @@ def _peaks(frames: Tensor, peaks: Peaks) -> Tensor:
     size = frames.shape[1]
     if size == 1:
         return torch.zeros(frames.shape[:2], device=frames.device)
-    unit = normalize(frames.float(), dim=-1)
-    cosine = (unit @ unit.transpose(1, 2)).clamp(-1, 1)
+    scale = torch.linalg.vector_norm(frames, dim=-1, dtype=torch.float32).clamp_(min=1e-12).reciprocal_()
+    cosine = float32_products(frames, frames.transpose(1, 2)).mul_(scale[:, :, None]).mul_(scale[:, None]).clamp_(-1, 1)
     itself = torch.eye(size, dtype=torch.bool, device=frames.device)
     neighbours = min(NEIGHBOURS, size - 1)
     if peaks == "v1":

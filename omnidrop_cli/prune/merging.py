@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from omnidrop_cli.prune import distances, topk
+from omnidrop_cli.prune import topk
+from omnidrop_cli.prune.cosines import Directions
 
 MAX_COSINES = 1 << 24
 """Most cosines held at once (64 MiB in float32), so that memory grows with the clip and not with its square."""
@@ -50,27 +51,27 @@ def select_and_merge(audio: Tensor, scores: Tensor, video: Tensor, keep: int, *,
     rest = topk.without(selected, present)
     at = torch.arange(count, device=audio.device) * (rest.shape[0] // count)
     contextual, pool = rest[at], rest[topk.without(at, rest.shape[0])]
-    kept = torch.cat((selected, contextual)).sort().values
+    kept = topk.ascending(torch.cat((selected, contextual)), present)
     if not pool.shape[0] or not merge:
         return MergedAudio(kept, audio[kept])
-    unit = normalize(audio.float(), dim=-1)
+    unit = Directions.of(audio)
     to_contextual, target = _nearest(unit[pool], unit[contextual])
-    similarity = _highest(unit[pool], video) if video.shape[0] else to_contextual
+    similarity = _highest(unit[pool], Directions.of(video)) if video.shape[0] else to_contextual
     merged = _merged(audio.float(), contextual, pool, target, similarity, merge)
     return MergedAudio(kept, audio.float().index_copy(0, contextual, merged)[kept].to(audio.dtype))
 
 
-def _nearest(some: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Highest cosine of each of `some` (n, d) with any of `others` (m, d), both of unit length, and its index in `others`."""
-    block = max(1, MAX_COSINES // others.shape[0])
-    best = [(part @ others.T).max(dim=1) for part in some.split(block)]
+def _nearest(some: Directions, others: Directions) -> tuple[Tensor, Tensor]:
+    """Highest cosine of each of `some` (n) with any of `others` (m), and its index in `others`."""
+    count, block = some.scale.shape[0], max(1, MAX_COSINES // others.scale.shape[0])
+    best = [some[start : start + block].cosines(others).max(dim=1) for start in range(0, count, block)]
     return torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
 
 
-def _highest(some: Tensor, others: Tensor) -> Tensor:
-    """(n,) highest cosine of each of `some` (n, d), of unit length, with any of `others` (m, d), which are normalised block by block."""
-    step = max(1, distances.BLOCK // others.shape[1])
-    return torch.stack([_nearest(some, normalize(part.float(), dim=-1))[0] for part in others.split(step)]).amax(dim=0)
+def _highest(some: Directions, others: Directions) -> Tensor:
+    """(n,) highest cosine of each of `some` (n) with any of `others` (m)."""
+    count, step = others.scale.shape[0], math.isqrt(MAX_COSINES)
+    return torch.stack([_nearest(some, others[start : start + step])[0] for start in range(0, count, step)]).amax(dim=0)
 
 
 def _merged(audio: Tensor, contextual: Tensor, pool: Tensor, target: Tensor, similarity: Tensor, merge: int) -> Tensor:

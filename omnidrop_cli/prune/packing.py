@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from omnidrop_cli.prune import diversity
+from omnidrop_cli.prune.cosines import Directions
 
 BLOCK = 1 << 22
 """Most distances held at once (16 MiB in float32)."""
@@ -70,13 +70,13 @@ class _Tiles:
     """Distances between tokens, in tiles of at most `BLOCK`: 1 - cosine plus the distance of coordinates over the row's largest.
 
     Attributes:
-        features: (n, d).
-        token: (m,) indices into `features`.
+        directions: of all n tokens.
+        token: (m,) indices into them.
         places: (m, c) coordinates.
         reach: (m,) largest distance of each token's coordinates to those of any other.
     """
 
-    features: Tensor
+    directions: Directions
     token: Tensor
     places: Tensor
     reach: Tensor
@@ -84,11 +84,12 @@ class _Tiles:
     @classmethod
     def of(cls, features: Tensor, token: Tensor, places: Tensor) -> _Tiles:
         step = max(1, BLOCK // places.shape[0])
-        return cls(features, token, places, torch.cat([_euclidean(some, places).amax(dim=1) for some in places.split(step)]))
+        reach = torch.cat([_euclidean(some, places).amax(dim=1) for some in places.split(step)])
+        return cls(Directions.of(features), token, places, reach)
 
     def ordered(self, order: Tensor) -> _Tiles:
         """The same distances with the tokens in another order."""
-        return _Tiles(self.features, self.token[order], self.places[order], self.reach[order])
+        return _Tiles(self.directions, self.token[order], self.places[order], self.reach[order])
 
     def slices(self) -> list[slice]:
         """Consecutive parts of the tokens; two of them make a tile."""
@@ -97,9 +98,9 @@ class _Tiles:
 
     def distances(self, rows: slice, columns: slice) -> Tensor:
         """(r, c) distances from the tokens of `rows` to those of `columns`."""
-        units = [normalize(self.features[self.token[some]].float(), dim=-1) for some in (rows, columns)]
+        first, second = (self.directions[self.token[some]] for some in (rows, columns))
         apart = _euclidean(self.places[rows], self.places[columns]).div_(self.reach[rows, None] + 1e-6)
-        return (units[0] @ units[1].T).neg_().add_(1).add_(apart, alpha=COORDINATE_WEIGHT)
+        return first.cosines(second).neg_().add_(1).add_(apart, alpha=COORDINATE_WEIGHT)
 
     def nearest_before(self, density: Tensor) -> Tensor:
         """(m,) distance of each token to the nearest one of higher `density` (m,), which falls; infinite where there is none."""
@@ -142,7 +143,7 @@ def merge_into_kept(
         apart = _apart(coordinates[dropped[some]], coordinates[kept])
         return similarity.sub_(apart, alpha=weight).add_(bonus).argmax(dim=1), weights[some]
 
-    return _merged(features, own, dropped, assign).mul_(1 - centre).add_(own, alpha=centre)
+    return _merged(features, kept, own, dropped, assign).mul_(1 - centre).add_(own, alpha=centre)
 
 
 def relevant_and_diverse(features: Tensor, relevance: Tensor, keep: int) -> Tensor:
@@ -161,20 +162,22 @@ def merge_by_similarity(features: Tensor, kept: Tensor, dropped: Tensor, relevan
         best = similarity.max(dim=1)
         return best.indices, ((best.values + 1) / 2).clamp(0, 1).square() * weights[some]
 
-    return _merged(features, own, dropped, assign)
+    return _merged(features, kept, own, dropped, assign)
 
 
-def _merged(features: Tensor, own: Tensor, dropped: Tensor, assign: Callable[[Tensor, slice], tuple[Tensor, Tensor]]) -> Tensor:
-    """(k, d) mean of each vector of `own` (weight 1) and the dropped tokens assigned to it.
+def _merged(
+    features: Tensor, kept: Tensor, own: Tensor, dropped: Tensor, assign: Callable[[Tensor, slice], tuple[Tensor, Tensor]]
+) -> Tensor:
+    """(k, d) mean of each vector of `own` (weight 1), the features of `kept`, and the dropped tokens assigned to it.
 
-    `assign` gives target and weight of the dropped tokens of a slice, from their cosines with `own`.
+    `assign` gives target and weight of the dropped tokens of a slice, from their cosines with the kept ones.
     """
-    unit, total, mass = normalize(own, dim=-1), own.clone(), torch.ones_like(own[:, 0])
+    targets, total, mass = Directions.of(features[kept]), own.clone(), torch.ones_like(own[:, 0])
     step = max(1, BLOCK // max(own.shape))
     for start in range(0, dropped.shape[0], step):
         some = slice(start, start + step)
-        vectors = features[dropped[some]].float()
-        target, weights = assign(normalize(vectors, dim=-1) @ unit.T, some)
-        total.index_add_(0, target, vectors.mul_(weights[:, None]))
+        vectors = features[dropped[some]]
+        target, weights = assign(Directions.of(vectors).cosines(targets), some)
+        total.index_add_(0, target, vectors * weights[:, None])
         mass.index_add_(0, target, weights)
     return total.div_(mass[:, None])

@@ -29,15 +29,17 @@ def attention_received(
     groups, alive, _ = keys.shape
     if rows == 0:
         return torch.zeros(targets.shape[0], dtype=torch.float32, device=keys.device)
-    grouped = queries.float().mul(scale).reshape(groups, heads // groups, rows, head_dim)
+    copied = torch.empty(queries.shape, dtype=torch.float32, device=queries.device).copy_(queries)  # rows of a head together, too
+    grouped = copied.mul_(scale).view(groups, heads // groups, rows, head_dim)
     transposed = keys.float().transpose(1, 2)
     position = torch.arange(alive, device=keys.device)
-    total = torch.zeros(alive, dtype=torch.float32, device=keys.device)
+    parts = []
     block = max(1, MAX_LOGITS // (heads * alive))
     for start in range(0, rows, block):
         some = grouped[:, :, start : start + block]
         count = some.shape[2]
         logits = (some.reshape(groups, -1, head_dim) @ transposed).view(heads, count, alive)
         later = position > query_rows[start : start + count, None]
-        total += logits.masked_fill_(later, float("-inf")).softmax(dim=-1).sum(dim=(0, 1))
+        parts.append(logits.masked_fill_(later, float("-inf")).softmax(dim=-1).sum(dim=(0, 1)))
+    total = parts[0] if len(parts) == 1 else torch.stack(parts).sum(dim=0)
     return total[targets] / (heads * rows)

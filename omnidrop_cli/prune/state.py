@@ -18,7 +18,7 @@ from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.model.adapter import QwenOmniAdapter, cached_keys
 from omnidrop_cli.model.decoder_layer import Angles
 from omnidrop_cli.outputs import Counts, Modality, TokenMap, Trace
-from omnidrop_cli.prune import scoring
+from omnidrop_cli.prune import scoring, topk
 from omnidrop_cli.prune.attention_trace import summarise
 from omnidrop_cli.prune.base import InputView, LayerSelection, Plan, Queries, Selection
 
@@ -60,7 +60,7 @@ class PruningState:
         self._kept = [None] * (self.adapter.num_layers + 1)
         self.scores = {}
         self._prompt = prompt = _PromptTensors.of(self.tokens, hidden.device)
-        self._alive = _Alive(index=prompt.everything, media=prompt.media, media_count=prompt.media.shape[0])
+        self._alive = _Alive(index=prompt.everything, is_media=prompt.is_media, rows=prompt.media)
         if self.plan.input_stage is None:
             return hidden, angles
         selection = self.plan.input_stage(self._input_view(hidden[0], prompt))
@@ -68,8 +68,7 @@ class PruningState:
         self._check(selection.video, prompt.video.shape[0], "video tokens")
         if selection.audio_embeds is not None or selection.video_embeds is not None:
             hidden = _with_merged(hidden, selection, prompt)
-        media = torch.cat((prompt.audio[selection.audio], prompt.video[selection.video])).sort().values
-        return self._drop(0, media, hidden, angles)
+        return self._drop(0, torch.cat((prompt.audio[selection.audio], prompt.video[selection.video])), hidden, angles)
 
     def after_layer(self, number: int, entering: Tensor, leaving: Tensor, angles: Angles, cache: Any) -> tuple[Tensor, Angles]:
         """Run the in-LLM stage after layer `number`. Nothing reads what leaves the last layer, so nothing is dropped there.
@@ -89,18 +88,18 @@ class PruningState:
         stage, alive, _ = self.plan.in_llm_stage, *self._living()
         if stage is None or number == self.adapter.num_layers - 1:
             return leaving, angles
-        keep = stage.keep_count(number, alive.media_count)
-        if keep >= alive.media_count:
+        keep = stage.keep_count(number, alive.rows.shape[0])
+        if keep >= alive.rows.shape[0]:
             return leaving, angles
         selection = stage(_View(number, self, entering, leaving[0], angles, cache), keep)
         chosen = selection.index if isinstance(selection, LayerSelection) else selection
-        self._check(chosen, alive.media_count, f"tokens alive after layer {number}")
+        self._check(chosen, alive.rows.shape[0], f"tokens alive after layer {number}")
         if chosen.shape[0] != keep:
             raise self._wrong(f"planned {keep} survivors after layer {number} and chose {chosen.shape[0]}")
+        rows = alive.rows[chosen]
         if isinstance(selection, LayerSelection):
-            rows = torch.searchsorted(alive.index, alive.media[chosen])
             leaving = leaving.index_copy(1, rows, selection.hidden[None].to(leaving.dtype))
-        return self._drop(number + 1, alive.media[chosen].sort().values, leaving, angles)
+        return self._drop(number + 1, rows, leaving, angles)
 
     def trace(self) -> Trace:
         """What every layer saw in the last prefill. Copies the kept indices and the attention to the host."""
@@ -157,23 +156,39 @@ class PruningState:
         )
 
     def _drop(self, boundary: int, media: Tensor, hidden: Tensor, angles: Angles) -> tuple[Tensor, Angles]:
-        """Reduce `hidden` and `angles` to text and the prompt indices `media`, ascending."""
+        """Reduce `hidden` and `angles` to text and the audio and video in rows `media`, which are in any order."""
         alive, prompt = self._living()
-        index = torch.cat((prompt.text, media)).sort().values
-        rows = torch.searchsorted(alive.index, index)
-        self._alive = _Alive(index=index, media=media, media_count=media.shape[0])
-        self._kept[boundary] = index
+        dropped = alive.is_media.index_fill(0, media, 0)
+        rows = topk.zeros_first(dropped, prompt.text.shape[0] + media.shape[0])
+        self._alive = alive.take(rows, media.shape[0])
+        self._kept[boundary] = self._alive.index
         cos, sin = angles
         return hidden.index_select(1, rows), (cos.index_select(1, rows), sin.index_select(1, rows))
 
 
 @dataclass(frozen=True, slots=True)
 class _Alive:
-    """Prompt indices still in the sequence, ascending, and which of them are audio or video."""
+    """Tokens still in the sequence.
+
+    Attributes:
+        index: (n,) prompt index of every row, ascending.
+        is_media: (n,) uint8, 1 where the row is audio or video.
+        rows: (m,) rows of audio and video, ascending.
+    """
 
     index: Tensor
-    media: Tensor
-    media_count: int
+    is_media: Tensor
+    rows: Tensor
+
+    @property
+    def media(self) -> Tensor:
+        """(m,) prompt indices of audio and video."""
+        return self.index[self.rows]
+
+    def take(self, rows: Tensor, media: int) -> _Alive:
+        """The tokens in `rows` (k,), ascending, `media` of which are audio or video."""
+        is_media = self.is_media[rows]
+        return _Alive(self.index[rows], is_media, is_media.sort(stable=True).indices[rows.shape[0] - media :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +196,7 @@ class _PromptTensors:
     """The token map on the device: prompt indices by kind, and modality and chunk of every token."""
 
     everything: Tensor
+    is_media: Tensor
     text: Tensor
     media: Tensor
     audio: Tensor
@@ -198,6 +214,7 @@ class _PromptTensors:
         text, media = tokens.rows(Modality.TEXT), (tokens.modality != Modality.TEXT).nonzero()[0]
         return cls(
             everything=torch.arange(len(tokens), device=device),
+            is_media=put((tokens.modality != Modality.TEXT).astype("uint8")),
             text=put(text),
             media=put(media),
             audio=put(tokens.rows(Modality.AUDIO)),
@@ -234,7 +251,7 @@ class _View:
 
     @property
     def hidden(self) -> Tensor:
-        return self._leaving[torch.searchsorted(self._alive.index, self._alive.media)]
+        return self._leaving[self._alive.rows]
 
     @property
     def text_hidden(self) -> Tensor:
@@ -251,8 +268,7 @@ class _View:
             keys = layer.keys_and_values(self._entering, self._angles)[0][0]
         else:
             keys = cached_keys(self._cache, self.layer)
-        targets = torch.searchsorted(alive.index, alive.media)
-        received = scoring.attention_received(projected, keys, at, scale=layer.scale, targets=targets)
+        received = scoring.attention_received(projected, keys, at, scale=layer.scale, targets=alive.rows)
         self._scores[self.layer] = (queries, received)
         return received
 

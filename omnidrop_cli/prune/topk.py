@@ -15,9 +15,14 @@ BLOCK = 16
 """Video frames compared at once; bounds the float32 copy that a comparison needs."""
 
 
+def highest(scores: Tensor, keep: int) -> Tensor:
+    """Indices of the `keep` highest of `scores` (m,), in any order. Among equals the lowest index is dropped first."""
+    return scores.sort(stable=True).indices[scores.shape[0] - keep :]
+
+
 def top(scores: Tensor, keep: int) -> Tensor:
-    """Ascending indices of the `keep` highest of `scores` (m,). Among equals the lowest index is dropped first."""
-    return scores.sort(stable=True).indices[scores.shape[0] - keep :].sort().values
+    """`highest`, ascending."""
+    return ascending(highest(scores, keep), scores.shape[0])
 
 
 def lowest(scores: Tensor, count: int) -> Tensor:
@@ -27,13 +32,27 @@ def lowest(scores: Tensor, count: int) -> Tensor:
 
 def true_indices(mask: Tensor, count: int) -> Tensor:
     """Ascending indices of the `count` true entries of `mask`: `nonzero` without asking the device how many there are."""
-    return mask.logical_not().to(torch.uint8).sort(stable=True).indices[:count]
+    return zeros_first(mask.logical_not().view(torch.uint8), count)
+
+
+def zeros_first(kinds: Tensor, count: int) -> Tensor:
+    """The first `count` indices of `kinds` (m,) uint8 where 0 comes before 1, each in ascending order.
+
+    A GPU sorts by a byte at a time: bytes pass once where int64 indices pass eight times.
+    """
+    return kinds.sort(stable=True).indices[:count]
+
+
+def ascending(chosen: Tensor, present: int) -> Tensor:
+    """`chosen` indices into `present` tokens (no repeats), in ascending order."""
+    others = torch.ones(present, dtype=torch.uint8, device=chosen.device).index_fill_(0, chosen, 0)
+    return zeros_first(others, chosen.shape[0])
 
 
 def without(dropped: Tensor, alive: int) -> Tensor:
     """Ascending indices into `alive` tokens that are not in `dropped` (no repeats)."""
-    mask = torch.ones(alive, dtype=torch.bool, device=dropped.device).index_fill_(0, dropped, False)
-    return true_indices(mask, alive - dropped.shape[0])
+    gone = torch.zeros(alive, dtype=torch.uint8, device=dropped.device).index_fill_(0, dropped, 1)
+    return zeros_first(gone, alive - dropped.shape[0])
 
 
 def on_device(numbers: Sequence[int], like: Tensor) -> Tensor:
@@ -76,25 +95,24 @@ def top_by_share(scores: Tensor, segment: Tensor, shares: Tensor, keep: int) -> 
     """
     ranks = ranks_within(scores, segment, shares.shape[0])
     cost = (ranks + 0.5) / shares.float().clamp(min=torch.finfo(torch.float32).tiny)[segment]
-    return lowest(cost, keep).sort().values
+    return ascending(lowest(cost, keep), cost.shape[0])
 
 
 def diverse(scores: Tensor, chunk: Tensor, keep: int, *, weight: float, normalise: bool) -> Tensor:
-    """Ascending indices of the `keep` survivors of Algorithm 1 (temporal diversity score).
+    """Indices, in any order, of the `keep` survivors of Algorithm 1 (temporal diversity score).
 
     Of `scores` (m,), the 2k lowest are candidates (k = m - keep); their distance in chunks to the best-attended token's chunk, over
     the largest chunk, is added with `weight`, and the k lowest sums go. `normalise` first divides the scores by their maximum: raw
     softmax mass (1e-5 to 1e-3) is far smaller than the distance term, which then decides alone.
     """
-    alive = scores.shape[0]
-    dropped = alive - keep
-    candidates = lowest(scores, min(2 * dropped, alive)).sort().values
+    dropped = scores.shape[0] - keep
     key_chunk = chunk.gather(0, scores.argmax(dim=0, keepdim=True))  # indexing with a scalar tensor would wait for the device
-    distance = (key_chunk - chunk[candidates]).abs() / chunk.max().clamp(min=1)
-    base = scores[candidates]
-    if normalise:
-        base = base / scores.max().clamp(min=torch.finfo(scores.dtype).tiny)
-    return without(candidates[lowest(base + weight * distance, dropped)], alive)
+    distance = (key_chunk - chunk).abs_() / chunk.max().clamp(min=1)
+    base = scores / scores.max().clamp(min=torch.finfo(scores.dtype).tiny) if normalise else scores
+    sums = torch.add(base, distance, alpha=weight)
+    if 2 * dropped < scores.shape[0]:
+        sums.index_fill_(0, scores.sort(stable=True).indices[2 * dropped :], float("inf"))
+    return sums.sort(stable=True).indices[dropped:]
 
 
 def merge_references(frames: int) -> list[int]:

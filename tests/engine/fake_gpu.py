@@ -48,6 +48,9 @@ READS_VALUES = {
 """Operations that give a value to the host, or whose output's size depends on values."""
 
 
+PRODUCTS = {"mm", "bmm", "matmul", "linear", "addmm", "addmm_", "baddbmm"}
+
+
 class HostWait(AssertionError):
     """The host would wait for the GPU here."""
 
@@ -79,6 +82,7 @@ class Recorder:
         copies: copies from pageable memory of the host, for which it waits, by place.
         forbid_copies: makes such a copy an error.
         attention: calls of SDPA in order.
+        float32_flop: floating-point operations of matrix products in float32, which tensor cores do not run at full precision.
         peak_mb: most megabytes (1e6 bytes) that were live, without the weights.
     """
 
@@ -86,6 +90,7 @@ class Recorder:
     copies: Counter[str] = field(default_factory=Counter)
     forbid_copies: bool = False
     attention: list[AttentionCall] = field(default_factory=list)
+    float32_flop: float = 0.0
     _live: dict[int, tuple[StorageWeakRef, int]] = field(default_factory=dict)
     _now: int = 0
     _peak: int = 0
@@ -99,6 +104,7 @@ class Recorder:
         self.launches.clear()
         self.copies.clear()
         self.attention.clear()
+        self.float32_flop = 0.0
         self._sweep()
         self._peak = self._now
 
@@ -244,6 +250,8 @@ class _Operations(TorchDispatchMode):
             self.recorder.launches[name] += 1  # anything else is a view
         for tensor in fresh:
             self.recorder.allocate(tensor)
+        if name in PRODUCTS and on_gpu and inputs[-1].dtype == torch.float32:
+            self.recorder.float32_flop += 2 * outputs[0].numel() * args[1 if name.startswith(("addmm", "baddbmm")) else 0].shape[-1]
         return output
 
     def _copy_across(self, source: Tensor, target: torch.device, named: Mapping[str, Any]) -> Tensor:

@@ -32,7 +32,7 @@ class Largest(TorchDispatchMode):
         return given
 
 
-@pytest.mark.parametrize("name", ["omnizip", "dash", "omnisift", "seats", "dycoke", "omnidrop"])
+@pytest.mark.parametrize("name", ["omnizip", "dash", "omnisift", "seats", "dycoke", "omnidrop", "omnifocus"])
 def test_memory_is_linear(name: str) -> None:
     tokens = token_map((50,) * (SECONDS // 2), (2,) * (SECONDS // 2), cells=(9, 16))
     plan = made(name, keep=0.3).plan(PromptInfo(tokens, 28))

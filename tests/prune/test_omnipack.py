@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.prune import packing
 from omnidrop_cli.prune.base import LayerSelection, PromptInfo
+from omnidrop_cli.prune.cosines import Directions
 from omnidrop_cli.prune.methods import get_method, omnipack
 from omnidrop_cli.prune.methods.omnipack import CutAndMerge, OmniPack, cut_layer, event_bias
 from tests.prune import published, published_omnipack
@@ -123,7 +124,7 @@ def test_the_ratios_between_budgets_are_those_of_the_presets() -> None:
 
 def test_without_text_and_another_modality_density_is_left() -> None:
     own = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
-    found = omnipack.relevance_of(own, own[:0], own[:0], torch.zeros(4))
+    found = omnipack.relevance_of(own, own[:0], Directions.of(own[:0]), torch.zeros(4))
     unit = own / own.norm(dim=1, keepdim=True)
     density = (unit @ unit.T).mean(dim=1).exp()
     expected = (density - density.min()) / (density.max() - density.min())

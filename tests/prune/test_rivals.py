@@ -96,7 +96,7 @@ def test_fastv_of_a_model_with_few_layers_cuts_before_its_last() -> None:
 def test_fastv_keeps_the_best_attended() -> None:
     view = FakeView(1, 28, torch.ones(6), torch.zeros(6), torch.arange(6), 6, 4)
     expected = sorted(view.attention("last").topk(2).indices.tolist())
-    assert OneCut(1, 2, "last")(view, 2).tolist() == expected
+    assert sorted(OneCut(1, 2, "last")(view, 2).tolist()) == expected
 
 
 # ---------------------------------------------------------------- dycoke

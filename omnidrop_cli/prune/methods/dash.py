@@ -124,7 +124,8 @@ def uniqueness(audio: Tensor) -> Tensor:
     """(n,) 1 - similarity to the mean, over its maximum: Gaussians of five widths on the calmer half of the channels (VidCom2)."""
     features = audio.float()
     if features.shape[1] > 10:
-        features = features[:, topk.lowest(features.var(dim=0, unbiased=False), features.shape[1] // 2).sort().values]
+        calm = topk.lowest(features.var(dim=0, unbiased=False), features.shape[1] // 2)
+        features = features[:, topk.ascending(calm, features.shape[1])]
     unit = normalize(features, dim=-1)
     squared = (unit - unit.mean(dim=0)).square().sum(dim=-1)
     similarity = torch.stack([(-squared / (2 * scale)).exp() for scale in SCALES]).sum(dim=0)

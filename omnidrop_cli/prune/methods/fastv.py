@@ -84,4 +84,4 @@ class OneCut:
         return min(alive, self.survivors) if layer == self.after else alive
 
     def __call__(self, view: LayerView, keep: int) -> Tensor:
-        return topk.top(view.attention(self.queries), keep)
+        return topk.highest(view.attention(self.queries), keep)

@@ -267,9 +267,9 @@ class QueryGuided:
         return torch.cat(chosen)
 
     def _keep(self, layer: int, scores: Tensor, chunk: Tensor, keep: int) -> Tensor:
-        """(keep,) ascending indices into `scores`."""
+        """(keep,) indices into `scores`, in any order."""
         if layer < self.tds_layer or not keep:
-            return topk.top(scores, keep)
+            return topk.highest(scores, keep)
         return topk.diverse(scores, chunk, keep, weight=self.lambda_div, normalise=self.normalise)
 
 

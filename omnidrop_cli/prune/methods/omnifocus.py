@@ -14,12 +14,14 @@ from omnidrop_cli.outputs import Modality
 from omnidrop_cli.prune import topk
 from omnidrop_cli.prune.base import InputView, PromptInfo, Selection
 from omnidrop_cli.prune.composition import InputMethod
+from omnidrop_cli.prune.cosines import Directions
 from omnidrop_cli.prune.groups import GridPairs, MediaLayout
 
 RATE_MIN, RATE_MAX = 0.35, 0.75
 """Drop rates of the window that matches the question best and of the one that matches it least, before the common offset."""
 
-BISECTIONS = 40
+OFFSETS, ROUNDS = 256, 3
+"""Offsets that are tried at once, and rounds of it: each narrows the offset by that factor, down to the precision of float32."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Focus:
 
     def __call__(self, view: InputView) -> Selection:
         of_audio, of_video, windows = windows_of(view)
-        audio, video = (normalize(x.float(), dim=-1) for x in (view.audio, view.video))
+        audio, video = Directions.of(view.audio), Directions.of(view.video)
         segments = [topk.on_device(numbers, view.audio) for numbers in (of_audio, of_video)]
         means = [_means(x, segment, windows) for x, segment in zip((audio, video), segments, strict=True)]
         query = view.query.float().sum(dim=0)
@@ -71,20 +73,22 @@ def windows_of(view: InputView) -> tuple[Sequence[int], Sequence[int], int]:
     return pairs.audio, pairs.frames(size), pairs.count
 
 
-def _means(unit: Tensor, segment: Tensor, windows: int) -> Tensor:
+def _means(tokens: Directions, segment: Tensor, windows: int) -> Tensor:
     """(windows, d) mean of the unit vectors of every window; zero where there is none."""
-    member = (segment == torch.arange(windows, device=segment.device)[:, None]).float()
-    return (member @ unit) / member.sum(dim=1, keepdim=True).clamp(min=1)
+    number = torch.arange(windows, device=segment.device)[:, None]
+    sums = tokens.rows.new_zeros(windows, tokens.rows.shape[1], dtype=torch.float32)
+    for some, unit in tokens.blocks():
+        sums.addmm_((segment[some] == number).float(), unit)
+    return sums / topk.segment_sizes(segment, windows)[:, None].clamp(min=1)
 
 
-def _select(unit: Tensor, segment: Tensor, query: Tensor, own: Tensor, other: Tensor, keep: int) -> Tensor:
-    """(keep,) ascending indices of the tokens kept of one modality: `unit` (n, d) in windows `segment` (n,)."""
-    present, windows = unit.shape[0], own.shape[0]
+def _select(tokens: Directions, segment: Tensor, query: Tensor, own: Tensor, other: Tensor, keep: int) -> Tensor:
+    """(keep,) ascending indices of the tokens kept of one modality: n `tokens` in windows `segment` (n,)."""
+    present, windows = tokens.scale.shape[0], own.shape[0]
     if keep in (0, present):
-        return torch.arange(keep, device=unit.device)
-    shares = window_budgets(unit @ normalize(query, dim=0), segment, windows, keep)
-    agreement = (unit * normalize(other, dim=-1)[segment]).sum(dim=-1)
-    novelty = 1 - (unit * normalize(own, dim=-1)[segment]).sum(dim=-1)
+        return torch.arange(keep, device=tokens.rows.device)
+    match, agreement, likeness = _cosines(tokens, segment, query, other, own)
+    shares, novelty = window_budgets(match, segment, windows, keep), 1 - likeness
     count = topk.segment_sizes(segment[topk.top_by_share(novelty, segment, shares, keep)], windows)
     agreeing = torch.where(other.any(dim=1), count // 2, 0)
     first = topk.ranks_within(agreement, segment, windows) < agreeing[segment]
@@ -92,11 +96,18 @@ def _select(unit: Tensor, segment: Tensor, query: Tensor, own: Tensor, other: Te
     return topk.true_indices(first | rest, keep)
 
 
+def _cosines(tokens: Directions, segment: Tensor, query: Tensor, *means: Tensor) -> list[Tensor]:
+    """(n,) cosines of all tokens with `query` (d,), and with the mean of their own window in each of `means` (windows, d)."""
+    query, units = normalize(query, dim=0), [normalize(mean, dim=-1) for mean in means]
+    parts = [[unit @ query, *((unit * windows[segment[some]]).sum(dim=-1) for windows in units)] for some, unit in tokens.blocks()]
+    return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+
+
 def window_budgets(match: Tensor, segment: Tensor, windows: int, keep: int) -> Tensor:
     """(windows,) tokens due to every window, which sum to `keep`.
 
-    The drop rate rises linearly from `RATE_MIN` to `RATE_MAX` with 1 - softmax of the windows' relevance; one offset, found by bisection,
-    makes the rates, clamped to [0, 1], meet the budget. `match` (n,) is each token's cosine with the question.
+    The drop rate rises linearly from `RATE_MIN` to `RATE_MAX` with 1 - softmax of the windows' relevance; one offset, found by
+    narrowing an interval, makes the rates, clamped to [0, 1], meet the budget. `match` (n,) is each token's cosine with the question.
     """
     sizes = topk.segment_sizes(segment, windows)
     lowest = torch.full((windows,), -1.0, device=match.device)
@@ -105,9 +116,11 @@ def window_budgets(match: Tensor, segment: Tensor, windows: int, keep: int) -> T
     least = distance.masked_fill(sizes == 0, float("inf")).amin()
     most = distance.masked_fill(sizes == 0, float("-inf")).amax()
     rates = RATE_MIN + (distance - least) / (most - least).clamp(min=1e-12) * (RATE_MAX - RATE_MIN)
-    low, high = torch.full_like(least, -1.0), torch.full_like(least, 1.0)
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        too_many = (sizes * (1 - (rates + middle).clamp(0, 1))).sum() > keep
-        low, high = torch.where(too_many, middle, low), torch.where(too_many, high, middle)
-    return sizes * (1 - (rates + high).clamp(0, 1))
+    steps = torch.arange(OFFSETS + 1, device=match.device) / OFFSETS
+    low, width = -torch.ones_like(least), 2.0
+    for _ in range(ROUNDS):
+        offsets = low + width * steps
+        too_many = (sizes * (1 - (rates + offsets[:, None]).clamp(0, 1))).sum(dim=1) > keep  # true, then false: kept tokens only fall
+        width /= OFFSETS
+        low = low + width * (too_many.sum() - 1).clamp(min=0)
+    return sizes * (1 - (rates + (low + width)).clamp(0, 1))

@@ -14,6 +14,7 @@ from omnidrop_cli.outputs import Modality, TokenMap
 from omnidrop_cli.prune import packing, topk
 from omnidrop_cli.prune.base import InputView, LayerSelection, LayerView, PromptInfo, Selection
 from omnidrop_cli.prune.composition import TwoStageMethod, paper_ratios
+from omnidrop_cli.prune.cosines import Directions
 from omnidrop_cli.prune.groups import MediaLayout
 from omnidrop_cli.prune.method_options import option
 
@@ -110,7 +111,7 @@ class Pack:
         dominant = topk.top(salience, max(1, min(keep, round(DOMINANT[modality] * keep))))
         rest = topk.without(dominant, present)
         scores = packing.centre_scores(features, rest, coordinates, salience)
-        kept = torch.cat((dominant, rest[topk.top(scores, keep - dominant.shape[0])])).sort().values
+        kept = topk.ascending(torch.cat((dominant, rest[topk.highest(scores, keep - dominant.shape[0])])), present)
         centre = CENTRE[modality] if self.centre is None else self.centre
         dropped, weight = topk.without(kept, present), COORDINATE_WEIGHT[modality]
         merged = packing.merge_into_kept(features, kept, dropped, coordinates, salience, weight=weight, centre=centre)
@@ -174,8 +175,8 @@ class CutAndMerge:
         return min(alive, sum(self.survivors)) if layer == self.after else alive
 
     def __call__(self, view: LayerView, keep: int) -> LayerSelection:
-        hidden, text = view.hidden, normalize(view.text_hidden.float(), dim=-1)
-        query = normalize(view.text_hidden.float().mean(dim=0), dim=0)
+        hidden, text = view.hidden, Directions.of(view.text_hidden)
+        query = normalize(text.rows.mean(dim=0, dtype=torch.float32), dim=0)
         at = [topk.true_indices(view.modality == m, n) for m, n in zip((Modality.AUDIO, Modality.VIDEO), self.entering, strict=True)]
         features = [hidden[indices] for indices in at]
         index, states = [], []
@@ -189,20 +190,24 @@ class CutAndMerge:
         return LayerSelection(torch.cat(index), torch.cat(states))
 
 
-def relevance_of(own: Tensor, other: Tensor, text: Tensor, query: Tensor) -> Tensor:
+def relevance_of(own: Tensor, other: Tensor, text: Directions, query: Tensor) -> Tensor:
     """(n,) relevance of `own` (n, d): similarity to the text, similarity to the other modality's mean, and density, each scaled to [0, 1].
 
-    `text` (t, d) are the unit states of all text tokens, `query` (d,) the unit vector of their mean.
+    `text` are the states of all text tokens, `query` (d,) the unit vector of their mean.
     """
-    unit = normalize(own.float(), dim=-1)
-    asked = torch.maximum(unit @ query, _highest(unit, text))
-    shared = unit @ normalize(other.float().mean(dim=0), dim=0) if other.shape[0] else torch.zeros_like(asked)
-    density = (unit @ unit.mean(dim=0) - 1).exp()  # the mean of 1 - cos over all tokens is 1 - x · mean
-    return packing.minmax(asked) + packing.minmax(shared) + packing.minmax(density)
+    tokens, none = Directions.of(own), torch.zeros_like(query)
+    shared = normalize(other.mean(dim=0, dtype=torch.float32), dim=0) if other.shape[0] else none
+    mean = torch.stack([unit.sum(dim=0) for _, unit in tokens.blocks()]).sum(dim=0) / own.shape[0]
+    axes = torch.stack((query, shared, mean), dim=1)
+    asked, agreed, near = torch.cat([unit @ axes for _, unit in tokens.blocks()]).unbind(dim=1)
+    density = (near - 1).exp()  # the mean of 1 - cos over all tokens is 1 - x · mean
+    return packing.minmax(torch.maximum(asked, _highest(tokens, text))) + packing.minmax(agreed) + packing.minmax(density)
 
 
-def _highest(unit: Tensor, text: Tensor) -> Tensor:
+def _highest(tokens: Directions, text: Directions) -> Tensor:
     """(n,) highest cosine of each token with any text token."""
-    if not text.shape[0]:
-        return torch.zeros_like(unit[:, 0])
-    return torch.cat([(some @ text.T).amax(dim=1) for some in unit.split(max(1, packing.BLOCK // text.shape[0]))])
+    count, of_text = tokens.scale.shape[0], text.scale.shape[0]
+    if not of_text:
+        return torch.zeros_like(tokens.scale)
+    step = max(1, packing.BLOCK // of_text)
+    return torch.cat([tokens[start : start + step].cosines(text).amax(dim=1) for start in range(0, count, step)])

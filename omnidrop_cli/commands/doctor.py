@@ -197,16 +197,17 @@ def _cache_lines(found: list[Mapping[str, Any]]) -> Iterator[Line]:
 def _model_lines(found: list[Mapping[str, Any]]) -> Iterator[Line]:
     for model in found:
         problem = f": {model['problem']}" if model["problem"] else ""
-        yield model["name"], f"{model['size_mb']} MB, {model['quant']}{problem}", bool(problem)
+        quant = "not quantized" if model["quant"] == "none" else model["quant"]
+        yield model["name"], f"{model['size_mb']} MB, {quant}{problem}", bool(problem)
     if not found:
         yield "none", "no model is on this disk", True
 
 
 def _setting_lines(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Line]:
-    for name, setting in found.items():
-        if setting["origin"] != "default":
-            yield name, f"{setting['value']} (from {setting['origin']})", False
-    yield "all others", "as built in", False
+    changed = {name: setting for name, setting in found.items() if setting["origin"] != "default"}
+    for name, setting in changed.items():
+        yield name, f"{setting['value']} (from {setting['origin']})", False
+    yield "all others" if changed else "all", "as built in", False
 
 
 _LINES: Mapping[str, Callable[[Any], Iterator[Line]]] = {

@@ -132,9 +132,10 @@ def _render(plan: ClipPlan, found: Mapping[str, Any]) -> Iterator[RenderableType
     rows = [(f"{name} tokens", *(str(round(keep * found["tokens"][name])) for keep in KEEPS)) for name in ("audio", "video")]
     rows.append(("with the text", *(str(found["mean_tokens_by_keep"][f"{keep:g}"]) for keep in KEEPS)))
     for row in found["memory_guess_mb"]:
-        rows.append((f"memory {row['quant']}", *map(megabytes, row["peak_by_keep"].values())))
+        weights = "bf16" if row["quant"] == "none" else row["quant"]
+        rows.append((f"memory {weights}", *map(megabytes, row["peak_by_keep"].values())))
         if found["gpu"] is not None:
-            rows.append((f"longest {row['quant']}", *map(spoken_length, row["longest_s_by_keep"].values())))
+            rows.append((f"longest {weights}", *map(spoken_length, row["longest_s_by_keep"].values())))
     yield DataTable(tuple(columns), tuple(rows))
     yield Text("Tokens are means over the layers; memory is a guess of the peak on a GPU.", style="dim")
     if (gpu := found["gpu"]) is not None:

@@ -108,12 +108,6 @@ def quantized_linear(linear: nn.Linear, quant: str, device: str | torch.device, 
     return new
 
 
-def quantized_modules(model: nn.Module) -> dict[str, str]:
-    """Names of quantised modules and the class of each."""
-    kinds = ("Linear4bit", "Linear8bitLt")
-    return {name: type(module).__name__ for name, module in model.named_modules() if type(module).__name__ in kinds}
-
-
 def has_run_on_cpu(model: nn.Module) -> bool:
     """Whether the CPU kernels have repacked a 4-bit weight, which they do at its first product; saving it then loses precision."""
     states = (getattr(getattr(module, "weight", None), "quant_state", None) for module in model.modules())

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from omnidrop_cli.media.source import BUNDLED
 from omnidrop_cli.nano.train.model_shape import MAX_PIXELS, MIN_PIXELS
 from omnidrop_cli.nano.train.train_tokenizer import build
 from omnidrop_cli.nano.world import demo_clips
@@ -21,7 +22,7 @@ def test_the_package_is_small_and_complete() -> None:
     configs = {"config.json", "generation_config.json", "preprocessor_config.json", "tokenizer_config.json"}
     assert names >= configs | {"model.safetensors", "tokenizer.json", "README.md", "benchmark.jsonl"}
     assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) < 16_000_000
-    assert all(path.stat().st_size < 300_000 for path in demo_clips.CLIPS.values())
+    assert all(path.stat().st_size < 300_000 for path in BUNDLED.iterdir())
     preprocessor = json.loads((ASSETS / "preprocessor_config.json").read_text())
     assert (preprocessor["min_pixels"], preprocessor["max_pixels"]) == (MIN_PIXELS, MAX_PIXELS)
 
@@ -57,7 +58,7 @@ def _answer(question: demo_clips.DemoQuestion, method: str, keep: float | None =
     from omnidrop_cli.config import GenerationConfig, PruningConfig, Request
 
     job = Request(
-        str(demo_clips.CLIPS[question.clip]),
+        question.clip,
         question.question,
         method=PruningConfig(name=method, keep=keep),
         generation=GenerationConfig(max_new_tokens=24),

@@ -11,10 +11,6 @@ from pathlib import Path
 from omnidrop_cli.nano.world.scenario import Beep, Scenario, Show, Spoken
 from omnidrop_cli.nano.world.vocabulary import Item
 
-DIRECTORY = Path(__file__).parents[1] / "assets" / "demo"
-CLIPS = {"demo": DIRECTORY / "demo.mp4", "demo2": DIRECTORY / "demo2.mp4"}
-"""Name to file, as a user names them."""
-
 _FIRST, _SECOND = "flite-slt-1-50", "espeak-ng-en-us_f3-165-55"
 """One voice of the training set, one that it lacks (`Voice.label`)."""
 

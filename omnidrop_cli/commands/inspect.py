@@ -89,7 +89,17 @@ def _describe(plan: ClipPlan, spec: ModelSpec) -> dict[str, Any]:
         "mean_tokens_by_keep": {f"{keep:g}": text + round(keep * (audio + video)) for keep in KEEPS},
         "gpu": None if gpu is None else asdict(gpu),
         "memory_guess_mb": list(_guesses(plan, spec, audio + video, gpu)),
+        "quant_head_mb": _head_change(spec),
     }
+
+
+def _head_change(spec: ModelSpec) -> dict[str, int] | None:
+    """What `--quant-head` adds to every peak; None for a model whose sizes are not known, and for the small built-in one."""
+    from omnidrop_cli.model.memory_estimate import head_change_mb
+
+    if spec.sizes is None or spec.kind == "builtin":
+        return None
+    return {quant: round(change) for quant, change in head_change_mb(spec.sizes.decoder).items()}
 
 
 def _subtitle_tokens(plan: ClipPlan) -> int:
@@ -123,6 +133,7 @@ def _render(plan: ClipPlan, found: Mapping[str, Any]) -> Iterator[RenderableType
     from rich.text import Text
 
     from omnidrop_cli.model.clip_fit import spoken_length
+    from omnidrop_cli.model.memory_estimate import spoken_head_change
     from omnidrop_cli.report.columns import Column, DataTable, facts
 
     yield facts((*_facts(plan.source), ("sampled", _sampled(plan)), ("model", Text(one_line(found["model"])))))
@@ -138,6 +149,8 @@ def _render(plan: ClipPlan, found: Mapping[str, Any]) -> Iterator[RenderableType
             rows.append((f"longest {weights}", *map(spoken_length, row["longest_s_by_keep"].values())))
     yield DataTable(tuple(columns), tuple(rows))
     yield Text("Tokens are means over the layers; memory is a guess of the peak on a GPU.", style="dim")
+    if found["quant_head_mb"] is not None:
+        yield Text(spoken_head_change(found["quant_head_mb"]), style="dim")
     if (gpu := found["gpu"]) is not None:
         free = f"{gpu['free'] / 1e9:.1f} of the GPU's {gpu['total'] / 1e9:.1f} GB are free"
         yield Text(f'{free}: "longest" is the length of clip that fits, by the same guess.', style="dim")

@@ -63,6 +63,7 @@ def list_models(result: JsonFlags, console: ConsoleFlags) -> None:
     """
     from omnidrop_cli.model.gpu_memory import gpu_memory
     from omnidrop_cli.model.local import entries
+    from omnidrop_cli.model.memory_estimate import spoken_head_change
 
     memory = gpu_memory()
     found, size = entries(), 0 if memory is None else memory.total
@@ -77,6 +78,8 @@ def list_models(result: JsonFlags, console: ConsoleFlags) -> None:
             if entry.problem:
                 screen.show(Text(f"{one_line(entry.name)} cannot load: {one_line(entry.problem)}", style="red"))
         screen.show(Text("nf4, int8, bf16: GPU memory for a minute of video, unpruned", style="dim"))
+        for words in dict.fromkeys(spoken_head_change(change) for entry in found if (change := _head_change(entry))):
+            screen.show(Text(words, style="dim"))
         gpu = f"{size / 1e9:.1f} GB of GPU memory" if size else "no NVIDIA GPU found"
         screen.show(Text(f"{gpu}; omnidrop models pull 3b fetches a model" if len(found) < 2 else gpu, style="dim"))
 
@@ -200,6 +203,7 @@ def _entry(entry: Entry, gpu: int) -> dict[str, Any]:
         "revision": entry.revision,
         "problem": entry.problem,
         "needed_mb": {quant: round(size) for quant, size in _needs(entry).items()},
+        "quant_head_mb": {quant: round(change) for quant, change in _head_change(entry).items()},
     }
 
 
@@ -210,6 +214,13 @@ def _needs(entry: Entry) -> dict[str, float]:
     if entry.sizes is None:
         return {}
     return {quant: needed_mb(entry.sizes, quant) for quant in (QUANTS if entry.quant == "none" else (entry.quant,)) if quant in QUANTS}
+
+
+def _head_change(entry: Entry) -> dict[str, float]:
+    """Megabytes that `--quant-head` adds to that, by quantisation; none for the small built-in model."""
+    from omnidrop_cli.model.memory_estimate import head_change_mb
+
+    return {} if entry.sizes is None or entry.kind == "builtin" else head_change_mb(entry.sizes.decoder)
 
 
 def _table(found: list[Entry], gpu: int) -> DataTable:

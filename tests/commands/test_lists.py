@@ -52,7 +52,10 @@ def test_inspect_says_what_fits_this_gpu(omnidrop: Run, clips: Clips, monkeypatc
     without = json.loads(omnidrop(*command, "--json").out)
     assert without["gpu"] is None
     assert "longest_s_by_keep" not in without["memory_guess_mb"][0]
-    assert "longest" not in omnidrop(*command).out
+    plain = omnidrop(*command).out
+    assert "longest" not in plain
+    assert without["quant_head_mb"] == {"nf4": -809, "int8": -544}
+    assert "--quant-head nf4: 809 MB less; int8: 544 MB less" in plain
     monkeypatch.setattr(gpu_memory, "gpu_memory", lambda: gpu_memory.GpuMemory(free=12_000_000_000, total=12_900_000_000))
     found = json.loads(omnidrop(*command, "--json").out)
     assert found["gpu"] == {"free": 12_000_000_000, "total": 12_900_000_000}

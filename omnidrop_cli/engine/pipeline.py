@@ -56,15 +56,15 @@ def open_both(
     `unpruned` says that the prompt is also run with everything kept, which `auto` must have memory for.
     """
     start = time.perf_counter()
+    seconds: dict[str, float] = {}
     _decoder().start()
     try:
-        request, reason = for_clip(request, plan, unpruned=unpruned)
+        request, reason = for_clip(request, plan, progress, seconds, unpruned=unpruned)
         if reason is not None:
             progress.warn(reason)
         spec = resolve(request.model)
         relay = _Relay()
         loading = Background(lambda: _load(request, relay))
-        seconds: dict[str, float] = {}
         clips = open_clips(request, spec.frame_bounds, progress, seconds, _decode)
     finally:
         _decoder().pause()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def decode_fetched(source: Fetched, options: MediaConfig, progress: ProgressCallback) -> Clip:
     """The clip of a file. A file of subtitles has the clip's own clock, also where only a part of the clip was fetched."""
-    wanted, part = options.subtitles, _in_part(options, source.offset_s)
+    wanted, part = options.subtitles, in_part(options, source.offset_s)
     if not source.offset_s or wanted is None or subtitle_file(source.path, wanted) is None:
         return _in_full(decode_media(source.path, part, progress), source)
     clip = _in_full(decode_media(source.path, replace(part, subtitles=None), progress), source)
@@ -43,7 +43,7 @@ def open_clips(
 
     Args:
         bounds: pixels of a frame, where the request gives none.
-        seconds: receives the time of the stages "fetch" and "decode".
+        seconds: receives the time of the stages "fetch", in addition to what it holds of it, and "decode".
         decode: `decode_fetched`, or one that runs it elsewhere.
 
     Raises:
@@ -55,8 +55,8 @@ def open_clips(
     options = bounds.fill(request.media_options)
     if request.more and options.subtitles is not None and named_file(options.subtitles) is not None:
         raise UsageError("one file of subtitles cannot be that of several clips", "`subtitles` auto, or a language, reads each clip's own")
-    sources = [_fetched(media, request, options, progress) for media in request.all_media]
-    fetched = time.perf_counter()
+    sources = [fetched(media, request, options, progress) for media in request.all_media]
+    began = time.perf_counter()
     clips = []
     for media, source in zip(request.all_media, sources, strict=True):
         progress.stage("decode", media if request.more else "")
@@ -65,8 +65,8 @@ def open_clips(
         if request.more:
             clip = replace(clip, warnings=tuple(f"{PurePath(media).name}: {warning}" for warning in clip.warnings))
         clips.append(clip)
-    seconds["fetch"] = fetched - start
-    seconds["decode"] = time.perf_counter() - fetched
+    seconds["fetch"] = seconds.get("fetch", 0.0) + began - start
+    seconds["decode"] = time.perf_counter() - began
     for clip in clips:
         for warning in clip.warnings:
             progress.warn(warning)
@@ -80,7 +80,8 @@ def open_clip(request: Request, bounds: FrameBounds, progress: ProgressCallback)
     return clip, seconds
 
 
-def _fetched(media: str, request: Request, options: MediaConfig, progress: ProgressCallback) -> Fetched:
+def fetched(media: str, request: Request, options: MediaConfig, progress: ProgressCallback) -> Fetched:
+    """The file of one of a request's media. Raises `MediaError` where there is none, `FetchError` where it cannot be fetched."""
     progress.stage("fetch", media)
     section = (options.start_s, options.end_s)
     source = fetch(media, request.fetch, section=section, subtitles=options.subtitles, offline=request.model.offline, progress=progress)
@@ -89,7 +90,7 @@ def _fetched(media: str, request: Request, options: MediaConfig, progress: Progr
     return source
 
 
-def _in_part(options: MediaConfig, offset_s: float) -> MediaConfig:
+def in_part(options: MediaConfig, offset_s: float) -> MediaConfig:
     """The options by the clock of a file that begins `offset_s` into the clip."""
     if not offset_s:
         return options

@@ -53,7 +53,10 @@ def test_pull_list_path_rm(omnidrop: Run, hub: Hub) -> None:
     assert (model["kind"], model["revision"], model["problem"], model["quant"]) == ("hub", COMMIT, None, "none")
     assert model["size_bytes"] == sum(file.stat().st_size for file in directory.rglob("*"))
     assert set(model["needed_mb"]) == {"nf4", "int8", "none"}
-    assert "owner/model" in omnidrop("models", "list").stdout
+    assert set(model["quant_head_mb"]) == {"nf4", "int8"}
+    shown = omnidrop("models", "list")
+    assert "owner/model" in shown.stdout
+    assert "--quant-head nf4: " in shown.stderr
     hub.fetched.clear()
     assert omnidrop("models", "path", "owner/model").stdout.strip() == str(directory)
     assert hub.fetched == []

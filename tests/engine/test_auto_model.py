@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from omnidrop_cli.config import MediaConfig, ModelConfig, PruningConfig, Request
 from omnidrop_cli.engine import auto_model, pipeline
 from omnidrop_cli.engine.auto_model import for_clip
+from omnidrop_cli.errors import FetchError
 from omnidrop_cli.events import ProgressCallback
+from omnidrop_cli.media.open import open_clips
+from omnidrop_cli.media.source import Fetched
 from omnidrop_cli.model import names
 from omnidrop_cli.model.gpu_memory import GpuMemory
 from omnidrop_cli.prune import budget
+from tests.media.http_server import File, Server
 
 
 @pytest.fixture
@@ -27,7 +32,7 @@ def request(keep: float | None = None, method: str = "omnidrop", media: str = "d
 
 def of_length(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the media have the tokens of `seconds` of video with sound."""
-    monkeypatch.setattr(auto_model, "_media_tokens", lambda request, options, plan: round(min(seconds, 384) * 144 + seconds * 25))
+    monkeypatch.setattr(auto_model, "_media_tokens", lambda *_: round(min(seconds, 384) * 144 + seconds * 25))
 
 
 @pytest.mark.usefixtures("free")
@@ -56,7 +61,7 @@ def test_a_clip_that_fits_nothing_keeps_the_larger_one(monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("free")
-@pytest.mark.parametrize("asked", [request(name="7b"), request(device="cpu"), request(media="https://example.invalid/a.mp4")])
+@pytest.mark.parametrize("asked", [request(name="7b"), request(device="cpu"), request(media="missing.mp4")])
 def test_other_requests_stay(asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     assert for_clip(asked) == (asked, None)
 
@@ -76,8 +81,32 @@ def test_tokens_are_those_of_the_prompt(name: str, clips: dict[str, Path]) -> No
     thinker = tiny_thinker()
     prompt = build((decode_media(clips[name], options),), "?", thinker.tokenizer, thinker.spec)
     counts = prompt.token_map.counts()
-    assert auto_model._media_tokens(request(media=str(clips[name])), options, plan_clip) == counts.audio + counts.video
-    assert auto_model._media_tokens(request(media=str(clips[name].parent)), options, plan_clip) is None
+    assert auto_model._media_tokens([Fetched(clips[name])], options, plan_clip) == counts.audio + counts.video
+    assert auto_model._media_tokens([Fetched(clips[name].parent)], options, plan_clip) is None
+
+
+@pytest.mark.usefixtures("free")
+def test_an_address_is_fetched_before_the_choice_and_once(clips: dict[str, Path]) -> None:
+    server, fetched, seconds = Server(), [], dict[str, float]()
+    server.files["/long.mp4"] = File("video/mp4", clips["tone_video"].read_bytes())
+
+    def plan(path: Path, options: MediaConfig) -> SimpleNamespace:
+        fetched.append(path)
+        return SimpleNamespace(samples=2_800 * 16_000, frames=None)  # as many tokens as ten minutes with video
+
+    try:
+        asked = request(keep=1.0, media=server.url("/long.mp4"))
+        assert for_clip(asked, plan, seconds=seconds)[0].model.name == "3b"  # type: ignore[arg-type]
+        assert fetched[0].read_bytes() == clips["tone_video"].read_bytes()
+        bodies = server.bodies("/long.mp4")
+        (clip,) = open_clips(asked, names.QWEN_BOUNDS, ProgressCallback(), seconds, lambda source, *_: source)  # type: ignore[arg-type,return-value]
+        assert clip.path == fetched[0]  # type: ignore[attr-defined]
+        assert server.bodies("/long.mp4") == bodies, "the copy is found again"
+        assert seconds["fetch"] > 0
+        with pytest.raises(FetchError):
+            for_clip(request(keep=1.0, media=server.url("/404")))
+    finally:
+        server.close()
 
 
 @pytest.mark.usefixtures("free")

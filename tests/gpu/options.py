@@ -183,7 +183,11 @@ def _auto_takes(memory: GpuMemory, seconds: int, label: str) -> str:
     request = Request("clip.mp4", "?", method=choice(label), model=ModelConfig("auto"))
     options = resolve(ModelConfig("7b")).frame_bounds.fill(MediaConfig())
     media = round(min(seconds, options.max_frames / options.fps) * 144 + 25 * seconds)
-    with patch("omnidrop_cli.model.names.gpu_memory", lambda _: memory), patch.object(auto_model, "_media_tokens", lambda *_: media):
+    with (
+        patch("omnidrop_cli.model.names.gpu_memory", lambda _: memory),
+        patch.object(auto_model, "_media_tokens", lambda *_: media),
+        patch.object(auto_model, "_fetched", lambda *_: []),
+    ):
         name = auto_model.for_clip(request)[0].model.name
         name = resolve(ModelConfig()).name if name == "auto" else name
     sizes = resolve(ModelConfig(name)).sizes

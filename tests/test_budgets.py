@@ -25,7 +25,7 @@ LINES = {
     "batch": 1420,
     "bench": 1100,
     "commands": 3980,
-    "engine": 3580,
+    "engine": 3610,
     "evaluate": 2330,
     "explain": 1300,
     "media": 4000,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.errors import ModelError, OmnidropError, summarize
-from omnidrop_cli.json_schema import REQUIREMENT, check_schema, grammar
+from omnidrop_cli.json_schema import REQUIREMENT, grammar
 from omnidrop_cli.outputs import Answer
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ class JsonConstraint:
     """Which tokens may follow in an answer that is JSON of one schema."""
 
     def __init__(self, thinker: Thinker, schema: str) -> None:
-        """Compile the schema for the model's tokens. Raises `UsageError` as `check_schema` does, `ModelError` for another tokenizer."""
-        check_schema(schema)
+        """Compile a schema that `check_schema` passed for the model's tokens. Raises `ModelError` for an unknown kind of tokenizer."""
         from llguidance import LLMatcher
 
         self._size = thinker.sizes.vocab

@@ -6,6 +6,7 @@ FFmpeg reads the first and stops, or takes its clock for all. Opened one by one,
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -22,6 +23,16 @@ _FORMS = {b"RIFF": (b"WAVE",), b"FORM": (b"AIFF", b"AIFC")}
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _W64 = b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000")
 _ID3 = b"ID3"
+_CAF = b"caff\x00\x01\x00\x00desc"
+_AU = b".snd"
+_TTA = b"TTA1"
+_FLAC = b"fLaC"
+_WAVPACK = b"wvpk"
+_WAVPACK_FIRST = 1 << 11
+"""Flag of the first block of those that hold the channels of one stretch."""
+_IVF = b"DKIF\x00\x00\x20\x00"
+_FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
+_APE = b"APETAGEX"
 
 
 def find_parts(file: BinaryIO) -> tuple[str | None, Parts]:
@@ -49,12 +60,128 @@ def _flv(data: FileBytes) -> Iterator[int]:
 
 
 def _forms(data: FileBytes) -> Iterator[int]:
-    """RIFF (wav) and FORM (AIFF) headers, each behind a whole form of its kind. Sizes are little-endian in RIFF, big-endian in FORM."""
-    at, first = 0, data.at(0, 4)
-    while (form := data.at(at, 12))[:4] == first and form[8:] in _FORMS[first]:
+    """RIFF (wav) and FORM (AIFF) headers. Sizes are little-endian in RIFF, big-endian in FORM."""
+    first = data.at(0, 4)
+
+    def end_of(at: int) -> int:
+        size = int.from_bytes(data.at(at + 4, 4), "little" if first == b"RIFF" else "big")
+        return at + 8 + size + size % 2
+
+    return _chain(data, first, lambda at: _is_form(data, at) and data.at(at, 4) == first, end_of)
+
+
+def _is_form(data: FileBytes, at: int) -> bool:
+    return data.at(at + 8, 4) in _FORMS.get(data.at(at, 4), ())
+
+
+def _chain(data: FileBytes, magic: bytes, is_header: Callable[[int], bool], end_of: Callable[[int], int]) -> Iterator[int]:
+    """Headers of one kind, each where the file before it ends.
+
+    Where nothing of the kind is there, because the first was cut or never learnt its size, the next one is searched for.
+
+    Args:
+        magic: How a header begins.
+        is_header: Whether one stands at a position, as well as its fields tell.
+        end_of: The end of the file whose header stands at a position, by that header; -1 where it does not say.
+    """
+    at = 0
+    while at >= 0:
         yield at
-        size = int.from_bytes(form[4:8], "little" if first == b"RIFF" else "big")
-        at += 8 + size + size % 2
+        end = end_of(at)
+        if end == len(data):
+            return
+        if end < 0 or not is_header(end):
+            end = data.find(magic, at + len(magic))
+            while end >= 0 and not is_header(end):
+                end = data.find(magic, end + 1)
+        at = end
+
+
+def _caf(data: FileBytes) -> Iterator[int]:
+    """Core Audio Format: chunks behind a header; the last may have the size -1 (Apple, Core Audio Format Specification)."""
+
+    def end_of(at: int) -> int:
+        at += 8
+        while len(chunk := data.at(at, 12)) == 12 and chunk[:4] != _CAF[:4]:
+            size = int.from_bytes(chunk[4:], "big", signed=True)
+            if size < 0:
+                return -1
+            at += 12 + size
+        return at
+
+    return _chain(data, _CAF, lambda at: data.at(at, len(_CAF)) == _CAF, end_of)
+
+
+def _au(data: FileBytes) -> Iterator[int]:
+    """Sun/NeXT audio: a header with the sizes of itself and of the samples, which are 0xffffffff where they were not known."""
+
+    def fields(at: int) -> tuple[int, ...]:
+        header = data.at(at, 24)
+        return tuple(int.from_bytes(header[i : i + 4], "big") for i in range(4, 24, 4)) if header[:4] == _AU and len(header) == 24 else ()
+
+    def is_header(at: int) -> bool:
+        if not (known := fields(at)):
+            return False
+        offset, _, encoding, rate, channels = known
+        return 24 <= offset < 1 << 20 and 1 <= encoding <= 27 and 1000 <= rate <= 768_000 and 1 <= channels <= 64
+
+    def end_of(at: int) -> int:
+        offset, size, *_ = fields(at) or (0, 0xFFFFFFFF)
+        return -1 if size == 0xFFFFFFFF else at + offset + size
+
+    return _chain(data, _AU, is_header, end_of)
+
+
+def _tta(data: FileBytes) -> Iterator[int]:
+    """True Audio: a header with a checksum, the sizes of the frames with one, the frames, and perhaps tags (TTA1 format description)."""
+
+    def is_header(at: int) -> bool:
+        header = data.at(at, 22)
+        return header[:4] == _TTA and zlib.crc32(header[:18]) == int.from_bytes(header[18:], "little")
+
+    def end_of(at: int) -> int:
+        header = data.at(at, 22)
+        rate, samples = int.from_bytes(header[10:14], "little"), int.from_bytes(header[14:18], "little")
+        frames = -(-samples // max(1, 256 * rate // 245))
+        if at + 22 + 4 * frames > len(data):
+            return -1
+        sizes = data.at(at + 22, 4 * frames)
+        end = at + 26 + 4 * frames + sum(int.from_bytes(sizes[i : i + 4], "little") for i in range(0, len(sizes), 4))
+        if data.at(end, 8) == _APE:  # its size counts all but the header
+            end += 32 + int.from_bytes(data.at(end + 12, 4), "little")
+        return end
+
+    return _chain(data, _TTA, is_header, end_of)
+
+
+def _flac(data: FileBytes) -> Iterator[int]:
+    """FLAC: the marker and the stream's facts, whose length is fixed (RFC 9639, 8.2). Nothing says where a file ends."""
+    return _chain(data, _FLAC, lambda at: data.at(at, 8) in _FLAC_STARTS, lambda at: -1)
+
+
+def _wavpack(data: FileBytes) -> Iterator[int]:
+    """WavPack: the block of sample 0, which begins a file (WavPack 4 & 5 binary file format). Tags may be between the files."""
+    at = 0
+    while len(block := data.at(at, 32)) == 32:
+        size, index, samples, flags = (int.from_bytes(block[i : i + 4], "little") for i in (4, 16, 20, 24))
+        if index == 0 and block[10] == 0 and samples > 0 and flags & _WAVPACK_FIRST:
+            yield at
+        behind = at + 8 + size
+        at = behind if data.at(behind, 4) == _WAVPACK else data.find(_WAVPACK, at + 4)
+        if at < 0:
+            return
+
+
+def _ivf(data: FileBytes) -> Iterator[int]:
+    """IVF headers, each behind whole frames."""
+
+    def end_of(at: int) -> int:
+        at += 32
+        while len(frame := data.at(at, 12)) == 12 and frame[:4] != _IVF[:4]:
+            at += 12 + int.from_bytes(frame[:4], "little")
+        return at
+
+    return _chain(data, _IVF, lambda at: data.at(at, len(_IVF)) == _IVF, end_of)
 
 
 def _objects(data: FileBytes) -> Iterator[int]:
@@ -125,9 +252,15 @@ def _behind_id3(data: FileBytes, at: int) -> int:
 _KINDS: tuple[tuple[str | None, Callable[[FileBytes], bool], Callable[[FileBytes], Iterator[int]]], ...] = (
     (None, lambda data: data.at(0, 4) == ogg.PAGE, ogg.links),
     (None, lambda data: data.at(0, 4) == _FLV, _flv),
-    (None, lambda data: data.at(0, 4) in _FORMS, _forms),
+    (None, lambda data: _is_form(data, 0), _forms),
     (None, lambda data: data.at(0, 16) in (_ASF, _W64), _objects),
     (None, lambda data: data.at(4, 4) == b"ftyp", _mp4),
+    (None, lambda data: data.at(0, len(_CAF)) == _CAF, _caf),
+    (None, lambda data: data.at(0, 4) == _AU, _au),
+    (None, lambda data: data.at(0, 4) == _TTA, _tta),
+    (None, lambda data: data.at(0, 8) in _FLAC_STARTS, _flac),
+    (None, lambda data: data.at(0, 4) == _WAVPACK, _wavpack),
+    (None, lambda data: data.at(0, len(_IVF)) == _IVF, _ivf),
     ("aac", lambda data: _adts_frame(data, _behind_id3(data, 0))[0] > 0, _adts),
 )
 """FFmpeg's reader, where a short part does not tell it; whether a file begins as one of the kind; and where its parts begin."""

@@ -72,6 +72,50 @@ def test_forms_begin_behind_whole_ones_and_are_even(kind: bytes, inner: bytes, o
     assert starts(form(kind, 100, inner)) == [0]
 
 
+def test_a_form_of_unknown_size_ends_where_the_next_begins() -> None:
+    whole = form(b"RIFF", 100, b"WAVE")
+    for size in (0, 0xFFFFFFFF, 5000):
+        unknown = b"RIFF" + struct.pack("<I", size) + whole[8:]
+        assert starts(unknown + whole + unknown) == [0, 108, 216]
+    assert starts(b"RIFF" + bytes(4) + b"WAVE" + b"RIFF" * 9 + whole) == [0, 48]
+    assert starts(form(b"RIFF", 100, b"AVI ") + whole) == [0]
+
+
+def au(size: int, samples: bytes, encoding: int = 3, rate: int = 8000, channels: int = 1, offset: int = 24) -> bytes:
+    return b".snd" + struct.pack(">IIIII", offset, size, encoding, rate, channels) + b"t" * (offset - 24) + samples
+
+
+def test_au_is_known_by_all_of_its_header() -> None:
+    one = au(50, b"s" * 50, offset=32)
+    assert starts(one + au(0xFFFFFFFF, b"s" * 20) + one) == [0, 82, 126]
+    for wrong in (au(1, b"", encoding=0), au(1, b"", rate=900), au(1, b"", channels=65), au(1, b"")[:4] + bytes(20), b".snd"):
+        assert starts(au(0xFFFFFFFF, b"s" * 20) + wrong + b"s" * 30 + one) == [0, 44 + len(wrong) + 30]
+        assert starts(au(len(wrong), wrong) + one) == [0, 24 + len(wrong)]
+
+
+def test_caf_chunks() -> None:
+    def caf(size: int) -> bytes:
+        desc = b"caff\x00\x01\x00\x00desc" + struct.pack(">q", 32) + b"d" * 32
+        return desc + b"data" + struct.pack(">q", size) + b"s" * 40
+
+    assert len(caf(40)) == 104
+    assert starts(caf(40) + caf(-1) + caf(40)) == [0, 104, 208]
+    assert starts(caf(4000) + caf(40)) == [0, 104], "the first was cut"
+    assert starts(caf(40)) == [0]
+    assert starts(caf(-1) + b"caff" + caf(40)) == [0, 108]
+
+
+def test_wavpack_blocks() -> None:
+    def block(index: int, samples: int = 10, flags: int = 1 << 11, upper: int = 0) -> bytes:
+        return b"wvpk" + struct.pack("<IHBBIIII", 44, 0x410, upper, 0, 99, index, samples, flags) + b"b" * 24
+
+    one = block(0) + block(0, flags=1 << 12) + block(10)  # two blocks hold the channels of the first stretch
+    assert len(block(0)) == 52
+    assert starts(one + b"APETAGEX" * 5 + one + block(0, samples=0)) == [0, 196]
+    assert starts(one + block(0, upper=1)) == [0], "the index has 40 bits"
+    assert starts(one[:-30] + one) == [0, 126], "the first was cut"
+
+
 GUIDS = {"asf": bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), "w64": b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000")}
 
 

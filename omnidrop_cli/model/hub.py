@@ -102,7 +102,7 @@ def _explain(error: Exception, repository: str, revision: str | None, offline: b
         case errors.RepositoryNotFoundError():
             return f"the hub has no repository {repository}, or it is private", "check the name; `hf auth login` opens private ones"
         case errors.LocalEntryNotFoundError() if offline:
-            return f"{repository} is not in the cache, or not completely", "run once without `offline`, or `omnidrop models pull` it"
+            return f"{repository} is not in the cache, or not completely", f"while online, `omnidrop models pull {repository}` fetches it"
         case errors.LocalEntryNotFoundError():
             return f"{repository} is not in the cache and the hub cannot be reached", _UNREACHABLE
         case errors.EntryNotFoundError():

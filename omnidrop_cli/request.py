@@ -31,7 +31,12 @@ def make_request(media: Media, question: str, model: ModelConfig, options: Mappi
     Raises:
         UsageError: no media, an option that does not exist, or a value out of its bounds.
     """
-    names = [str(media)] if isinstance(media, str | PathLike) else [str(one) for one in media]
+    given = [media] if isinstance(media, str | PathLike) else media
+    if isinstance(given, bytes) or not isinstance(given, Sequence) or not all(isinstance(one, str | PathLike) for one in given):
+        raise UsageError(f"a clip is a path or an address, or a list of them, not {type(media).__name__}", 'for example: "talk.mp4"')
+    if not isinstance(question, str):
+        raise UsageError(f"a question is text, not {type(question).__name__}", 'for example: "What is said?"')
+    names = [str(one) for one in given]
     if not names:
         raise UsageError("no clip given", "give a file or an address")
     known = request_options()

@@ -24,7 +24,7 @@ LINES = {
     "(top)": 2840,
     "batch": 1420,
     "bench": 1100,
-    "commands": 3980,
+    "commands": 4000,
     "engine": 3610,
     "evaluate": 2330,
     "explain": 1300,

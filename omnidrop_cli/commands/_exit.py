@@ -62,9 +62,9 @@ def _run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
     try:
         result = app(list(arguments), prog_name="omnidrop", standalone_mode=False)
         code = result if isinstance(result, int) else EXIT_OK
-    except SystemExit as leaving:  # Typer's own answer to a closed pipe
-        return leaving.code if isinstance(leaving.code, int) else EXIT_FAILED
     except BaseException as error:
+        if isinstance(error, SystemExit) and not _of_a_plugin(error):  # Typer's own answer to a closed pipe
+            return error.code if isinstance(error.code, int) else EXIT_FAILED
         if _has("--debug", arguments) or os.environ.get("OMNIDROP_DEBUG", "").lower() not in ("", "0", "false", "no", "off"):
             traceback.print_exception(error)
         return _report(error, as_json=_has("--json", arguments))
@@ -136,6 +136,8 @@ def explained(error: BaseException) -> OmnidropError:
         return _of_the_system(error)
     if isinstance(error, ImportError):
         return OmnidropError(f"a package is missing or broken: {error}", "reinstall omnidrop-cli; omnidrop doctor shows what is installed")
+    if plugin := _of_a_plugin(error):
+        return OmnidropError(f"{plugin} failed: {type(error).__name__}: {error}", "`debug` shows where; report it to that package")
     if culprit := _untested(error):
         return OmnidropError(f"{culprit} failed: {type(error).__name__}: {error}", "install a tested version; omnidrop doctor lists them")
     return OmnidropError(
@@ -158,6 +160,14 @@ def _of_the_system(error: OSError) -> OmnidropError:
     where = f"{error.filename}: " if error.filename else ""
     hint = _OF_THE_SYSTEM.get(error.errno or 0, "`debug` shows where")
     return OmnidropError(f"{where}{(error.strerror or str(error)).lower()}", hint)
+
+
+def _of_a_plugin(error: BaseException) -> str | None:
+    """The method of another package whose code an exception went through."""
+    from omnidrop_cli.prune.methods import plugins
+
+    frames = {frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)}
+    return next((f"method '{name}' of {module}" for name, module in plugins().items() if module in frames), None)
 
 
 def _untested(error: BaseException) -> str | None:

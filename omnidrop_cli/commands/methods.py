@@ -39,13 +39,14 @@ def methods(
     from omnidrop_cli.prune.methods import describe, describe_all
     from omnidrop_cli.report.columns import facts
 
-    described = describe_all() if name is None else [describe(name)]
+    screen = Console(console)
+    described = describe_all(screen.warn) if name is None else [describe(name)]
     if result.as_json:
         emit(dump({"schema": 1, "methods": described}))
     elif name is None:
-        Console(console).print(facts((method["name"], _summary(method)) for method in described))
+        screen.print(facts((method["name"], _summary(method)) for method in described))
     else:
-        Console(console).print(_summary(described[0]), facts(_details(described[0])))
+        screen.print(_summary(described[0]), facts(_details(described[0])))
 
 
 def _summary(method: Mapping[str, Any]) -> Text:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from omnidrop_cli.engine.finite import check_finite
 from omnidrop_cli.engine.generate import generate
 from omnidrop_cli.engine.prefill import Prefilled, prefill
 from omnidrop_cli.engine.stream import AnswerStream
-from omnidrop_cli.errors import OutOfMemory, UsageError
+from omnidrop_cli.errors import OmnidropError, OutOfMemory, UsageError
 from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.json_schema import check_schema
 from omnidrop_cli.media.open import decode_fetched, open_clips
@@ -83,6 +84,7 @@ class Session:
         self.decode: Decode = decode_fetched
         """Decodes clips. In this process: a child would import the user's script again. The command line has one that crashes apart."""
         self._turn = threading.RLock()
+        self._process = os.getpid()
 
     @classmethod
     def load(cls, config: ModelConfig | None = None, progress: ProgressCallback = SILENT) -> Session:
@@ -96,6 +98,17 @@ class Session:
     def loaded(self) -> LoadedModel:
         """What runs, after every `auto` was resolved."""
         return self.thinker.loaded
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A block in which no other thread uses the session. Raises `OmnidropError` in a fork of the process that loaded it."""
+        if os.getpid() != self._process:
+            raise OmnidropError(
+                "this session was loaded before this process was forked, and PyTorch's threads are not in a fork",
+                'load a session in each process, or start them by multiprocessing.get_context("spawn")',
+            )
+        with self._turn:
+            yield
 
     # ------------------------------------------------------------ for library users
 
@@ -177,7 +190,7 @@ class Session:
             source = replace(source, request=replace(source.request, model=self.config))
         if source.request.generation.schema is not None:
             check_schema(source.request.generation.schema)
-        with self._turn:
+        with self._alone():
             return self._fit(source, None, lambda encoded: None, progress)[0]
 
     def with_method(self, encoded: EncodedPrompt, pruning: PruningConfig) -> EncodedPrompt:
@@ -189,12 +202,12 @@ class Session:
 
     def answer(self, encoded: EncodedPrompt, progress: ProgressCallback = SILENT) -> Report:
         """Prefill, generate and report. May be called again, also with other methods (`with_method`)."""
-        with self._turn:
+        with self._alone():
             return self._answer(encoded, progress)[0]
 
     def compare_encoded(self, encoded: EncodedPrompt, progress: ProgressCallback = SILENT, *, rounds: int = 1) -> Comparison:
         """Answer unpruned and pruned. The prefill of each is timed in `rounds` alternating rounds."""
-        with self._turn:
+        with self._alone():
             encoded, plain = self._fit(encoded.source, encoded, self._warm_up, progress)
             full_report, full_logits = self._answer(replace(plain, warnings=encoded.warnings), SILENT)
             pruned_report, pruned_logits = self._answer(encoded, progress)

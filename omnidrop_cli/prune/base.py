@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
+from omnidrop_cli.errors import OmnidropError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -168,6 +170,11 @@ class Plan:
     input_stage: InputStage | None = None
     in_llm_stage: InLLMStage | None = None
     metadata: Mapping[str, float | int | str] | None = None
+
+
+def method_mistake(name: str, what: str) -> OmnidropError:
+    """The error for a method that breaks this contract."""
+    return OmnidropError(f"the method {name} {what}", "this is a mistake in the method: docs/develop/add-a-method.md")
 
 
 class Method(ABC):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.outputs import TokenMap
-from omnidrop_cli.prune.base import InputView, LayerSelection, LayerView, Method, Plan, PromptInfo, Queries, Selection
+from omnidrop_cli.prune.base import InputView, LayerSelection, LayerView, Method, Plan, PromptInfo, Queries, Selection, method_mistake
 
 
 def plan_clips(method: Method, prompt: PromptInfo) -> Plan:
@@ -22,14 +22,15 @@ def plan_clips(method: Method, prompt: PromptInfo) -> Plan:
 
     Raises:
         ValueError: the method cannot work with one of the clips.
+        OmnidropError: the method gives no plan.
     """
     count = prompt.tokens.clips
     if count < 2:
-        return method.plan(prompt)
+        return _plan(method, prompt)
     parts, start = [], _Start()
     for clip in range(count):
         tokens = prompt.tokens.alone(clip)
-        parts.append(_Part(tokens, method.plan(replace(prompt, tokens=tokens)), start))
+        parts.append(_Part(tokens, _plan(method, replace(prompt, tokens=tokens)), start))
         start = start.after(tokens)
     stages, plans = ClipStages(parts), [part.plan for part in parts]
     return Plan(
@@ -37,6 +38,13 @@ def plan_clips(method: Method, prompt: PromptInfo) -> Plan:
         in_llm_stage=stages if any(plan.in_llm_stage is not None for plan in plans) else None,
         metadata=_by_clip([plan.metadata or {} for plan in plans]),
     )
+
+
+def _plan(method: Method, prompt: PromptInfo) -> Plan:
+    plan = method.plan(prompt)
+    if not isinstance(plan, Plan):
+        raise method_mistake(method.name, f"planned {type(plan).__name__}, not a Plan")
+    return plan
 
 
 def _by_clip(facts: Sequence[Mapping[str, float | int | str]]) -> dict[str, float | int | str]:

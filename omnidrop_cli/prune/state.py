@@ -20,7 +20,7 @@ from omnidrop_cli.model.decoder_layer import Angles
 from omnidrop_cli.outputs import Counts, Modality, TokenMap, Trace
 from omnidrop_cli.prune import scoring, topk
 from omnidrop_cli.prune.attention_trace import summarise
-from omnidrop_cli.prune.base import InputView, LayerSelection, Plan, Queries, Selection
+from omnidrop_cli.prune.base import InputView, LayerSelection, Plan, Queries, Selection, method_mistake
 
 Saliency = Tensor | Callable[[], "Tensor | None"] | None
 """Attention that tokens received in their encoder: (n,), or a function that is called once the encoders have run."""
@@ -137,7 +137,7 @@ class PruningState:
                 raise self._wrong(f"chose some of the {what} twice")
 
     def _wrong(self, what: str) -> OmnidropError:
-        return OmnidropError(f"the method {self.method_name} {what}", "this is a mistake in the method: docs/develop/add-a-method.md")
+        return method_mistake(self.method_name, what)
 
     def _living(self) -> tuple[_Alive, _PromptTensors]:
         if self._alive is None or self._prompt is None:

@@ -130,6 +130,18 @@ def test_ctrl_c_ends_at_once_on_the_real_pipeline(delay_s: float, tmp_path: Path
         assert time.monotonic() - start < 5
 
 
+@pytest.mark.parametrize(("kind", "shown"), [("KeyboardInterrupt", False), ("ValueError", True)])
+def test_ctrl_c_inside_a_callback_shows_no_traceback(kind: str, shown: bool) -> None:
+    code = (
+        "import weakref\nfrom omnidrop_cli import __main__, cli\nclass X: pass\n"
+        f"def interrupted(_):\n    raise {kind}\n"
+        "def program():\n    x = X()\n    watched = weakref.ref(x, interrupted)\n    del x\n"
+        "cli.main = program\n__main__.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment(), check=False)
+    assert (kind in done.stderr) is shown
+
+
 def test_an_error_that_ctrl_c_led_to_is_no_error() -> None:
     def interrupted() -> None:
         try:

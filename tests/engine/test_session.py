@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from omnidrop_cli.engine.encoded_prompt import PromptSource
 from omnidrop_cli.engine.metrics import encoder_flops
 from omnidrop_cli.engine.prefill import prefill
 from omnidrop_cli.engine.session import Session
-from omnidrop_cli.errors import PromptError, UsageError
+from omnidrop_cli.errors import OmnidropError, PromptError, UsageError
 from omnidrop_cli.events import ProgressCallback
 from omnidrop_cli.model.random_weights import tiny_sizes, tiny_thinker
 from omnidrop_cli.outputs import Modality
@@ -149,3 +150,11 @@ def test_mistakes(session: Session, clips: Clips) -> None:
 
     with pytest.raises(PromptError):
         session.run(replace(job_of(clips["speech_video"]), question="  "))
+
+
+def test_a_fork_of_the_process_is_refused_not_hung(session: Session, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's threads are not in a fork: what waits for them waits for ever."""
+    pid = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+    with pytest.raises(OmnidropError, match="before this process was forked"):
+        session.ask(clips["tiny"], "what?")

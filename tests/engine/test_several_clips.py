@@ -113,6 +113,11 @@ def test_one_clip_in_a_list_is_one_clip(session: Session, clips: Clips) -> None:
     assert session.ask([path], "what?", max_new_tokens=4).answer == session.ask(path, "what?", max_new_tokens=4).answer
     with pytest.raises(UsageError, match="no clip given"):
         session.ask([], "what?")
+    for wrong in (None, b"a.mp4", [None], {"a": 1}):
+        with pytest.raises(UsageError, match="a clip is a path"):
+            session.ask(wrong, "what?")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="a question is text, not NoneType"):
+        session.ask(path, None)  # type: ignore[arg-type]
 
 
 def test_options_hold_for_every_clip_and_warnings_name_theirs(session: Session, clips: Clips) -> None:

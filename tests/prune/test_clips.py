@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.config import PruningConfig
+from omnidrop_cli.errors import OmnidropError
 from omnidrop_cli.outputs import Modality, TokenMap
 from omnidrop_cli.prompt.layout import assemble, lay_out
 from omnidrop_cli.prompt.spec import PromptSpec
@@ -179,6 +180,14 @@ def test_everything_is_kept_of_every_clip(name: str) -> None:
     plan = plan_clips(made(name, keep=1.0), PromptInfo(map_of(BOTH, SOUND), LAYERS))
     assert plan.input_stage is None
     assert plan.in_llm_stage is None
+
+
+@pytest.mark.parametrize("tokens", [map_of(BOTH), map_of(BOTH, SOUND)])
+def test_what_is_no_plan_is_named(tokens: TokenMap, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = made("none")
+    monkeypatch.setattr(type(method), "plan", lambda *_: 5)
+    with pytest.raises(OmnidropError, match="the method none planned int, not a Plan"):
+        plan_clips(method, PromptInfo(tokens, LAYERS))
 
 
 def test_facts_of_clips_stand_side_by_side() -> None:

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
 
 import pytest
 
+from omnidrop_cli.commands import _exit
 from omnidrop_cli.config import PruningConfig
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.prune import methods
@@ -120,11 +122,39 @@ def test_another_package_offers_a_method(offer) -> None:  # type: ignore[no-unty
     assert get_method(PruningConfig("theirs", keep=0.5)).name == "random-input"
 
 
-@pytest.mark.parametrize("value", ["not_a_module:X", "omnidrop_cli.prune.topk:Nope", "omnidrop_cli.prune.topk:top"])
-def test_a_broken_plugin_is_a_clear_error(offer, value: str) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("value", ["not_a_module:X", "omnidrop_cli.prune.topk:Nope", "omnidrop_cli.prune.topk:top", ":::", "plugged:M"])
+def test_a_broken_plugin_is_a_clear_error_and_takes_no_other_down(offer, value: str) -> None:  # type: ignore[no-untyped-def]
     offer("broken", value)
     with pytest.raises(UsageError, match="'broken'"):
         get_method(PruningConfig("broken"))
+    said: list[str] = []
+    assert [one["name"] for one in describe_all(said.append)] == [*methods._BUILT_IN]
+    assert ["'broken'" in line for line in said] == [True]
+
+
+@pytest.mark.parametrize("body", ["raise ValueError('no GPU')", "def (", "import sys; sys.exit(0)", "class M: presets = 5"])
+def test_a_plugin_may_fail_in_any_way(offer, body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "plugged.py").write_text(body)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "plugged", raising=False)
+    offer("broken", "plugged:M")
+    with pytest.raises(UsageError, match="'broken'"):
+        get_method(PruningConfig("broken"))
+
+
+def test_what_a_plugin_does_wrong_is_called_its_own(offer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "plugged.py").write_text(
+        "from omnidrop_cli.prune.methods.none import Unpruned\nprint('hello')\n"
+        "class M(Unpruned):\n    def plan(self, prompt):\n        raise prompt\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "plugged", raising=False)
+    offer("theirs", "plugged:M")
+    method = get_method(PruningConfig("theirs"))
+    assert capsys.readouterr() == ("", "hello\n"), "stdout holds answers"
+    for error in (KeyError("x"), SystemExit(0)):
+        assert _exit._run(lambda *_, error=error, **__: method.plan(error), []) == 1
+        assert f"error: method 'theirs' of plugged failed: {type(error).__name__}" in capsys.readouterr().err
 
 
 def test_a_plugin_cannot_replace_a_built_in(offer) -> None:  # type: ignore[no-untyped-def]

@@ -6,13 +6,16 @@ imported when the method is made.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from omnidrop_cli.errors import UsageError
+from omnidrop_cli.errors import UsageError, summarize
 from omnidrop_cli.prune import method_options
 from omnidrop_cli.prune.base import Method
 from omnidrop_cli.suggest import did_you_mean
@@ -78,19 +81,41 @@ def find(name: str) -> type[Method]:
     target = {**_offered(), **_BUILT_IN}.get(name)
     if target is None:
         raise UsageError(f"unknown method '{name}'", did_you_mean(name, names(), "omnidrop methods lists them", most=2))
-    module, _, attribute = target.partition(":")
-    try:
-        cls = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as problem:
-        raise UsageError(f"method '{name}' cannot be loaded from {target}: {problem}", "reinstall the package that offers it") from problem
-    if not (isinstance(cls, type) and issubclass(cls, Method)):
+    cls = _loaded(target) if name in _BUILT_IN else _plugin(name, target)
+    if not (isinstance(cls, type) and issubclass(cls, Method) and isinstance(cls.presets, Mapping) and isinstance(cls.summary, str)):
         raise UsageError(f"method '{name}' at {target} is not a Method", "a method subclasses omnidrop_cli.prune.base.Method")
     return cls
 
 
-def describe_all() -> list[dict[str, Any]]:
-    """Name, summary, paper, presets and options of every method, JSON-ready."""
-    return [describe(name) for name in names()]
+def _loaded(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _plugin(name: str, target: str) -> Any:
+    """What another package offers. It may do anything while it is imported; what it prints goes to stderr, since stdout holds answers."""
+    try:
+        with redirect_stdout(sys.stderr):
+            return _loaded(target)
+    except (Exception, SystemExit) as problem:
+        reason = f"{type(problem).__name__}: {summarize(problem)}"
+        raise UsageError(f"method '{name}' cannot be loaded from {target}: {reason}", "reinstall the package that offers it") from problem
+
+
+def plugins() -> Mapping[str, str]:
+    """The methods of other packages: name -> the package's module."""
+    return {name: target.partition(":")[0] for name, target in _offered().items() if name not in _BUILT_IN}
+
+
+def describe_all(note: Callable[[str], None] = lambda line: None) -> list[dict[str, Any]]:
+    """Name, summary, paper, presets and options of every method, JSON-ready. `note` is called with why a plugin is left out."""
+    found = []
+    for name in names():
+        try:
+            found.append(describe(name))
+        except UsageError as error:
+            note(error.message)
+    return found
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ LINES = {
     "nano/train": 2600,
     "nano/world": 1550,
     "prompt": 980,
-    "prune": 4810,
+    "prune": 4860,
     "report": 1460,
 }
 """Lines that each subpackage may have. 15,000 for all but nano had been the goal and is not met: docs/develop/log.md has the reasons.

@@ -39,6 +39,8 @@ _OPTIONS = {
     # A playlist without an end is read from its beginning and not waited for.
     "live_start_index": "0",
     "max_reload": "1",
+    # A picture is the file of that name: "%d.jpg" is no pattern.
+    "pattern_type": "none",
 }
 _MOST_NAMES = 500
 """Names that are compared with a misspelt one; each takes 0.2 ms where it is similar."""

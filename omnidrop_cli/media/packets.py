@@ -64,6 +64,7 @@ class TrackReader:
         self._stream = stream
         self._is_video = stream.type == "video"
         self._is_pcm = stream.codec_context.name.startswith("pcm_")
+        self._is_raw_flac = stream.container.format.name == "flac"
         self._is_vp9 = self._is_video and stream.codec_context.name == "vp9"
         self._rows = [array("q") for _ in range(8)]
         self._tried = 0
@@ -150,6 +151,8 @@ class TrackReader:
         if isinstance(self.first, Sound):
             usual_s = self.first.samples / self.first.rate_hz
         rate_hz = self.first.rate_hz if isinstance(self.first, Sound) else 1
+        # FLAC frames count samples. Without the header of the file, FFmpeg takes them for ticks of 44,100 Hz.
+        stamp_s = 1 / rate_hz if self._is_raw_flac and isinstance(self.first, Sound) else tick_s
         declared = duration[duration > 0] * tick_s
         typical_s = min(float(np.median(declared)) if len(declared) else usual_s, HOLE_S if self._is_video else np.inf)
         longest_s = min(max(_LONGEST_S, 4 * typical_s), HOLE_S) if self._is_video else max(_LONGEST_S, 4 * usual_s)
@@ -165,8 +168,8 @@ class TrackReader:
             order=order,
             pts=pts,
             size=size,
-            pts_s=np.where(pts == NO_PTS, np.nan, pts * tick_s),
-            dts_s=np.where(dts == NO_PTS, np.nan, dts * tick_s),
+            pts_s=np.where(pts == NO_PTS, np.nan, pts * stamp_s),
+            dts_s=np.where(dts == NO_PTS, np.nan, dts * stamp_s),
             length_s=lengths,
             keyframe=(flags & _KEY) != 0,
             hidden=(flags & (_DAMAGED | _OUTSIDE)) != 0,

@@ -98,6 +98,9 @@ def _lengths(d: Path) -> None:
     join(d / "other_rates.aac", d / "r2.aac", d / "r1.aac", d / "r2.aac")
     ffmpeg(*noise(2, rate=48_000), "-c:a", "adpcm_ima_wav", d / "adpcm.wav")
     ffmpeg(*noise(2), "-c:a", "pcm_s64le", d / "w64.mka")
+    ffmpeg(*noise(6, rate=96_000), "-frame_size", "4608", d / "whole.flac")
+    data = (d / "whole.flac").read_bytes()
+    (d / "headless.flac").write_bytes(data[len(data) // 3 :])
     ffmpeg(*noise(2), "-af", "pan=stereo|c0=c0|c1=-1*c0", d / "opposite.wav")
     ffmpeg(*noise(2, 2), d / "w2.wav")
     join(d / "joined.wav", d / "w.wav", d / "w2.wav")
@@ -204,6 +207,9 @@ def _stills(d: Path) -> None:
     for orientation in range(1, 9):
         tag = b"Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
         (d / f"photo_{orientation}.jpg").write_bytes(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(tag) + 2) + tag + plain[2:])
+    (d / "pattern").mkdir()
+    (d / "pattern" / "photo%d.jpg").write_bytes(plain)
+    ffmpeg("-f", "lavfi", "-i", "smptebars=size=168x112", "-frames:v", "1", d / "pattern" / "photo1.jpg")
     half = "color=red:size=168x112,format=rgba,geq=r=255:g=0:b=0:a='if(lt(X,84),0,255)'"
     ffmpeg("-f", "lavfi", "-i", half, "-frames:v", "1", d / "half_transparent.png")
     uneven = ["-vf", "setpts='floor(N/2)*110+mod(N,2)*10'", "-fps_mode", "vfr", "-final_delay", "100"]

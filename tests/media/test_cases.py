@@ -99,6 +99,7 @@ def test_the_whole_clip_is_there(cases: Path, name: str) -> None:
         ("long_packets.caf", 2.0, 1.5),
         ("adpcm.wav", 2.04, 1.5),
         ("w64.mka", 2.0, 1.5),
+        ("headless.flac", 4.0, 3.0),
     ],
 )
 def test_lengths_are_those_of_the_packets(cases: Path, name: str, seconds: float, start_s: float) -> None:
@@ -237,6 +238,13 @@ def test_photos_are_turned_as_exif_says(cases: Path, orientation: int) -> None:
     mirrored = plain[..., ::-1] if orientation in (2, 4, 5, 7) else plain
     quarters = {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}[orientation]
     assert same(turned, np.rot90(mirrored, quarters, axes=(2, 3)))
+
+
+def test_a_name_is_no_pattern(cases: Path) -> None:
+    plain, named = opened(cases / "photo.jpg").frames, opened(cases / "pattern" / "photo%d.jpg").frames
+    assert plain is not None
+    assert named is not None
+    assert same(named, plain)
 
 
 def test_what_is_transparent_is_white(cases: Path) -> None:

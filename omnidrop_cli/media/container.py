@@ -7,16 +7,17 @@ several (`joined.py`), everything else has one.
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from omnidrop_cli.errors import MediaError
-from omnidrop_cli.media import joined, playlist
+from omnidrop_cli.media import joined, playlist, tiles
 from omnidrop_cli.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ _TS_DISCONT = 0x0200
 class Source:
     """A file on disk and its parts: byte ranges that are containers of their own, which FFmpeg reads as `format` (None: as it finds).
 
-    `is_list`: a playlist; `open_list`: one that does not end.
+    `is_list`: a playlist; `open_list`: one that does not end. `grid`: how the tiles of a picture make it up.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class Source:
     format: str | None = None
     is_list: bool = False
     open_list: bool = False
+    grid: tiles.Grid | None = None
 
 
 def no_such_file(path: Path) -> MediaError:
@@ -88,6 +90,7 @@ def find_source(path: Path) -> Source:
         with path.open("rb") as file:
             is_list = file.read(len(playlist.MARK)) == playlist.MARK
             form, parts = joined.find_parts(file)
+            grid = tiles.find_grid(file)
         if is_list and playlist.is_nested(path):
             raise MediaError(f"{path}: a playlist of playlists names another such one", "give a playlist that lists the pieces of a clip")
         open_list = is_list and playlist.is_open(path)
@@ -97,7 +100,7 @@ def find_source(path: Path) -> Source:
         raise MediaError(f"{path}: permission denied", "check who may read the file") from None
     except (OSError, ValueError) as error:
         raise MediaError(f"{path} cannot be read ({_reason(error)})", "check the path and the disk") from error
-    return Source(path, facts.st_size, facts.st_mtime_ns, parts, form, is_list, open_list)
+    return Source(path, facts.st_size, facts.st_mtime_ns, parts, form, is_list, open_list, grid)
 
 
 @contextmanager
@@ -106,13 +109,16 @@ def open_media(source: Source, part: int = 0) -> Iterator[InputContainer]:
     import av
 
     # An absolute path is never taken for an FFmpeg protocol ("take: one.mp4").
-    absolute, file = os.path.abspath(source.path), None
+    absolute = os.path.abspath(source.path)
+    file: BinaryIO | io.RawIOBase | None = None
     try:
         facts = source.path.stat()
         if (facts.st_size, facts.st_mtime_ns) != (source.size_bytes, source.changed_ns):
             raise MediaError(f"{source.path} changed while it was read", "try again once it is complete")
         if len(source.parts) > 1:
             file = joined.FileRange(absolute, *source.parts[part])
+        elif source.grid is not None:
+            file = tiles.assembled(absolute, source.grid)
         form, opener = ("hls", playlist.open_file) if source.open_list else (source.format, None)
         # Broken tags are no reason to fail.
         container = av.open(file or absolute, options=_OPTIONS, metadata_errors="ignore", format=form, io_open=opener)

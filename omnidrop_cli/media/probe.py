@@ -107,6 +107,8 @@ def scan(path: str | Path) -> Scan:
         if broken:
             raise _nothing_decodable(path, broken)
         raise MediaError(f"{path}: no video and no audio track in this {form} file", KINDS)
+    if source.grid is not None and video is not None:  # read as a PPM file that was put together
+        form, video = "heif", replace(video, codec="tiles")
     timeline = build_timeline([_packets(part) for part in parts], any(part.jumping for part in parts))
     facts = SourceFacts(
         path=str(path),

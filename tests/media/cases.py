@@ -207,6 +207,11 @@ def _stills(d: Path) -> None:
     for orientation in range(1, 9):
         tag = b"Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
         (d / f"photo_{orientation}.jpg").write_bytes(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(tag) + 2) + tag + plain[2:])
+    for name, turns in {"plain": [], "turned": [(b"irot", 3)], "both": [(b"irot", 1), (b"imir", 0)], "mirrored": [(b"imir", 1)]}.items():
+        heic(d / f"{name}.heic", b"".join(struct.pack(">I4sB", 9, *turn) for turn in turns))
+    heic(d / "too_few_tiles.heic", sizes=(128, 300, 180))
+    data, tile = (d / "plain.heic").read_bytes(), b"\0\2\2\x81\2"  # the properties of item 2
+    (d / "no_size.heic").write_bytes(data.replace(tile, b"\0\1" + tile[2:]))
     (d / "pattern").mkdir()
     (d / "pattern" / "photo%d.jpg").write_bytes(plain)
     ffmpeg("-f", "lavfi", "-i", "smptebars=size=168x112", "-frames:v", "1", d / "pattern" / "photo1.jpg")
@@ -216,6 +221,49 @@ def _stills(d: Path) -> None:
     ffmpeg("-f", "lavfi", "-i", "testsrc2=size=112x112:rate=100:duration=0.1", *uneven, d / "uneven.gif")
     ffmpeg(*video(1), "-c:v", "libwebp_anim", d / "moving.webp")
     ffmpeg(*video(2), "-c:v", "flv1", d / "no_key_flags.swf")
+
+
+def heic(target: Path, turns: bytes = b"", sizes: tuple[int, int, int] = (128, 200, 180)) -> None:
+    """A HEIC photo of 200 x 180 pixels in four tiles: red, green; blue, white (ISO 23008-12). `turns`: boxes of properties."""
+
+    def box(kind: bytes, *content: bytes) -> bytes:
+        return struct.pack(">I4s", 8 + sum(map(len, content)), kind) + b"".join(content)
+
+    side, width, height = sizes
+    tiles, still = [], target.with_suffix(".mp4")
+    for colour in ("red", "lime", "blue", "white"):
+        lossy = ["-c:v", "libx265", "-x265-params", "log-level=none", "-pix_fmt", "yuv420p", "-tag:v", "hvc1"]
+        ffmpeg("-f", "lavfi", "-i", f"color={colour}:s={side}x{side}", "-frames:v", "1", *lossy, still)
+        data = still.read_bytes()
+        found = {kind: data.find(kind) for kind in (b"hvcC", b"mdat")}
+        ends = {kind: at - 4 + int.from_bytes(data[at - 4 : at], "big") for kind, at in found.items()}
+        tiles.append(data[found[b"mdat"] + 4 : ends[b"mdat"]])
+        hvcc = data[found[b"hvcC"] - 4 : ends[b"hvcC"]]
+    still.unlink()
+    kinds = [box(b"infe", struct.pack(">IHH4sx", 2 << 24, 1 + i, 0, b"hvc1" if i else b"grid")) for i in range(5)]
+    extents = [box(b"ispe", struct.pack(">III", 0, w, h)) for w, h in ((side, side), (width, height))]
+    own = bytes([3, *range(0x84, 0x84 + turns.count(b"imir") + turns.count(b"irot"))])
+    used = struct.pack(">IIHB", 0, 5, 1, len(own)) + own + b"".join(struct.pack(">HBBB", 2 + i, 2, 0x81, 2) for i in range(4))
+    grid = struct.pack(">BBBBHH", 0, 0, 1, 1, width, height)
+
+    def meta(at: int) -> bytes:
+        places = struct.pack(">IBBHHHHHII", 1 << 24, 0x44, 0, 5, 1, 1, 0, 1, 0, len(grid))
+        for i, tile in enumerate(tiles):
+            places += struct.pack(">HHHHII", 2 + i, 0, 0, 1, at + sum(map(len, tiles[:i])), len(tile))
+        return box(
+            b"meta",
+            bytes(4),
+            box(b"hdlr", bytes(8), b"pict", bytes(13)),
+            box(b"pitm", struct.pack(">IH", 0, 1)),
+            box(b"iloc", places),
+            box(b"iinf", struct.pack(">IH", 0, 5), *kinds),
+            box(b"iref", bytes(4), box(b"dimg", struct.pack(">6H", 1, 4, 2, 3, 4, 5))),
+            box(b"iprp", box(b"ipco", hvcc, *extents, turns), box(b"ipma", used)),
+            box(b"idat", grid),
+        )
+
+    head = box(b"ftyp", b"heic", bytes(4), b"mif1heic")
+    target.write_bytes(head + meta(len(head) + len(meta(0)) + 8) + box(b"mdat", *tiles))
 
 
 def _without_sizes(source: Path, target: Path, decodable: bool) -> None:

@@ -240,6 +240,31 @@ def test_photos_are_turned_as_exif_says(cases: Path, orientation: int) -> None:
     assert same(turned, np.rot90(mirrored, quarters, axes=(2, 3)))
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "corners"),
+    [("plain", (200, 180), "RG/BW"), ("turned", (180, 200), "BR/WG"), ("both", (180, 200), "RB/GW"), ("mirrored", (200, 180), "GR/WB")],
+)
+def test_a_photo_in_tiles_is_put_together(cases: Path, name: str, size: tuple[int, int], corners: str) -> None:
+    clip = opened(cases / f"{name}.heic")
+    video = clip.source.video
+    assert clip.frames is not None
+    assert video is not None
+    assert (clip.source.container, video.width, video.height) == ("heif", *size)
+    colours = {(True, False, False): "R", (False, True, False): "G", (False, False, True): "B", (True, True, True): "W"}
+    _, height, width = clip.frames[0].shape
+    rows = ([colours[tuple(clip.frames[0, :, y, x] > 127)] for x in (10, width - 10)] for y in (10, height - 10))
+    assert "/".join(map("".join, rows)) == corners
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("too_few_tiles", "300 x 180 pixels in 4 tiles of 128 x 128"), ("no_size", "a tile of the picture has no size")]
+)
+def test_tiles_that_make_no_picture(cases: Path, name: str, words: str) -> None:
+    """FFmpeg never comes back from opening a grid with a tile of no size."""
+    with pytest.raises(MediaError, match=words):
+        opened(cases / f"{name}.heic")
+
+
 def test_a_name_is_no_pattern(cases: Path) -> None:
     plain, named = opened(cases / "photo.jpg").frames, opened(cases / "pattern" / "photo%d.jpg").frames
     assert plain is not None

@@ -43,6 +43,8 @@ def inspect(
     NVIDIA GPU, "longest" is the length of clip that fits its free memory.
     """
     from omnidrop_cli.engine import pipeline
+
+    pipeline.start_decoder()
     from omnidrop_cli.media.source import fetch
     from omnidrop_cli.media.spool import spooled
     from omnidrop_cli.model.names import resolve

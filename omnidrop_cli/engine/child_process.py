@@ -76,6 +76,9 @@ def start(target: Callable[..., None], *arguments: object, name: str, daemon: bo
     if sys.platform == "win32":
         process.start()
     else:
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()  # `start` would do it, and unblock SIGINT again
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()

@@ -57,7 +57,6 @@ def open_both(
     """
     start = time.perf_counter()
     seconds: dict[str, float] = {}
-    _decoder().start()
     try:
         request, reason = for_clip(request, plan, progress, seconds, unpruned=unpruned)
         if reason is not None:
@@ -84,6 +83,11 @@ def load(config: ModelConfig, progress: ProgressCallback = SILENT) -> Session:
     session = Session.load(config, progress)
     session.decode = _decode
     return session
+
+
+def start_decoder() -> None:
+    """Start the child ahead of the first clip, so that both processes import at the same time."""
+    _decoder().start()
 
 
 def plan(path: Path, options: MediaConfig) -> ClipPlan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -327,3 +328,23 @@ def test_no_orphan_is_left(at_work: str, end: str, clips: Clips, tmp_path: Path)
     while alive(int(done.stdout)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+MASK = """
+from omnidrop_cli.engine import child_process
+if __name__ == "__main__":
+    child = child_process.start(print, name="prints")
+    with open(f"/proc/{child.process.pid}/status") as status:
+        print([line.split()[1] for line in status if line.startswith("SigBlk")])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the mask is read from /proc")
+def test_the_first_child_hears_no_interrupt_while_it_imports(tmp_path: Path) -> None:
+    """The first start of a process also starts Python's resource tracker, which unblocks the signal."""
+    script = tmp_path / "mask.py"
+    script.write_text(MASK)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, env=environment, check=True)
+    mask = next(line for line in done.stdout.splitlines() if line.startswith("['"))
+    assert int(mask[2:-2], 16) & 1 << signal.SIGINT - 1

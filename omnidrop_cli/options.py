@@ -178,7 +178,7 @@ class Option:
             return f"it is a fraction, not a percentage: {value:g} % is {value / 100:g}"
         none = self.default is None or self.default == () or self.default is dataclasses.MISSING
         default = self.shown or ("" if none else _plain(self.default))
-        return did_you_mean(str(value), self.choices, f"the default is {default}" if default else f"it must be {self.allowed}")
+        return did_you_mean(str(value), self.choices, f"the default is {default}" if default else self.help)
 
 
 def option(default: Any, help: str, **facts: Unpack[Facts]) -> Any:

@@ -128,6 +128,12 @@ def test_a_wrong_text_is_refused_by_the_name_it_was_given_under(one: Option, tex
     assert not [word for word in words if word not in said], said
 
 
+def test_the_hint_says_what_an_option_without_a_default_is() -> None:
+    with pytest.raises(UsageError, match="a whole number at least 1") as caught:
+        Option("limit", int, optional=True, default=None, help="Ask at most N.", low=1).parse("0", "--limit")
+    assert caught.value.hint == "Ask at most N."
+
+
 @given(st.floats())
 def test_keep_takes_exactly_the_half_open_interval(value: float) -> None:
     try:

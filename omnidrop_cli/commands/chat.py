@@ -228,9 +228,9 @@ class Chat:
         Console(self._console).show_always(table)
 
     def _save(self, name: str) -> None:
-        if not name:
-            raise UsageError("/save wants a file", "/save answers.md, answers.csv or answers.jsonl")
         path = Path(os.path.expanduser(name))
+        if path.suffix.lower() not in (".md", ".csv", ".jsonl"):
+            raise UsageError("/save wants a file whose name ends in .md, .csv or .jsonl", "for example: /save answers.md")
         check_target(path)
         if path.exists() and path.absolute() not in self._saved and not self._may_replace(path):
             return
@@ -243,7 +243,7 @@ class Chat:
             text = "".join(writer_for(path)(rows))
         write_text(path, text)
         self._saved.add(path.absolute())
-        self.say(f"{len(rows)} answers are in {path}")
+        self.say(f"{len(rows)} answer{'s are' if len(rows) != 1 else ' is'} in {path}")
 
     def _may_replace(self, path: Path) -> bool:
         """Whether a person agrees to lose a file that this chat did not write. Raises `UsageError` in a script."""

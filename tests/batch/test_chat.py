@@ -140,7 +140,7 @@ def test_script_on_stdin(omnidrop: Run, checkpoint: Path, clips: Clips, tmp_path
         ("/table", "nothing was asked"),
         ("/compare", "nothing was asked"),
         ("/save", "wants a file"),
-        ("/save a.xlsx", "chosen by its suffix"),
+        ("/save a.xlsx", "ends in .md, .csv or .jsonl"),
         ("/save /no/such/folder/a.md", "no folder"),
     ],
 )

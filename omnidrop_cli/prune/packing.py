@@ -16,8 +16,8 @@ from torch import Tensor
 from omnidrop_cli.prune import diversity
 from omnidrop_cli.prune.cosines import Directions
 
-BLOCK = 1 << 22
-"""Most distances held at once (16 MiB in float32)."""
+BLOCK = 1 << 24
+"""Most distances in one tensor (64 MiB in float32); three such tensors live at once."""
 
 NEIGHBOURS = 7
 COORDINATE_WEIGHT = 0.20
@@ -47,9 +47,9 @@ def centre_scores(features: Tensor, among: Tensor, coordinates: Tensor, salience
     tiles = _Tiles.of(features, among, coordinates[among])
     spread, farthest = [], []
     for rows in tiles.slices():
-        near, far = [], []
+        near, far, distances = [], [], tiles.distances_of(rows)
         for columns in tiles.slices():
-            distance = tiles.distances(rows, columns)
+            distance = distances(columns)
             if rows == columns:
                 distance.fill_diagonal_(float("inf"))
             near.append(distance.topk(min(NEIGHBOURS, distance.shape[1]), dim=1, largest=False).values)
@@ -73,7 +73,7 @@ class _Tiles:
         directions: of all n tokens.
         token: (m,) indices into them.
         places: (m, c) coordinates.
-        reach: (m,) largest distance of each token's coordinates to those of any other.
+        reach: (m,) largest distance of each token's coordinates to those of any other, plus 1e-6.
     """
 
     directions: Directions
@@ -84,7 +84,7 @@ class _Tiles:
     @classmethod
     def of(cls, features: Tensor, token: Tensor, places: Tensor) -> _Tiles:
         step = max(1, BLOCK // places.shape[0])
-        reach = torch.cat([_euclidean(some, places).amax(dim=1) for some in places.split(step)])
+        reach = torch.cat([_squared(some, places).amax(dim=1) for some in places.split(step)]).sqrt_().add_(1e-6)
         return cls(Directions.of(features), token, places, reach)
 
     def ordered(self, order: Tensor) -> _Tiles:
@@ -96,32 +96,46 @@ class _Tiles:
         m, step = self.token.shape[0], max(1, math.isqrt(BLOCK))
         return [slice(start, min(start + step, m)) for start in range(0, m, step)]
 
-    def distances(self, rows: slice, columns: slice) -> Tensor:
-        """(r, c) distances from the tokens of `rows` to those of `columns`."""
-        first, second = (self.directions[self.token[some]] for some in (rows, columns))
-        apart = _euclidean(self.places[rows], self.places[columns]).div_(self.reach[rows, None] + 1e-6)
-        return first.cosines(second).neg_().add_(1).add_(apart, alpha=COORDINATE_WEIGHT)
+    def distances_of(self, rows: slice) -> Callable[[slice], Tensor]:
+        """What gives the (r, c) distances from the tokens of `rows` to those of a slice."""
+        own = self.directions[self.token[rows]]
+        opposite = Directions(own.rows, -own.scale)
+
+        def distances(columns: slice) -> Tensor:
+            apart = _squared(self.places[rows], self.places[columns]).sqrt_().div_(self.reach[rows, None])
+            others = own if columns == rows else self.directions[self.token[columns]]
+            return opposite.cosines(others).add_(1).add_(apart, alpha=COORDINATE_WEIGHT)
+
+        return distances
 
     def nearest_before(self, density: Tensor) -> Tensor:
         """(m,) distance of each token to the nearest one of higher `density` (m,), which falls; infinite where there is none."""
         parts, slices = [], self.slices()
         for number, rows in enumerate(slices):
+            distances = self.distances_of(rows)
             best = [
-                self.distances(rows, columns).masked_fill_(density[columns] <= density[rows, None], float("inf")).amin(dim=1)
+                distances(columns).masked_fill_(density[columns] <= density[rows, None], float("inf")).amin(dim=1)
                 for columns in slices[: number + 1]
             ]
             parts.append(torch.stack(best).amin(dim=0))
         return torch.cat(parts)
 
 
-def _euclidean(some: Tensor, others: Tensor) -> Tensor:
-    """(r, c) Euclidean distances of coordinates."""
-    return torch.cdist(some, others, compute_mode="donot_use_mm_for_euclid_dist")
+def _squared(some: Tensor, others: Tensor) -> Tensor:
+    """(r, c) squared Euclidean distances of coordinates, one coordinate after another.
+
+    On a GPU `torch.cdist` has a thread block for every pair, which is slow for one to three coordinates.
+    """
+    total = (some[:, :1] - others[:, 0]).square_()
+    for axis in range(1, some.shape[1]):
+        apart = some[:, axis : axis + 1] - others[:, axis]
+        total.addcmul_(apart, apart)
+    return total
 
 
 def _apart(some: Tensor, others: Tensor) -> Tensor:
     """(r, c) Euclidean distances of coordinates, each row scaled to [0, 1]."""
-    distance = _euclidean(some, others)
+    distance = _squared(some, others).sqrt_()
     least, most = distance.amin(dim=1, keepdim=True), distance.amax(dim=1, keepdim=True)
     return distance.sub_(least).div_(most - least + 1e-6)
 

@@ -45,7 +45,7 @@ STATED_7B: dict[str, Stated] = {
     "dycoke@0.3": (1342, 714, 0),
     "dash@0.3": (1583, 714, 0),
     "omnifocus@0.3": (1708, 714, 2),
-    "omnipack@0.3": (2939, 759, 0),
+    "omnipack@0.3": (2578, 759, 0),
     "random@0.3": (1481, 780, 0),
     "random-input@0.3": (1244, 714, 0),
 }

@@ -93,7 +93,7 @@ def test_otherwise_the_whole_clip_is_fetched(
     if why == "short":
         monkeypatch.setattr(download, "_LARGE_BYTES", 10**9)
     if why == "most of it":
-        monkeypatch.setattr(download, "_first", lambda info: {"ext": "mp4", "duration": 5.0})
+        monkeypatch.setattr(download, "first_clip", lambda info: {"ext": "mp4", "duration": 5.0})
     if why == "no end":
         section = (2.0, None)
     if why == "webm":

@@ -53,6 +53,22 @@ def test_skipping_changes_no_pixel(clips: Clips, name: str, monkeypatch: pytest.
     assert np.array_equal(quick.frames, plain.frames)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("cores", "held", "threads"), [(1, 100, 4), (2, 100, 8), (64, 100, 16), (64, 5, 5), (64, 0.5, 1)])
+def test_the_decoders_threads_hold_few_pictures(
+    clips: Clips, cores: int, held: float, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`held` pictures of this size are allowed at once. Each thread holds one."""
+    track = plan_clip(clips["tone_video"], DEFAULT).scan.timeline.video
+    assert track is not None
+    monkeypatch.setattr(video.os, "cpu_count", lambda: cores)
+    with av.open(str(clips["tone_video"])) as container:
+        codec = container.streams.video[0].codec_context
+        assert codec.has_b_frames
+        monkeypatch.setattr(video, "_THREADS_PIXELS", int(held * codec.width * codec.height))
+        video._PartDecoder(container, track, 0)
+        assert codec.thread_count == threads
+
+
 @pytest.mark.parametrize(
     "options", [{"bf": "3", "g": "20"}, {"bf": "0", "g": "15"}, {"bf": "3", "g": "12", "x264-params": "open-gop=1:scenecut=0"}]
 )

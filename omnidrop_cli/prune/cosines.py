@@ -37,6 +37,7 @@ class Directions:
         return cls(rows, length.clamp_(min=1e-12).reciprocal_())
 
     def __getitem__(self, index: slice | Tensor) -> Directions:
+        """The directions of the rows at `index`."""
         return Directions(self.rows[index], self.scale[index])
 
     def cosines(self, others: Directions) -> Tensor:

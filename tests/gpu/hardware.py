@@ -12,9 +12,10 @@ from statistics import median
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import embedding, linear, scaled_dot_product_attention
 
 from omnidrop_cli.model.products import float32_products
+from omnidrop_cli.prune import packing
 from tests.gpu.machine import Facts, Machine
 
 PACKAGES = ("torch", "transformers", "accelerate", "bitsandbytes", "av", "triton", "flash_attn")
@@ -117,11 +118,18 @@ def nf4_products(machine: Machine) -> Facts:
 
 
 def similarities(machine: Machine) -> Facts:
-    """Milliseconds of the products that similarities of video tokens take, by the type they are computed in, and of sorting them."""
+    """Milliseconds of what selection does with video tokens: products for similarities by the type they are computed in, distances of
+    coordinates, sorts, and ways to gather rows."""
     count, width = (8640, 3584) if machine.cuda else (64, 32)
     half = torch.randn(count, width, device=machine.device).bfloat16()
     single, scores = half.float(), torch.randn(86_400 if machine.cuda else 100, device=machine.device)
+    rows, places = torch.arange(0, count, 2, device=machine.device), torch.rand(count // 4, 3, device=machine.device)
     calls = {
+        "gather, index_select": lambda: half[None].index_select(1, rows),
+        "gather, index": lambda: half[rows],
+        "gather, embedding": lambda: embedding(rows, half),
+        "coordinates, cdist": lambda: torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist"),
+        "coordinates, by axis": lambda: packing._squared(places, places).sqrt_(),
         "float32": lambda: single @ single.T,
         "bfloat16, sums in float32": lambda: float32_products(half[None], half.T[None]),
         "bfloat16": lambda: half @ half.T,

@@ -13,6 +13,7 @@ from omnidrop_cli.engine.kv_cache import RaggedCache
 from omnidrop_cli.engine.masked_attention import masked_attention
 from omnidrop_cli.engine.prefill import Prefilled, prefill
 from omnidrop_cli.engine.session import Session
+from omnidrop_cli.model.decoder_layer import rotate
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.prune.methods import get_method, names
@@ -43,6 +44,25 @@ def test_every_method_keeps_the_same_tokens(name: str) -> None:
     torch.testing.assert_close(
         run(there, PruningConfig("none")).logits.cpu(), run(here, PruningConfig("none")).logits, rtol=1e-3, atol=1e-3
     )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_tokens_that_enter_in_half_precision_are_those_of_the_cpu(name: str) -> None:
+    here, there = (tiny_thinker(2, device=device, dtype=torch.bfloat16) for device in ("cpu", "cuda:0"))
+    choice = PruningConfig(name, 0.3, options={"selector": "untrained"} if name == "omnisift" else {})
+    mine, theirs = (set(run(thinker, choice).trace.kept[0].tolist()) for thinker in (there, here))
+    assert len(mine & theirs) >= 0.95 * len(theirs), "near ties may fall otherwise"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_rotation_of_a_gpu_is_the_formula(dtype: torch.dtype) -> None:
+    noise = torch.Generator().manual_seed(0)
+    x, turn = torch.randn(1, 4, 50, 64, generator=noise), torch.randn(1, 50, 32, generator=noise)
+    cos, sin = (torch.cat((half, half), -1) for half in (turn.cos(), turn.sin()))
+    exact = rotate(x.to(dtype).double(), (cos.to(dtype).double(), sin.to(dtype).double()))
+    x, cos, sin = (tensor.to("cuda:0", dtype) for tensor in (x, cos, sin))
+    found = rotate(x, (cos, sin))
+    assert (found.cpu().double() - exact).abs().max() <= exact.abs().max() * torch.finfo(dtype).eps
 
 
 def test_a_decoded_row_is_that_of_the_stock_layer() -> None:

@@ -24,6 +24,9 @@ _SNAP_S = 0.005
 """A clip that begins this little before 0 begins at 0: rounded time stamps."""
 
 _NOTICEABLE_S = 0.5
+_FEW = 3
+"""So few changes of the picture show no steady rate."""
+
 _SPARSE, _SPARSE_S = 30.0, 60.0
 """Largest factor by which an audio track may outlast its packets, and the seconds beyond that (silence that is not transmitted)."""
 
@@ -346,8 +349,11 @@ def _video_track(parts: Sequence[Sequence[_Placed]], audio_end_s: float) -> Vide
     frame_s = float(np.median(stays)) if len(stays) else found[0][1].packets.usual_s
     # Lengths that contradict the time stamps are damage, not a picture that stays.
     credible = len(order) == 1 or bool(len(order) and np.median(declared[order[:-1]] - stays) <= max(3 * frame_s, _NOTICEABLE_S))
-    last_s = min(max(frame_s, float(declared[order[-1]]) if credible else 0.0), HOLD_S) if len(order) else 0.0
-    held = bool(len(order) > 1 and np.append(stays, last_s).max() > max(2 * frame_s, _NOTICEABLE_S))
+    stated_s = float(declared[order[-1]]) if credible else 0.0
+    last_s = min(max(frame_s, stated_s), HOLD_S) if len(order) else 0.0
+    held = len(order) > 1 and _is_held(stays, last_s)
+    if held and stated_s > 0:
+        last_s = min(max(stated_s, min(frame_s, _NOTICEABLE_S)), HOLD_S)
     end_s = float(times[order[-1]]) + last_s if len(order) else 0.0
     return VideoTrack(
         times_s=times,
@@ -362,6 +368,13 @@ def _video_track(parts: Sequence[Sequence[_Placed]], audio_end_s: float) -> Vide
         timed=bool((pts != NO_PTS).any()),
         held=held,
     )
+
+
+def _is_held(stays: Seconds, last_s: float) -> bool:
+    """Whether some pictures stay much longer than others, or there are few that stay: slides. (A slow but steady rate is none.)"""
+    longest_s = max(float(stays.max()), last_s)
+    steady = longest_s <= 2 * float(np.quantile(stays, 0.25))
+    return longest_s > _NOTICEABLE_S and not (steady and len(stays) > _FEW)
 
 
 def _notes(joints: _Joints) -> Iterator[str]:

@@ -168,6 +168,9 @@ def _pictures(d: Path) -> None:
     pick = "select='eq(n,0)+eq(n,25)+eq(n,50)+eq(n,75)+eq(n,250)'"
     slides = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "32", "-bf", "0", "-c:a", "aac", "-b:a", "16k"]
     ffmpeg(*video(20), *noise(20, 7), "-vf", pick, "-fps_mode", "vfr", *slides, d / "slides.mp4")
+    few = "select='eq(n,0)+eq(n,10)+eq(n,100)'"
+    ffmpeg(*video(8), *noise(8, 7), "-vf", few, "-fps_mode", "vfr", *slides, d / "three_slides.mp4")
+    ffmpeg(*video(8), *noise(8, 7), "-vf", "select='eq(n,0)+eq(n,125)'", "-fps_mode", "vfr", *slides, d / "two_slides.mp4")
     live = ["-c:v", "libvpx", "-b:v", "100k", "-fps_mode", "vfr", "-c:a", "libopus", "-b:a", "16k", "-f", "webm"]
     with (d / "live.webm").open("wb") as file:
         command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(d / "slides.mp4"), *live, "pipe:1"]

@@ -365,6 +365,17 @@ def test_slides_are_all_shown_and_held(cases: Path, name: str) -> None:
     assert clip.frame_times_s[-1] == pytest.approx(19.5, abs=0.05)
 
 
+@pytest.mark.parametrize(("name", "changes"), [("three_slides.mp4", [0, 7]), ("two_slides.mp4", [9])])
+def test_a_few_slides_are_all_shown_and_held(cases: Path, name: str, changes: list[int]) -> None:
+    clip = opened(cases / name)
+    assert clip.frames is not None
+    assert clip.duration_s == pytest.approx(8.0, abs=0.1)
+    assert len(clip.frames) == 16
+    steps = np.abs(np.diff(clip.frames.astype(int), axis=0)).mean(axis=(1, 2, 3)) > 1
+    assert np.flatnonzero(steps).tolist() == changes  # at 0.4 and 4 s; at 5 s
+    assert not clip.warnings
+
+
 def test_another_size_in_mid_stream_keeps_its_shape(cases: Path) -> None:
     frames = opened(cases / "size_change.ts").frames
     assert frames is not None

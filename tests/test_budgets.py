@@ -28,7 +28,7 @@ LINES = {
     "engine": 3610,
     "evaluate": 2330,
     "explain": 1300,
-    "media": 4240,
+    "media": 4290,
     "model": 3250,
     "nano/train": 2600,
     "nano/world": 1550,

@@ -90,11 +90,17 @@ def _chain(data: FileBytes, magic: bytes, is_header: Callable[[int], bool], end_
         end = end_of(at)
         if end == len(data):
             return
-        if end < 0 or not is_header(end):
-            end = data.find(magic, at + len(magic))
-            while end >= 0 and not is_header(end):
-                end = data.find(magic, end + 1)
-        at = end
+        at = end if end >= 0 and is_header(end) else _search(data, magic, is_header, at + len(magic))
+
+
+def _search(data: FileBytes, magic: bytes, is_header: Callable[[int], bool], at: int) -> int:
+    """The first header from `at` on; -1 where there is none, or where the magic bytes stand too often for nothing."""
+    for _ in range(_MOST):
+        at = data.find(magic, at)
+        if at < 0 or is_header(at):
+            return at
+        at += 1
+    return -1
 
 
 def _caf(data: FileBytes) -> Iterator[int]:
@@ -161,15 +167,18 @@ def _flac(data: FileBytes) -> Iterator[int]:
 
 def _wavpack(data: FileBytes) -> Iterator[int]:
     """WavPack: the block of sample 0, which begins a file (WavPack 4 & 5 binary file format). Tags may be between the files."""
-    at = 0
-    while len(block := data.at(at, 32)) == 32:
+    at, searches = 0, 0
+    while len(block := data.at(at, 32)) == 32 and searches < _MOST:
         size, index, samples, flags = (int.from_bytes(block[i : i + 4], "little") for i in (4, 16, 20, 24))
         if index == 0 and block[10] == 0 and samples > 0 and flags & _WAVPACK_FIRST:
             yield at
         behind = at + 8 + size
-        at = behind if data.at(behind, 4) == _WAVPACK else data.find(_WAVPACK, at + 4)
-        if at < 0:
+        if data.at(behind, 4) == _WAVPACK:
+            at = behind
+        elif (at := data.find(_WAVPACK, at + 4)) < 0:
             return
+        else:
+            searches += 1
 
 
 def _ivf(data: FileBytes) -> Iterator[int]:

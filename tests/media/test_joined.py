@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,13 @@ def test_a_form_of_unknown_size_ends_where_the_next_begins() -> None:
         assert starts(unknown + whole + unknown) == [0, 108, 216]
     assert starts(b"RIFF" + bytes(4) + b"WAVE" + b"RIFF" * 9 + whole) == [0, 48]
     assert starts(form(b"RIFF", 100, b"AVI ") + whole) == [0]
+
+
+@pytest.mark.parametrize("start", [b"RIFF\xff\xff\xff\xffWAVE", b"wvpk", b".snd\0\0\0\x18\xff\xff\xff\xff\0\0\0\3\0\0\x20\0\0\0\0\1"])
+def test_marks_without_a_header_do_not_take_for_ever(start: bytes) -> None:
+    began = time.monotonic()
+    assert starts(start + start[:4] * (1 << 20)) == [0]
+    assert time.monotonic() - began < 2  # six seconds where each of a million marks is looked at
 
 
 def au(size: int, samples: bytes, encoding: int = 3, rate: int = 8000, channels: int = 1, offset: int = 24) -> bytes:

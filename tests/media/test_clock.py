@@ -77,3 +77,20 @@ def test_a_jump_within_the_second_recording_is_reported_on_the_clips_clock() -> 
         "the clock of the file jumps ahead by 600 s at 6.0 s: that time is left out",
         "the clock of the file starts again at 4.0 s: what follows is placed after it",
     )
+
+
+@pytest.mark.parametrize("late", [1, 2, 3])
+@pytest.mark.parametrize("audio", [False, True])
+def test_pictures_behind_a_jump_that_a_reader_decodes_before_it(late: int, audio: bool) -> None:
+    """Their decoding times still follow the old clock, as readers continue it; their presentation times are of the new one."""
+    shown = ticks(40) + ticks(40, 604.0)
+    decoded = ticks(40 + late) + ticks(40 - late, 604.0 + 0.1 * late)
+    pictures = packets(shown, dts_s=decoded, order=range(0, 160, 2), length_s=0.1)
+    if audio:
+        found = timeline(pictures, track(shown, range(1, 161, 2)), jumping_format=True)
+        assert placed(found) == (pytest.approx((0.0, 7.9)), pytest.approx((0.0, 7.9)))
+    else:
+        found = timeline(pictures, jumping_format=True)
+    assert found.video is not None
+    assert found.video.times_s == pytest.approx([n * 0.1 for n in range(80)])
+    assert found.notes == ("the clock of the file jumps ahead by 600 s at 4.0 s: that time is left out",)

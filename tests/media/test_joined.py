@@ -124,6 +124,18 @@ def test_wavpack_blocks() -> None:
     assert starts(one[:-30] + one) == [0, 126], "the first was cut"
 
 
+def test_ivf_frames() -> None:
+    header = b"DKIF\x00\x00\x20\x00" + b"VP80" + b"h" * 20
+
+    def frame(data: bytes) -> bytes:
+        return struct.pack("<IQ", len(data), 0) + data
+
+    one = header + frame(b"f" * 50) + frame(b"a header within a frame: " + header) + frame(b"")
+    assert starts(one + one) == [0, len(one)]
+    assert starts(one[:60] + one) == [0, 60], "the first was cut"
+    assert starts(one) == [0]
+
+
 GUIDS = {"asf": bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), "w64": b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000")}
 
 

@@ -82,7 +82,7 @@ class Session:
         if thinker.device.type == "cuda":
             thinker.adapter.speed_up_encoders()
         self.decode: Decode = decode_fetched
-        """Decodes clips. In this process: a child would import the user's script again. The command line has one that crashes apart."""
+        """Decodes clips: here, since a child would import the user's script again. For the commands, `engine/pipeline.py` sets a child."""
         self._turn = threading.RLock()
         self._process = os.getpid()
 

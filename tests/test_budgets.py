@@ -24,7 +24,7 @@ LINES = {
     "(top)": 2840,
     "batch": 1420,
     "bench": 1100,
-    "commands": 4000,
+    "commands": 4030,
     "engine": 3610,
     "evaluate": 2330,
     "explain": 1300,

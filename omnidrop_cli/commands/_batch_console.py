@@ -110,9 +110,14 @@ class BatchConsole(BatchProgress):
             self._console.say(line if self._console.live else f"{time.strftime('%H:%M:%S')} {line}", style)
 
     def _note(self, line: str) -> None:
-        if self._log is not None:
+        if self._log is None:
+            return
+        try:
             self._log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {one_line(line)}\n")
             self._log.flush()
+        except OSError as error:  # the answers have a file of their own: the run goes on
+            self._log = None
+            self._console.warn(f"--log-file ends here: {(error.strerror or str(error)).lower()}", always=True)
 
     def _draw(self, stage: str = "") -> None:
         text = " · ".join(filter(None, (self._clip, stage))) or "starting"

@@ -60,6 +60,7 @@ def _set_up_logging(arguments: Sequence[str]) -> None:
 def _run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
     STDOUT.clear()
     try:
+        _check_folder()
         result = app(list(arguments), prog_name="omnidrop", standalone_mode=False)
         code = result if isinstance(result, int) else EXIT_OK
     except BaseException as error:
@@ -71,6 +72,16 @@ def _run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
     if code == EXIT_INTERRUPTED:
         _say("interrupted")
     return code
+
+
+def _check_folder() -> None:
+    """Raise `OmnidropError` where the current folder was removed: libraries end the process when they ask for it."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise OmnidropError(
+            f"the current folder cannot be used: {(error.strerror or str(error)).lower()}", "change to another one"
+        ) from error
 
 
 def _has(flag: str, arguments: Sequence[str]) -> bool:
@@ -134,6 +145,8 @@ def explained(error: BaseException) -> OmnidropError:
         return OmnidropError("stopped: the input ended")
     if isinstance(error, OSError):
         return _of_the_system(error)
+    if os.strerror(errno.ENOSPC) in str(error):  # safetensors has exceptions of its own
+        return _of_the_system(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     if isinstance(error, ImportError):
         return OmnidropError(f"a package is missing or broken: {error}", "reinstall omnidrop-cli; omnidrop doctor shows what is installed")
     if plugin := _of_a_plugin(error):

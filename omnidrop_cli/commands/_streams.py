@@ -27,7 +27,10 @@ class _Messages(io.TextIOWrapper):
 
 
 def prepare_streams() -> None:
-    """Fill closed streams, and let none of them fail on characters or lost messages."""
+    """Fill closed streams, and let none of them fail on characters or lost messages. A terminal of no width has none."""
+    for size in ("COLUMNS", "LINES"):  # some editors and containers set 0, and tables would be empty
+        if not os.environ.get(size, "").strip().lstrip("0"):
+            os.environ.pop(size, None)
     for descriptor in range(3):
         _open_if_closed(descriptor)
     if sys.stdin is None:

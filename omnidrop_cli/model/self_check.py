@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -52,8 +53,10 @@ def require_transformers(progress: ProgressCallback = SILENT) -> None:
     """Make sure that the installed transformers works. Takes no time for tested versions and for those checked before.
 
     Raises:
-        ModelError: It is missing, too old, broken, or gives other results.
+        ModelError: It is missing, too old, broken, or gives other results; or Python strips the docstrings that it reads.
     """
+    if sys.flags.optimize > 1:
+        raise ModelError("transformers cannot be imported under -OO or PYTHONOPTIMIZE=2: it reads docstrings", "run Python without it")
     verdict = known_verdict()
     if verdict is None:
         verdict = run_check()

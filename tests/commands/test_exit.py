@@ -234,6 +234,11 @@ def test_too_little_memory_is_no_bug_of_ours(error: BaseException) -> None:
     assert "ran out of memory" in explained(error).message
 
 
+def test_a_full_disk_is_no_bug_whatever_library_meets_it() -> None:
+    known = explained(Exception("Error while serializing: I/O error: No space left on device (os error 28)"))
+    assert (known.message, known.hint) == ("no space left on device", "free some disk space")
+
+
 def test_an_error_while_torch_is_half_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", type(sys)("torch"))
     assert explained(OSError(36, "File name too long", "x")).hint == "give a shorter name"

@@ -40,13 +40,15 @@ _AUDIBLE, _CANCELLED = 0.005, 0.1
 class Waveform:
     """`samples` float32 (N,) in [-1, 1] at 16 kHz; `decoded` of them come from the file, `bad` source samples were no numbers.
 
-    `cancelled_out`: the channels are opposites, so that almost nothing of them is left.
+    `cancelled_out`: the channels are opposites, so that almost nothing of them is left. `overlap_s` of the sound were dropped, since by
+    their time stamps they lay on others.
     """
 
     samples: Samples
     decoded: int
     bad: int
     cancelled_out: bool = False
+    overlap_s: float = 0.0
 
 
 def read_audio(source: Source, track: AudioTrack, start_s: float, samples: int, cancelled: Callable[[], bool] = lambda: False) -> Waveform:
@@ -65,7 +67,7 @@ def read_audio(source: Source, track: AudioTrack, start_s: float, samples: int, 
         alone, mixed = max(alone, peak), max(mixed, float(np.abs(mono).max(initial=0.0)))
         writer.write(at_s - start_s, mono, frame.sample_rate)
     writer.flush()
-    return Waveform(out, writer.decoded, bad, cancelled_out=alone > _AUDIBLE and mixed < _CANCELLED * alone)
+    return Waveform(out, writer.decoded, bad, alone > _AUDIBLE and mixed < _CANCELLED * alone, writer.overlap_s)
 
 
 def _frames(source: Source, track: AudioTrack, start_s: float, end_s: float) -> Iterator[tuple[float, Any]]:
@@ -119,6 +121,7 @@ class _Writer:
         self._next_s: float | None = None
         """Where the next decoded sample goes if the frames follow each other."""
         self.decoded = 0
+        self.overlap_s = 0.0
 
     @property
     def full(self) -> bool:
@@ -129,7 +132,9 @@ class _Writer:
         apart_s = np.inf if self._next_s is None else at_s - self._next_s
         if abs(apart_s) <= _DRIFT_S and self._next_s is not None:
             at_s = self._next_s
-        early_s = max(-at_s, -apart_s if -np.inf < apart_s < -_DRIFT_S else 0.0)
+        overlap_s = -apart_s if -np.inf < apart_s < -_DRIFT_S else 0.0
+        self.overlap_s += min(overlap_s, len(mono) / rate_hz)
+        early_s = max(-at_s, overlap_s)
         if (early := round(early_s * rate_hz)) > 0:
             mono, at_s = mono[early:], at_s + early / rate_hz
         if not len(mono):

@@ -201,6 +201,8 @@ def _about_decoding(plan: ClipPlan, frames: Frames | None, waveform: Waveform | 
         yield f"{waveform.bad} samples of the audio are not numbers: they are silenced"
     if waveform is not None and waveform.cancelled_out:
         yield "the channels of the audio cancel each other out: almost nothing of it can be heard in their mean"
+    if waveform is not None and waveform.overlap_s > _NOTICEABLE_S:
+        yield f"{waveform.overlap_s:.1f} s of the audio lie on the rest by their time stamps, which are damaged: they are left out"
     audio, start_s = plan.scan.timeline.audio, plan.options.start_s
     if waveform is not None and audio is not None:
         lost_s = audio.held_s(start_s, start_s + plan.audio_s) - waveform.decoded / SAMPLE_RATE_HZ

@@ -138,6 +138,11 @@ def _damaged_rates(d: Path) -> None:
     data[data.find(b"stts") + 17] = 0xFF  # 16 million ticks more a picture
     (d / "slow.mp4").write_bytes(data)
 
+    data = bytearray((d / "av.mp4").read_bytes())
+    scale = data.find(b"mdhd", data.find(b"mdhd") + 1) + 16
+    data[scale : scale + 4] = struct.pack(">I", 2 * 16_000)
+    (d / "fast_audio.mp4").write_bytes(data)
+
     one_fragment = ["-g", "250", "-movflags", "frag_keyframe+empty_moov+default_base_moof"]
     ffmpeg(*video(4), *noise(4), "-c:v", "libx264", "-preset", "veryfast", *one_fragment, *AAC, d / "fragmented.mp4")
     data = bytearray((d / "fragmented.mp4").read_bytes())

@@ -187,6 +187,10 @@ def test_a_length_that_the_pictures_overrun_by_far_is_damage(cases: Path, name: 
     assert any("the header is damaged" in warning for warning in clip.warnings)
 
 
+def test_audio_that_its_time_stamps_pile_up_is_said(cases: Path) -> None:
+    assert any("1.9 s of the audio lie on the rest" in warning for warning in opened(cases / "fast_audio.mp4").warnings)
+
+
 @pytest.mark.parametrize(("name", "seconds"), [("rate_slides.avi", 1000), ("kiosk.mp4", 3600)])
 def test_slides_that_stay_for_minutes_may_be_meant(cases: Path, name: str, seconds: float) -> None:
     clip = opened(cases / name)

@@ -185,5 +185,5 @@ def _read(text: bytes) -> Origin:
         float(jsonl.field(value, "fetched_at", int, float)),
         float(jsonl.field(value, "checked_at", int, float)),
         {name: jsonl.field(validators, name, str) for name in validators},
-        tuple(map(str, value.get("subtitles") or ())),
+        tuple(map(str, jsonl.field({"subtitles": [], **value}, "subtitles", list))),  # notes of earlier versions have none
     )

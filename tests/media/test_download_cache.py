@@ -141,7 +141,8 @@ def test_unfinished_downloads_go_after_a_week(server: Server, cache: DownloadCac
     assert not part.exists()
 
 
-DAMAGED = ["", "{", "[]", "null", '{"url": 3}', '{"url": "x", "section": [1], "fetched_at": 1, "checked_at": 1, "validators": {}}']
+WHOLE = '{"url": "x", "section": null, "fetched_at": 1, "checked_at": 1, "validators": {}'
+DAMAGED = ["", "{", "[]", "null", '{"url": 3}', WHOLE.replace("null", "[1]") + "}", WHOLE + ', "subtitles": 5}']
 
 
 @pytest.mark.parametrize("note", DAMAGED)

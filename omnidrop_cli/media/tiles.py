@@ -71,7 +71,7 @@ def _meta(file: BinaryIO) -> bytes:
         if kind == b"meta":
             return head[12:] + file.read(min(size, _LARGEST_META) - 16) if size > 16 else b""
         at += int.from_bytes(head[8:], "big") if size == 1 else size
-        if size != 1 and size < 8:
+        if (size != 1 and size < 8) or at >= 1 << 63:  # a damaged size may point farther than files can be
             break
     return b""
 

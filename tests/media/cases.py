@@ -217,6 +217,9 @@ def _stills(d: Path) -> None:
         (d / f"photo_{orientation}.jpg").write_bytes(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(tag) + 2) + tag + plain[2:])
     for name, turns in {"plain": [], "turned": [(b"irot", 3)], "both": [(b"irot", 1), (b"imir", 0)], "mirrored": [(b"imir", 1)]}.items():
         heic(d / f"{name}.heic", b"".join(struct.pack(">I4sB", 9, *turn) for turn in turns))
+    far = struct.pack(">I4sQ", 1, b"free", (1 << 64) - 1)
+    (d / "far_box.mp4").write_bytes((d / "av.mp4").read_bytes() + far)
+    (d / "far_box_first.mp4").write_bytes(struct.pack(">I4s4sI", 16, b"ftyp", b"isom", 0) + far)
     heic(d / "too_few_tiles.heic", sizes=(128, 300, 180))
     data, tile = (d / "plain.heic").read_bytes(), b"\0\2\2\x81\2"  # the properties of item 2
     (d / "no_size.heic").write_bytes(data.replace(tile, b"\0\1" + tile[2:]))

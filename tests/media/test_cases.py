@@ -269,6 +269,12 @@ def test_tiles_that_make_no_picture(cases: Path, name: str, words: str) -> None:
         opened(cases / f"{name}.heic")
 
 
+def test_a_box_that_is_larger_than_files_can_be(cases: Path) -> None:
+    assert opened(cases / "far_box.mp4").duration_s == pytest.approx(4.0, abs=0.1)
+    with pytest.raises(MediaError):
+        opened(cases / "far_box_first.mp4")
+
+
 def test_a_name_is_no_pattern(cases: Path) -> None:
     plain, named = opened(cases / "photo.jpg").frames, opened(cases / "pattern" / "photo%d.jpg").frames
     assert plain is not None

@@ -135,7 +135,7 @@ def split_at_breaks(clocks: Sequence[TrackClock]) -> list[Indices]:
         elif back and abs(apart_s) <= _SKEW_S:
             starts[which].append((i, latest + 1))
             starts[1 - which].append((k, latest + 1))
-        elif back or abs(float(other.decode_s[k] - mine.decode_s[i - 1])) <= _SKEW_S:
+        elif back or -_SKEW_S <= float(other.decode_s[k] - mine.decode_s[i - 1]) <= max(HOLE_S, float(mine.length_s[i - 1])):
             end = int(min((b for b in breaks[which] if b > i), default=len(mine.order)))
             mine.decode_s[i:end] += apart_s
             mine.shown_s[i:end] += apart_s

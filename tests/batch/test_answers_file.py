@@ -75,6 +75,17 @@ def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
         AnswersFile(path)
 
 
+@pytest.mark.parametrize("name", ["key", "path", "content", "size", "mtime_ns", "id"])
+@pytest.mark.parametrize("value", [1.5, [], {}, True])
+def test_a_row_with_a_value_of_another_type_is_named(name: str, value: object, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    wrong = row(2)
+    wrong["batch"] = {**wrong["batch"], name: value}
+    path.write_bytes(FORMAT.encode(row(1)) + FORMAT.encode(wrong))
+    with pytest.raises(UsageError, match="line 2"):
+        AnswersFile(path)
+
+
 def test_second_writer_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with AnswersFile(path) as book:

@@ -94,3 +94,17 @@ def test_pictures_behind_a_jump_that_a_reader_decodes_before_it(late: int, audio
     assert found.video is not None
     assert found.video.times_s == pytest.approx([n * 0.1 for n in range(80)])
     assert found.notes == ("the clock of the file jumps ahead by 600 s at 4.0 s: that time is left out",)
+
+
+@pytest.mark.parametrize(("stays_s", "stated_s"), [(2.0, 2.0), (2.0, 0.0), (8.0, 8.0)])
+@pytest.mark.parametrize("apart_s", [-3600.0, 3600.0])
+def test_slides_that_leave_the_audio_for_a_while_are_moved_back(apart_s: float, stays_s: float, stated_s: float) -> None:
+    per_slide = round(stays_s / 0.1)
+    shown = [5000.0 + stays_s * n + (apart_s if 4 <= n < 7 else 0.0) for n in range(10)]
+    sound = track(ticks(10 * per_slide, 5000.0), [n + n // per_slide + 1 for n in range(10 * per_slide)])
+    found = timeline(packets(shown, order=[(per_slide + 1) * n for n in range(10)], length_s=stated_s, usual_s=2.0), sound)
+    assert found.video is not None
+    assert found.audio is not None
+    assert found.video.times_s == pytest.approx([stays_s * n for n in range(10)])
+    assert found.audio.heard_s == pytest.approx(ticks(10 * per_slide))
+    assert found.notes == ()

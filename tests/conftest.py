@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from importlib.util import find_spec
 
 import pytest
 
@@ -23,7 +24,15 @@ _XDG = {
 
 
 def pytest_configure() -> None:
-    """A shell starts background jobs with Ctrl-C ignored, and so would be every process the tests interrupt."""
+    """Property tests have no time limit: a busy machine is no failure.
+
+    A shell starts background jobs with Ctrl-C ignored, and so would be every process the tests interrupt.
+    """
+    if find_spec("hypothesis"):  # the tests of a GPU and of the lowest versions need none
+        from hypothesis import HealthCheck, settings
+
+        settings.register_profile("omnidrop", settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]))
+        settings.load_profile("omnidrop")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -35,7 +35,7 @@ def test_rows_come_back(tmp_path: Path) -> None:
     assert len(path.read_bytes().splitlines()) == 4
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.integers(0, 4), data=st.data())
 def test_a_file_cut_anywhere_keeps_every_whole_row(rows: int, data: st.DataObject, tmp_path: Path) -> None:
     lines = [FORMAT.encode(row(number)) for number in range(rows + 1)]

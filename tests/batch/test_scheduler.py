@@ -52,7 +52,7 @@ class FakePool:
         return [event]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data(), st.integers(1, 4), st.lists(st.integers(1, 3), max_size=8), st.integers(0, 2))
 def test_every_question_has_one_row(data: st.DataObject, size: int, questions: list[int], deaths: int) -> None:
     works = [work(number, count) for number, count in enumerate(questions)]

@@ -6,7 +6,7 @@ import math
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from omnidrop_cli.evaluate import stats
@@ -29,7 +29,6 @@ def test_wilson_holds_the_share_and_mirrors(n: int, data: st.DataObject) -> None
     assert stats.wilson(n - correct, n) == pytest.approx((1 - high, 1 - low))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 9), st.integers(0, 9))
 def test_mcnemar_equals_enumeration(b: int, c: int) -> None:
     n = b + c

@@ -172,7 +172,7 @@ def test_other_files_are_one_part() -> None:
         assert find_parts(io.BytesIO(data)) == (None, ((0, len(data)),))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     start=st.integers(0, 30),
     length=st.integers(0, 30),

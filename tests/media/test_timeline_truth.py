@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from omnidrop_cli.media.clock import HOLD_S, HOLE_S
@@ -129,7 +129,6 @@ def check(found: Timeline, stretches: Sequence[Stretch], video: Track | None, au
     assert list(found.notes) == said(stretches, audio is not None)
 
 
-@settings(deadline=None)
 @given(recordings(), st.sampled_from([0.1, 0.04, 0.2]), st.sampled_from([0.0, 1.4, 93_000.0, -2.0]), st.booleans(), st.booleans())
 def test_both_tracks_have_their_true_times(
     stretches: list[Stretch], step_s: float, start_s: float, bframes: bool, jumping_format: bool
@@ -139,14 +138,12 @@ def test_both_tracks_have_their_true_times(
     check(found, stretches, video, audio)
 
 
-@settings(deadline=None)
 @given(recordings(), st.sampled_from([0.0, 5_000.0]))
 def test_audio_alone(stretches: list[Stretch], start_s: float) -> None:
     audio = written(stretches, AUDIO_S, start_s)
     check(build_timeline([(None, file_of(audio)[0])], False), stretches, None, audio)
 
 
-@settings(deadline=None)
 @given(recordings(), st.booleans(), st.booleans())
 def test_pictures_alone_may_stay_for_half_an_hour(stretches: list[Stretch], bframes: bool, jumping_format: bool) -> None:
     longest_s = HOLE_S if jumping_format else HOLD_S
@@ -155,7 +152,6 @@ def test_pictures_alone_may_stay_for_half_an_hour(stretches: list[Stretch], bfra
     check(build_timeline([(file_of(video)[0], None)], jumping_format), stretches, video, None)
 
 
-@settings(deadline=None)
 @given(recordings(), st.integers(-9, 9))
 def test_tracks_that_begin_apart_stay_apart(stretches: list[Stretch], tenths: int) -> None:
     apart_s = tenths / 10
@@ -167,7 +163,6 @@ def test_tracks_that_begin_apart_stay_apart(stretches: list[Stretch], tenths: in
     assert min(float(found.video.times_s.min()), float(found.audio.heard_s.min())) == pytest.approx(0.0, abs=1e-4)
 
 
-@settings(deadline=None)
 @given(recordings(), st.sets(st.integers(0, 400), max_size=60), st.sampled_from(["presentation", "both"]))
 def test_missing_time_stamps_are_counted_on(stretches: list[Stretch], lost: set[int], kind: str) -> None:
     video, audio = written(stretches, 0.1, 3.0), written(stretches, AUDIO_S, 3.0)
@@ -180,7 +175,6 @@ def test_missing_time_stamps_are_counted_on(stretches: list[Stretch], lost: set[
     check(build_timeline([(pictures, sound)], False), stretches, video, audio)
 
 
-@settings(deadline=None)
 @given(recordings(), st.integers(1, 8), st.sampled_from([0.5, 2.0, 6.0, -0.5, -2.0, -1e5]), st.data())
 def test_damaged_time_stamps_are_replaced(stretches: list[Stretch], run: int, by_s: float, data: st.DataObject) -> None:
     """Up to eight packets in a row, with as many good ones around; pictures may be shown long after they are decoded."""

@@ -87,7 +87,7 @@ def test_decoder_keeps_its_own_attention(thinker: Thinker) -> None:
     assert thinker.adapter.text_model.config._attn_implementation == "sdpa"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12), seed=st.integers(0, 2**16))
 def test_any_windows(lengths: list[int], seed: int) -> None:
     ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)

@@ -92,7 +92,7 @@ def test_a_minute_fits_where_auto_says_so() -> None:
         assert guess(sizes, "nf4", [MINUTE] * sizes.decoder.num_layers).peak_mb * 1e6 < AUTO_BYTES[name]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     tokens=st.integers(1, 100_000),
     fewer=st.floats(0.05, 1.0),

@@ -118,7 +118,7 @@ def replaced(original: dict[str, Any], path: tuple[str, ...], value: Any) -> str
     return json.dumps(config)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_field_of_any_type(plain_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     directory = tmp_path_factory.mktemp("fields")

@@ -182,7 +182,7 @@ def test_scores_count_by_kind() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 1.0))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_stranger_says_the_same_with_other_formants(seed: int, bend: float) -> None:
     """Frequencies move, their order stays, and so do the ends of the scale, the levels and the time."""
     ramp = torch.arange(128.0)[:, None].expand(128, 3)

@@ -35,7 +35,7 @@ def test_the_world_is_as_large_as_promised_and_unambiguous() -> None:
 
 
 @given(seeds, profiles)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_timelines_are_reproducible_and_tidy(seed: int, profile: Profile) -> None:
     clip = sample(np.random.default_rng(seed), profile)
     assert clip == sample(np.random.default_rng(seed), profile)
@@ -52,7 +52,7 @@ def test_timelines_are_reproducible_and_tidy(seed: int, profile: Profile) -> Non
 
 
 @given(seeds)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_word_straddles_a_change_of_scene(seed: int) -> None:
     """Otherwise "what is said while X is shown" would be a matter of taste."""
     clip = sample(np.random.default_rng(seed), Profile(4, 12, silent=0.0, sound_only=0.0))
@@ -62,7 +62,7 @@ def test_no_word_straddles_a_change_of_scene(seed: int) -> None:
 
 
 @given(seeds, profiles)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_answers_are_true(seed: int, profile: Profile) -> None:
     rng = np.random.default_rng(seed)
     clip = sample(rng, profile)
@@ -98,7 +98,7 @@ def test_yes_and_no_are_about_equally_often_right() -> None:
 
 
 @given(seeds, st.sampled_from(multiple_choice.STYLES))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_multiple_choice_holds_the_answer_once(seed: int, style: str) -> None:
     rng = np.random.default_rng(seed)
     for question in ask(sample(rng, Profile(4, 10)), rng):
@@ -110,7 +110,7 @@ def test_multiple_choice_holds_the_answer_once(seed: int, style: str) -> None:
 
 
 @given(seeds)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_drills_hold_their_answer(seed: int) -> None:
     rng = np.random.default_rng(seed)
     echo, pick = drills.echo(rng), drills.pick(rng)
@@ -122,7 +122,7 @@ def test_drills_hold_their_answer(seed: int) -> None:
 
 
 @given(seeds)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_partners_are_on_the_screen_together(seed: int) -> None:
     rng = np.random.default_rng(seed)
     clip = sample(rng, Profile(4, 12, silent=0.0, sound_only=0.0, pairs=0.5))
@@ -150,7 +150,7 @@ def test_choice_wordings_are_the_benchmarks_own() -> None:
 
 
 @given(seeds, profiles)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_labels_follow_the_timeline(spec: PromptSpec, seed: int, profile: Profile) -> None:
     clip = sample(np.random.default_rng(seed), profile)
     labels = label(clip, spec)
@@ -170,7 +170,7 @@ def test_labels_follow_the_timeline(spec: PromptSpec, seed: int, profile: Profil
 
 
 @given(seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_places_in_labels_are_the_answers_to_where(spec: PromptSpec, seed: int) -> None:
     rng = np.random.default_rng(seed)
     clip = sample(rng, Profile(4, 12, silent=1.0))
@@ -192,7 +192,7 @@ def _things(labels: MediaLabels, token: int, names: list[str]) -> set[str]:
 
 
 @given(seeds, st.floats(0.0, 1.0))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_thinning_leaves_every_event_a_token(spec: PromptSpec, seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     labels = label(sample(rng, Profile(10, 30, needle=0.5)), spec)

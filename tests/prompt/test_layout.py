@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from transformers import Qwen2_5OmniProcessor
@@ -76,7 +76,6 @@ def chunkings_agree(grids: int, seconds: float) -> bool:
 
 
 @given(grid=grids, fps=rates, mel_frames=st.integers(3, 1500))
-@settings(deadline=None)
 def test_video_with_sound(grid: Grid, fps: float, mel_frames: int) -> None:
     seconds = 2 / fps
     layout = place(grid, seconds, mel_frames)
@@ -90,7 +89,6 @@ def test_video_with_sound(grid: Grid, fps: float, mel_frames: int) -> None:
 
 
 @given(grid=grids, fps=rates)
-@settings(deadline=None)
 def test_video_alone(grid: Grid, fps: float) -> None:
     layout = place(grid, 2 / fps, 0)
     positions, following = stock_positions(layout.input_ids, grid, 2 / fps, 0)
@@ -121,7 +119,6 @@ def test_every_token_keeps_its_own_time_where_the_stock_code_mixes_them_up() -> 
 
 
 @given(grid=grids, fps=rates, mel_frames=st.integers(3, 1500))
-@settings(deadline=None)
 def test_token_map_says_what_is_where(grid: Grid, fps: float, mel_frames: int) -> None:
     seconds = 2 / fps
     layout = place(grid, seconds, mel_frames)

@@ -29,7 +29,7 @@ def reference(waveform: NDArray[np.float32], chunk_length: int = 300) -> NDArray
 
 
 @given(samples=st.integers(1, 100_000), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_equals_the_reference_round_its_padding(samples: int, seed: int) -> None:
     """With a padding of three seconds, so that both sides of it are drawn; the arithmetic is the same at 300."""
     waveform = sound(samples, seed)

@@ -36,7 +36,7 @@ def slow(frames: torch.Tensor) -> list[np.ndarray]:
 
 
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_order_and_normalisation(grids: int, rows: int, cols: int) -> None:
     frames = frames_of(2 * grids, rows, cols)
     patches = patchify(frames, SPEC)

@@ -19,7 +19,7 @@ def monotone(entering: int, counts: tuple[int, ...]) -> bool:
     return all(1 <= later <= earlier for earlier, later in zip((entering, *counts), counts, strict=False))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @example(layout=MediaLayout(16, 28, 1), layers=1, keep=0.3359375, shape="sigmoid")
 @given(layout=LAYOUTS, layers=st.integers(1, 48), keep=st.floats(0.001, 1), shape=st.sampled_from(["sigmoid", "exponential"]))
 def test_every_keep_is_met_to_one_token(layout: MediaLayout, layers: int, keep: float, shape: str) -> None:

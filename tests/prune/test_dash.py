@@ -104,7 +104,7 @@ def test_a_short_segment_keeps_its_share() -> None:
     assert per_grid.max() - per_grid.min() <= 0.15
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(n=st.integers(2, 20), dim=st.sampled_from([4, 24]), seed=st.integers(0, 99), keep=st.integers(1, 20))
 def test_fused_scores_rank_as_the_published_rule(n: int, dim: int, seed: int, keep: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -60,7 +60,7 @@ def small_blocks(limit: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("limit", [1 << 25, 40])  # one matrix for all groups, and row by row in small blocks
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4),
     seed=st.integers(0, 999),
@@ -90,7 +90,7 @@ def test_max_min_is_the_greedy_rule_in_every_group(
 
 
 @pytest.mark.parametrize("limit", [1 << 25, 40])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(size=st.integers(1, 12), seed=st.integers(0, 999), half=st.booleans(), data=st.data())
 def test_max_min_from_a_given_token_is_the_greedy_rule(limit: int, size: int, seed: int, half: bool, data: st.DataObject) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -133,7 +133,7 @@ def test_what_lasts_is_kept_again_where_likeness_fades_but_not_the_background() 
 
 
 @pytest.mark.parametrize("peaks", ["paper", "v2", "v1"])
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(size=st.integers(2, 12), frames=st.integers(1, 4), seed=st.integers(0, 999))
 def test_density_peaks_follow_the_formula(peaks: str, size: int, frames: int, seed: int) -> None:
     video = torch.randn(frames, size, 8, generator=torch.Generator().manual_seed(seed))

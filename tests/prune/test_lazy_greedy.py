@@ -49,7 +49,7 @@ def small(patch: pytest.MonkeyPatch, candidates: int, run: int) -> None:
     patch.setattr(distances, "BLOCK", 64)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     size=st.integers(1, 60),
     dim=st.sampled_from([4, 16, 64]),

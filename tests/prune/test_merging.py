@@ -42,7 +42,7 @@ def merged_slowly(audio: Tensor, scores: Tensor, video: Tensor, keep: int, share
     return kept
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     n=st.integers(1, 40), seen=st.integers(0, 6), share=st.floats(0, 0.5), merge=st.integers(0, 4), seed=st.integers(0, 999), data=st.data()
 )

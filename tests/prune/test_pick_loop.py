@@ -49,7 +49,7 @@ def loop_over(matrix: Tensor, capture: Capture | None) -> PickLoop:
 
 
 @pytest.mark.parametrize("capture", [None, capture_on_tape])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(groups=st.integers(1, 3), size=st.integers(2, 24), levels=st.integers(1, 50), seed=st.integers(0, 999), data=st.data())
 def test_picks_are_those_of_an_obvious_loop(
     capture: Capture | None, groups: int, size: int, levels: int, seed: int, data: st.DataObject

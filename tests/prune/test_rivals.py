@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from omnidrop_cli.config import PruningConfig
@@ -172,7 +172,6 @@ def test_omnizip_frames_are_what_is_said() -> None:
         assert chosen == expected
 
 
-@settings(deadline=None)
 @given(groups=st.integers(1, 9), mean=st.floats(0.45, 0.7), data=st.data())
 def test_guided_rates_are_normalised_as_published(groups: int, mean: float, data: st.DataObject) -> None:
     retained = [data.draw(st.integers(0, 8)) / 8 for _ in range(groups)]  # exact in binary, so that ties are ties

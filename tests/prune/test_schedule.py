@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from omnidrop_cli.prune.schedule import MAX_RATE, Schedule, blend, diversity_layer, fit, published
@@ -45,7 +45,6 @@ def test_a_rate_that_binary_cannot_hold_drops_what_it_says() -> None:
     assert Schedule(2, 0.29, 0.29).keep_counts(100)[0] == 71
 
 
-@settings(deadline=None)
 @given(
     layers=st.integers(1, 48),
     entering=st.integers(1, 3000),

@@ -20,7 +20,7 @@ def materialised(queries: Tensor, keys: Tensor, rows: Tensor, scale: float, targ
     return logits.softmax(-1).mean(dim=(0, 1))[targets]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     groups=st.integers(1, 3),
     per_group=st.integers(1, 4),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from omnidrop_cli.prune import topk
@@ -115,7 +115,6 @@ def merged_slowly(video: list[list[list[float]]], keep: list[int]) -> list[int]:
     return kept
 
 
-@settings(deadline=None)
 @given(frames=st.integers(1, 13), size=st.integers(1, 6), block=st.integers(1, 5), seed=st.integers(0, 999), data=st.data())
 def test_temporal_merging_keeps_what_changed(frames: int, size: int, block: int, seed: int, data: st.DataObject) -> None:
     video = torch.randn(frames, size, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).float()

@@ -30,7 +30,7 @@ def assert_same_map(left: TokenMap, right: TokenMap) -> None:
         np.testing.assert_allclose(ours, theirs, atol=2e-3 if field.name == "time_s" else 0, err_msg=field.name)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     grids=st.integers(0, 40),
     rows=st.integers(1, 4),
@@ -50,7 +50,7 @@ def test_places_and_depths_round_trip(grids: int, rows: int, columns: int, audio
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(back.trace.kept, report.trace.kept, strict=True))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.integers(0, 6), st.integers(1, 4), st.integers(1, 5), st.integers(0, 90)), min_size=1, max_size=4),
     st.integers(0, 99),

@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import parent_process, util
 from multiprocessing.connection import Connection, wait
@@ -81,11 +82,28 @@ def start(target: Callable[..., None], *arguments: object, name: str, daemon: bo
         resource_tracker.ensure_running()  # `start` would do it, and unblock SIGINT again
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process.start()
+            with _interrupt_later():
+                process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()  # else a dead child's pipe would never end
     return Child(process, ours)
+
+
+@contextmanager
+def _interrupt_later() -> Iterator[None]:
+    """A block that Ctrl-C interrupts at its end: a child that is not sent everything prints a traceback."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    heard: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if heard:
+        raise KeyboardInterrupt
 
 
 def settle() -> None:

@@ -25,7 +25,7 @@ LINES = {
     "batch": 1420,
     "bench": 1100,
     "commands": 4030,
-    "engine": 3640,
+    "engine": 3650,
     "evaluate": 2330,
     "explain": 1300,
     "media": 4290,

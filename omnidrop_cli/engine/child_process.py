@@ -92,7 +92,10 @@ def start(target: Callable[..., None], *arguments: object, name: str, daemon: bo
 
 @contextmanager
 def _interrupt_later() -> Iterator[None]:
-    """A block that Ctrl-C interrupts at its end: a child that is not sent everything prints a traceback."""
+    """A block that Ctrl-C interrupts at its end: a child that is not sent everything prints a traceback.
+
+    Blocking the signal does not do: another thread may take it, and Python's handler runs in the main one.
+    """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return

@@ -348,3 +348,14 @@ def test_the_first_child_hears_no_interrupt_while_it_imports(tmp_path: Path) -> 
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, env=environment, check=True)
     mask = next(line for line in done.stdout.splitlines() if line.startswith("['"))
     assert int(mask[2:-2], 16) & 1 << signal.SIGINT - 1
+
+
+def test_ctrl_c_waits_until_a_child_was_sent_everything() -> None:
+    sent = []
+    with pytest.raises(KeyboardInterrupt), child_process._interrupt_later():
+        signal.raise_signal(signal.SIGINT)
+        sent.append("everything")
+    assert sent
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with child_process._interrupt_later():
+        sent.append("no signal, no interrupt")

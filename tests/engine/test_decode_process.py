@@ -351,10 +351,15 @@ def test_the_first_child_hears_no_interrupt_while_it_imports(tmp_path: Path) -> 
 
 
 def test_ctrl_c_waits_until_a_child_was_sent_everything() -> None:
-    sent = []
-    with pytest.raises(KeyboardInterrupt), child_process._interrupt_later():
-        signal.raise_signal(signal.SIGINT)
-        sent.append("everything")
+    sent = list[str]()
+
+    def start() -> None:
+        with child_process._interrupt_later():
+            signal.raise_signal(signal.SIGINT)
+            sent.append("everything")
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
     assert sent
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with child_process._interrupt_later():

@@ -8,6 +8,7 @@ Results travel through a pipe in pieces. Named shared memory would be left behin
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 import time
@@ -183,7 +184,7 @@ class _Child:
 
     def run(self, work: _Work, progress: ProgressCallback, stall_s: float | None) -> tuple[bool, Any]:
         """Whether the work succeeded, and what it returned or raised. Raises `_Died`, `_Hangs` and `DecoderLost`."""
-        self._send(work)
+        self._send((*work, _working_folder()))
         self.works += 1
         while True:
             kind, value = self._message(stall_s)
@@ -195,7 +196,7 @@ class _Child:
         """Kill it: it has nothing to finish."""
         self._child.end(0)
 
-    def _send(self, work: _Work) -> None:
+    def _send(self, work: tuple[Any, ...]) -> None:
         try:
             self._ready = self._ready or self._pipe.recv() == "ready"
             self._pipe.send(work)
@@ -226,8 +227,9 @@ def _serve(pipe: Connection) -> None:
     try:
         pipe.send("ready")
         while True:
-            work, arguments, reports = pipe.recv()
+            work, arguments, reports, folder = pipe.recv()
             try:
+                os.chdir(folder)  # relative names mean what they mean to the parent
                 result = work(*arguments, *([_Reporter(pipe)] if reports else []))
             except Exception as error:
                 _send(pipe, "error", _portable(error))
@@ -251,6 +253,13 @@ class _Reporter(ProgressCallback):
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + REPORT_S
             _send(self._pipe, "advance", (done, total))
+
+
+def _working_folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed
+        return os.curdir
 
 
 class _InChild(Exception):

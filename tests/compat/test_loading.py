@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.model.load import load
-from omnidrop_cli.model.quantize import quantized_modules, save_quantized
+from omnidrop_cli.model.quantize import save_quantized
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
-from tests.model.checkpoints import write_omni
+from tests.model.checkpoints import quantized_modules, write_omni
 
 IDS = torch.arange(60, 90)[None]
 

@@ -86,6 +86,16 @@ def test_the_clip_is_the_one_this_process_would_decode(clips: Clips, decoder: De
     there.frames[0] = 0  # and it can be written to, as any array
 
 
+def test_relative_names_are_those_of_this_process(
+    clips: Clips, decoder: DecodeProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        shutil.copy(clips["wav"], tmp_path / name / f"{name}.wav")
+        monkeypatch.chdir(tmp_path / name)
+        assert opened(decoder, f"{name}.wav").has_audio
+
+
 def test_errors_and_progress_pass_and_the_child_lives_on(clips: Clips, decoder: DecodeProcess) -> None:
     class Listening(ProgressCallback):
         stages: list[str] = []  # noqa: RUF012

@@ -10,10 +10,17 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from omnidrop_cli.model.thinker import Thinker
 
 INDEX = "model.safetensors.index.json"
+
+
+def quantized_modules(model: nn.Module) -> dict[str, str]:
+    """Names of quantised modules and the class of each."""
+    kinds = ("Linear4bit", "Linear8bitLt")
+    return {name: type(module).__name__ for name, module in model.named_modules() if type(module).__name__ in kinds}
 
 
 def write_plain(thinker: Thinker, directory: Path) -> Path:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.engine.session import Session
@@ -16,12 +15,7 @@ from omnidrop_cli.model.memory_estimate import guess
 from omnidrop_cli.model.quantize import check_quantizable, has_run_on_cpu, quantize_head, save_quantized
 from omnidrop_cli.model.random_weights import tiny_sizes, tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
-
-
-def quantized_modules(model: nn.Module) -> dict[str, str]:
-    """Names of quantised modules and the class of each."""
-    kinds = ("Linear4bit", "Linear8bitLt")
-    return {name: type(module).__name__ for name, module in model.named_modules() if type(module).__name__ in kinds}
+from tests.model.checkpoints import quantized_modules
 
 
 def logits(thinker: Thinker, ids: torch.Tensor) -> torch.Tensor:

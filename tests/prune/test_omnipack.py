@@ -109,6 +109,12 @@ def test_no_tensor_holds_all_pairs_or_all_features(monkeypatch: pytest.MonkeyPat
     assert largest.values <= packing.BLOCK < n * dim < n * n / 40
 
 
+@pytest.mark.parametrize("frames", [2, 3, 4])
+def test_event_bias_of_few_frames(frames: int) -> None:
+    video = torch.randn(frames, 6, 8, generator=torch.Generator().manual_seed(frames))
+    torch.testing.assert_close(event_bias(video).flatten(), torch.tensor(published_omnipack.event_bias(video)), atol=1e-5, rtol=1e-5)
+
+
 def test_event_bias_copies_a_few_frames_at_a_time() -> None:
     frames = torch.randn(100, 4, 32, generator=torch.Generator().manual_seed(0))
     with Largest() as largest:

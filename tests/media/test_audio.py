@@ -68,6 +68,15 @@ def test_what_an_encoder_added_is_not_heard(tmp_path: Path, suffix: str, codec: 
     assert len(heard(path)) == pytest.approx(2.5 * 16_000, abs=16)
 
 
+def test_the_last_packet_of_aac_is_heard_as_its_decoder_gives_it(tmp_path: Path) -> None:
+    """mp4 says that it ends with the recording; every player plays the 1,024 samples that it holds."""
+    path = tmp_path / "a.m4a"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=440:sample_rate=48000:d=2.5", "-c:a", "aac", str(path)]
+    subprocess.run(command, check=True)
+    packets = -(-(120_000 + 1024) // 1024)
+    assert len(heard(path)) == pytest.approx((packets - 1) * 1024 / 3, abs=2)
+
+
 @pytest.mark.parametrize("name", ["tone_video", "webm", "cover_mp3"])
 def test_frames_that_a_decoder_gives_late_lie_at_their_own_time_stamps(clips: Clips, name: str) -> None:
     """Some decoders give a packet's frame when they are fed the next packet."""

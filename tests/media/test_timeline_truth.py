@@ -163,7 +163,7 @@ def test_tracks_that_begin_apart_stay_apart(stretches: list[Stretch], tenths: in
     assert min(float(found.video.times_s.min()), float(found.audio.heard_s.min())) == pytest.approx(0.0, abs=1e-4)
 
 
-@given(recordings(), st.sets(st.integers(0, 400), max_size=60), st.sampled_from(["presentation", "both"]))
+@given(recordings(), st.sets(st.integers(0, 400), max_size=60), st.sampled_from(["presentation", "both", "all presentation"]))
 def test_missing_time_stamps_are_counted_on(stretches: list[Stretch], lost: set[int], kind: str) -> None:
     video, audio = written(stretches, 0.1, 3.0), written(stretches, AUDIO_S, 3.0)
     pictures, sound = file_of(video, audio)
@@ -172,6 +172,8 @@ def test_missing_time_stamps_are_counted_on(stretches: list[Stretch], lost: set[
     pictures.pts_s[some] = np.nan
     if kind == "both":
         pictures.dts_s[some] = np.nan
+    if kind == "all presentation":
+        pictures.pts_s[:] = np.nan
     check(build_timeline([(pictures, sound)], False), stretches, video, audio)
 
 

@@ -251,3 +251,18 @@ def test_audio_whose_stamps_lie_hours_apart_is_placed_by_its_packets() -> None:
     assert found.audio.heard_s == pytest.approx(np.arange(50) * AUDIO_S)
     assert found.end_s == pytest.approx(2.0)
     assert found.notes == ("the time stamps of the audio are damaged: its packets are placed one after another",)
+
+
+def test_parts_follow_each_other_and_share_no_stretch() -> None:
+    """The audio of the first part ends before its clock starts again."""
+    twice, once = [Stretch(4.0, 0.0), Stretch(4.0, -4.0)], [Stretch(4.0, 0.0)]
+    first = file_of(written(twice, 0.1, 0.0), written(once, AUDIO_S, 0.0))
+    second = file_of(written(once, 0.1, 50.0), written(once, AUDIO_S, 50.0))
+    found = build_timeline([tuple(first), tuple(second)], False)  # type: ignore[list-item]
+    assert found.video is not None
+    assert found.audio is not None
+    assert found.video.times_s == pytest.approx(np.arange(120) * 0.1)
+    assert found.audio.heard_s == pytest.approx([*np.arange(100) * AUDIO_S, *(8.0 + np.arange(100) * AUDIO_S)])
+    assert found.video.part.tolist() == [0] * 80 + [1] * 40
+    assert found.video.stretch.tolist() == [0] * 40 + [1] * 40 + [2] * 40
+    assert found.end_s == pytest.approx(12.0)

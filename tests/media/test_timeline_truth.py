@@ -266,3 +266,25 @@ def test_parts_follow_each_other_and_share_no_stretch() -> None:
     assert found.video.part.tolist() == [0] * 80 + [1] * 40
     assert found.video.stretch.tolist() == [0] * 40 + [1] * 40 + [2] * 40
     assert found.end_s == pytest.approx(12.0)
+
+
+def test_hidden_packets_show_nothing_unless_all_are_hidden() -> None:
+    film = packets([n * 0.1 for n in range(40)], length_s=0.1)
+    film.hidden[[3, 39]] = True
+    found = build_timeline([(film, None)], False)
+    assert found.video is not None
+    assert np.flatnonzero(~found.video.shown).tolist() == [3, 39]
+    assert found.end_s == pytest.approx(3.9)
+    film.hidden[:] = True
+    found = build_timeline([(film, None)], False)
+    assert found.video is not None
+    assert found.video.shown.all()
+
+
+def test_what_is_decoded_before_the_first_key_frame_is_not_shown() -> None:
+    """Nor what is shown before it."""
+    stamps = [0.0, 0.1, 0.4, 0.2, 0.3, 0.5, 0.6]
+    keys = [False, False, True, False, False, False, False]
+    found = build_timeline([(packets(stamps, length_s=0.1, keyframe=keys, dts_s=sorted(stamps)), None)], False)
+    assert found.video is not None
+    assert found.video.shown.tolist() == [False, False, True, False, False, True, True]

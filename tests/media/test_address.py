@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yt_dlp
 
 from omnidrop_cli.config import FetchConfig, MediaConfig, Request
 from omnidrop_cli.errors import UsageError
@@ -71,6 +72,15 @@ def test_a_part_of_a_long_clip_is_fetched_alone_and_keeps_the_clips_clock(long_c
     # The whole file is what the section is held against.
     [copy] = DownloadCache().copies()
     assert copy.origin.section == (23.0, 31.0)
+
+
+def test_a_part_that_is_longer_than_asked_is_none(long_clip: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a server sends everything whatever it is asked for."""
+    real = yt_dlp.utils.download_range_func
+    monkeypatch.setattr(yt_dlp.utils, "download_range_func", lambda chapters, _: real(chapters, [(1.0, 59.0)]))
+    found = fetch(long_clip, section=(40.0, 45.0))
+    assert found.offset_s == 0
+    assert found.path.stat().st_size == len(server.files["/long.mp4"].content)
 
 
 def test_parts_are_found_again_and_the_whole_clip_serves_all(long_clip: str) -> None:

@@ -96,6 +96,7 @@ def au(size: int, samples: bytes, encoding: int = 3, rate: int = 8000, channels:
 def test_au_is_known_by_all_of_its_header() -> None:
     one = au(50, b"s" * 50, offset=32)
     assert starts(one + au(0xFFFFFFFF, b"s" * 20) + one) == [0, 82, 126]
+    assert starts(au(len(one), one) + one) == [0, 24 + len(one)], "samples may look like a header"
     for wrong in (au(1, b"", encoding=0), au(1, b"", rate=900), au(1, b"", channels=65), au(1, b"")[:4] + bytes(20), b".snd"):
         assert starts(au(0xFFFFFFFF, b"s" * 20) + wrong + b"s" * 30 + one) == [0, 44 + len(wrong) + 30]
         assert starts(au(len(wrong), wrong) + one) == [0, 24 + len(wrong)]

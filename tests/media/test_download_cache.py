@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from omnidrop_cli import fileio
 from omnidrop_cli.config import FetchConfig, MediaConfig, Request
-from omnidrop_cli.events import SILENT
+from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.media.download_cache import LIMIT_BYTES, DownloadCache, Origin
 from omnidrop_cli.media.open import open_clip
 from omnidrop_cli.outputs import FrameBounds
@@ -142,6 +144,23 @@ def test_unfinished_downloads_go_after_a_week(server: Server, cache: DownloadCac
 
 
 WHOLE = '{"url": "x", "section": null, "fetched_at": 1, "checked_at": 1, "validators": {}'
+
+
+def test_who_waits_for_another_process_reads_why(server: Server, cache: DownloadCache) -> None:
+    class Waiting(ProgressCallback):
+        said: list[str] = []  # noqa: RUF012
+
+        def detail(self, text: str) -> None:
+            if "another" in text:
+                self.said.append(text)
+                held.close()  # the other one is done
+
+    with ExitStack() as held:
+        held.enter_context(fileio.locked_folder(cache.part(server.url("/clip.mp4"), None)))
+        assert get(server, cache, progress=Waiting()).path.stat().st_size
+    assert Waiting.said == ["127.0.0.1: another process is downloading this clip"]
+
+
 DAMAGED = ["", "{", "[]", "null", '{"url": 3}', WHOLE.replace("null", "[1]") + "}", WHOLE + ', "subtitles": 5}']
 
 

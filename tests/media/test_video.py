@@ -17,6 +17,7 @@ from omnidrop_cli.media.clip import decode_media, plan_clip
 from omnidrop_cli.media.seek_plan import Action
 from omnidrop_cli.media.timeline import VideoTrack
 from omnidrop_cli.media.video import Frames, read_frames
+from omnidrop_cli.outputs import VideoStream
 from tests import clips as make
 from tests import signals
 from tests.clips import Clips
@@ -148,3 +149,19 @@ def test_frames_are_those_of_a_plain_reading(clips: Clips) -> None:
         full = torch.from_numpy(whole[index]).permute(2, 0, 1)[None].float()
         reference = torch.nn.functional.interpolate(full, small.shape[1:], mode="bicubic", antialias=True).clamp(0, 255)[0].numpy()
         assert 10 * np.log10(255**2 / ((small - reference) ** 2).mean()) > 30
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "high", "wide"), [(224, 112, 56, 112), (112, 224, 112, 56), (300, 100, 37, 112), (112, 113, 112, 112)]
+)
+def test_a_frame_of_another_shape_lies_between_black_bars(width: int, height: int, high: int, wide: int) -> None:
+    """The track's first frame was square."""
+    shrink = video.shrinker((112, 112), VideoStream(codec="", width=200, height=200, fps=25.0, duration_s=None))
+    frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), 255, np.uint8), format="rgb24")
+    lit = shrink(frame).min(axis=0) > 128
+    assert lit.any(axis=1).sum() == high
+    assert lit.any(axis=0).sum() == wide
+    assert lit.sum() == high * wide
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    assert abs(rows[0] - (111 - rows[-1])) <= 1
+    assert abs(columns[0] - (111 - columns[-1])) <= 1

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import MediaError
-from omnidrop_cli.media.frame_choice import frame_count, frame_size, frames_on_display, sample_times
+from omnidrop_cli.media.frame_choice import choose_frames, frame_count, frame_size, frames_on_display, sample_times
+from omnidrop_cli.outputs import VideoStream
 from omnidrop_cli.prompt.counts import count_audio_tokens, count_mel_frames, count_video_tokens
+from tests.media.tracks import packets, timeline
 
 PAPER = MediaConfig(min_pixels=128 * 28 * 28, max_pixels=128 * 28 * 28)
 NANO = MediaConfig(min_pixels=112 * 112, max_pixels=112 * 112)
@@ -131,3 +133,23 @@ def test_a_users_upper_bound_holds(height: int, width: int, most: int) -> None:
         options = MediaConfig(max_pixels=most).with_bounds(*model)
         h, w = frame_size(height, width, 60, options)
         assert h * w <= most or 28 in (h, w) or model[0] <= most, "a side never vanishes; the published bounds are the published sizes"
+
+
+@pytest.mark.parametrize(("late_s", "filled"), [(0.0, False), (0.2, False), (0.3, True), (1.0, True)])
+def test_a_video_that_begins_late_is_filled_in_before_it(late_s: float, filled: bool) -> None:
+    """By its first frame, which then stands for that time as well."""
+    track = timeline(
+        packets([late_s + n * 0.1 for n in range(40)], length_s=0.1), packets([n * 0.1 for n in range(50)], length_s=0.1)
+    ).video
+    assert track is not None
+    found = choose_frames(track, VideoStream("", 320, 180, 10.0, None), MediaConfig(fps=2.0))
+    assert found is not None
+    seconds = 4.0 + late_s * filled
+    assert len(found.packets) == frame_count(seconds, 40 / 4.0, MediaConfig(fps=2.0))
+    assert found.fps == pytest.approx(len(found.packets) / seconds)
+    assert found.end_s == pytest.approx(late_s + 4.0)
+    assert bool(found.warnings) == filled
+    assert found.packets[0] == 0
+    assert found.packets[-1] == 39
+    assert found.times_s[0] == pytest.approx(0.0 if filled else late_s)
+    assert (np.diff(found.times_s) > 0).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -115,14 +116,28 @@ def test_caf_chunks() -> None:
 
 
 def test_wavpack_blocks() -> None:
-    def block(index: int, samples: int = 10, flags: int = 1 << 11, upper: int = 0) -> bytes:
-        return b"wvpk" + struct.pack("<IHBBIIII", 44, 0x410, upper, 0, 99, index, samples, flags) + b"b" * 24
+    def block(index: int, samples: int = 10, flags: int = 1 << 11, upper: int = 0, data: bytes = b"b" * 24) -> bytes:
+        return b"wvpk" + struct.pack("<IHBBIIII", 20 + len(data), 0x410, upper, 0, 99, index, samples, flags) + data
 
     one = block(0) + block(0, flags=1 << 12) + block(10)  # two blocks hold the channels of the first stretch
     assert len(block(0)) == 52
     assert starts(one + b"APETAGEX" * 5 + one + block(0, samples=0)) == [0, 196]
     assert starts(one + block(0, upper=1)) == [0], "the index has 40 bits"
     assert starts(one[:-30] + one) == [0, 126], "the first was cut"
+    holding = block(0, data=b"b" * 9 + block(0) + b"b" * 9)  # samples that look like a block
+    assert starts(holding + holding) == [0, len(holding)]
+
+
+@pytest.mark.parametrize("tag", [b"", b"APETAGEX" + struct.pack("<II", 2000, 90) + b"\0" * 16 + b"t" * 90])
+def test_tta_frames_and_tags(tag: bytes) -> None:
+    def tta(samples: int, sizes: list[int], data: bytes) -> bytes:
+        header = b"TTA1" + struct.pack("<HHHII", 1, 2, 16, 44_100, samples)
+        return header + struct.pack("<I", zlib.crc32(header)) + struct.pack(f"<{len(sizes)}I", *sizes) + b"crc!" + data
+
+    short = tta(10, [7], b"f" * 7)
+    one = tta(46_080 + 1, [40, len(short)], b"f" * 40 + short) + tag  # a frame holds 46,080 samples; one looks like a file
+    assert starts(one + one + short) == [0, len(one), 2 * len(one)]
+    assert starts(one[:30] + one) == [0, 30], "the first was cut"
 
 
 def test_ivf_frames() -> None:

@@ -288,3 +288,16 @@ def test_what_is_decoded_before_the_first_key_frame_is_not_shown() -> None:
     found = build_timeline([(packets(stamps, length_s=0.1, keyframe=keys, dts_s=sorted(stamps)), None)], False)
     assert found.video is not None
     assert found.video.shown.tolist() == [False, False, True, False, False, True, True]
+
+
+def test_the_picture_of_a_moment_is_the_one_that_stands_there_or_comes_within_half_a_frame() -> None:
+    film = build_timeline([(packets([n * 0.1 for n in range(40)], length_s=0.1), None)], False).video
+    slides = build_timeline([(packets([n * 1.0 for n in range(3)] + [9.0], length_s=1.0), None)], False).video
+    assert film is not None
+    assert slides is not None
+    for start_s, end_s, first, last in ((0.44, 1.0, 4, 9), (0.46, 1.0, 5, 9), (0.0, 0.1, 0, 0), (0.5, 0.51, 5, 5), (3.0, 99.0, 30, 39)):
+        found = film.within(start_s, end_s).tolist()
+        assert (found[0], found[-1]) == (first, last)
+    assert slides.held
+    for start_s, first in ((0.96, 1), (0.94, 0), (5.0, 2), (8.96, 3)):
+        assert slides.within(start_s, 10.0)[0] == first

@@ -173,6 +173,8 @@ def _wavpack(data: FileBytes) -> Iterator[int]:
         if index == 0 and block[10] == 0 and samples > 0 and flags & _WAVPACK_FIRST:
             yield at
         behind = at + 8 + size
+        if behind == len(data):
+            return
         if data.at(behind, 4) == _WAVPACK:
             at = behind
         elif (at := data.find(_WAVPACK, at + 4)) < 0:

@@ -77,27 +77,7 @@ BEYOND_A_METHOD = {"generate_hook"}
 """What a method never sees of its own subpackage: how layers are hooked, and what a model is made of."""
 
 HEAVY = {"torch", "transformers", "bitsandbytes", "accelerate", "av", "soundfile", "yt_dlp", "huggingface_hub", "safetensors"}
-LIGHT = {
-    "config",
-    "options",
-    "outputs",
-    "tokens",
-    "errors",
-    "events",
-    "paths",
-    "suggest",
-    "stdin",
-    "fileio",
-    "in_use",
-    "cache",
-    "history",
-    "jsonl",
-    "settings",
-    "cli",
-    "commands",
-    "report",
-    "media",
-}
+LIGHT = BASE | {"cache", "history", "settings", "cli", "commands", "report", "media"}
 """Subpackages whose modules import nothing heavy at the top."""
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from omnidrop_cli.model.cuda_capture import capture_on
 from omnidrop_cli.model.products import float32_products
 from omnidrop_cli.prune import distances, topk
+from omnidrop_cli.prune.cosines import inverse_lengths
 from omnidrop_cli.prune.distances import Tokens
 from omnidrop_cli.prune.groups import Segments
 from omnidrop_cli.prune.lazy_greedy import lazy_greedy
@@ -133,7 +134,7 @@ def _peaks(frames: Tensor, peaks: Peaks) -> Tensor:
     size = frames.shape[1]
     if size == 1:
         return torch.zeros(frames.shape[:2], device=frames.device)
-    scale = torch.linalg.vector_norm(frames, dim=-1, dtype=torch.float32).clamp_(min=1e-12).reciprocal_()
+    scale = inverse_lengths(frames)
     cosine = float32_products(frames, frames.transpose(1, 2)).mul_(scale[:, :, None]).mul_(scale[:, None]).clamp_(-1, 1)
     itself = torch.eye(size, dtype=torch.bool, device=frames.device)
     neighbours = min(NEIGHBOURS, size - 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -55,23 +54,10 @@ def select_and_merge(audio: Tensor, scores: Tensor, video: Tensor, keep: int, *,
     if not pool.shape[0] or not merge:
         return MergedAudio(kept, audio[kept])
     unit = Directions.of(audio)
-    to_contextual, target = _nearest(unit[pool], unit[contextual])
-    similarity = _highest(unit[pool], Directions.of(video)) if video.shape[0] else to_contextual
+    to_contextual, target = unit[pool].nearest(unit[contextual], MAX_COSINES)
+    similarity = unit[pool].highest(Directions.of(video), MAX_COSINES) if video.shape[0] else to_contextual
     merged = _merged(audio.float(), contextual, pool, target, similarity, merge)
     return MergedAudio(kept, audio.float().index_copy(0, contextual, merged)[kept].to(audio.dtype))
-
-
-def _nearest(some: Directions, others: Directions) -> tuple[Tensor, Tensor]:
-    """Highest cosine of each of `some` (n) with any of `others` (m), and its index in `others`."""
-    count, block = some.scale.shape[0], max(1, MAX_COSINES // others.scale.shape[0])
-    best = [some[start : start + block].cosines(others).max(dim=1) for start in range(0, count, block)]
-    return torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
-
-
-def _highest(some: Directions, others: Directions) -> Tensor:
-    """(n,) highest cosine of each of `some` (n) with any of `others` (m)."""
-    count, step = others.scale.shape[0], math.isqrt(MAX_COSINES)
-    return torch.stack([_nearest(some, others[start : start + step])[0] for start in range(0, count, step)]).amax(dim=0)
 
 
 def _merged(audio: Tensor, contextual: Tensor, pool: Tensor, target: Tensor, similarity: Tensor, merge: int) -> Tensor:

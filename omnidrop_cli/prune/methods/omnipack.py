@@ -201,13 +201,5 @@ def relevance_of(own: Tensor, other: Tensor, text: Directions, query: Tensor) ->
     axes = torch.stack((query, shared, mean), dim=1)
     asked, agreed, near = torch.cat([unit @ axes for _, unit in tokens.blocks()]).unbind(dim=1)
     density = (near - 1).exp()  # the mean of 1 - cos over all tokens is 1 - x · mean
-    return packing.minmax(torch.maximum(asked, _highest(tokens, text))) + packing.minmax(agreed) + packing.minmax(density)
-
-
-def _highest(tokens: Directions, text: Directions) -> Tensor:
-    """(n,) highest cosine of each token with any text token."""
-    count, of_text = tokens.scale.shape[0], text.scale.shape[0]
-    if not of_text:
-        return torch.zeros_like(tokens.scale)
-    step = max(1, packing.BLOCK // of_text)
-    return torch.cat([tokens[start : start + step].cosines(text).amax(dim=1) for start in range(0, count, step)])
+    said = tokens.highest(text, packing.BLOCK) if text.scale.shape[0] else torch.zeros_like(asked)
+    return packing.minmax(torch.maximum(asked, said)) + packing.minmax(agreed) + packing.minmax(density)

@@ -44,10 +44,7 @@ def machine(results: Results) -> str:
 
 def prefill(results: Results) -> str:
     """Prefill seconds and memory: methods down."""
-    lines = [
-        "| model, clip | method | cold s | warm s | of none | rows per layer | peak GB |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    lines = _head("model, clip | method", "cold s | warm s | of none | rows per layer | peak GB")
     for stage, facts in _stages(results, "prefill"):
         full = _full(results, stage)
         for method, row in facts.items():
@@ -63,10 +60,7 @@ def prefill(results: Results) -> str:
 
 def selection(results: Results) -> str:
     """Seconds of choosing tokens and dropping the others, before the decoder and inside it: methods down."""
-    lines = [
-        "| model, clip | method | before s | inside s | of the prefill without pruning |",
-        "| --- | --- | ---: | ---: | ---: |",
-    ]
+    lines = _head("model, clip | method", "before s | inside s | of the prefill without pruning")
     for stage, facts in _stages(results, "prefill"):
         full = _full(results, stage)
         for method, row in facts.items():
@@ -79,10 +73,7 @@ def selection(results: Results) -> str:
 
 def floors(results: Results) -> str:
     """Tokens per second of a captured graph against what reading weights, keys and values allows at the measured rate of copies."""
-    lines = [
-        "| model, clip | method | read MB | floor tokens/s | captured tokens/s | of the floor |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
-    ]
+    lines = _head("model, clip | method", "read MB | floor tokens/s | captured tokens/s | of the floor")
     for stage, facts in _stages(results, "decoding"):
         for label, row in facts.items():
             if label.endswith(", graph, warm") and "read_mb" in row:
@@ -104,8 +95,7 @@ def lookup(results: Results) -> str:
             f"| --- |{' ---: |' * len(steps)}",
             f"| ms | {' | '.join(f'{ms:.2f}' for ms in steps.values())} |",
             "",
-            "| answer | tokens/s | equal to the eager one | steps | drafted | taken |",
-            "| --- | ---: | ---: | ---: | ---: | ---: |",
+            *_head("answer", "tokens/s | equal to the eager one | steps | drafted | taken"),
         ]
         for name, row in facts.items():
             if name not in steps:
@@ -116,10 +106,9 @@ def lookup(results: Results) -> str:
 
 def heads(results: Results) -> str:
     """The output matrix in each type."""
-    lines = [
-        "| output matrix | one layer and both tables MB | eager ms | captured ms | 8 rows ms | likeliest token of bfloat16's | error |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    lines = _head(
+        "output matrix", "one layer and both tables MB | eager ms | captured ms | 8 rows ms | likeliest token of bfloat16's | error"
+    )
     for _, facts in _stages(results, "heads"):
         for quant, row in facts.items():
             captured = "" if row["captured_ms"] is None else f"{row['captured_ms']:.3f}"
@@ -132,10 +121,7 @@ def heads(results: Results) -> str:
 
 def flash(results: Results) -> str:
     """Four layers with flash_attn against SDPA; a sentence where it was not installed."""
-    lines = [
-        "| four layers of the 7B | method | prefill s | token ms | error of the logits |",
-        "| --- | --- | ---: | ---: | ---: |",
-    ]
+    lines = _head("four layers of the 7B | method", "prefill s | token ms | error of the logits")
     for _, facts in _stages(results, "flash_attn"):
         if facts["installed"] is None:
             return "flash_attn was not installed.\n"
@@ -168,10 +154,7 @@ def auto(results: Results) -> str:
 
 def decoding(results: Results) -> str:
     """Milliseconds per token: eager and captured."""
-    lines = [
-        "| model, clip | method | eager ms | captured ms | capture ms | 96 or 48 tokens, eager / captured s |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
-    ]
+    lines = _head("model, clip | method", "eager ms | captured ms | capture ms | 96 or 48 tokens, eager / captured s")
     for stage, facts in _stages(results, "decoding"):
         for method in dict.fromkeys(label.partition(",")[0] for label in facts):
             eager, graph = facts[f"{method}, eager, warm"], facts[f"{method}, graph, warm"]
@@ -184,10 +167,7 @@ def decoding(results: Results) -> str:
 
 def answers(results: Results) -> str:
     """Seconds per stage of whole questions, the second about the same clip."""
-    lines = [
-        "| model, clip | card | question | prompt tokens | encode s | prefill s | 24 tokens s | peak GB |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    lines = _head("model, clip | card | question", "prompt tokens | encode s | prefill s | 24 tokens s | peak GB")
     for stage, facts in _stages(results, "ask"):
         card = f"as if it had {facts['cap_gb']:g} GB" if facts["cap_gb"] else "whole"
         for number, row in enumerate((row for row in facts.values() if isinstance(row, dict) and "prefill_s" in row), 1):
@@ -210,6 +190,11 @@ KINDS: Mapping[str, Callable[[Results], str]] = {
     "answers": answers,
     "auto": auto,
 }
+
+
+def _head(left: str, right: str) -> list[str]:
+    """The first two lines of a table: names of the columns whose cells stand left, and of those behind them whose cells stand right."""
+    return [f"| {left} | {right} |", "| --- " * len(left.split(" | ")) + "| ---: " * len(right.split(" | ")) + "|"]
 
 
 def _stages(results: Results, kind: str) -> list[tuple[str, Mapping[str, Any]]]:

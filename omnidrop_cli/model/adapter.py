@@ -96,14 +96,14 @@ class QwenOmniAdapter:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits (vocab,) of the last row of `hidden` (1, n, hidden), which leaves the last layer."""
-        return self._output(_normed(self.norm, hidden[:, -1:])[0, -1])
+        return self._output(_normed(self.norm, hidden[:, -1:])[0])[0]
 
     def row_logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits (n, vocab) of every row of `hidden` (1, n, hidden), which leaves the last layer."""
         return self._output(_normed(self.norm, hidden)[0])
 
     def _output(self, normed: Tensor) -> Tensor:
-        """Float32 logits (…, vocab) of `normed` (…, hidden)."""
+        """Float32 logits (n, vocab) of `normed` (n, hidden). bitsandbytes' int8 products on CUDA take no single dimension."""
         if self.lm_head is None:
             raise ModelError("this model has no output matrix", "load a thinker for generation")
         logits: Tensor = self.lm_head(normed).float()

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import torch
 
@@ -17,6 +16,8 @@ from omnidrop_cli.engine.session import Session
 from omnidrop_cli.errors import OmnidropError, UsageError
 from omnidrop_cli.events import ProgressCallback
 from omnidrop_cli.report.json import from_dict, to_dict
+
+jsonschema = pytest.importorskip("jsonschema")
 
 SCHEMAS: dict[str, dict[str, Any]] = {
     "enum": {"enum": ["red", "blue", 3, None]},

@@ -145,6 +145,17 @@ def test_a_quantised_output_matrix_is_near_and_leaves_the_embedding_alone(
     assert torch.cosine_similarity(exact, near, dim=-1).min() > closeness
 
 
+def test_the_output_matrix_gets_rows_not_a_single_dimension() -> None:
+    """bitsandbytes' int8 products raise for one dimension on CUDA, not on a CPU."""
+    thinker, shapes = tiny_thinker(), list[torch.Size]()
+    thinker.adapter.lm_head.register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape))
+    hidden = torch.randn(1, 5, thinker.sizes.hidden)
+    with torch.inference_mode():
+        assert thinker.adapter.logits(hidden).shape == (thinker.sizes.vocab,)
+        assert thinker.adapter.row_logits(hidden).shape == (5, thinker.sizes.vocab)
+    assert shapes == [(1, thinker.sizes.hidden), (5, thinker.sizes.hidden)]
+
+
 @pytest.mark.parametrize("quant", ["none", "nf4", "int8"])
 @pytest.mark.parametrize("head", ["nf4", "int8"])
 def test_a_model_loads_with_its_output_matrix_quantised(quant: str, head: str, omni_checkpoint: Path, tmp_path: Path) -> None:

@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from omnidrop_cli.media.file_bytes import FileBytes
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LARGEST_META = 1 << 24
 _LARGEST_PICTURE = 1 << 27
 """Pixels: three times those of the largest phone camera."""
+
+_GRID_BYTES = 12
+"""The longest record of a grid: flags, rows and columns, and a size of two 32-bit numbers."""
 
 _MOST_BOXES = 64
 """Boxes in front of the one that describes the items."""
@@ -47,32 +52,32 @@ def find_grid(file: BinaryIO) -> Grid | None:
         OSError: The file cannot be read.
         ValueError: A tile has no size: FFmpeg would never come back from opening the file.
     """
-    content = _meta(file)
+    data = FileBytes(file)
+    content = _meta(data)
     try:
         meta = dict(_boxes(content))
         references = list(_references(meta[b"iref"]))
         for _, tiles in references:
             if not all(_has_size(meta[b"iprp"], tile) for tile in tiles):
                 raise ValueError("a tile of the picture has no size")
-        return _grid(meta, references, file)
+        return _grid(meta, references, data)
     except (LookupError, struct.error):
         return None
 
 
-def _meta(file: BinaryIO) -> bytes:
+def _meta(data: FileBytes) -> bytes:
     """What describes the items of a file (ISO 14496-12, 8.11); nothing where it has none."""
     at = 0
-    for number in range(_MOST_BOXES):
-        file.seek(at)
-        head = file.read(16)
+    for _ in range(_MOST_BOXES if data.at(4, 4) == b"ftyp" else 0):
+        head = data.at(at, 16)
         size, kind = int.from_bytes(head[:4], "big"), head[4:8]
-        if len(head) < 16 or (number == 0 and kind != b"ftyp"):
-            break
         if kind == b"meta":
-            return head[12:] + file.read(min(size, _LARGEST_META) - 16) if size > 16 else b""
-        at += int.from_bytes(head[8:], "big") if size == 1 else size
-        if (size != 1 and size < 8) or at >= 1 << 63:  # a damaged size may point farther than files can be
+            return data.at(at, min(size, _LARGEST_META))[12:]
+        if size == 1:
+            size = int.from_bytes(head[8:], "big")
+        if size < 8:
             break
+        at += size
     return b""
 
 
@@ -93,7 +98,8 @@ def assembled(path: str, grid: Grid) -> BinaryIO:
                 frames.setdefault(packet.stream.id, frame)
     if not set(grid.tiles) <= frames.keys():
         raise ValueError("a tile of the picture is damaged")
-    high, wide = frames[grid.tiles[0]].height, frames[grid.tiles[0]].width
+    first = frames[grid.tiles[0]]
+    high, wide = first.height, first.width
     if grid.height > grid.rows * high or grid.width > grid.columns * wide or grid.rows * high * grid.columns * wide > _LARGEST_PICTURE:
         raise ValueError(f"a picture of {grid.width} x {grid.height} pixels in {len(grid.tiles)} tiles of {wide} x {high}")
     canvas = np.zeros((grid.rows * high, grid.columns * wide, 3), np.uint8)
@@ -130,7 +136,7 @@ def _has_size(iprp: bytes, item: int) -> bool:
     return any(kind == b"ispe" and any(content[4:8]) and any(content[8:12]) for kind, content in _properties(iprp, item))
 
 
-def _grid(meta: dict[bytes, bytes], references: Sequence[tuple[int, tuple[int, ...]]], file: BinaryIO) -> Grid | None:
+def _grid(meta: dict[bytes, bytes], references: Sequence[tuple[int, tuple[int, ...]]], file: FileBytes) -> Grid | None:
     primary = _number(meta[b"pitm"], 4, 4 if meta[b"pitm"][0] else 2)
     tiles = dict(references).get(primary, ())
     if not tiles or not _is_grid(meta[b"iinf"], primary):
@@ -159,7 +165,7 @@ def _is_grid(iinf: bytes, item: int) -> bool:
     return False
 
 
-def _item(meta: dict[bytes, bytes], item: int, file: BinaryIO) -> bytes:
+def _item(meta: dict[bytes, bytes], item: int, file: FileBytes) -> bytes:
     """The first extent of an item's data (ISO 14496-12, 8.11.3). Raises `LookupError` where there is none."""
     iloc = meta[b"iloc"]
     version, sizes = iloc[0], _number(iloc, 4, 2)
@@ -174,8 +180,7 @@ def _item(meta: dict[bytes, bytes], item: int, file: BinaryIO) -> bytes:
             offset, length = base + _number(iloc, at + index_size, offset_size), _number(iloc, at + index_size + offset_size, length_size)
             if inside == 1:
                 return meta[b"idat"][offset : offset + length]
-            file.seek(offset)
-            return file.read(min(length, 64))
+            return file.at(offset, min(length, _GRID_BYTES))
         at += extents * (index_size + offset_size + length_size)
     raise LookupError(item)
 

@@ -33,6 +33,8 @@ _WAVPACK_FIRST = 1 << 11
 _IVF = b"DKIF\x00\x00\x20\x00"
 _FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 _APE = b"APETAGEX"
+_MOVIE = (b"moov", b"mdat")
+"""Boxes without which an mp4 holds no movie."""
 
 
 def find_parts(file: BinaryIO) -> tuple[str | None, Parts]:
@@ -74,7 +76,7 @@ def _is_form(data: FileBytes, at: int) -> bool:
     return data.at(at + 8, 4) in _FORMS.get(data.at(at, 4), ())
 
 
-def _chain(data: FileBytes, magic: bytes, is_header: Callable[[int], bool], end_of: Callable[[int], int]) -> Iterator[int]:
+def _chain(data: FileBytes, magic: bytes, is_header: Callable[[int], bool], end_of: Callable[[int], int | None]) -> Iterator[int]:
     """Headers of one kind, each where the file before it ends.
 
     Where nothing of the kind is there, because the first was cut or never learnt its size, the next one is searched for.
@@ -82,7 +84,7 @@ def _chain(data: FileBytes, magic: bytes, is_header: Callable[[int], bool], end_
     Args:
         magic: How a header begins.
         is_header: Whether one stands at a position, as well as its fields tell.
-        end_of: The end of the file whose header stands at a position, by that header; -1 where it does not say.
+        end_of: The end of the file whose header stands at a position, by that header; None where it does not say.
     """
     at = 0
     while at >= 0:
@@ -90,7 +92,7 @@ def _chain(data: FileBytes, magic: bytes, is_header: Callable[[int], bool], end_
         end = end_of(at)
         if end == len(data):
             return
-        at = end if end >= 0 and is_header(end) else _search(data, magic, is_header, at + len(magic))
+        at = end if end is not None and is_header(end) else _search(data, magic, is_header, at + len(magic))
 
 
 def _search(data: FileBytes, magic: bytes, is_header: Callable[[int], bool], at: int) -> int:
@@ -104,15 +106,12 @@ def _search(data: FileBytes, magic: bytes, is_header: Callable[[int], bool], at:
 
 
 def _caf(data: FileBytes) -> Iterator[int]:
-    """Core Audio Format: chunks behind a header; the last may have the size -1 (Apple, Core Audio Format Specification)."""
+    """Core Audio Format: chunks behind a header (Apple, Core Audio Format Specification). The size -1 of the last leads behind the file."""
 
     def end_of(at: int) -> int:
         at += 8
         while len(chunk := data.at(at, 12)) == 12 and chunk[:4] != _CAF[:4]:
-            size = int.from_bytes(chunk[4:], "big", signed=True)
-            if size < 0:
-                return -1
-            at += 12 + size
+            at += 12 + int.from_bytes(chunk[4:], "big")
         return at
 
     return _chain(data, _CAF, lambda at: data.at(at, len(_CAF)) == _CAF, end_of)
@@ -132,8 +131,7 @@ def _au(data: FileBytes) -> Iterator[int]:
         return 24 <= offset < 1 << 20 and 1 <= encoding <= 27 and 1000 <= rate <= 768_000 and 1 <= channels <= 64
 
     def end_of(at: int) -> int:
-        offset, size, *_ = fields(at) or (0, 0xFFFFFFFF)
-        return -1 if size == 0xFFFFFFFF else at + offset + size
+        return at + sum(fields(at)[:2])
 
     return _chain(data, _AU, is_header, end_of)
 
@@ -145,12 +143,12 @@ def _tta(data: FileBytes) -> Iterator[int]:
         header = data.at(at, 22)
         return header[:4] == _TTA and zlib.crc32(header[:18]) == int.from_bytes(header[18:], "little")
 
-    def end_of(at: int) -> int:
+    def end_of(at: int) -> int | None:
         header = data.at(at, 22)
         rate, samples = int.from_bytes(header[10:14], "little"), int.from_bytes(header[14:18], "little")
         frames = -(-samples // max(1, 256 * rate // 245))
-        if at + 22 + 4 * frames > len(data):
-            return -1
+        if 4 * frames > len(data):
+            return None
         sizes = data.at(at + 22, 4 * frames)
         end = at + 26 + 4 * frames + sum(int.from_bytes(sizes[i : i + 4], "little") for i in range(0, len(sizes), 4))
         if data.at(end, 8) == _APE:  # its size counts all but the header
@@ -162,7 +160,7 @@ def _tta(data: FileBytes) -> Iterator[int]:
 
 def _flac(data: FileBytes) -> Iterator[int]:
     """FLAC: the marker and the stream's facts, whose length is fixed (RFC 9639, 8.2). Nothing says where a file ends."""
-    return _chain(data, _FLAC, lambda at: data.at(at, 8) in _FLAC_STARTS, lambda at: -1)
+    return _chain(data, _FLAC, lambda at: data.at(at, 8) in _FLAC_STARTS, lambda at: None)
 
 
 def _wavpack(data: FileBytes) -> Iterator[int]:
@@ -209,32 +207,31 @@ def _objects(data: FileBytes) -> Iterator[int]:
 
 def _mp4(data: FileBytes) -> Iterator[int]:
     """`ftyp` boxes, each behind a whole movie with its samples (ISO 14496-12, 4.2)."""
-    at, start, kinds, whole = 0, 0, set[bytes](), {b"moov", b"mdat"}
+    at = start = 0
+    missing = set(_MOVIE)
     while len(box := data.at(at, 16)) >= 8:
         size, kind = int.from_bytes(box[:4], "big"), box[4:8]
         if size == 1:
             size = int.from_bytes(box[8:], "big")
-        if kind == b"ftyp" and whole <= kinds:
+        if kind == b"ftyp" and not missing:
             yield start
-            start, kinds = at, set()
-        kinds.add(kind)
+            start, missing = at, set(_MOVIE)
+        missing.discard(kind)
         if size < 8:
             break
         at += size
-    if start == 0 or whole <= kinds:
+    if not missing:
         yield start
 
 
 def _adts(data: FileBytes) -> Iterator[int]:
     """Frames at which the sample rate changes and stays (ISO 14496-3, 1.A.2.2): FFmpeg places all by the first rate."""
     at, rate = _behind_id3(data, 0), -1
-    while at + 7 <= len(data):
+    while at >= 0:
         length, here = _adts_frame(data, at)
         if not length:
             skipped = _behind_id3(data, at)
             at = skipped if skipped != at else data.find(b"\xff", at + 1)
-            if at < 0:
-                break
             continue
         if here != rate and (rate < 0 or _adts_frame(data, at + length)[1] == here):
             yield at
@@ -272,7 +269,7 @@ _KINDS: tuple[tuple[str | None, Callable[[FileBytes], bool], Callable[[FileBytes
     (None, lambda data: data.at(0, 8) in _FLAC_STARTS, _flac),
     (None, lambda data: data.at(0, 4) == _WAVPACK, _wavpack),
     (None, lambda data: data.at(0, len(_IVF)) == _IVF, _ivf),
-    ("aac", lambda data: _adts_frame(data, _behind_id3(data, 0))[0] > 0, _adts),
+    ("aac", lambda data: bool(_adts_frame(data, _behind_id3(data, 0))[0]), _adts),
 )
 """FFmpeg's reader, where a short part does not tell it; whether a file begins as one of the kind; and where its parts begin."""
 

@@ -28,12 +28,13 @@ LINES = {
     "engine": 3650,
     "evaluate": 2330,
     "explain": 1300,
+    "kernels": 500,
     "media": 4290,
     "model": 3250,
     "nano/train": 2600,
     "nano/world": 1550,
     "prompt": 980,
-    "prune": 4860,
+    "prune": 4890,
     "report": 1460,
 }
 """Lines that each subpackage may have. 15,000 for all but nano had been the goal and is not met: docs/develop/log.md has the reasons.

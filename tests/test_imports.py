@@ -32,7 +32,7 @@ BASE = {
     "options",
     "stdin",
 }
-STEPS = BASE | {"media", "prompt", "model", "prune"}
+STEPS = BASE | {"media", "prompt", "model", "prune", "kernels"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": BASE | {"engine", "prune", "suggest"},
     "__main__": {"cli"},
@@ -49,8 +49,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": {"config", "options", "errors", "paths", "suggest", "jsonl"},
     "media": BASE,
     "prompt": BASE,
-    "model": BASE | {"prompt"},
-    "prune": BASE | {"model"},
+    "kernels": set(),
+    "model": BASE | {"prompt", "kernels"},
+    "prune": BASE | {"model", "kernels"},
     "in_use": set(),
     "history": BASE,
     "cache": BASE | {"media", "model"},

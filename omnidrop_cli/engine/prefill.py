@@ -66,13 +66,14 @@ def prefill(
     state = PruningState(adapter, method.name, plan, prompt.token_map, features.attention_for(method.needs))
     cache = RaggedCache(adapter.num_layers)
     last = adapter.num_layers - 1
+    alike = last if plan.in_llm_stage is None else 1
     with torch.inference_mode():
         positions = torch.from_numpy(prompt.positions).to(thinker.device)[:, None]  # (3, 1, n)
         hidden, angles = state.start(embeds, adapter.rotary(embeds, positions))
         del embeds
         for number in range(last):
             layer, entering = adapter.layer(number), hidden
-            hidden = layer.attention(entering, angles, cache.layers[number], chunk=rows)
+            hidden = layer.attention(entering, angles, cache.layers[number], chunk=rows, alike=alike)
             hidden = layer.feed_forward(hidden, chunk=rows)
             hidden, angles = state.after_layer(number, entering, hidden, angles, cache)
         hidden = _last_row(adapter.layer(last), hidden, angles, cache)

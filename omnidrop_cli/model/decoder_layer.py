@@ -29,8 +29,9 @@ AMPERE = (8, 0)
 """Compute capability from which SDPA's kernels share key heads among query heads."""
 
 
-LONG = 65_536
-"""Rows from which a layer's attention may be cuDNN's, which is faster than flash on Hopper GPUs once its plan for this length exists."""
+CUDNN_FROM = 1 << 33
+"""Squared rows times layers of that length from which attention may be cuDNN's: 17,800 rows in 27 layers, 92,700 in one. On a Hopper GPU it
+takes half of flash's time, 10 of 21 ms at 32,000 rows, once its plan for the length exists, which takes 40 to 80 ms."""
 
 
 class LayerCache(Protocol):
@@ -71,14 +72,17 @@ class DecoderLayer:
     scale: float
     flash: bool = False
 
-    def attention(self, hidden: Tensor, angles: Angles, cache: LayerCache | None = None, *, chunk: int | None = None) -> Tensor:
+    def attention(
+        self, hidden: Tensor, angles: Angles, cache: LayerCache | None = None, *, chunk: int | None = None, alike: int = 1
+    ) -> Tensor:
         """`hidden` (1, n, hidden) plus the causal attention of its normed rows, whose keys and values `cache` takes.
 
         At most `PROJECTED_TOGETHER` times `chunk` rows are projected at once: rotary angles take four times the memory of their rows.
+        `alike` is how many layers are known to have this many rows.
         """
         count = hidden.shape[1]
         together = count if chunk is None else PROJECTED_TOGETHER * chunk
-        mixed = self._mixed(hidden, angles, cache, together)
+        mixed = self._mixed(hidden, angles, cache, together, count**2 * alike >= CUDNN_FROM)
         if count <= together:
             return hidden + self.o(mixed)
         output = torch.empty_like(hidden)
@@ -113,11 +117,11 @@ class DecoderLayer:
         normed = self.attention_norm(hidden)
         return rotate(self._heads(self.k, normed, self.k_norm), angles), self._heads(self.v, normed)
 
-    def _mixed(self, hidden: Tensor, angles: Angles, cache: LayerCache | None, together: int) -> Tensor:
+    def _mixed(self, hidden: Tensor, angles: Angles, cache: LayerCache | None, together: int, cudnn: bool) -> Tensor:
         """(1, n, heads * head_dim) values that each row attends to. Queries are given back on return."""
         if cache is not None:
             cache.reserve(hidden.shape[1])
-        return self._attend(*self._project(hidden, angles, cache, together)).transpose(1, 2).flatten(2)
+        return self._attend(*self._project(hidden, angles, cache, together), cudnn).transpose(1, 2).flatten(2)
 
     def _project(self, hidden: Tensor, angles: Angles, cache: LayerCache | None, together: int) -> tuple[Tensor, Tensor, Tensor]:
         count, (cos, sin) = hidden.shape[1], angles
@@ -136,8 +140,8 @@ class DecoderLayer:
         projected = projection(rows).unflatten(-1, (-1, self.head_dim))
         return (projected if norm is None else norm(projected)).transpose(1, 2)
 
-    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Causal attention (1, heads, n, head_dim), rows counted from the first."""
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, cudnn: bool) -> Tensor:
+        """Causal attention (1, heads, n, head_dim), rows counted from the first; on a GPU by cuDNN if it can and `cudnn` allows it."""
         if self.flash:
             from flash_attn import flash_attn_func
 
@@ -147,8 +151,8 @@ class DecoderLayer:
         if queries.is_cuda and not _shares_keys(queries.device):
             # Without a kernel that shares keys SDPA would keep the whole matrix of weights.
             keys, values = (tensor.repeat_interleave(queries.shape[1] // tensor.shape[1], 1) for tensor in (keys, values))
-        causal, long = queries.shape[2] > 1, queries.is_cuda and queries.shape[2] >= LONG
-        with _cudnn_allowed() if long else nullcontext():
+        causal = queries.shape[2] > 1
+        with _cudnn_allowed() if cudnn and queries.is_cuda else nullcontext():
             return scaled_dot_product_attention(queries, keys, values, is_causal=causal, scale=self.scale, enable_gqa=True)
 
 

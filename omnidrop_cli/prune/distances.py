@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from omnidrop_cli import kernels
 from omnidrop_cli.model.products import HALF, float32_products
 
 BLOCK = 1 << 24
@@ -65,6 +66,12 @@ class Tokens:
         return self.rows, self.scale, self.weight, self.when, self.common
 
     @property
+    def facts(self) -> Tensor:
+        """(1, g, s) float32 scales, or (3, g, s) with times: scales, times, and what is common."""
+        scale = torch.ones_like(self.rows[:, :, 0], dtype=torch.float32) if self.scale is None else self.scale
+        return scale[None].contiguous() if self.when is None or self.common is None else torch.stack((scale, self.when, self.common))
+
+    @property
     def size(self) -> int:
         return self.rows.shape[1]
 
@@ -75,6 +82,10 @@ def between(first: Tokens, second: Tokens) -> Tensor:
     1 - cos, plus with times (1 - exp(-|time between|)) (x - m) · (y - m), which is x · y - common(x) - common(y).
     """
     cosine = float32_products(first.rows, second.rows.transpose(1, 2))
+    if kernels.runs_on(cosine.device):
+        from omnidrop_cli.kernels.cosine_distances import to_distances
+
+        return to_distances(cosine, first.facts, second.facts)
     if first.scale is not None and second.scale is not None:
         cosine.mul_(first.scale[:, :, None]).mul_(second.scale[:, None])
     one = torch.ones((), device=cosine.device)

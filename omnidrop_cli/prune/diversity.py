@@ -21,6 +21,9 @@ from omnidrop_cli.prune.pick_loop import PickLoop
 MAX_DISTANCES = 1 << 27
 """Most pairwise distances kept at once (512 MiB in float32); a larger group is selected from in blocks of candidates."""
 
+ALIGNED = 8
+"""Groups are padded to a multiple of it: GPUs store rows of odd lengths one number at a time."""
+
 NEIGHBOURS = 5
 
 Peaks = Literal["paper", "v2", "v1"]
@@ -55,11 +58,13 @@ def max_min(
         sizes, target = groups.sizes[first : first + step], keep_counts[first : first + step]
         if not any(target):
             continue
-        offset = torch.arange(max(sizes), device=features.device)
+        lazy = len(sizes) * max(sizes) ** 2 > MAX_DISTANCES
+        width = max(sizes) if lazy else -(-max(sizes) // ALIGNED) * ALIGNED
+        offset = torch.arange(width, device=features.device)
         present = offset < topk.on_device(sizes, members)[:, None]
         place = (topk.on_device(starts[first : first + len(sizes)], members)[:, None] + offset).clamp(max=n - 1)
         token = members[place].masked_fill(~present, n)
-        if len(sizes) * max(sizes) ** 2 > MAX_DISTANCES:
+        if lazy:
             order = lazy_greedy(Tokens.of(features, token, present, weight, when), target[0])
         else:
             order = _greedy(features, token, present, max(target), weight, when)

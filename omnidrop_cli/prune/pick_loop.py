@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from omnidrop_cli import kernels
 from omnidrop_cli.model.cuda_capture import Capture
 
 UNROLL = 16
@@ -18,9 +19,14 @@ UNROLL = 16
 MIN_CAPTURE = 4 * UNROLL
 """Fewer picks are not worth a capture."""
 
+MOST = 1 << 14
+"""Most tokens of a group that the kernel holds in the registers of one block: 16 in each of 1,024 threads."""
+
 
 class PickLoop:
-    """Three launches a pick on tensors that stay where they are: the largest of `nearest`, its row of `matrix`, the smaller of both.
+    """The largest of `nearest` is picked, and its row of `matrix` brings `nearest` up to date, again and again.
+
+    One kernel for all picks where Triton runs, else three launches a pick on tensors that stay where they are.
 
     Attributes:
         matrix: (g, s, s) float32, distance from token i (rows) to token j. The diagonal must be minus infinity: it takes a pick out.
@@ -28,7 +34,7 @@ class PickLoop:
     """
 
     def __init__(self, matrix: Tensor, capture: Capture | None = None) -> None:
-        """`matrix` may be filled later, and again. With `capture`, long runs are replayed from a graph."""
+        """`matrix` may be filled later, and again. With `capture`, long runs without Triton are replayed from a graph."""
         groups, size, _ = matrix.shape
         self.matrix = matrix
         self.nearest = matrix.new_empty(groups, size)
@@ -50,7 +56,11 @@ class PickLoop:
             (count, g) int64 picks in order, and (count, g) their distance from what was picked before. Of equally distant tokens the lowest
             index is picked. A group with nothing left to pick gives any index, with minus infinity.
         """
-        groups = self.nearest.shape[0]
+        groups, size = self.nearest.shape
+        if size <= MOST and kernels.runs_on(self.nearest.device):
+            from omnidrop_cli.kernels.picks import pick
+
+            return pick(self.matrix, self.nearest, count)
         picks = torch.empty(count, groups, dtype=torch.int64, device=self.nearest.device)
         values = self.nearest.new_empty(count, groups)
         done = 0

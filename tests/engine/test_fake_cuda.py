@@ -18,6 +18,7 @@ from omnidrop_cli.bench.synthetic import noise_features, papers_prompt
 from omnidrop_cli.engine.decode_step import StaticDecode, step
 from omnidrop_cli.engine.encode import embed
 from omnidrop_cli.engine.prefill import Prefilled, prefill
+from omnidrop_cli.model import decoder_layer
 from omnidrop_cli.model.decoder_layer import Angles, DecoderLayer, LayerCache
 from omnidrop_cli.model.memory_estimate import guess
 from omnidrop_cli.model.random_weights import tiny_sizes
@@ -173,6 +174,24 @@ def test_the_estimate_of_memory_covers_what_the_decoder_takes(label: str, gpu: F
     assert 0.8 * expected < found < expected
 
 
+@pytest.mark.parametrize(("label", "seconds", "layers"), [("none", 60, 0), ("none", 180, 27), ("dash@0.3", 600, 27), ("fastv@0.3", 600, 2)])
+def test_cudnn_may_attend_where_a_plan_pays(
+    label: str, seconds: float, layers: int, gpu: FakeGpu, thinker_7b: Thinker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its plan for a length takes as long as it saves in one layer of 92,000 rows, or in 27 of 18,000."""
+    allowed: list[bool] = []
+    attend = decoder_layer.scaled_dot_product_attention
+
+    def attending(*args: Tensor, **options: object) -> Tensor:
+        allowed.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return attend(*args, **options)
+
+    torch.backends.cuda.enable_cudnn_sdp(False)  # as after loading
+    monkeypatch.setattr(decoder_layer, "scaled_dot_product_attention", attending)
+    run(gpu, thinker_7b, seconds, label)
+    assert sum(allowed) == layers
+
+
 def test_gpus_whose_kernels_share_no_keys_get_them_repeated() -> None:
     gpu = FakeGpu(capability=(7, 5))
     run(gpu, gpu.thinker(tiny_sizes()), 2, "none")
@@ -258,11 +277,9 @@ def test_a_fault_inside_a_layer_is_found(name: str, monkeypatch: pytest.MonkeyPa
 def test_a_needless_copy_shows_in_the_peak(gpu: FakeGpu, thinker_7b: Thinker, monkeypatch: pytest.MonkeyPatch) -> None:
     attention, held = DecoderLayer.attention, list[Tensor]()
 
-    def copying(
-        layer: DecoderLayer, hidden: Tensor, angles: Angles, cache: LayerCache | None = None, *, chunk: int | None = None
-    ) -> Tensor:
+    def copying(layer: DecoderLayer, hidden: Tensor, angles: Angles, cache: LayerCache | None = None, **options: int) -> Tensor:
         held[:] = [hidden.clone()]
-        return attention(layer, hidden, angles, cache, chunk=chunk)
+        return attention(layer, hidden, angles, cache, **options)
 
     monkeypatch.setattr(DecoderLayer, "attention", copying)
     run(gpu, thinker_7b, MINUTE, "fastv@0.3")

@@ -99,7 +99,7 @@ def frame_count(duration_s: float, source_fps: float, options: MediaConfig) -> i
 
     Where a track holds fewer frames than that (a still, a slide show) there are as many as it has, and 2 for a single one.
     """
-    available = max(1, round(duration_s * source_fps))
+    available = round(duration_s * source_fps)
     low = _multiple(math.ceil, options.min_frames, FRAME_FACTOR)
     high = _multiple(math.floor, min(options.max_frames, available), FRAME_FACTOR)
     wanted = min(max(available / source_fps * options.fps, low), high, available)
@@ -117,8 +117,7 @@ def frames_on_display(frame_times_s: NDArray[np.float64], moments_s: NDArray[np.
     The frame on display, or the one after it where that begins within `ahead_s`, half a usual frame: at a constant rate this is the
     nearest frame, as Qwen picks it; with a variable rate a frame that stays for seconds stands for all of them.
     """
-    latest = np.searchsorted(frame_times_s, moments_s + ahead_s, side="right") - 1
-    return np.clip(latest, 0, len(frame_times_s) - 1)
+    return np.maximum(np.searchsorted(frame_times_s, moments_s + ahead_s, side="right") - 1, 0)
 
 
 def frame_size(height: int, width: int, frames: int, options: MediaConfig) -> tuple[int, int]:

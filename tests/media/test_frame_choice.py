@@ -71,12 +71,22 @@ def test_frame_size_equals_the_two_stock_steps() -> None:
         return a, b
 
     rng = np.random.default_rng(0)
-    for _ in range(500):
-        h, w = (int(x) for x in rng.integers(40, 2200, 2))
-        frames, most = int(rng.integers(1, 385)) * 2, int(rng.integers(128, 900)) * 784
-        cap = min(most, max(min(768 * 784, 128_000 * 784 * 0.9 / frames * 2), int(128 * 784 * 1.05)))
-        expected = smart_resize(*smart_resize(h, w, 128 * 784, cap), 128 * 784, 768 * 784)
-        assert frame_size(h, w, frames, MediaConfig(min_pixels=128 * 784, max_pixels=most)) == expected
+    for _ in range(2000):
+        h, w = (int(x) for x in np.exp(rng.uniform(3, 8, 2)))
+        frames, low, high = int(rng.integers(1, 385)) * 2, *sorted(int(x) * 784 for x in rng.integers(4, 900, 2))
+        if max(h, w) > 200 * min(h, w):
+            continue
+        cap = min(high, max(min(768 * 784, 128_000 * 784 * 0.9 / frames * 2), int(low * 1.05)))
+        low = min(low, cap)  # type: ignore[assignment]
+        expected = smart_resize(*smart_resize(h, w, low, cap), low, max(768 * 784, cap))
+        assert frame_size(h, w, frames, MediaConfig(min_pixels=int(low), max_pixels=high)) == expected
+
+
+def test_bounds_of_frame_size_are_included() -> None:
+    assert frame_size(250, 450, 2, MediaConfig()) == (252, 448), "144 tokens, as many as there may be"
+    assert frame_size(5 * 28, 29 * 28, 2, MediaConfig()) == (140, 840), "145 are too many; the second step scales up again"
+    assert frame_size(1, 1, 2, NANO) == (112, 112)
+    assert frame_size(924, 1232, 768, MediaConfig(max_pixels=900 * 784)) == (392, 560), "300 tokens a pair of frames"
 
 
 @given(st.integers(16, 4000), st.integers(16, 4000), st.integers(1, 384))
@@ -97,6 +107,8 @@ def test_many_frames_share_a_budget() -> None:
 
 
 def test_ribbons_are_refused() -> None:
+    with pytest.raises(MediaError, match="0 x 0"):
+        frame_size(0, 0, 4, MediaConfig())
     with pytest.raises(MediaError, match="too narrow"):
         frame_size(10, 4000, 4, MediaConfig())
     with pytest.raises(MediaError, match="4001 x 20 pixels is too narrow"):
@@ -135,7 +147,44 @@ def test_a_users_upper_bound_holds(height: int, width: int, most: int) -> None:
         assert h * w <= most or 28 in (h, w) or model[0] <= most, "a side never vanishes; the published bounds are the published sizes"
 
 
-@pytest.mark.parametrize(("late_s", "filled"), [(0.0, False), (0.2, False), (0.3, True), (1.0, True)])
+FILM = VideoStream("", 320, 180, 8.0, None)
+
+
+def test_a_part_begins_and_ends_with_its_seconds() -> None:
+    track = timeline(packets([n * 0.125 for n in range(32)], length_s=0.125)).video
+    assert track is not None
+    assert choose_frames(track, FILM, MediaConfig(start_s=4.0)) is None
+    found = choose_frames(track, FILM, MediaConfig(start_s=2.0))
+    assert found is not None
+    assert (found.packets[0], found.packets[-1], found.end_s, found.fps, found.warnings) == (16, 31, 4.0, 2.0, ())
+    assert found.times_s.tolist() == [track.times_s[n] for n in found.packets]
+
+
+def test_a_frame_is_reported_at_its_own_time_unless_it_has_stayed_for_longer_than_a_frame() -> None:
+    times = [n * 0.125 + (0.09375 if n == 16 else 0) for n in range(31) if n not in (10, 17, 18)]
+    track = timeline(packets(times, length_s=0.125)).video
+    assert track is not None
+    found = choose_frames(track, FILM, MediaConfig(fps=4.2))  # the moments are whole quarters
+    assert found is not None
+    expected = [n * 0.25 for n in range(16)]
+    expected[5] = 1.125  # the frame of 1.25 s is missing
+    expected[8] = 1.875  # nor is there one of 2 s; that of 2.25 s is a frame and a quarter old
+    assert found.times_s.tolist() == expected
+    assert [times[n] for n in found.packets] == [2.09375 if n == 9 else time for n, time in enumerate(expected)]
+
+
+def test_a_part_in_which_the_video_begins_late_is_filled_in_from_its_start() -> None:
+    track = timeline(
+        packets([3.0 + n * 0.125 for n in range(32)], length_s=0.125), packets([n * 0.5 for n in range(20)], length_s=0.5)
+    ).video
+    assert track is not None
+    found = choose_frames(track, FILM, MediaConfig(start_s=1.0))
+    assert found is not None
+    assert (len(found.packets), found.fps, found.times_s[0], found.end_s) == (12, 2.0, 1.0, 7.0)
+    assert found.warnings == ("the video begins 2.0 s after the audio; its first frame stands for that time",)
+
+
+@pytest.mark.parametrize(("late_s", "filled"), [(0.0, False), (0.2, False), (0.25, False), (0.3, True), (1.0, True)])
 def test_a_video_that_begins_late_is_filled_in_before_it(late_s: float, filled: bool) -> None:
     """By its first frame, which then stands for that time as well."""
     track = timeline(

@@ -40,6 +40,25 @@ def test_without_audio_they_fill_the_stated_length_or_follow_at_25_a_second() ->
 
 @pytest.mark.parametrize(
     ("step_s", "tick_s", "audio_s", "promised_s"),
+    [(60.5, 60.5, 3.0, None), (600.0, 60.0, 0.5, None), (600.0, 60.0, 3.0, 1_100.0)],
+)
+def test_a_little_beyond_the_limits_they_are_respaced(step_s: float, tick_s: float, audio_s: float, promised_s: float | None) -> None:
+    assert respaced(pictures(step_s), tick_s, packets([0.0], length_s=audio_s), promised_s) is not None
+
+
+def test_a_late_first_picture_does_not_count() -> None:
+    late = packets([5_000.0 + n * 600.0 for n in ORDER], length_s=600.0)
+    assert respaced(late, 60.0, None, 1_200.0) is None
+
+
+def test_pictures_in_order_are_shown_when_they_are_decoded() -> None:
+    found = respaced(packets([0.0, 600.0, 1200.0]), TICK_S, packets([0.0], length_s=6.0), None)
+    assert found is not None
+    assert found[0].pts_s.tolist() == found[0].dts_s.tolist() == [0.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("step_s", "tick_s", "audio_s", "promised_s"),
     [
         (60.0, 60.0, 3.0, None),  # a picture a minute is possible
         (600.0, 60.0, 0.0, None),  # slides of ten minutes

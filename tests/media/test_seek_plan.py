@@ -49,3 +49,22 @@ def test_the_second_field_is_decoded_with_the_first() -> None:
     track = video_track([0, 0, 1, 1, 2], [True, False, False, False, False])
     assert track.shown.tolist() == [True, False, True, False, True]
     assert plan(track, np.array([2])).tolist() == [1, 1, 2, 2, 0]
+
+
+def test_a_leading_frame_of_the_third_group_needs_the_second() -> None:
+    track = video_track([0, 1, 2, 3, 6, 4, 5], [True, False, True, False, True, False, False])
+    assert plan(track, np.array([5])).tolist() == [0, 0, 1, 1, 1, 2, 0]
+
+
+def test_without_a_key_frame_everything_before_is_decoded() -> None:
+    assert plan(video_track([0, 1, 2, 3], [False] * 4), np.array([2])).tolist() == [1, 1, 2, 0]
+
+
+def test_packets_in_front_of_the_first_key_frame_are_not_decoded() -> None:
+    assert plan(video_track([0, 1, 2, 3], [False, True, False, False]), np.array([2])).tolist() == [0, 1, 2, 0]
+
+
+def test_a_hidden_picture_of_a_frame_later_is_no_second_field() -> None:
+    track = video_track([0.0, 0.5, 1.0, 1.5])
+    track.shown[1] = False
+    assert plan(track, np.array([0])).tolist() == [2, 0, 0, 0]

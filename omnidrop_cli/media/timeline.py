@@ -95,7 +95,7 @@ class VideoTrack:
     frame_s: float
     end_s: float
     timed: bool
-    held: bool = False
+    held: bool
     """Some pictures stay much longer than usual: slides, a screen recording."""
 
     def __len__(self) -> int:
@@ -211,9 +211,9 @@ def build_timeline(parts: Sequence[tuple[TrackPackets | None, TrackPackets | Non
         labels = split_at_breaks([track.clock for track in tracks]) if tracks else []
         for track, label in zip(tracks, labels, strict=True):
             track.stretch = label + stretches
-        for stretch in range(stretches, 1 + max((int(label.max()) for label in labels), default=-1) + stretches):
+        first, stretches = stretches, stretches + 1 + max((int(label.max()) for label in labels), default=-1)
+        for stretch in range(first, stretches):
             end_s = _append(tracks, stretch, end_s, jumping_format, joints)
-        stretches = 1 + max((int(track.stretch.max()) for track in tracks), default=stretches - 1)
         placed.append(tracks)
     audio, sparse = _audio_track(placed)
     video = _video_track(placed, 0.0 if audio is None else audio.end_s)
@@ -348,13 +348,13 @@ def _video_track(parts: Sequence[Sequence[_Placed]], audio_end_s: float) -> Vide
     stays = np.diff(times[order])
     frame_s = float(np.median(stays)) if len(stays) else found[0][1].packets.usual_s
     # Lengths that contradict the time stamps are damage, not a picture that stays.
-    credible = len(order) == 1 or bool(len(order) and np.median(declared[order[:-1]] - stays) <= max(3 * frame_s, _NOTICEABLE_S))
+    credible = len(order) == 1 or bool(np.median(declared[order[:-1]] - stays) <= max(3 * frame_s, _NOTICEABLE_S))
     stated_s = float(declared[order[-1]]) if credible else 0.0
-    last_s = min(max(frame_s, stated_s), HOLD_S) if len(order) else 0.0
+    last_s = min(max(frame_s, stated_s), HOLD_S)
     held = len(order) > 1 and _is_held(stays, last_s)
     if held and stated_s > 0:
         last_s = min(max(stated_s, min(frame_s, _NOTICEABLE_S)), HOLD_S)
-    end_s = float(times[order[-1]]) + last_s if len(order) else 0.0
+    end_s = float(times[order[-1]]) + last_s
     return VideoTrack(
         times_s=times,
         keyframe=keyframe,

@@ -193,7 +193,7 @@ def test_damaged_time_stamps_are_replaced(stretches: list[Stretch], run: int, by
     check(build_timeline([(pictures, sound)], False), stretches, video, audio)
 
 
-@pytest.mark.parametrize(("start_s", "first_s"), [(-0.004, -0.004), (-0.006, 0.0), (0.004, 0.0)])
+@pytest.mark.parametrize(("start_s", "first_s"), [(-0.004, -0.004), (-0.005, 0.0), (-0.006, 0.0), (0.004, 0.0)])
 def test_a_clip_that_begins_a_hair_before_0_is_not_moved(start_s: float, first_s: float) -> None:
     stretches = [Stretch(4.0, 0.0), Stretch(4.0, -9.0)]
     found = build_timeline([tuple(file_of(written(stretches, 0.1, start_s), written(stretches, AUDIO_S, start_s)))], False)  # type: ignore[list-item]

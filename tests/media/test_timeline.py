@@ -126,6 +126,14 @@ def test_a_packet_of_no_length_is_not_heard() -> None:
     track = AudioTrack(np.array([0.0, 5.0]), np.array([0.0, 5.0]), np.array([1.0, 5.0]), nothing, nothing, nothing)
     assert track.samples_within(0.0, 10.0, 16_000) == 16_000
     assert track.samples_within(0.25, 0.25, 16_000) == 0
+    later = AudioTrack(np.array([5.0]), np.array([5.0]), np.array([6.0]), nothing, nothing, nothing)
+    assert later.samples_within(0.0, 5.0, 16_000) == 0, "not five seconds of silence"
+
+
+def test_hidden_packets_last_no_time() -> None:
+    given = packets([0.0, 1.0, 2.0], length_s=1.0)
+    given.hidden[2] = True
+    assert sound(given).ends_s.tolist() == [1.0, 2.0, 2.0]
 
 
 def test_what_is_not_to_be_skipped_is_heard_at_its_own_time() -> None:
@@ -162,6 +170,8 @@ def test_audio_that_lasts_thirty_times_its_packets_and_a_minute_is_placed_by_the
         ((0.0, 2.0, 4.0, 6.0, 8.0), 0.0, 10.0, False),  # four stay equally long: a slow film
         ((0.0, 1.0, 2.0, 3.0, 4.0, 6.0), 0.0, 7.0, False),
         ((0.0, 1.0, 2.0, 3.0, 4.0, 6.5), 0.0, 7.5, True),
+        ((0.0, 2.0), 0.0, 4.0, True),
+        ((0.0, 0.0625, 0.125, 0.6875), 0.0, 0.75, True),
         ((0.0, 0.125, 0.25, 0.75), 0.0, 0.875, False),
         ((0.0, 0.125, 0.25, 0.875), 0.0, 1.0, True),
         ((0.0, 2.0, 4.0), [2.0, 2.0, 0.25], 4.5, True),
@@ -171,6 +181,14 @@ def test_audio_that_lasts_thirty_times_its_packets_and_a_minute_is_placed_by_the
 def test_how_long_the_last_picture_stays(times: tuple[float, ...], lengths: float | list[float], end_s: float, held: bool) -> None:
     track = film(*times, lengths_s=lengths)
     assert (track.end_s, track.held) == (end_s, held)
+
+
+def test_a_track_is_timed_where_any_packet_bears_a_time_stamp() -> None:
+    assert film(0.0, 0.5).timed
+    for times, timed in (([None, 0.5], True), ([None, None], False)):
+        found = build_timeline([(packets(times, dts_s=[0.0, 0.5]), None)], False).video
+        assert found is not None
+        assert found.timed == timed
 
 
 def test_a_part_ends_a_hair_before_its_end() -> None:
@@ -214,7 +232,8 @@ def test_a_pause_before_the_last_packet_is_said_on_the_clips_clock(pause_s: floa
 
 def test_a_jump_of_both_tracks_counts_from_the_end_of_a_packet() -> None:
     times = [*range(10), *range(610, 620)]
-    tracks = packets(times, range(0, 40, 2), length_s=1.0), packets(times, range(1, 41, 2), length_s=1.0)
+    late = [*range(1, 17, 2), *range(23, 47, 2)]  # two packets of audio come behind the pictures' jump
+    tracks = packets(times, range(0, 40, 2), length_s=1.0), packets(times, late, length_s=1.0)
     assert build_timeline([tracks], False).notes == ("the clock of the file jumps ahead by 600 s at 10.0 s: that time is left out",)
 
 

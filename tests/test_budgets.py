@@ -18,6 +18,12 @@ LONGER = {
 
 MORE_PARAMETERS = {
     "model/adapter.py:_packed_attention": 9,  # the signature of transformers' attention functions
+    # A kernel takes every pointer and every constant by itself.
+    "kernels/row_attention.py:_rotate": 10,
+    "kernels/row_attention.py:_attend": 15,
+    "kernels/row_products.py:_sums": 10,
+    "kernels/row_products.py:_products": 12,
+    "kernels/row_products.py:_gated": 12,
 }
 
 LINES = {
@@ -25,12 +31,12 @@ LINES = {
     "batch": 1420,
     "bench": 1100,
     "commands": 4030,
-    "engine": 3650,
+    "engine": 3800,
     "evaluate": 2330,
     "explain": 1300,
-    "kernels": 500,
+    "kernels": 620,
     "media": 4290,
-    "model": 3250,
+    "model": 3270,
     "nano/train": 2600,
     "nano/world": 1550,
     "prompt": 980,

@@ -7,20 +7,22 @@ before it. Any failure leaves the cache as it was, and eager steps go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from omnidrop_cli.engine.decode_step import StaticDecode, step
 from omnidrop_cli.engine.oom import out_of_memory
+from omnidrop_cli.engine.row_step import compile_kernels, readable_layers
 from omnidrop_cli.model.cuda_capture import Capture, capture_on
 
 if TYPE_CHECKING:
     from omnidrop_cli.engine.kv_cache import RaggedCache
     from omnidrop_cli.engine.sampling import Sampler
+    from omnidrop_cli.kernels.nf4_weights import NF4Layer
     from omnidrop_cli.model.thinker import Thinker
 
 WARMUP_TOKENS = 4
@@ -42,24 +44,36 @@ ATOL_HALF = 0.05
 that cannot take its mask, stale addresses, memory that was not there."""
 
 
+class Failure(NamedTuple):
+    """Why a capture failed, and whether the next one would fail too."""
+
+    reason: str
+    lasting: bool
+
+
 @dataclass(slots=True)
 class CudaGraphRunner:
     """Captures graphs for a session. Without `capture` every token is decoded eagerly; `refusal` says why no more are captured.
 
-    `verified` is whether a captured step has agreed with an eager one.
+    `kernels` is whether kernels for one row are used where they can read the weights; `verified` is whether a captured step has agreed
+    with an eager one.
     """
 
     capture: Capture | None = None
     refusal: str | None = None
     reported: str | None = None
+    kernels: bool = True
     verified: bool = False
 
     @classmethod
     def of(cls, thinker: Thinker, enabled: bool = True) -> CudaGraphRunner:
-        """A runner that captures on CUDA, if `enabled`."""
+        """A runner that captures on CUDA, if `enabled`. Compiles what it will need: seconds the first time on a machine."""
         if not enabled or thinker.device.type != "cuda":
             return cls()
-        return cls(capture_on(thinker.device), _unable(thinker))
+        refusal = _unable(thinker)
+        if refusal is None:
+            compile_kernels(thinker)
+        return cls(capture_on(thinker.device), refusal)
 
     @torch.inference_mode()
     def run(
@@ -75,34 +89,56 @@ class CudaGraphRunner:
         Returns:
             The captured decode, which agrees with an eager step; None with the cache as before where it fails.
         """
-        lengths = cache.lengths
-        reason = self.refusal
+        most, reason = min(MAX_CAPTURE, limit), self.refusal
         if reason is None and self.capture is not None:
-            try:
-                found = self._captured(self.capture, thinker, cache, token, position, min(MAX_CAPTURE, limit))
-                if found is not None:
-                    return found
-                reason = self.refusal = "its first step differs from the eager one"
-            except Exception as error:  # whatever a kernel or a library raises, eager steps go on
-                cache.truncate(lengths)
-                reason = str(error).strip().partition("\n")[0] or type(error).__name__
-                if not out_of_memory(error):
-                    self.refusal = reason
+            found = self._fastest(thinker, cache, token, position, most, warn)
+            if isinstance(found, CapturedDecode):
+                return found
+            reason = found.reason
+            if found.lasting:
+                self.refusal = reason
         if reason != self.reported:
             self.reported = reason
             warn(f"decoding goes on without a CUDA graph, slower but the same: {reason}")
         return None
 
+    def _fastest(
+        self, thinker: Thinker, cache: RaggedCache, token: int, position: int, max_steps: int, warn: Callable[[str], None]
+    ) -> CapturedDecode | Failure:
+        """A captured step of kernels for one row where there are some for these weights, of the thinker's modules otherwise."""
+        layers = readable_layers(thinker) if self.kernels else None
+        if layers is not None:
+            found = self._attempt(thinker, cache, token, position, max_steps, layers)
+            if isinstance(found, CapturedDecode) or not found.lasting:
+                return found
+            self.kernels = self.verified = False
+            warn(f"decoding goes on without kernels for NF4 weights, slower but the same: {found.reason}")
+        return self._attempt(thinker, cache, token, position, max_steps)
+
+    def _attempt(
+        self, thinker: Thinker, cache: RaggedCache, token: int, position: int, max_steps: int, layers: Sequence[NF4Layer] | None = None
+    ) -> CapturedDecode | Failure:
+        """A captured step that has run for `token`; where it fails, `cache` is as before."""
+        lengths = cache.lengths
+        try:
+            found = self._captured(thinker, cache, token, position, max_steps, layers)
+        except Exception as error:  # whatever a kernel or a library raises, decoding goes on
+            cache.truncate(lengths)
+            return Failure(str(error).strip().partition("\n")[0] or type(error).__name__, lasting=not out_of_memory(error))
+        return found or Failure("its first step differs from the eager one", lasting=True)
+
     def _captured(
-        self, capture: Capture, thinker: Thinker, cache: RaggedCache, token: int, position: int, max_steps: int
+        self, thinker: Thinker, cache: RaggedCache, token: int, position: int, max_steps: int, layers: Sequence[NF4Layer] | None
     ) -> CapturedDecode | None:
         """A captured step that has run for `token`; None where the first one of a session differs from an eager step."""
+        if self.capture is None:
+            return None
         lengths, expected = cache.lengths, None
         if not self.verified:
             expected = step(thinker, cache, token, position)
             cache.truncate(lengths)
-        static = StaticDecode(thinker, cache, token, position, max_steps)
-        replay = capture(static.step)
+        static = StaticDecode(thinker, cache, token, position, max_steps, layers)
+        replay = self.capture(static.step)
         if expected is not None:
             eager = static.logits.clone()
             static.rollback(token)

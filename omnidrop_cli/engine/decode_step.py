@@ -16,8 +16,10 @@ from torch import Tensor
 
 from omnidrop_cli.engine.kv_cache import RaggedCache
 from omnidrop_cli.engine.masked_attention import masked_attention
+from omnidrop_cli.engine.row_step import Buffers, RowStep
 
 if TYPE_CHECKING:
+    from omnidrop_cli.kernels.nf4_weights import NF4Layer
     from omnidrop_cli.model.decoder_layer import DecodeCache
     from omnidrop_cli.model.thinker import Thinker
 
@@ -82,6 +84,10 @@ class StaticCache:
         """Let every layer attend to the row it is about to write."""
         self._flat_mask.index_fill_(0, self._flat_rows, 0)
 
+    def buffers(self) -> list[Buffers]:
+        """Those of every layer, for kernels that write and attend by themselves."""
+        return [(keys[0], values[0], row) for (keys, values), row in zip(self._buffers, self._rows, strict=True)]
+
     def attend(self, number: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Write one row into layer `number`; attention of its queries (1, heads, 1, dh) to the rows written: (1, heads, 1, dh)."""
         all_keys, all_values = self._buffers[number]
@@ -97,27 +103,42 @@ class StaticDecode:
     """
 
     @torch.inference_mode()
-    def __init__(self, thinker: Thinker, cache: RaggedCache, token: int, position: int, max_steps: int) -> None:
-        """`token` is read first, at TMRoPE position `position`. Raises torch's out-of-memory error; `cache` is then as it was."""
-        device, layers = thinker.device, len(cache.layers)
+    def __init__(
+        self, thinker: Thinker, cache: RaggedCache, token: int, position: int, max_steps: int, layers: Sequence[NF4Layer] | None = None
+    ) -> None:
+        """`token` is read first, at TMRoPE position `position`. Raises torch's out-of-memory error; `cache` is then as it was.
+
+        `layers` are the thinker's, to be run by kernels for one row; without them its modules run.
+        """
+        device, count = thinker.device, len(cache.layers)
         self._thinker, self._ragged = thinker, cache
         # One tensor, so that one addition advances all: rows and mask rows of every layer, the position, the number of tokens chosen.
-        self._advancing = torch.zeros(2 * layers + 2, dtype=torch.long, device=device)
-        self._cache = StaticCache(cache, max_steps, self._advancing[: 2 * layers])
+        self._advancing = torch.zeros(2 * count + 2, dtype=torch.long, device=device)
+        self._cache = StaticCache(cache, max_steps, self._advancing[: 2 * count])
         self._position, self._count = self._advancing[-2:-1], self._advancing[-1:]
         self._position.fill_(position)
         self._token = torch.full((1, 1), token, dtype=torch.long, device=device)
         self._chosen = torch.zeros(max_steps, dtype=torch.long, device=device)
         self.logits = torch.empty(thinker.sizes.vocab, dtype=torch.float32, device=device)
+        self._kernels = None if layers is None else RowStep(layers, self._cache.buffers(), thinker.adapter.embedding_weight)
 
     @torch.inference_mode()
     def step(self) -> None:
         """Read the current token. Launches work and returns: no value comes back to the host, no shape depends on one."""
-        self._cache.unmask()
-        self.logits.copy_(_logits(self._thinker, self._token, self._position.expand(3, 1, 1), self._cache))
+        self.logits.copy_(self._read())
         self._token.copy_(self.logits.argmax(keepdim=True)[None])
         self._chosen.index_copy_(0, self._count, self._token[0])
         self._advancing.add_(1)
+
+    def _read(self) -> Tensor:
+        """(vocab,) logits after the current token."""
+        position = self._position.expand(3, 1, 1)
+        if self._kernels is None:
+            self._cache.unmask()
+            return _logits(self._thinker, self._token, position, self._cache)
+        adapter = self._thinker.adapter
+        hidden = adapter.embed(self._token)
+        return adapter.logits(self._kernels(hidden, adapter.rotary(hidden, position)))
 
     @torch.inference_mode()
     def set_token(self, token: int) -> None:

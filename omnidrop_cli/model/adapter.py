@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, rms_norm
 
 from omnidrop_cli.errors import ModelError
+from omnidrop_cli.kernels.nf4_weights import NF4Layer, nf4_weights
 from omnidrop_cli.model.decoder_layer import Angles, DecoderLayer
 from omnidrop_cli.model.encoder_attention import ReceivedAttention, attend_windows, received_attention
 
@@ -139,6 +140,31 @@ class QwenOmniAdapter:
             head_dim=attention.head_dim,
             scale=float(_part(attention, "scaling")),
             flash=self.text_model.config._attn_implementation == "flash_attention_2",
+        )
+
+    def nf4_layer(self, number: int) -> NF4Layer | None:
+        """Layer `number` by the tensors behind it; None where it does more than a plain Qwen2.5 layer in NF4."""
+        layer = self.layers[number]
+        attention, mlp = _part(layer, "self_attn"), _part(layer, "mlp")
+        silu = self.text_model.config.hidden_act == "silu" and not mlp._forward_hooks and not mlp._forward_pre_hooks
+        if not silu or hasattr(attention, "q_norm") or hasattr(attention, "k_norm"):
+            return None
+        found = {name: nf4_weights(linear, self.embedding_weight.dtype) for name, linear in self.linears(number).items()}
+        parts = {name: weights for name, weights in found.items() if weights is not None}
+        if len(parts) < len(found):
+            return None
+        norms = [_part(layer, name) for name in ("input_layernorm", "post_attention_layernorm")]
+        attention_norm, mlp_norm = ((norm.weight, float(norm.variance_epsilon)) for norm in norms)
+        return NF4Layer(
+            attention_norm=attention_norm,
+            qkv=(parts["q"], parts["k"], parts["v"]),
+            o=parts["o"],
+            mlp_norm=mlp_norm,
+            gate=parts["gate"],
+            up=parts["up"],
+            down=parts["down"],
+            head_dim=attention.head_dim,
+            scale=float(_part(attention, "scaling")),
         )
 
     def linears(self, number: int) -> dict[str, nn.Module]:

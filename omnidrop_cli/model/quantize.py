@@ -14,6 +14,7 @@ import torch
 
 from omnidrop_cli import fileio
 from omnidrop_cli.errors import ModelError, UsageError
+from omnidrop_cli.kernels.nf4_weights import NF4_BLOCK
 from omnidrop_cli.model.checkpoint import copy_trained_parts
 from omnidrop_cli.model.quiet import quiet
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from omnidrop_cli.model.thinker import Thinker
 
 QUANTS = ("nf4", "int8", "none")
-
-NF4_BLOCK = 64
-"""Weights that share one scale (bitsandbytes' default)."""
 
 OUTLIER_THRESHOLD = 6.0
 """Activations beyond it are multiplied in 16 bits (LLM.int8, arXiv 2208.07339)."""

@@ -15,7 +15,7 @@ import torch
 
 from omnidrop_cli.bench.decoding import uncaptured
 from omnidrop_cli.config import GenerationConfig
-from omnidrop_cli.engine import cuda_graph
+from omnidrop_cli.engine import cuda_graph, decode_step
 from omnidrop_cli.engine import generate as generation
 from omnidrop_cli.engine.cuda_graph import CudaGraphRunner, agree
 from omnidrop_cli.engine.generate import generate
@@ -278,6 +278,48 @@ def test_a_graph_that_differs_from_the_eager_step_is_not_used(at: str, monkeypat
     assert found == expected
     assert_same(graphed.cache, plain.cache)
     assert said == ["decoding goes on without a CUDA graph, slower but the same: its first step differs from the eager one"]
+
+
+class Spoiled:
+    """Kernels that raise `error`, or give another hidden state than the layers do."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error, self.calls = error, 0
+
+    def run(self, hidden: torch.Tensor, _: object) -> torch.Tensor:
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+        return -hidden
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no compiler\nanywhere"), None])
+def test_kernels_that_fail_give_way_to_a_graph_of_modules(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    thinker, spoiled = without_end(tiny_thinker(4)), Spoiled(error)
+    monkeypatch.setattr(cuda_graph, "readable_layers", lambda _: [])
+    monkeypatch.setattr(decode_step, "RowStep", lambda *_: spoiled.run)
+    plain, graphed, capture = prefilled(thinker), prefilled(thinker), Counting()
+    graphs = CudaGraphRunner(capture)
+    expected = answer(thinker, plain)[0]
+    found, _, said = answer(thinker, graphed, graphs=graphs)
+    assert found == expected
+    assert_same(graphed.cache, plain.cache)
+    reason = "no compiler" if error else "its first step differs from the eager one"
+    assert said == [f"decoding goes on without kernels for NF4 weights, slower but the same: {reason}"]
+    calls = spoiled.calls
+    again, _, said = answer(thinker, prefilled(thinker), graphs=graphs)
+    assert (again, said, spoiled.calls, capture.captures) == (expected, [], calls, 3)
+
+
+def test_kernels_without_enough_memory_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    thinker, spoiled = without_end(tiny_thinker(4)), Spoiled(torch.OutOfMemoryError("CUDA out of memory"))
+    monkeypatch.setattr(cuda_graph, "readable_layers", lambda _: [])
+    monkeypatch.setattr(decode_step, "RowStep", lambda *_: spoiled.run)
+    graphs = CudaGraphRunner(capture_on_tape)
+    found, _, said = answer(thinker, prefilled(thinker), graphs=graphs)
+    assert (found, len(said), spoiled.calls) == (answer(thinker, prefilled(thinker))[0], 1, 1)
+    answer(thinker, prefilled(thinker), graphs=graphs)
+    assert (spoiled.calls, graphs.kernels) == (2, True)
 
 
 def test_agreement_of_logits() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bitsandbytes as bnb
 import pytest
 import torch
 
@@ -13,7 +14,10 @@ from omnidrop_cli.engine.kv_cache import RaggedCache
 from omnidrop_cli.engine.masked_attention import masked_attention
 from omnidrop_cli.engine.prefill import Prefilled, prefill
 from omnidrop_cli.engine.session import Session
+from omnidrop_cli.kernels import runs_on
+from omnidrop_cli.kernels.nf4_weights import nf4_weights
 from omnidrop_cli.model.decoder_layer import rotate
+from omnidrop_cli.model.quantize import quantized_linear
 from omnidrop_cli.model.random_weights import tiny_thinker
 from omnidrop_cli.model.thinker import Thinker
 from omnidrop_cli.prune.methods import get_method, names
@@ -94,6 +98,30 @@ def test_masked_attention_is_exact_to_a_bfloat16(rows: int) -> None:
     exact = attend(query.double(), *(tensor.double().repeat_interleave(7, 1) for tensor in shown))
     error = (masked_attention(query, keys, values, mask, 128**-0.5).double() - exact).abs().max()
     assert error <= 2**-7 * exact.abs().max(), "more than the last place of the largest value"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize(("k", "sizes"), [(320, (9, 4, 3)), (3584, (3584, 512, 512)), (18944, (3584,))])
+def test_products_of_one_row_are_those_of_the_unpacked_weights(dtype: torch.dtype, k: int, sizes: tuple[int, ...]) -> None:
+    if not runs_on(torch.device("cuda:0")):
+        pytest.skip("Triton does not run here")
+    from omnidrop_cli.kernels import row_products
+
+    noise = torch.Generator("cuda:0").manual_seed(k)
+    x = torch.randn(k, generator=noise, device="cuda:0").to(dtype)
+    weights, expected = [], []
+    for n in sizes:
+        linear = torch.nn.Linear(k, n, device="cuda:0", dtype=dtype)
+        packed = quantized_linear(linear, "nf4", "cuda:0", dtype)
+        parts, state = nf4_weights(packed, dtype), packed.weight.quant_state
+        assert parts is not None
+        weights.append(parts)
+        state.dtype = torch.float32
+        expected.append(bnb.functional.dequantize_4bit(packed.weight.data, state) @ x.float() + linear.bias.float())
+    y = torch.full((sum(sizes),), torch.nan, device="cuda:0", dtype=dtype)
+    row_products.products(row_products.planes(x), y, weights)
+    exact = torch.cat(expected)
+    assert (y.float() - exact).abs().max() <= max(torch.finfo(dtype).eps, 1e-5) * exact.abs().max()
 
 
 @pytest.mark.parametrize(("quant", "kind"), [("nf4", torch.uint8), ("int8", torch.int8)])

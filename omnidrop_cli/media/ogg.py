@@ -31,5 +31,7 @@ def links(data: FileBytes) -> Iterator[int]:
         content = not opening
         sizes = data.at(at + _HEADER, header[26])
         behind = at + _HEADER + header[26] + sum(sizes)
+        if behind == len(data):
+            return
         # Behind a damaged page the next one is searched for.
         at = behind if data.at(behind, 4) == PAGE else data.find(PAGE, at + 4)

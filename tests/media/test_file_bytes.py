@@ -49,3 +49,33 @@ def test_a_file_that_becomes_shorter_ends_where_it_ends_now(tmp_path: Path) -> N
 def test_a_damaged_box_size_ends_the_search_for_parts() -> None:
     box = (1).to_bytes(4, "big") + b"ftyp" + (2**64 - 8).to_bytes(8, "big")
     assert find_parts(io.BytesIO(box)) == (None, ((0, 16),))
+
+
+def test_find_over_every_border_of_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_bytes, "_WINDOW", 16)
+    for length in (1, 2, 3, 5):
+        for at in range(60):
+            content = bytes(at) + b"abcde"[:length]
+            assert FileBytes(io.BytesIO(content)).find(b"abcde"[:length]) == at
+            assert FileBytes(io.BytesIO(content[:-1])).find(b"abcde"[:length]) == -1
+
+
+class Counting(io.BytesIO):
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        return super().read(size)
+
+
+@pytest.mark.parametrize(("places", "reads"), [([0, 10, 16_380], 1), ([0, 10, 16_381], 2), ([100, 100, 16_480], 1), ([100, 99], 2)])
+def test_headers_within_16_kilobytes_come_from_one_read(places: list[int], reads: int) -> None:
+    file = Counting(bytes(100_000))
+    data = FileBytes(file)
+    assert [data.at(place, 4) for place in places] == [bytes(4)] * len(places)
+    assert file.reads == reads
+
+
+def test_more_than_a_window_is_read_at_once() -> None:
+    content = bytes(range(256)) * 100
+    assert FileBytes(io.BytesIO(content)).at(5, 20_000) == content[5:20_005]

@@ -12,6 +12,8 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.media import audio
@@ -251,3 +253,111 @@ def test_it_stops_when_asked(clips: Clips) -> None:
     scanned = scan(clips["long_audio"])
     assert scanned.timeline.audio is not None
     assert read_audio(scanned.source, scanned.timeline.audio, 0.0, 310 * 16_000, cancelled=lambda: True).decoded == 0
+
+
+# ---------------------------------------------------------------- where samples go
+
+
+def laid_out(frames: list[tuple[int, int]], size: int) -> tuple[np.ndarray, int]:
+    """(samples, how many were dropped because others lie there) of (first sample, count) frames, sample by sample at 16 kHz."""
+    out, behind, dropped = np.zeros(size, np.float32), None, 0
+    for value, (at, count) in enumerate(frames, 1):
+        kept = range(count)
+        if behind is not None and abs(at - behind) <= 800:
+            at = behind
+        elif behind is not None and at < behind:
+            dropped += min(behind - at, count)
+            kept = range(behind - at, count)
+        for n in kept:
+            if 0 <= at + n < size:
+                out[at + n] = value / 100
+            if at + n >= 0:
+                behind = at + n + 1
+    return out, dropped
+
+
+STEPS = st.sampled_from([0, 0, 300, 790, -300, -790, 810, 2_000, -810, -3_000])
+
+
+@given(st.integers(-3_000, 3_000), st.lists(st.tuples(STEPS, st.integers(1, 2_500)), min_size=1, max_size=7), st.integers(1, 9_000))
+def test_samples_lie_where_they_belong(first: int, steps: list[tuple[int, int]], size: int) -> None:
+    """A twentieth of a second off is rounding; beyond that there is silence, or what lies on others is dropped."""
+    at, frames = first, list[tuple[int, int]]()
+    for step, count in steps:
+        frames.append((at + step, count))
+        at += step + count
+    writer = audio._Writer(np.zeros(size, np.float32))
+    for value, (at, count) in enumerate(frames, 1):
+        writer.write(at / 16_000, np.full(count, value / 100, np.float32), 16_000)
+    out, dropped = laid_out(frames, size)
+    assert writer._out == pytest.approx(out)
+    assert writer.overlap_s == pytest.approx(dropped / 16_000)
+    assert writer.decoded == np.count_nonzero(out)
+    assert writer.full == (writer._at >= size)
+
+
+@pytest.mark.parametrize("rates", [(8_000, 8_000), (8_000, 16_000), (16_000, 8_000), (48_000, 8_000)])
+def test_a_rate_may_change_between_frames(rates: tuple[int, int]) -> None:
+    writer = audio._Writer(np.zeros(16_000, np.float32))
+    for at_s, rate_hz in zip((0.0, 0.5), rates, strict=True):
+        writer.write(at_s, np.full(rate_hz // 2, 0.25 + at_s, np.float32), rate_hz)
+    writer.flush()
+    assert writer._out[100:7_900] == pytest.approx(0.25, abs=0.01)
+    assert writer._out[8_100:] == pytest.approx(0.75, abs=0.02)
+    assert writer.decoded == pytest.approx(16_000, abs=2)
+    assert writer.overlap_s == 0.0
+
+
+def test_samples_behind_a_hole_keep_their_place_at_every_rate() -> None:
+    writer = audio._Writer(np.zeros(16_000, np.float32))
+    for at_s in (0.0, 0.5):
+        writer.write(at_s, np.full(2_000, 0.5, np.float32), 8_000)
+    writer.flush()
+    assert writer._out[100:3_900] == pytest.approx(0.5, abs=0.01)
+    assert writer._out[4_100:7_900] == pytest.approx(0.0, abs=0.01)
+    assert writer._out[8_100:11_900] == pytest.approx(0.5, abs=0.01)
+
+
+def read_wav(path: Path, channels: list[np.ndarray], rate_hz: int = 16_000) -> audio.Waveform:
+    soundfile.write(path, np.stack(channels, axis=1), rate_hz, subtype="FLOAT")
+    found = scan(path)
+    assert found.timeline.audio is not None
+    return read_audio(found.source, found.timeline.audio, 0.0, round(found.timeline.audio.end_s * 16_000))
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "cancelled"),
+    [(0.5, -0.5, True), (0.5, -0.46, True), (0.5, -0.42, False), (0.5, 0.5, False), (0.008, -0.008, False), (0.02, -0.02, True)],
+)
+def test_channels_that_cancel_each_other_out(tmp_path: Path, left: float, right: float, cancelled: bool) -> None:
+    wave = np.sin(np.arange(16_000)).astype(np.float32)
+    assert read_wav(tmp_path / "a.wav", [left * wave, right * wave]).cancelled_out == cancelled
+
+
+def test_quiet_audio_is_neither_cancelled_nor_bad(tmp_path: Path) -> None:
+    found = read_wav(tmp_path / "a.wav", [np.full(16_000, 0.01, np.float32)])
+    assert (found.bad, found.cancelled_out, found.overlap_s, found.decoded) == (0, False, 0.0, 16_000)
+
+
+def test_samples_that_are_no_numbers_are_counted_and_loud_ones_limited(tmp_path: Path) -> None:
+    samples = np.zeros((16_000, 2), np.float32)
+    samples[[5, 9_000, 15_000], 0] = np.nan
+    samples[[6, 15_001], 1] = np.inf
+    assert read_wav(tmp_path / "a.wav", [*samples.T]).bad == 5
+    loud = av.AudioFrame.from_ndarray(np.array([[64.5, -1e30, 64.0, 0.5]], np.float32), format="flt", layout="mono")
+    assert audio._mono(loud)[0].tolist() == [64.0, -64.0, 64.0, 0.5]
+
+
+def test_the_last_samples_of_a_resampled_file_are_there(tmp_path: Path) -> None:
+    found = read_wav(tmp_path / "a.wav", [np.full(8_000, 0.5, np.float32)], 8_000)
+    assert found.samples[100:-8] == pytest.approx(0.5, abs=0.01)
+    assert found.samples[-8:].min() > 0.1
+
+
+def test_decoding_begins_half_a_second_early(clips: Clips) -> None:
+    """A packet of AAC is 0.02 s long."""
+    found = scan(clips["tone_video"])
+    assert found.timeline.audio is not None
+    times = [at_s for at_s, _ in audio._frames(found.source, found.timeline.audio, 2.0, 3.0)]
+    assert 1.4 < times[0] <= 1.5
+    assert 2.9 < times[-1] < 3.1

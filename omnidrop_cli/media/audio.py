@@ -47,8 +47,8 @@ class Waveform:
     samples: Samples
     decoded: int
     bad: int
-    cancelled_out: bool = False
-    overlap_s: float = 0.0
+    cancelled_out: bool
+    overlap_s: float
 
 
 def read_audio(source: Source, track: AudioTrack, start_s: float, samples: int, cancelled: Callable[[], bool] = lambda: False) -> Waveform:
@@ -139,7 +139,7 @@ class _Writer:
             mono, at_s = mono[early:], at_s + early / rate_hz
         if not len(mono):
             return
-        if self._next_s is None or apart_s > _DRIFT_S or rate_hz != self._rate_hz:
+        if apart_s > _DRIFT_S or rate_hz != self._rate_hz:
             self.flush()
             self._begin(at_s, rate_hz)
         self._next_s = at_s + len(mono) / rate_hz

@@ -343,7 +343,11 @@ def test_samples_that_are_no_numbers_are_counted_and_loud_ones_limited(tmp_path:
     samples = np.zeros((16_000, 2), np.float32)
     samples[[5, 9_000, 15_000], 0] = np.nan
     samples[[6, 15_001], 1] = np.inf
-    assert read_wav(tmp_path / "a.wav", [*samples.T]).bad == 5
+    samples[7] = -np.inf
+    found = read_wav(tmp_path / "a.wav", [*samples.T])
+    assert found.bad == 7
+    assert not found.samples.any()
+    assert read_wav(tmp_path / "b.wav", [np.array([1.5, -1.5, 0.5], np.float32)]).samples.tolist() == [1.0, -1.0, 0.5]
     loud = av.AudioFrame.from_ndarray(np.array([[64.5, -1e30, 64.0, 0.5]], np.float32), format="flt", layout="mono")
     assert audio._mono(loud)[0].tolist() == [64.0, -64.0, 64.0, 0.5]
 

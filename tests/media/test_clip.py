@@ -266,7 +266,7 @@ def test_an_error_does_not_wait_for_the_sound(clips: Clips, monkeypatch: pytest.
         deadline = time.monotonic() + 10
         while not args[-1]() and time.monotonic() < deadline:
             time.sleep(0.01)
-        return Waveform(np.zeros(0, np.float32), 0, 0)
+        return Waveform(np.zeros(0, np.float32), 0, 0, cancelled_out=False, overlap_s=0.0)
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt

@@ -227,4 +227,4 @@ def _fetched(copy: Copy, *, checked: bool) -> Fetched:
 
 def _age(seconds: float) -> str:
     days = int(seconds // 86400)
-    return f"{days} day{'s' if days != 1 else ''}" if days else f"{seconds / 3600:.0f} hours"
+    return f"{days} day{'s' if days != 1 else ''}"

@@ -11,7 +11,7 @@ from omnidrop_cli.config import FetchConfig, MediaConfig, Request
 from omnidrop_cli.errors import UsageError
 from omnidrop_cli.events import SILENT
 from omnidrop_cli.media import address, download
-from omnidrop_cli.media.download_cache import DownloadCache
+from omnidrop_cli.media.download_cache import Copy, DownloadCache, Origin
 from omnidrop_cli.media.open import open_clip
 from omnidrop_cli.media.source import fetch
 from omnidrop_cli.outputs import FrameBounds
@@ -130,3 +130,40 @@ def test_a_feed_is_a_playlist_and_a_file_is_not_asked(server: Server) -> None:
     assert server.hits == []
     assert address.playlist(server.url("/page"), FetchConfig()) is None
     assert address.playlist(server.url("/404"), FetchConfig()) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "found", "unchanged"),
+    [
+        ({}, {"etag": "a"}, None),
+        ({"etag": "a"}, {"etag": "a", "last_modified": "z"}, True),
+        ({"etag": "a"}, {"etag": "b"}, False),
+        ({"etag": "a", "last_modified": "x"}, {"etag": "b", "last_modified": "x"}, False),
+        ({"etag": "a", "last_modified": "x"}, {"last_modified": "x"}, True),
+        ({"last_modified": "x", "length": "1"}, {"last_modified": "x", "length": "2"}, True),
+        ({"last_modified": "x"}, {"last_modified": "y"}, False),
+        ({"etag": "a"}, {}, None),
+        ({"length": "1"}, {"length": "1"}, None),
+        ({"length": "1"}, {"length": "2"}, False),
+        ({"length": "1"}, {}, None),
+    ],
+)
+def test_what_a_server_says_of_a_copy(
+    known: dict[str, str], found: dict[str, str], unchanged: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stronger of what both say decides; an equal length proves nothing."""
+    asked: list[dict[str, str]] = []
+    monkeypatch.setattr(address, "_head", lambda url, config, headers: asked.append(headers) or (200, found))
+    copy = Copy(Path("a.mp4"), Origin("http://h/a.mp4", None, 0.0, 0.0, known))
+    assert address.is_unchanged(copy, FetchConfig()) is unchanged
+    names = {"etag": "If-None-Match", "last_modified": "If-Modified-Since"}
+    assert asked == ([{names[name]: value for name, value in known.items() if name in names}] if known else [])
+
+
+def test_what_tells_a_plain_file_from_a_later_one(server: Server) -> None:
+    found = address.validators(server.url("/clip.mp4"), FetchConfig())
+    assert found is not None
+    assert found["etag"] == server.files["/clip.mp4"].tag
+    assert int(found["length"]) == len(server.files["/clip.mp4"].content)
+    assert address.validators(server.url("/gone.mp4"), FetchConfig()) == {}
+    assert address.validators("https://www.youtube.com/watch?v=aaaaaaaaaaa", FetchConfig()) is None

@@ -134,6 +134,57 @@ def test_progress(server: Server, cache: DownloadCache) -> None:
     assert any("MB/s" in detail for detail in progress.details)
 
 
+class Said(ProgressCallback):
+    def __init__(self) -> None:
+        self.calls: list[object] = []
+
+    def advance(self, done: float, total: float | None) -> None:
+        self.calls.append((done, total))
+
+    def detail(self, text: str) -> None:
+        self.calls.append(text)
+
+
+@pytest.mark.parametrize(
+    ("state", "calls"),
+    [
+        ({}, [(0, None), "h: 0.0 MB"]),
+        ({"downloaded_bytes": 1_500_000}, [(1_500_000, None), "h: 1.5 MB"]),
+        ({"downloaded_bytes": 1, "total_bytes": 2_000_000_000}, [(1, 2_000_000_000), "h: 0.0 of 2000.0 MB"]),
+        ({"downloaded_bytes": 5e5, "total_bytes_estimate": 4e9, "speed": 25e5}, [(5e5, 4e9), "h: 0.5 of 4000.0 MB, 2.5 MB/s"]),
+        ({"downloaded_bytes": 2_000_000_000, "eta": 7}, [(2_000_000_000, None), "h: 2000.0 MB, 7 s left"]),
+        ({"downloaded_bytes": 2_000_000_001}, None),
+        ({"downloaded_bytes": 1, "total_bytes": 2_000_000_001}, None),
+    ],
+)
+def test_what_is_said_while_a_clip_arrives(state: dict[str, float], calls: list[object] | None) -> None:
+    said = Said()
+    if calls is None:
+        with pytest.raises(FetchError, match="larger than 2 GB"):
+            download._progress(state, "h", said)
+    else:
+        download._progress(state, "h", said)
+        assert said.calls == calls
+
+
+def test_the_largest_finished_file_is_the_clip(clips: Clips, tmp_path: Path) -> None:
+    content = clips["wav"].read_bytes()
+    for name, size in {
+        "clip-a.wav": 40_000,
+        "clip-b.wav": 50_000,
+        "clip-c.wav.part": 60_000,
+        "clip-d.ytdl": 60_000,
+        "other.wav": 60_000,
+    }.items():
+        (tmp_path / name).write_bytes(content[:size])
+    (tmp_path / "clip-e.wav").touch()
+    assert download._clip_in(tmp_path, "h").name == "clip-b.wav"
+    for name in ("clip-a.wav", "clip-b.wav"):
+        (tmp_path / name).unlink()
+    with pytest.raises(FetchError, match="h sent no clip"):
+        download._clip_in(tmp_path, "h")
+
+
 # ---------------------------------------------------------------- resuming
 
 

@@ -13,7 +13,8 @@ import pytest
 from omnidrop_cli import fileio
 from omnidrop_cli.config import FetchConfig, MediaConfig, Request
 from omnidrop_cli.events import SILENT, ProgressCallback
-from omnidrop_cli.media.download_cache import LIMIT_BYTES, DownloadCache, Origin
+from omnidrop_cli.media import source
+from omnidrop_cli.media.download_cache import LIMIT_BYTES, Copy, DownloadCache, Origin
 from omnidrop_cli.media.open import open_clip
 from omnidrop_cli.outputs import FrameBounds
 from tests.clips import Clips
@@ -183,3 +184,75 @@ def test_a_copy_of_another_format_takes_the_earlier_ones_place(cache: DownloadCa
 
 def test_the_cache_holds_what_the_docs_say() -> None:
     assert LIMIT_BYTES == 20_000_000_000  # docs/user/where-things-live.md
+
+
+def test_the_age_of_a_copy_counts_from_its_last_check() -> None:
+    now = time.time()
+    for fetched, checked, age_s in ((100, 10, 10), (10, 100, 10), (100, 100, 100), (-50, 0, 0)):
+        copy = Copy(Path("a.mp4"), Origin("http://a/b", None, now - fetched, now - checked))
+        assert copy.age_s == pytest.approx(age_s, abs=0.5)
+        assert copy.age_s >= 0
+
+
+@pytest.mark.parametrize(
+    ("age_s", "said"), [(86_390, ""), (86_401, "1 day old"), (2 * 86_400 - 1, "1 day old"), (2 * 86_400, "2 days old")]
+)
+def test_a_copy_that_was_not_checked_for_a_day_is_dated(age_s: float, said: str) -> None:
+    then = time.time() - age_s
+    copy = Copy(Path("a.mp4"), Origin("http://a/b", (20.0, 30.0), then, then))
+    found = source._fetched(copy, checked=False)
+    assert found.offset_s == 20.0
+    assert [warning for warning in found.warnings if said and said in warning] == list(found.warnings)
+    assert bool(found.warnings) == bool(said)
+    assert source._fetched(copy, checked=True).warnings == ()
+
+
+@pytest.mark.parametrize(("age_s", "checks"), [(59.0, 0), (60.3, 1)])
+def test_a_copy_is_checked_once_a_minute(
+    age_s: float, checks: int, tmp_path: Path, cache: DownloadCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.folder.mkdir(parents=True)
+    (tmp_path / "new.mp4").write_bytes(b"clip")
+    then = time.time() - age_s
+    cache.keep(tmp_path / "new.mp4", Origin("http://h/a.mp4", None, then, then, {"length": "4"}))
+    asked: list[object] = []
+    monkeypatch.setattr(source, "is_unchanged", lambda copy, _: asked.append(copy) or True)
+    assert source.fetch("http://h/a.mp4", cache=cache).warnings == ()
+    assert len(asked) == checks
+    found = cache.find("http://h/a.mp4")
+    assert found is not None
+    assert found.age_s < 30, "that it was checked is written down"
+
+
+@pytest.mark.parametrize(("unused_s", "size", "stays"), [(3_590.0, 1_000, True), (3_600.5, 1_000, False), (3_600.5, 999, True)])
+def test_what_was_used_within_the_hour_or_fits_stays(unused_s: float, size: int, stays: bool, tmp_path: Path) -> None:
+    cache = DownloadCache(tmp_path, limit_bytes=1_000)
+    for number, content in enumerate((b"x", b"x" * size)):
+        (tmp_path / "new.mp4").write_bytes(content)
+        copy = cache.keep(tmp_path / "new.mp4", Origin(f"http://a/{number}", None, time.time(), time.time()))
+        if number == 0:
+            os.utime(copy.path.with_suffix(".json"), (time.time() - unused_s,) * 2)
+    cache.evict()
+    assert sorted(copy.origin.url for copy in cache.copies()) == ["http://a/0", "http://a/1"][not stays :]
+
+
+def test_a_copy_that_is_gone_can_be_removed(tmp_path: Path) -> None:
+    DownloadCache(tmp_path).remove(tmp_path / "gone.mp4")
+
+
+def test_a_note_is_read_as_it_was_written(cache: DownloadCache) -> None:
+    cache.folder.mkdir(parents=True)
+    origin = Origin("http://a/b", (1.5, 7.25), 10.0, 20.0, {"etag": "x"}, ("en", "auto"))
+    cache.note(origin)
+    [note] = cache.folder.iterdir()
+    assert len(note.stem) == 24
+    (cache.folder / f"{note.stem}.mp4").write_bytes(b"clip")
+    found = cache.find("http://a/b", (1.5, 7.25))
+    assert found is not None
+    assert found.origin == origin
+    assert cache.find("http://a/b") is None
+    for section in ('["1.5", 7.25]', "[1.5]", "[1.5, 7.25, 9]", '[1.5, "7"]'):
+        note.write_text(note.read_text().replace("[1.5, 7.25]", section))
+        [copy] = cache.copies()
+        assert copy.origin.section is None
+        cache.note(origin)

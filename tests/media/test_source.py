@@ -21,7 +21,7 @@ def test_is_url(media: str, answer: bool) -> None:
 
 
 def test_a_path_is_itself() -> None:
-    assert fetch("some/clip.mp4") == Fetched(Path("some/clip.mp4"))
+    assert fetch("some/clip.mp4") == Fetched(Path("some/clip.mp4"), offset_s=0.0)
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b.mp4"])

@@ -6,6 +6,10 @@ rounds it, and its products of bfloat16 matrices are wrong, so that attention is
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import bitsandbytes as bnb
 import pytest
 import torch
@@ -153,3 +157,13 @@ def test_static_steps_by_kernels_are_eager_steps() -> None:
         assert static.chosen(offset, offset + 1) == [token]
     static.commit(2)
     assert_same(kept, grown)
+
+
+def test_the_kernels_compile_for_gpus_that_are_not_here() -> None:
+    """The shuffles in PTX are at least assembled, and a block of attention fits the shared memory of the smallest GPU."""
+    command = [sys.executable, "-m", "tests.kernels.compiled_rows"]
+    run = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "0"}, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    lines = [line.split() for line in run.stdout.splitlines()]
+    assert [name for name, *_ in lines] == 2 * ["_products", "_products", "_gated", "_attend"]
+    assert max(int(shared) for *_, shared in lines) <= 99 * 1024

@@ -153,11 +153,8 @@ def _read_file(path: Path, lines: _Lines) -> tuple[str, ...]:
     text, notes = _decoded(content, path)
     import av
 
-    try:
-        with av.open(io.BytesIO(text.encode()), format=form) as container:
-            _collect(container, container.streams.subtitles[0], lines, 0.0)
-    except (av.FFmpegError, ValueError, LookupError):
-        lines.seen = 0
+    with suppress(av.FFmpegError, ValueError, LookupError), av.open(io.BytesIO(text.encode()), format=form) as container:
+        _collect(container, container.streams.subtitles[0], lines, 0.0)
     if not lines.seen:
         raise MediaError(f"{path} holds no subtitles that can be read", f"it must be {form} text, as its name says")
     return notes

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import struct
 import subprocess
+from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import av
 import pytest
 
 from omnidrop_cli.config import MediaConfig, Request
 from omnidrop_cli.errors import MediaError, UsageError
 from omnidrop_cli.events import SILENT
 from omnidrop_cli.media import open as media_open
+from omnidrop_cli.media import subtitles
 from omnidrop_cli.media.clip import decode_media, plan_clip
 from omnidrop_cli.media.source import Fetched
-from omnidrop_cli.media.subtitles import MAX_CHARACTERS, read_subtitles, subtitle_file
+from omnidrop_cli.media.subtitles import MAX_CHARACTERS, read_subtitles, same_language, subtitle_file
 from omnidrop_cli.outputs import FrameBounds
 
 SRT = """1
@@ -120,6 +126,14 @@ def test_a_part_far_into_a_long_file(tmp_path: Path) -> None:
             assert found.lines == ((0.0, "minute 3"), (50.0, "minute 4"))
 
 
+def test_lines_are_on_the_clips_clock_where_the_file_begins_later(folder: Path, tmp_path: Path) -> None:
+    ffmpeg("-i", folder / "two.mkv", "-map", 0, "-c", "copy", "-output_ts_offset", 7, tmp_path / "late.mkv")
+    found, _ = read_subtitles(tmp_path / "late.mkv", "en", 0.0, None)
+    assert found is not None
+    assert found.lines == LINES
+    assert plan_clip(tmp_path / "late.mkv", MediaConfig()).duration_s == pytest.approx(10.0, abs=0.1)
+
+
 # ---------------------------------------------------------------- files next to a clip
 
 
@@ -137,8 +151,14 @@ def test_a_file_of_the_clips_name_comes_before_its_tracks(clip: Path) -> None:
         return found.source
 
     assert source() == "track 1"
-    (clip.parent / "talk.de.srt").write_text(GERMAN, encoding="utf-8")
     (clip.parent / "talk.part2.srt").write_text(GERMAN, encoding="utf-8")
+    (clip.parent / "de.srt").write_text(GERMAN, encoding="utf-8")
+    assert (source(), source("en")) == ("track 1", "track 1"), "these are of other clips"
+    for name in ("talk.part2.srt", "de.srt"):
+        named, _ = read_subtitles(clip, str(clip.parent / name), 0.0, None)
+        assert named is not None
+        assert named.language is None
+    (clip.parent / "talk.de.srt").write_text(GERMAN, encoding="utf-8")
     (clip.parent / "talk2.srt").write_text(GERMAN, encoding="utf-8")
     assert (source(), source("de"), source("ger"), source("en")) == ("talk.de.srt", "talk.de.srt", "talk.de.srt", "track 1")
     ffmpeg("-f", "srt", "-i", clip.parent / "talk.de.srt", clip.parent / "talk.vtt")
@@ -261,3 +281,77 @@ def test_the_plan_and_the_clip_have_them(folder: Path) -> None:
     assert decode_media(folder / "one.mp4", MediaConfig().with_bounds(784, 784 * 4)).source.subtitles is None
     with pytest.raises(UsageError, match="is empty"):
         MediaConfig(subtitles=" ")
+
+
+# ---------------------------------------------------------------- lines
+
+
+def test_lines_of_a_part_and_no_others() -> None:
+    lines = subtitles._Lines(10.0, 20.0)
+    assert lines.add(5.0, 10.0, "before")
+    assert lines.add(5.0, 10.5, "on the screen at the start")
+    assert lines.add(12.0, 13.0, "")
+    assert lines.add(19.5, 30.0, "still within")
+    assert not lines.add(20.0, 21.0, "behind")
+    assert lines.found == [(0.0, "on the screen at the start"), (9.5, "still within")]
+    assert lines.cut_at_s is None
+
+
+def test_sixty_thousand_characters_are_taken() -> None:
+    lines = subtitles._Lines(0.0, 99.0)
+    assert lines.add(1.0, 2.0, "a" * 59_990)
+    assert lines.add(2.0, 3.0, "b" * 10)
+    assert not lines.add(3.0, 4.0, "c")
+    assert (lines.characters, lines.cut_at_s, len(lines.found)) == (60_000, 3.0, 2)
+    lines = subtitles._Lines(0.0, 99.0, damaged=1)
+    assert not lines.add(7.0, 8.0, "a" * 60_001)
+    assert list(lines.warnings("x")) == [
+        "1 line of the subtitles (x) are damaged and left out",
+        "the subtitles (x) are too long: what comes after 7 s is left out (60000 characters)",
+    ]
+
+
+def cue(pts: float | None, duration: float | None = 1, text: str = "word", size: int = 9) -> Any:
+    def decode() -> list[Any]:
+        if not text:
+            raise ValueError("damaged")
+        return [SimpleNamespace(ass=f"0,0,Default,,0,0,0,,{text}".encode())]
+
+    return SimpleNamespace(pts=pts, duration=duration, size=size, time_base=Fraction(1), decode=decode)
+
+
+def test_cues_without_a_time_or_content_are_left_out_and_damaged_ones_counted() -> None:
+    def demux(_: Any) -> Iterator[Any]:
+        yield from (cue(None), cue(12, size=0), cue(12, text="one, two, three"), cue(13, text=""), cue(14, text="four"))
+        raise av.error.InvalidDataError(1, "damaged")
+
+    lines = subtitles._Lines(10.0, 99.0)
+    subtitles._collect(SimpleNamespace(demux=demux), None, lines, 2.0)  # type: ignore[arg-type]
+    assert lines.found == [(0.0, "one, two, three"), (2.0, "four")]
+    assert (lines.seen, lines.damaged) == (3, 2)
+
+
+def test_a_cue_without_a_length_is_shown_at_its_moment() -> None:
+    lines = subtitles._Lines(10.0, 20.0)
+    some = iter([cue(Fraction(19, 2), None, "early"), cue(Fraction(19_999, 2_000), None), cue(11, 0, "late"), cue(21), cue(22)])
+    subtitles._collect(SimpleNamespace(demux=lambda _: some), None, lines, 0.0)  # type: ignore[arg-type]
+    assert lines.found == [(0.0, "word"), (1.0, "late")]
+    assert len(list(some)) == 1, "nothing is read behind the end"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("en", "eng", True), ("en-US", "en", True), ("eng", "en_US", True), ("en-US", "EN-us", True), ("en-US", "en-GB", False),
+        ("ger", "de", True), ("de", "en", False), (None, "en", False), ("xx-Latn", "xx", True), ("xxx", "xxx", True),
+    ],
+)  # fmt: skip
+def test_names_of_a_language(one: str | None, other: str, same: bool) -> None:
+    assert same_language(one, other) is same
+
+
+def test_twenty_megabytes_are_read(clip: Path) -> None:
+    with (clip.parent / "talk.srt").open("wb") as file:
+        file.truncate(20_000_000)
+    with pytest.raises(MediaError, match="holds no subtitles"):
+        read_subtitles(clip, "auto", 0.0, None)

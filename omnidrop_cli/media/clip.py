@@ -158,11 +158,9 @@ def _undecodable(plan: ClipPlan) -> MediaError:
 
 
 def _nothing_wanted(facts: SourceFacts) -> MediaError:
-    if facts.video is None and facts.audio is not None:
+    if facts.video is None:
         return MediaError(f"{facts.path} has audio only, and the audio is switched off", "leave out `use_audio=False`")
-    if facts.audio is None and facts.video is not None:
-        return MediaError(f"{facts.path} has video only, and the video is switched off", "leave out `use_video=False`")
-    return MediaError(f"{facts.path}: video and audio are both switched off", "leave out `use_audio=False` or `use_video=False`")
+    return MediaError(f"{facts.path} has video only, and the video is switched off", "leave out `use_video=False`")
 
 
 def _about_tracks(plan: ClipPlan) -> Iterator[str]:

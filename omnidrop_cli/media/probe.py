@@ -248,10 +248,13 @@ def _promised_by_wav(source: Source) -> float | None:
     with source.path.open("rb") as file:
         head = file.read(1 << 16)
     form, data = head.find(b"fmt "), head.find(b"data")
-    if form < 0 or data < 0 or len(head) < max(form + 24, data + 8):
+    if form < 0 or data < 0:
         return None
-    rate_hz, bytes_per_s, block = struct.unpack_from("<IIH", head, form + 12)
-    (size,) = struct.unpack_from("<I", head, data + 4)
+    try:
+        rate_hz, bytes_per_s, block = struct.unpack_from("<IIH", head, form + 12)
+        (size,) = struct.unpack_from("<I", head, data + 4)
+    except struct.error:  # the file ends there
+        return None
     return size / bytes_per_s if bytes_per_s and bytes_per_s == rate_hz * block and size < _OPEN_WAV else None
 
 

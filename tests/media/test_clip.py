@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -17,8 +17,9 @@ import pytest
 from omnidrop_cli.config import MediaConfig
 from omnidrop_cli.errors import MediaError, UsageError
 from omnidrop_cli.events import ProgressCallback
+from omnidrop_cli.media import clip as module
 from omnidrop_cli.media.audio import Waveform
-from omnidrop_cli.media.clip import decode_media
+from omnidrop_cli.media.clip import decode_media, plan_clip
 from tests import clips as make
 from tests import signals
 from tests.clips import Clips
@@ -190,6 +191,53 @@ def test_nothing_left(clips: Clips, name: str, options: dict[str, float], words:
     assert caught.value.hint
 
 
+def test_nothing_begins_at_the_end(clips: Clips) -> None:
+    end_s = plan_clip(clips["tone_video"], DEFAULT).scan.timeline.end_s
+    with pytest.raises(MediaError, match=r"is only 6\.0 s long"):
+        plan_clip(clips["tone_video"], MediaConfig(start_s=end_s))
+
+
+def test_no_audio_in_a_part_is_said(clips: Clips) -> None:
+    early, late = (plan_clip(clips["delayed_audio"], MediaConfig(start_s=0.0, end_s=end_s)).warnings for end_s in (1.0, 3.0))
+    assert early == ("there is no audio in this part of the clip: only the video is used",)
+    assert late == ()
+
+
+@pytest.mark.parametrize(
+    ("promised_s", "reached_s", "end_s", "wanted_s", "said"),
+    [
+        (None, 5.0, 5.0, None, False),
+        (5.5, 5.0, 5.0, None, False),
+        (5.75, 5.0, 5.0, None, True),
+        (9.0, 8.5, 5.0, None, False),  # another track reaches it
+        (9.0, 5.0, 5.0, 5.5, False),  # what is asked for is there
+        (9.0, 5.0, 5.0, 5.75, True),
+        (9.0, 5.0, 5.0, 4.0, False),
+    ],
+)
+def test_when_a_file_breaks_off(promised_s: float | None, reached_s: float, end_s: float, wanted_s: float | None, said: bool) -> None:
+    scan = SimpleNamespace(promised_s=promised_s, reached_s=reached_s, timeline=SimpleNamespace(end_s=end_s))
+    plan: Any = SimpleNamespace(scan=scan, options=SimpleNamespace(end_s=wanted_s))
+    expected = [f"the file breaks off at {end_s:.1f} s of {promised_s or 0:.1f} s: it is cut or damaged"] if said else []
+    assert list(module._about_the_end(plan)) == expected
+
+
+@pytest.mark.parametrize(
+    ("decoded_s", "overlap_s", "said"),
+    [(4.0, 0.0, []), (3.5, 0.5, []), (3.25, 0.0, ["0.8 s of the audio are damaged"]), (4.0, 0.625, ["0.6 s of the audio lie on the rest"])],
+)
+def test_what_of_the_audio_could_not_be_used(decoded_s: float, overlap_s: float, said: list[str]) -> None:
+    """Of the part from 2 s to 6 s, for all of which there are packets."""
+    held: list[tuple[float, float]] = []
+    audio = SimpleNamespace(held_s=lambda start_s, end_s: held.append((start_s, end_s)) or 4.0)
+    scan, options = SimpleNamespace(timeline=SimpleNamespace(audio=audio)), SimpleNamespace(start_s=2.0)
+    plan: Any = SimpleNamespace(frames=None, samples=64_000, audio_s=4.0, scan=scan, options=options)
+    waveform = Waveform(np.zeros(64_000, np.float32), round(decoded_s * 16_000), 0, cancelled_out=False, overlap_s=overlap_s)
+    found = list(module._about_decoding(plan, None, waveform))
+    assert [one.startswith(words) for one, words in zip(found, said, strict=True)] == [True] * len(said)
+    assert held == [(2.0, 6.0)]
+
+
 def test_empty_stretch(clips: Clips) -> None:
     for start, end in ((2.0, 2.0), (3.0, 1.0), (-1.0, None)):
         with pytest.raises(UsageError):
@@ -235,11 +283,11 @@ def test_one_damaged_track_leaves_the_other(
     def fails(*_: Any) -> None:
         raise error
 
-    module = importlib.import_module("omnidrop_cli.media.clip")
     monkeypatch.setattr(module, step, fails)
     clip = decode_media(clips["tone_video"], DEFAULT)
     assert getattr(clip, left)
     assert clip.has_audio != clip.has_video
+    assert (clip.frame_times_s is None) == (clip.fps is None) == (not clip.has_video)
     assert any("cannot be decoded: only the" in warning for warning in clip.warnings)
     with pytest.raises(MediaError, match=f"{failing} track cannot be decoded"):
         decode_media(clips["tone_video"], MediaConfig(use_audio=left != "has_audio", use_video=left != "has_video"))
@@ -271,7 +319,6 @@ def test_an_error_does_not_wait_for_the_sound(clips: Clips, monkeypatch: pytest.
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    module = importlib.import_module("omnidrop_cli.media.clip")
     monkeypatch.setattr(module, "read_audio", endless)
     monkeypatch.setattr(module, "read_frames", interrupted)
     start = time.monotonic()

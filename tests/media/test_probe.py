@@ -5,15 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import struct
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from omnidrop_cli.errors import MediaError
+from omnidrop_cli.media import probe as module
+from omnidrop_cli.media.container import Source
 from omnidrop_cli.media.probe import probe
+from omnidrop_cli.media.timeline import Timeline
+from omnidrop_cli.outputs import VideoStream
 from tests.clips import Clips
+from tests.media.tracks import packets
 
 
 @pytest.mark.parametrize(
@@ -134,3 +143,158 @@ def test_a_wav_cut_within_its_header_is_refused(clips: Clips, tmp_path: Path) ->
         (tmp_path / "cut.wav").write_bytes(whole[:size])
         with pytest.raises(MediaError):
             probe(tmp_path / "cut.wav")
+
+
+# ---------------------------------------------------------------- what a container says
+
+
+class Reader:
+    """A track's reader that only remembers."""
+
+    def __init__(self) -> None:
+        self.got: list[object] = []
+
+    def add(self, order: int, packet: Any) -> None:
+        self.got.append((order, packet.pts))
+
+    def finish(self) -> None:
+        self.got.append("finished")
+
+
+def packet(index: int, pts: int | None, duration: int | None = None, tick: Fraction | None = Fraction(1, 10)) -> Any:
+    return SimpleNamespace(stream_index=index, pts=pts, duration=duration, time_base=tick, size=1)
+
+
+@pytest.mark.parametrize(
+    ("some", "start_us", "reached_s"),
+    [
+        ([], None, 0.0),
+        ([packet(0, 10), packet(0, 30), packet(0, 20)], 0, 3.0),
+        ([packet(0, 10, 5), packet(0, 30, 10), packet(0, 35, None)], None, 4.0),
+        ([packet(0, 30), packet(1, 900, tick=Fraction(1, 100))], 0, 9.0),
+        ([packet(0, 950), packet(1, 900, tick=Fraction(1, 100))], 0, 95.0),
+        ([packet(0, None, 500), packet(0, 10), packet(0, 90, tick=None)], 0, 1.0),
+        ([packet(0, 30)], 1_000_000, 3.0),  # a clip that begins at 1 s
+        ([packet(0, 30)], -1_000_000, 4.0),  # before 0
+    ],
+)
+def test_how_far_the_packets_reach(some: list[Any], start_us: int | None, reached_s: float) -> None:
+    reader: Any = Reader()
+    container: Any = SimpleNamespace(demux=lambda *_: iter(some), start_time=start_us)
+    assert module._read_packets(container, {0: reader}) == reached_s
+    assert reader.got == [*((n, one.pts) for n, one in enumerate(some) if one.stream_index == 0), "finished"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kilobits", "flags", "promised_s"),
+    [
+        (10.0, [None], 0, 10.0),
+        (10.0, [8.0], 0, None),  # as many bits as FFmpeg multiplies: an estimate
+        (10.0, [6.0, 2.0, None], 0, None),
+        (10.19, [8.0], 0, None),
+        (10.21, [8.0], 0, 10.21),
+        (9.79, [8.0], 0, 9.79),
+        (10.0, [4.0], 0, 10.0),
+        (None, [None], 0, None),
+        (-1.0, [None], 0, None),
+        (0.000001, [None], 0, 0.000001),
+        (10.0, [None], 0x200, None),  # time stamps may jump
+    ],
+)
+def test_the_length_that_a_header_states(seconds: float | None, kilobits: list[float | None], flags: int, promised_s: float | None) -> None:
+    streams = [SimpleNamespace(codec_context=SimpleNamespace(bit_rate=None if k is None else int(k * 1000))) for k in kilobits]
+    container: Any = SimpleNamespace(
+        format=SimpleNamespace(name="mp4", flags=flags),
+        duration=None if seconds is None else round(seconds * 1e6),
+        streams=[*streams, SimpleNamespace(codec_context=None)],
+    )
+    found = module._promised_s(container, Source(Path("a"), 10_000, 0, ((0, 10_000),)))
+    assert found == (None if promised_s is None else pytest.approx(promised_s))
+
+
+def wav(size: int, rate: int = 8_000, block: int = 2, bytes_per_s: int = 16_000, between: bytes = b"") -> bytes:
+    form = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, rate, bytes_per_s, block, 16)
+    return b"RIFF\0\0\0\0WAVE" + form + between + b"data" + struct.pack("<I", size)
+
+
+@pytest.mark.parametrize(
+    ("head", "promised_s"),
+    [
+        (wav(40_000), 2.5),
+        (wav(40_000, between=b"LIST" + bytes(30_000)), 2.5),
+        (wav(40_000, between=bytes((1 << 16) - 44)), 2.5),
+        (wav(40_000, between=bytes((1 << 16) - 43)), None),  # not within 64 KiB
+        (wav(40_000)[:-1], None),
+        (wav(40_000)[:33], None),
+        (b"RIFF\0\0\0\0WAVEdata" + bytes(50), None),
+        (wav(40_000)[:36] + bytes(50), None),
+        (wav(40_000, bytes_per_s=16_001), None),  # compressed
+        (wav(40_000, bytes_per_s=0, block=0), None),
+        (wav(0x7FFEFFFF), 0x7FFEFFFF / 16_000),
+        (wav(0x7FFF0000), None),  # written to a pipe
+        (wav(0xFFFFFFFF), None),
+    ],
+)
+def test_the_length_that_a_wav_states(head: bytes, promised_s: float | None, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(head)
+    container: Any = SimpleNamespace(format=SimpleNamespace(name="wav"))
+    assert module._promised_s(container, Source(path, len(head), 0, ((0, len(head)),))) == promised_s
+
+
+@pytest.mark.parametrize(
+    ("average", "guessed", "fps"),
+    [(25, 30, 25.0), (None, 30, 30.0), (None, None, 25.0), (1000, 30, 1000.0), (1001, 30, 25.0), (-5, 30, 25.0), (0.5, 30, 0.5)],
+)
+def test_the_rate_of_a_track(average: float | None, guessed: float | None, fps: float) -> None:
+    stream = SimpleNamespace(
+        average_rate=average, guessed_rate=guessed, sample_aspect_ratio=None, codec_context=SimpleNamespace(name="h264")
+    )
+    reader: Any = SimpleNamespace(packets=lambda usual_s: usual_s)
+    facts, usual_s = module._video(stream, reader, module.Picture(64, 48, 90, True))
+    assert facts == VideoStream("h264", 64, 48, fps, None, rotation_deg=90, mirrored=True)
+    assert usual_s == 1 / fps
+
+
+@pytest.mark.parametrize(
+    ("form", "frames", "promised_s", "fps"),
+    [
+        ("avi", 3, None, 0.5),
+        ("avi", 3, 1_000_000.0, None),  # the header states such a length
+        ("avi", 0, 1_000_000.0, None),
+        ("mov,mp4", 3, 1_000_000.0, None),
+        ("mov,mp4", 0, 1_000_000.0, 0.5),  # fragments, whose lengths FFmpeg adds up
+    ],
+)
+def test_pictures_that_a_header_spreads_over_days(form: str, frames: int, promised_s: float | None, fps: float | None) -> None:
+    """Three pictures, 100,000 s apart, and six seconds of audio."""
+    stream = SimpleNamespace(container=SimpleNamespace(format=SimpleNamespace(name=form)), frames=frames, time_base=Fraction(1, 1000))
+    facts = VideoStream("h264", 64, 48, 0.00001, None)
+    video = facts, packets([0.0, 1e5, 2e5], length_s=1e5)
+    audio: Any = None, packets([0.0], length_s=6.0)
+    (found, moved), notes = module._credible(video, audio, stream, promised_s)
+    assert found.fps == (0.00001 if fps is None else fps)
+    assert moved.pts_s.tolist() == ([0.0, 1e5, 2e5] if fps is None else [0.0, 2.0, 4.0])
+    assert len(notes) == (fps is not None)
+
+
+def test_a_track_is_never_faster_than_a_thousand_pictures_a_second() -> None:
+    stream = SimpleNamespace(container=SimpleNamespace(format=SimpleNamespace(name="avi")), frames=3, time_base=Fraction(1000))
+    audio: Any = None, packets([0.0], length_s=0.0015)
+    (found, _), _ = module._credible((VideoStream("", 64, 48, 1.0, None), packets([0.0, 1e5, 2e5])), audio, stream, None)
+    assert found.fps == 1000.0
+
+
+@pytest.mark.parametrize(
+    ("form", "parts", "open_list", "said"),
+    [
+        ("flv", 1, False, []),
+        ("flv", 2, False, ["this file is 2 files one behind the other: all are used"]),
+        ("ogg", 2, False, []),
+        ("aac", 2, False, []),
+        ("hls", 1, True, ["the playlist is still open: what it lists now is used"]),
+    ],
+)
+def test_what_is_odd_about_a_file(form: str, parts: int, open_list: bool, said: list[str]) -> None:
+    source = Source(Path("a"), 9, 0, ((0, 9),) * parts, open_list=open_list)
+    assert list(module._warnings(source, form, Timeline(None, None, 0.0, ("a note",)))) == [*said, "a note"]

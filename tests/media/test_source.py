@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from omnidrop_cli.errors import FetchError, MediaError
+from omnidrop_cli.media import source
 from omnidrop_cli.media.container import find_source
 from omnidrop_cli.media.source import Fetched, fetch, is_url
 
@@ -55,3 +56,39 @@ def test_bundled_clips_have_names_that_files_go_before(tmp_path: Path, monkeypat
 def test_an_address_with_bytes_that_are_no_text_is_none() -> None:
     with pytest.raises(FetchError, match="not a valid address"):
         fetch("http://127.0.0.1:9/caf\udce9.mp4")
+
+
+VERSION = {"etag": "a", "length": "9"}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "kept"),
+    [
+        (VERSION, VERSION, True),
+        (VERSION, {"length": "9", "etag": "a"}, True),
+        (VERSION, {"etag": "b", "length": "9"}, False),
+        ({"last_modified": "x"}, {"last_modified": "x"}, True),
+        ({"length": "9"}, {"length": "9"}, False),  # may be another file of that length
+        ({}, {}, False),
+        (None, None, True),  # a site of videos
+        (VERSION, None, False),
+        ("", VERSION, False),  # no note
+    ],
+)
+def test_halves_of_another_version_are_forgotten(before: object, now: dict[str, str] | None, kept: bool, tmp_path: Path) -> None:
+    if before != "":
+        source._forget_other_versions(tmp_path, before)  # type: ignore[arg-type]
+    names = ["clip-a.part", "section.mp4", "other"]
+    for name in names:
+        (tmp_path / name).touch()
+    source._forget_other_versions(tmp_path, now)
+    assert [name for name in names if (tmp_path / name).exists()] == (names if kept else ["other"])
+    assert (tmp_path / "version.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("asked", "fetched"),
+    [(None, None), ((3.0, None), None), ((3.2, 9.1), (3.0, 10.0)), ((3.0, 9.0), (3.0, 9.0)), ((0.0, 0.5), (0.0, 1.0))],
+)
+def test_parts_are_fetched_in_whole_seconds(asked: tuple[float, float | None] | None, fetched: tuple[float, float] | None) -> None:
+    assert source._whole_seconds(asked) == fetched

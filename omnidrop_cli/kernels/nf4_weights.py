@@ -5,6 +5,7 @@ In: a projection, or all of a decoder layer's. Out: the tensors behind it, or No
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,7 @@ class NF4Weights:
 
 @dataclass(frozen=True, slots=True)
 class NF4Layer:
-    """A decoder layer whose projections are NF4. Norms are (weight, epsilon); `qkv` all have a bias or none has."""
+    """A decoder layer whose projections are NF4. Norms are (weight, epsilon). `qkv` are alike; so are `gate` and `up`, without a bias."""
 
     attention_norm: tuple[Tensor, float]
     qkv: tuple[NF4Weights, NF4Weights, NF4Weights]
@@ -50,6 +51,12 @@ class NF4Layer:
     down: NF4Weights
     head_dim: int
     scale: float
+
+
+def alike(weights: Sequence[NF4Weights]) -> bool:
+    """Whether one kernel can read all of `weights`: scales of one kind, and a bias for each or for none."""
+    kinds = {(one.k, one.nested is None, one.bias is None) for one in weights}
+    return len(kinds) == 1
 
 
 def nf4_weights(linear: Any, dtype: torch.dtype) -> NF4Weights | None:

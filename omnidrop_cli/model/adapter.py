@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, rms_norm
 
 from omnidrop_cli.errors import ModelError
-from omnidrop_cli.kernels.nf4_weights import NF4Layer, nf4_weights
+from omnidrop_cli.kernels.nf4_weights import NF4Layer, alike, nf4_weights
 from omnidrop_cli.model.decoder_layer import Angles, DecoderLayer
 from omnidrop_cli.model.encoder_attention import ReceivedAttention, attend_windows, received_attention
 
@@ -153,15 +153,18 @@ class QwenOmniAdapter:
         parts = {name: weights for name, weights in found.items() if weights is not None}
         if len(parts) < len(found):
             return None
+        qkv, branches = (parts["q"], parts["k"], parts["v"]), (parts["gate"], parts["up"])
+        if not alike(qkv) or not alike(branches) or branches[0].bias is not None:
+            return None
         norms = [_part(layer, name) for name in ("input_layernorm", "post_attention_layernorm")]
         attention_norm, mlp_norm = ((norm.weight, float(norm.variance_epsilon)) for norm in norms)
         return NF4Layer(
             attention_norm=attention_norm,
-            qkv=(parts["q"], parts["k"], parts["v"]),
+            qkv=qkv,
             o=parts["o"],
             mlp_norm=mlp_norm,
-            gate=parts["gate"],
-            up=parts["up"],
+            gate=branches[0],
+            up=branches[1],
             down=parts["down"],
             head_dim=attention.head_dim,
             scale=float(_part(attention, "scaling")),

@@ -75,6 +75,17 @@ def test_products_of_three_matrices_with_one_row(dtype: torch.dtype, nested: boo
     near(y, torch.cat([exact @ x.float() + weights.bias.float() for weights, exact in pairs]), dtype)  # type: ignore[union-attr]
 
 
+def test_a_long_row_whose_scales_have_several_scales() -> None:
+    """640 blocks in groups of 256, with weights that grow from row to row."""
+    linear = torch.nn.Linear(8192, 5, bias=False)
+    linear.weight.data *= torch.arange(1.0, 6.0)[:, None]
+    packed = quantized_linear(linear, "nf4", DEVICE, torch.float32)
+    weights, x, y = nf4_weights(packed, torch.float32), torch.randn(8192), torch.full((5,), torch.nan)
+    assert weights is not None
+    row_products.products(planes(x), y, [weights])
+    near(y, bnb.functional.dequantize_4bit(packed.weight.data, packed.weight.quant_state).float() @ x, torch.float32, places=4)
+
+
 def test_a_product_is_added_to_its_own_output() -> None:
     weights, exact = made(16, 128, torch.float32)
     x, y = torch.randn(128), torch.randn(16)

@@ -35,7 +35,7 @@ LINES = {
     "evaluate": 2330,
     "explain": 1300,
     "kernels": 620,
-    "media": 4290,
+    "media": 4340,
     "model": 3270,
     "nano/train": 2600,
     "nano/world": 1550,

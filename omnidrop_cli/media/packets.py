@@ -66,7 +66,7 @@ class TrackReader:
         self._is_pcm = stream.codec_context.name.startswith("pcm_")
         self._is_raw_flac = stream.container.format.name == "flac"
         self._is_vp9 = self._is_video and stream.codec_context.name == "vp9"
-        self._rows = [array("q") for _ in range(8)]
+        self._rows = [array("q") for _ in range(9)]
         self._tried = 0
         self._early: list[Any] = []
         """The first packets of a video track in which no key frame was found yet."""
@@ -88,6 +88,7 @@ class TrackReader:
         flags = _KEY * key + _DAMAGED * (self._is_video and packet.is_corrupt) + _OUTSIDE * packet.is_discard
         values = (
             order,
+            -1 if packet.pos is None else packet.pos,
             NO_PTS if pts is None else pts,
             NO_PTS if dts is None else dts,
             packet.duration or 0,
@@ -146,7 +147,7 @@ class TrackReader:
 
     def packets(self, usual_s: float) -> TrackPackets:
         """What was read. `usual_s` is the length of a packet where nothing else is known."""
-        order, pts, dts, duration, size, flags, skip, trim = (np.array(row, np.int64) for row in self._rows)
+        order, place, pts, dts, duration, size, flags, skip, trim = (np.array(row, np.int64) for row in self._rows)
         tick_s = float(self._stream.time_base)
         if isinstance(self.first, Sound):
             usual_s = self.first.samples / self.first.rate_hz
@@ -166,6 +167,7 @@ class TrackReader:
             lengths[-1] = max(lengths[-1], min(self._last_s, typical_s))
         return TrackPackets(
             order=order,
+            place=place,
             pts=pts,
             size=size,
             pts_s=np.where(pts == NO_PTS, np.nan, pts * stamp_s),
@@ -178,6 +180,7 @@ class TrackReader:
             trim_s=trim / rate_hz,
             usual_s=typical_s,
             longest_s=longest_s,
+            held_s=self.first.samples / rate_hz if isinstance(self.first, Sound) else 0.0,
         )
 
 

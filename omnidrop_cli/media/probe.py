@@ -31,7 +31,7 @@ from omnidrop_cli.media.container import (
     video_track,
 )
 from omnidrop_cli.media.packets import Picture, Sound, TrackReader
-from omnidrop_cli.media.respace import respaced
+from omnidrop_cli.media.respace import rescaled, respaced
 from omnidrop_cli.media.timeline import Timeline, TrackPackets, build_timeline
 from omnidrop_cli.outputs import AudioStream, SourceFacts, VideoStream
 
@@ -203,6 +203,8 @@ def _credible(video: _Video, audio: _Audio | None, stream: Any, promised_s: floa
     in_fragments = stream.container.format.name.startswith("mov") and not stream.frames  # FFmpeg adds their lengths up
     stated_s = None if in_fragments else promised_s
     moved = respaced(packets, float(stream.time_base), None if audio is None else audio[1], stated_s)
+    if moved is None and audio is not None:
+        moved = rescaled(packets, audio[1])
     if moved is None:
         return video, ()
     return (replace(facts, fps=min(1 / moved[0].usual_s, _MAX_RATE)), moved[0]), (moved[1],)

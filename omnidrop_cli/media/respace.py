@@ -1,4 +1,4 @@
-"""Pictures that a damaged header spreads over hours are placed again, evenly, over the time that the rest of the file fills."""
+"""Pictures whose clock a damaged header makes too slow or too fast are placed again, by what the rest of the file tells."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 from omnidrop_cli.media.clock import HOLD_S
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from omnidrop_cli.media.timeline import TrackPackets
 
 SLOWEST_S = 60.0
@@ -17,6 +19,15 @@ SLOWEST_S = 60.0
 
 _RATE = 25.0
 """Pictures a second where nothing tells."""
+
+_APART = 1.1
+"""Clocks that run this many times as fast as each other are two; a muxer that writes one track ahead explains less."""
+
+_LEAST, _LEAST_S = 24, 2.0
+"""Pictures, and seconds of audio, over which clocks are compared."""
+
+_COVERED, _INEXACT = 0.5, 0.02
+"""The share of both tracks that must lie within the other, and how far, as a share of the time, places may be from a straight line."""
 
 
 def respaced(video: TrackPackets, tick_s: float, audio: TrackPackets | None, promised_s: float | None) -> tuple[TrackPackets, str] | None:
@@ -48,3 +59,50 @@ def respaced(video: TrackPackets, tick_s: float, audio: TrackPackets | None, pro
         usual_s=step_s,
     )
     return moved, f"the header is damaged: it states a picture every {usual_s:.0f} s; they are spread over {fills_s:.1f} s"
+
+
+def rescaled(video: TrackPackets, audio: TrackPackets) -> tuple[TrackPackets, str] | None:
+    """Pictures on the clock of the audio, and what to say about it; None where both clocks agree, or where nothing tells.
+
+    What lies next to each other in a file is of the same time. Where the audio next to the pictures goes on at another rate than they
+    do, from the beginning to the end of both tracks, and keeps to the length of its own packets, the time scale of the pictures is wrong.
+
+    Args:
+        video: The packets of the video track.
+        audio: The packets of the audio track.
+    """
+    pictures_s, sound_s = _decoding_s(video), _decoding_s(audio)
+    if pictures_s is None or sound_s is None or len(video) < _LEAST:
+        return None
+    following = np.searchsorted(audio.place, video.place)
+    inside = (following > 0) & (following < len(audio))
+    if inside.mean() < _COVERED or following[-1] - following[0] < _COVERED * len(audio):
+        return None
+    at_s, shown_s = sound_s[following[inside]], pictures_s[inside]
+    spans_s = float(at_s[-1] - at_s[0])
+    if spans_s < _LEAST_S or shown_s[0] == shown_s[-1] or abs(np.diff(sound_s).mean() / audio.held_s - 1) > _INEXACT:
+        return None
+    rate, start_s = np.polyfit(shown_s, at_s, 1)
+    inexact = float(np.abs(rate * shown_s + start_s - at_s).max()) / spans_s
+    if 1 / _APART <= rate <= _APART or inexact > _INEXACT:
+        return None
+    fps = (len(video) - 1) / float(pictures_s[-1] - pictures_s[0]) / rate
+    if abs(fps - round(fps)) <= inexact * fps:  # places cannot tell it from a whole number of pictures a second
+        rate, fps = rate * fps / round(fps), round(fps)
+    moved = replace(
+        video,
+        pts_s=video.pts_s * rate,
+        dts_s=video.dts_s * rate,
+        length_s=video.length_s * rate,
+        usual_s=1 / fps,
+        longest_s=video.longest_s * rate,
+    )
+    said = f"the header is damaged: the pictures run {rate:.3g} times as fast as the audio next to them in the file; they are placed by it"
+    return moved, said
+
+
+def _decoding_s(track: TrackPackets) -> NDArray[np.float64] | None:
+    """The decoding times of a track whose packets lie in the file in their order; else None."""
+    if (np.diff(track.place) <= 0).any() or not (np.diff(track.dts_s) >= 0).all():
+        return None
+    return track.dts_s

@@ -35,13 +35,16 @@ _SPARSE, _SPARSE_S = 30.0, 60.0
 class TrackPackets:
     """The packets of one track in decoding order, as a container gives them. Arrays (n,); times are NaN where missing.
 
-    `order` is the place among the packets of both tracks; `pts` is int64 in ticks (`NO_PTS` where missing) and names a packet together
+    `order` is the place among the packets of both tracks, `place` the byte in the file, -1 where it is not known;
+    `pts` is int64 in ticks (`NO_PTS` where missing) and names a packet together
     with its `size`; `hidden` packets are not shown (damage, or `outside` of what an edit list plays); `skip_s` is cut from the front,
     `trim_s` from the end.
-    `usual_s` is the length of a packet that does not say how long it is, `longest_s` what one can hold at most.
+    `usual_s` is the length of a packet that does not say how long it is, `longest_s` what one can hold at most, `held_s` what the first
+    decoded one of audio did hold.
     """
 
     order: NDArray[np.int64]
+    place: NDArray[np.int64]
     pts: NDArray[np.int64]
     size: NDArray[np.int64]
     pts_s: Seconds
@@ -54,6 +57,7 @@ class TrackPackets:
     trim_s: Seconds
     usual_s: float
     longest_s: float
+    held_s: float
 
     def __len__(self) -> int:
         return len(self.pts)

@@ -124,13 +124,13 @@ def _lengths(d: Path) -> None:
 
 
 def _damaged_rates(d: Path) -> None:
-    """A changed byte of a header makes every picture stay for many minutes, or for ten seconds, which may be meant."""
+    """A changed byte of a header makes every picture stay for many minutes, for ten seconds, or for half of its time."""
     ffmpeg("-i", d / "av.mp4", "-c:v", "mpeg4", "-c:a", "copy", d / "rate.avi")
     ffmpeg("-i", d / "rate.avi", "-an", "-c", "copy", d / "silent_rate.avi")
     for name in ("rate", "silent_rate"):
         data = (d / f"{name}.avi").read_bytes()
         at = data.find(b"strh") + 28  # dwScale, dwRate
-        for kind, scale, rate in (("minutes", 600, 1), ("millennia", 0x7FFFFFFF, 1), ("slides", 10, 1)):
+        for kind, scale, rate in (("minutes", 600, 1), ("millennia", 0x7FFFFFFF, 1), ("slides", 10, 1), ("half", 1, 50)):
             (d / f"{name}_{kind}.avi").write_bytes(data[:at] + struct.pack("<II", scale, rate) + data[at + 8 :])
     kiosk = ["-vf", "setpts=N*600/TB", "-c:v", "libx264", "-bf", "0", "-fps_mode", "vfr", "-video_track_timescale", "1000"]
     ffmpeg("-f", "lavfi", "-i", "testsrc2=size=112x112:rate=1:duration=6", *kiosk, d / "kiosk.mp4")
@@ -142,6 +142,11 @@ def _damaged_rates(d: Path) -> None:
     scale = data.find(b"mdhd", data.find(b"mdhd") + 1) + 16
     data[scale : scale + 4] = struct.pack(">I", 2 * 16_000)
     (d / "fast_audio.mp4").write_bytes(data)
+
+    data = bytearray((d / "av.mp4").read_bytes())
+    scale = data.find(b"mdhd") + 16
+    data[scale : scale + 4] = struct.pack(">I", 2 * 12_800)
+    (d / "fast_video.mp4").write_bytes(data)
 
     one_fragment = ["-g", "250", "-movflags", "frag_keyframe+empty_moov+default_base_moof"]
     ffmpeg(*video(4), *noise(4), "-c:v", "libx264", "-preset", "veryfast", *one_fragment, *AAC, d / "fragmented.mp4")

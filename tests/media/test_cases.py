@@ -187,11 +187,25 @@ def test_a_length_that_the_pictures_overrun_by_far_is_damage(cases: Path, name: 
     assert any("the header is damaged" in warning for warning in clip.warnings)
 
 
+@pytest.mark.parametrize(
+    ("name", "plain", "rate"),
+    [("fast_video.mp4", "av.mp4", "2"), ("rate_half.avi", "rate.avi", "2"), ("rate_slides.avi", "rate.avi", "0.004")],
+)
+def test_pictures_whose_clock_is_not_that_of_the_audio_are_placed_by_it(cases: Path, name: str, plain: str, rate: str) -> None:
+    expected, clip = opened(cases / plain), opened(cases / name)
+    assert clip.frames is not None
+    assert expected.frames is not None
+    assert clip.frame_times_s == pytest.approx(expected.frame_times_s, abs=0.08)
+    assert np.abs(clip.frames.astype(int) - expected.frames).mean() < 12, "no frame is more than one from its place"
+    assert any(f"the pictures run {rate} times as fast as the audio next to them" in warning for warning in clip.warnings)
+    assert not any("next to them" in warning for warning in expected.warnings)
+
+
 def test_audio_that_its_time_stamps_pile_up_is_said(cases: Path) -> None:
     assert any("1.9 s of the audio lie on the rest" in warning for warning in opened(cases / "fast_audio.mp4").warnings)
 
 
-@pytest.mark.parametrize(("name", "seconds"), [("rate_slides.avi", 1000), ("kiosk.mp4", 3600)])
+@pytest.mark.parametrize(("name", "seconds"), [("silent_rate_slides.avi", 1000), ("kiosk.mp4", 3600)])
 def test_slides_that_stay_for_minutes_may_be_meant(cases: Path, name: str, seconds: float) -> None:
     clip = opened(cases / name)
     assert clip.duration_s == pytest.approx(seconds, rel=0.02)

@@ -27,6 +27,7 @@ class Packet(bytes):
     def __init__(self, content: bytes = b"\x82" * 10, key: bool = False, **given: Any) -> None:
         self.size, self.is_keyframe = len(content), key
         self.pts, self.dts, self.duration, self.is_corrupt, self.is_discard, self.cut = 0, 0, None, False, False, b""
+        self.pos: int | None = None
         self.__dict__ |= given
 
     def has_sidedata(self, name: str) -> bool:
@@ -93,8 +94,9 @@ def test_a_damaged_picture_is_hidden_and_damaged_audio_is_played(kind: str, key:
 def test_what_a_packet_says() -> None:
     cut = struct.pack("<IIBB", 800, 1_600, 0, 0)
     given, _ = reader("audio", frames=[sound(4_000)])
-    found = read(given, Packet(pts=500, dts=None, duration=250), Packet(b"abc", pts=None, dts=1_500, cut=cut))
+    found = read(given, Packet(pts=500, dts=None, duration=250), Packet(b"abc", pts=None, dts=1_500, cut=cut, pos=77))
     assert found.order.tolist() == [0, 3]
+    assert found.place.tolist() == [-1, 77]
     assert found.pts.tolist() == [500, NO_PTS]
     assert found.size.tolist() == [10, 3]
     assert np.array_equal(found.pts_s, [0.5, np.nan], equal_nan=True)

@@ -1,11 +1,11 @@
-"""Pictures that a damaged header spreads over hours are spread over the time that the rest of the file fills."""
+"""Pictures that a damaged header spreads over hours, or whose clock is not that of the audio, are placed by the rest of the file."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from omnidrop_cli.media.respace import respaced
+from omnidrop_cli.media.respace import rescaled, respaced
 from omnidrop_cli.media.timeline import TrackPackets
 from tests.media.tracks import packets
 
@@ -74,3 +74,120 @@ def test_slides_that_may_stay_for_long_are_left_alone(step_s: float, tick_s: flo
 
 def test_two_pictures_tell_no_rate() -> None:
     assert respaced(packets([0.0, 600.0]), TICK_S, None, None) is None
+
+
+# ---------------------------------------------------------------- two clocks
+
+
+def muxed(
+    pictures_s: np.ndarray, sound_s: np.ndarray, rate: float = 1.0, audio_rate: float = 1.0, late_s: float = 0.0
+) -> tuple[TrackPackets, TrackPackets]:
+    """Two tracks whose packets lie in the file by their true times, the pictures `late_s` later; their clocks run `rate` times as fast."""
+    places = np.argsort(np.argsort(np.concatenate([pictures_s + late_s + 1e-6, sound_s]), kind="stable"))
+    step_s, held_s = float(pictures_s[1] - pictures_s[0]), float(sound_s[1] - sound_s[0])
+    video = packets((pictures_s / rate).tolist(), length_s=step_s / rate, usual_s=step_s / rate)
+    audio = packets((sound_s / audio_rate).tolist(), length_s=held_s / audio_rate, usual_s=held_s)
+    video.place[:], audio.place[:] = places[: len(video)], places[len(video) :]
+    return video, audio
+
+
+def film(seconds: float) -> np.ndarray:
+    return np.arange(0.0, seconds, 0.125)
+
+
+def sound(seconds: float) -> np.ndarray:
+    return np.arange(0.0, seconds, 0.0625)
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.8, 1.25, 2.0, 20.0])
+@pytest.mark.parametrize("late_s", [0.0, 0.3, -0.3])
+def test_pictures_that_leave_the_audio_next_to_them_are_placed_by_it(rate: float, late_s: float) -> None:
+    true_s = film(40.0)
+    found = rescaled(*muxed(true_s, sound(40.0), rate, late_s=late_s))
+    assert found is not None
+    moved, said = found
+    assert moved.pts_s == pytest.approx(true_s, rel=0.001)
+    assert moved.dts_s == pytest.approx(true_s, rel=0.001)
+    assert moved.length_s == pytest.approx(np.full(len(true_s), 0.125), rel=0.001)
+    assert moved.usual_s == pytest.approx(0.125, rel=0.001)
+    assert moved.longest_s == pytest.approx(max(rate, 0.5), rel=0.001)
+    assert said.startswith(f"the header is damaged: the pictures run {rate:.3g} times as fast as the audio next to them in the file")
+
+
+@pytest.mark.parametrize(("pictures_s", "fps"), [(film(4.0), 8.0), (film(40.0) + 5.0, 8.0), (np.arange(0.0, 40.0, 1 / 7.5), 7.5)])
+def test_a_whole_number_of_pictures_a_second_is_kept_where_places_cannot_tell(pictures_s: np.ndarray, fps: float) -> None:
+    """Packets of audio that end between pictures make places inexact, by less the longer the film is."""
+    found = rescaled(*muxed(pictures_s, np.arange(0.0, float(pictures_s[-1]) + 0.1, 0.09), 2.0))
+    assert found is not None
+    assert found[0].usual_s == (1 / fps if fps == 8.0 else pytest.approx(1 / fps, rel=0.001))
+    assert found[0].pts_s == pytest.approx(pictures_s, rel=1e-9 if fps == 8.0 else 0.001)
+
+
+def test_pictures_that_are_all_of_one_time_tell_nothing() -> None:
+    video, audio = muxed(film(40.0), sound(40.0), 2.0)
+    video.dts_s[:] = 3.0
+    assert rescaled(video, audio) is None
+
+
+def test_pictures_in_two_fields_have_one_time() -> None:
+    video, audio = muxed(film(40.0), sound(40.0), 2.0)
+    video.dts_s[1::2] = video.dts_s[::2]
+    assert rescaled(video, audio) is not None
+
+
+@pytest.mark.parametrize("rate", [0.92, 0.98, 1.0, 1.02, 1.09])
+def test_clocks_that_nearly_agree_are_left_alone(rate: float) -> None:
+    assert rescaled(*muxed(film(40.0), sound(40.0), rate)) is None
+
+
+@pytest.mark.parametrize(
+    ("pictures_s", "sound_s", "told"),
+    [
+        (film(40.0), sound(19.0), False),  # the pictures go on without audio
+        (film(40.0), sound(21.0), True),
+        (film(19.0), sound(40.0), False),  # the audio goes on without pictures
+        (film(21.0), sound(40.0), True),
+        (film(16.0) + 24.0, sound(40.0), False),
+        (film(40.0), sound(40.0) + 50.0, False),  # one track behind the other
+        (film(40.0) + 50.0, sound(40.0), False),
+        (film(3.0), sound(3.0), True),  # 24 pictures
+        (film(3.0)[:-1], sound(3.0), False),
+        (np.arange(0.0, 2.125, 0.0625), sound(2.125), True),
+        (np.arange(0.0, 2.0625, 0.0625), sound(2.0625), False),  # next to less than two seconds of audio
+    ],
+)
+def test_where_little_lies_next_to_each_other_nothing_tells(pictures_s: np.ndarray, sound_s: np.ndarray, told: bool) -> None:
+    assert (rescaled(*muxed(pictures_s, sound_s, 2.0)) is not None) == told
+
+
+@pytest.mark.parametrize(("audio_rate", "told"), [(2.0, False), (0.5, False), (1.03, False), (0.97, False), (1.015, True)])
+def test_audio_that_leaves_its_own_samples_tells_nothing(audio_rate: float, told: bool) -> None:
+    """Its own time scale is the damaged one."""
+    assert (rescaled(*muxed(film(40.0), sound(40.0), 2.0, audio_rate)) is not None) == told
+
+
+@pytest.mark.parametrize(("apart_s", "told"), [(0.5, True), (1.5, False)])
+def test_places_must_lie_on_a_line(apart_s: float, told: bool) -> None:
+    """Packets that were written in turns, seconds apart: of 40 s, 0.8 may be."""
+    video, audio = muxed(film(40.0), sound(40.0), 2.0)
+    video.dts_s[:] = film(40.0) / 2 + apart_s / 2 * np.sin(film(40.0) / 3)
+    assert (np.diff(video.dts_s) >= 0).all()
+    assert (rescaled(video, audio) is not None) == told
+
+
+@pytest.mark.parametrize("track", [0, 1])
+@pytest.mark.parametrize(
+    "damage", ["unknown places", "a place twice", "places of another order", "no time stamp", "a clock that starts again"]
+)
+def test_what_is_not_in_order_tells_nothing(track: int, damage: str) -> None:
+    tracks = muxed(film(40.0), sound(40.0), 2.0)
+    broken = tracks[track]
+    if damage == "unknown places":
+        broken.place[:] = -1
+    elif damage == "a place twice":
+        broken.place[50] = broken.place[49]
+    elif damage == "places of another order":
+        broken.place[[50, 51]] = broken.place[[51, 50]]
+    else:
+        broken.dts_s[50] = np.nan if damage == "no time stamp" else broken.dts_s[48]
+    assert rescaled(*tracks) is None

@@ -21,6 +21,7 @@ def track(times_s: Sequence[float | None], length_s: float, *, first_order: int 
     seconds = np.array([np.nan if time is None else time for time in times_s])
     return TrackPackets(
         order=np.arange(n) * 2 + first_order,
+        place=np.full(n, -1),
         pts=np.array([NO_PTS if time is None else round(time * TICKS) for time in times_s], np.int64),
         size=np.full(n, 100),
         pts_s=seconds,
@@ -33,6 +34,7 @@ def track(times_s: Sequence[float | None], length_s: float, *, first_order: int 
         trim_s=np.zeros(n),
         usual_s=length_s,
         longest_s=1.0,
+        held_s=length_s,
     )
 
 

@@ -24,6 +24,7 @@ def packets(
     dts = pts if dts_s is None else np.array([np.nan if t is None else t for t in dts_s], float)
     return TrackPackets(
         order=np.arange(count) if order is None else np.array(order),
+        place=np.full(count, -1),
         pts=np.where(np.isnan(pts), NO_PTS, np.nan_to_num(pts) * 1000).astype(np.int64),
         size=np.arange(count),
         pts_s=pts,
@@ -36,6 +37,7 @@ def packets(
         trim_s=np.zeros(count),
         usual_s=usual_s,
         longest_s=max(1.0, 4 * usual_s),
+        held_s=usual_s,
     )
 
 

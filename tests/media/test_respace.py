@@ -141,7 +141,7 @@ def test_clocks_that_nearly_agree_are_left_alone(rate: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pictures_s", "sound_s", "told"),
+    ("pictures_s", "sound_s", "judged"),
     [
         (film(40.0), sound(19.0), False),  # the pictures go on without audio
         (film(40.0), sound(21.0), True),
@@ -156,23 +156,23 @@ def test_clocks_that_nearly_agree_are_left_alone(rate: float) -> None:
         (np.arange(0.0, 2.0625, 0.0625), sound(2.0625), False),  # next to less than two seconds of audio
     ],
 )
-def test_where_little_lies_next_to_each_other_nothing_tells(pictures_s: np.ndarray, sound_s: np.ndarray, told: bool) -> None:
-    assert (rescaled(*muxed(pictures_s, sound_s, 2.0)) is not None) == told
+def test_where_little_lies_next_to_each_other_nothing_tells(pictures_s: np.ndarray, sound_s: np.ndarray, judged: bool) -> None:
+    assert (rescaled(*muxed(pictures_s, sound_s, 2.0)) is not None) == judged
 
 
-@pytest.mark.parametrize(("audio_rate", "told"), [(2.0, False), (0.5, False), (1.03, False), (0.97, False), (1.015, True)])
-def test_audio_that_leaves_its_own_samples_tells_nothing(audio_rate: float, told: bool) -> None:
+@pytest.mark.parametrize(("audio_rate", "judged"), [(2.0, False), (0.5, False), (1.03, False), (0.97, False), (1.015, True)])
+def test_audio_that_leaves_its_own_samples_tells_nothing(audio_rate: float, judged: bool) -> None:
     """Its own time scale is the damaged one."""
-    assert (rescaled(*muxed(film(40.0), sound(40.0), 2.0, audio_rate)) is not None) == told
+    assert (rescaled(*muxed(film(40.0), sound(40.0), 2.0, audio_rate)) is not None) == judged
 
 
-@pytest.mark.parametrize(("apart_s", "told"), [(0.5, True), (1.5, False)])
-def test_places_must_lie_on_a_line(apart_s: float, told: bool) -> None:
+@pytest.mark.parametrize(("apart_s", "judged"), [(0.5, True), (1.5, False)])
+def test_places_must_lie_on_a_line(apart_s: float, judged: bool) -> None:
     """Packets that were written in turns, seconds apart: of 40 s, 0.8 may be."""
     video, audio = muxed(film(40.0), sound(40.0), 2.0)
     video.dts_s[:] = film(40.0) / 2 + apart_s / 2 * np.sin(film(40.0) / 3)
     assert (np.diff(video.dts_s) >= 0).all()
-    assert (rescaled(video, audio) is not None) == told
+    assert (rescaled(video, audio) is not None) == judged
 
 
 @pytest.mark.parametrize("track", [0, 1])

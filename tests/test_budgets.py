@@ -12,7 +12,7 @@ from tests.benchmarks.readability import Function, duplicated_names, files, func
 FUNCTION_LINES, PARAMETERS, FILE_LINES = 50, 8, 400
 
 LONGER = {
-    "model/adapter.py": 550,  # everything that depends on transformers' internals is in one file
+    "model/adapter.py": 560,  # everything that depends on transformers' internals is in one file
 }
 """Files with a limit of their own."""
 
@@ -34,9 +34,9 @@ LINES = {
     "engine": 3800,
     "evaluate": 2330,
     "explain": 1300,
-    "kernels": 620,
+    "kernels": 760,
     "media": 4340,
-    "model": 3270,
+    "model": 3400,
     "nano/train": 2600,
     "nano/world": 1550,
     "prompt": 980,

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from omnidrop_cli.kernels.nf4_weights import NF4Layer
     from omnidrop_cli.model.thinker import Thinker
 
-WARMUP_TOKENS = 4
-"""Tokens decoded eagerly first: an answer of one letter or a few words needs no graph. An answer that goes on has then taken about as
-long as a capture takes, so that no answer takes more than twice its time for one."""
+WARMUP_TOKENS = 2
+"""Tokens decoded eagerly first: an answer of one letter or word needs no graph. On an H100 a capture takes as
+long as one or two of them."""
 
 MIN_TOKENS = 16
 """Tokens the answer must still be allowed, or a capture cannot pay."""

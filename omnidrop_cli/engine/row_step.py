@@ -15,7 +15,6 @@ from torch import Tensor
 
 from omnidrop_cli.engine.kv_cache import ALIGNED
 from omnidrop_cli.kernels import runs_on
-from omnidrop_cli.model.decoder_layer import AMPERE
 
 if TYPE_CHECKING:
     from omnidrop_cli.kernels.nf4_weights import NF4Layer
@@ -27,13 +26,8 @@ Buffers = tuple[Tensor, Tensor, Tensor]
 
 
 def readable_layers(thinker: Thinker) -> list[NF4Layer] | None:
-    """The layers of `thinker` as the kernels read them; None where they cannot, or where Triton or the GPU cannot run them.
-
-    Attention needs 70 kB of shared memory for a block of threads, which GPUs before Ampere do not have.
-    """
+    """The layers of `thinker` as the kernels read them; None where they cannot, or where Triton or the GPU cannot run them."""
     if thinker.loaded.quant != "nf4" or thinker.loaded.attention != "sdpa" or not runs_on(thinker.device):
-        return None
-    if torch.cuda.get_device_capability(thinker.device) < AMPERE:
         return None
     layers = [thinker.adapter.nf4_layer(number) for number in range(thinker.adapter.num_layers)]
     return None if None in layers else [layer for layer in layers if layer is not None]
@@ -41,11 +35,12 @@ def readable_layers(thinker: Thinker) -> list[NF4Layer] | None:
 
 @torch.inference_mode()
 def compile_kernels(thinker: Thinker) -> None:
-    """Run one layer for a row that nobody reads, so that no answer waits for the compiler.
+    """Run one layer for rows that nobody reads, so that no answer waits for the compiler.
 
     A machine keeps what it has compiled on disk. What fails here fails again where it is used, and is reported there.
     """
     with suppress(Exception), torch.cuda.device_of(thinker.adapter.embedding_weight):
+        thinker.adapter.layer(0)  # compares the kernels for many rows with the modules
         layers = readable_layers(thinker)
         if layers:
             like, sizes = thinker.adapter.embedding_weight, thinker.sizes

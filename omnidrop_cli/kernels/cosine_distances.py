@@ -42,5 +42,7 @@ def to_distances(products: Tensor, of_rows: Tensor, of_columns: Tensor) -> Tenso
     """
     groups, count, counts = products.shape
     tiles = triton.cdiv(count, ROWS) * triton.cdiv(counts, COLUMNS)
-    _finish[(tiles, groups)](products, of_rows, of_columns, count, counts, timed=len(of_rows) == 3, rows=ROWS, columns=COLUMNS)
+    _finish[(tiles, groups)](
+        products, of_rows, of_columns, count, counts, timed=len(of_rows) == 3, rows=ROWS, columns=COLUMNS, enable_fp_fusion=True
+    )
     return products

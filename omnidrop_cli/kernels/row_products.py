@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from omnidrop_cli.kernels.nf4_lookup import TYPES, codes_of, looked_up, matrix_of, scales_of
 from omnidrop_cli.kernels.nf4_weights import NF4Weights
 
 
@@ -33,8 +34,6 @@ SHORT, LONG, GATED = Tiling(2, 16, 1), Tiling(4, 32, 4), Tiling(2, 8, 1)
 
 LONG_ROW = 8192
 
-TYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16, torch.float32: tl.float32}
-
 
 def planes(x: Tensor) -> Tensor:
     """`x` (k,) in the order and the dtype in which products read it."""
@@ -49,7 +48,7 @@ def products(x: Tensor, y: Tensor, weights: Sequence[NF4Weights], residual: Tens
     first, sizes = weights[0], tuple(one.n for one in weights)
     tiling = tiling or (SHORT if first.k < LONG_ROW else LONG)
     _products[(sum(triton.cdiv(size, tiling.rows) for size in sizes),)](
-        x, y, residual, _codes(first), tuple(_matrix(one) for one in weights), sizes,
+        x, y, residual, codes_of(first), tuple(matrix_of(one) for one in weights), sizes,
         k=first.k, rows=tiling.rows, width=tiling.blocks, shuffle=x.is_cuda,
         nested=first.nested is not None, biased=first.bias is not None, num_warps=tiling.warps, enable_fp_fusion=True,
     )  # fmt: skip
@@ -58,7 +57,7 @@ def products(x: Tensor, y: Tensor, weights: Sequence[NF4Weights], residual: Tens
 def gated(x: Tensor, y: Tensor, gate: NF4Weights, up: NF4Weights, dtype: torch.dtype, tiling: Tiling = GATED) -> None:
     """Write SiLU of `x` times `gate` times `x` times `up` into `y` (n,), both in planes. Each product is rounded to `dtype`, as is `y`."""
     _gated[(triton.cdiv(gate.n, tiling.rows),)](
-        x, y, _codes(gate), _matrix(gate), _matrix(up), gate.n,
+        x, y, codes_of(gate), matrix_of(gate), matrix_of(up), gate.n,
         k=gate.k, rows=tiling.rows, width=tiling.blocks, shuffle=x.is_cuda,
         nested=gate.nested is not None, dtype=TYPES[dtype], num_warps=tiling.warps, enable_fp_fusion=True,
     )  # fmt: skip
@@ -70,80 +69,14 @@ def norm(x: Tensor, weight: Tensor, epsilon: float, y: Tensor) -> None:
     _norm[(1,)](x, weight, y, epsilon, size=size, block=triton.next_power_of_2(size), num_warps=4, enable_fp_fusion=True)
 
 
-def _codes(weights: NF4Weights) -> tuple[Tensor, Tensor]:
-    """What stands for the weights, and for their scales in double quantisation."""
-    return weights.codes, weights.codes if weights.nested is None else weights.nested[0]
-
-
-def _matrix(weights: NF4Weights) -> tuple[Tensor, ...]:
-    """Weights, scales, scales of the scales, their offset, bias. What is missing is not read; some tensor has to stand there."""
-    inner = (weights.scales, weights.scales) if weights.nested is None else weights.nested[1:]
-    return (weights.words, weights.scales, *inner, weights.codes if weights.bias is None else weights.bias)
-
-
-@triton.jit
-def _shuffled(words, code):
-    """Code values of the eight weights of each word. Each half of a warp holds all 16, one a lane; a shuffle looks one up.
-
-    A shuffle reads the lowest five bits of its index. The lane loads its code here: a tensor of them might be moved between lanes.
-    """
-    return tl.inline_asm_elementwise(
-        """
-        {
-        .reg .b32 t, own;
-        .reg .b64 at;
-        mov.u32 t, %laneid;
-        and.b32 t, t, 15;
-        mad.wide.u32 at, t, 4, $9;
-        ld.global.nc.b32 own, [at];
-        shr.u32 t, $8, 4;
-        shfl.sync.idx.b32 $0, own, t, 31, 0xffffffff;
-        shfl.sync.idx.b32 $1, own, $8, 31, 0xffffffff;
-        shr.u32 t, $8, 12;
-        shfl.sync.idx.b32 $2, own, t, 31, 0xffffffff;
-        shr.u32 t, $8, 8;
-        shfl.sync.idx.b32 $3, own, t, 31, 0xffffffff;
-        shr.u32 t, $8, 20;
-        shfl.sync.idx.b32 $4, own, t, 31, 0xffffffff;
-        shr.u32 t, $8, 16;
-        shfl.sync.idx.b32 $5, own, t, 31, 0xffffffff;
-        shr.u32 t, $8, 28;
-        shfl.sync.idx.b32 $6, own, t, 31, 0xffffffff;
-        shr.u32 t, $8, 24;
-        shfl.sync.idx.b32 $7, own, t, 31, 0xffffffff;
-        }
-        """,
-        "=&r,=&r,=&r,=&r,=&r,=&r,=&r,=&r,r,l",
-        [words, code.to(tl.int64)],
-        dtype=(tl.float32, tl.float32, tl.float32, tl.float32, tl.float32, tl.float32, tl.float32, tl.float32),
-        is_pure=True,
-        pack=1,
-    )
-
-
 @triton.jit
 def _weighed(words, inputs, code, shuffle: tl.constexpr):
     """Sum over the eight weights of each word of code value times input, without the scale."""
-    total = tl.zeros_like(inputs[0])
-    if shuffle:
-        values = _shuffled(words, code)
-        for j in tl.static_range(8):
-            total += values[j] * inputs[j]
-    else:  # the same in Triton alone, four times slower, for its interpreter
-        for j in tl.static_range(8):
-            total += tl.load(code + ((words >> (8 * (j // 2) + 4 * (1 - j % 2))) & 15)) * inputs[j]
+    values = looked_up(words, code, shuffle)
+    total = values[0] * inputs[0]
+    for j in tl.static_range(1, 8):
+        total += values[j] * inputs[j]
     return total
-
-
-@triton.jit
-def _scales(scales, outer, offset, codes, blocks, mask, nested: tl.constexpr):
-    """Float32 scales of `blocks`. `nested` ones are 8-bit codes, 256 of which share a scale."""
-    if nested:
-        code = tl.load(scales + blocks, mask=mask, other=0).to(tl.int32)
-        scale = tl.load(codes + code) * tl.load(outer + blocks // 256, mask=mask, other=0) + offset
-    else:
-        scale = tl.load(scales + blocks, mask=mask, other=0)
-    return scale
 
 
 @triton.jit
@@ -170,7 +103,7 @@ def _sums(
             for r in tl.static_range(rows):
                 row = tl.minimum(first + r, last)
                 words += (tl.load(matrices[m][0] + row * (k // 8) + place, mask=mask[:, None], other=0),)
-                scales += (_scales(matrices[m][1], matrices[m][2], offsets[m], codes[1], row * count + block, mask, nested),)
+                scales += (scales_of(matrices[m][1], matrices[m][2], offsets[m], codes[1], row * count + block, mask, nested),)
         inputs = ()
         for j in tl.static_range(8):
             inputs += (tl.load(x + j * (k // 8) + place, mask=mask[:, None], other=0).to(tl.float32),)

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, rms_norm
 
 from omnidrop_cli.errors import ModelError
+from omnidrop_cli.kernels import runs_on
 from omnidrop_cli.kernels.nf4_weights import NF4Layer, alike, nf4_weights
 from omnidrop_cli.model.decoder_layer import Angles, DecoderLayer
 from omnidrop_cli.model.encoder_attention import ReceivedAttention, attend_windows, received_attention
+from omnidrop_cli.model.nf4_products import products_by_kernels
 
 CACHE_NAMES = ("cache", "past_key_values")
 """The argument in which a decoder and its layers receive their cache: from transformers 5.24, and before."""
@@ -121,7 +123,11 @@ class QwenOmniAdapter:
     @cached_property
     def _by_parts(self) -> tuple[DecoderLayer, ...]:
         """Every layer by its parts, found once: a decode step would look up 300 attributes of modules."""
-        return tuple(self._parts_of(number) for number in range(self.num_layers))
+        layers = [self._parts_of(number) for number in range(self.num_layers)]
+        if not runs_on(self.embedding_weight.device):
+            return tuple(layers)
+        many = products_by_kernels([self.nf4_layer(number) for number in range(self.num_layers)], layers[0])
+        return tuple(replace(layer, many=products) for layer, products in zip(layers, many, strict=True))
 
     def _parts_of(self, number: int) -> DecoderLayer:
         layer = self.layers[number]

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from omnidrop_cli.kernels import AMPERE
+
 Angles = tuple[Tensor, Tensor]
 """Cosines and sines of the rotary embedding, (1, n, head_dim) each, height, width and time already interleaved."""
 
@@ -25,13 +27,25 @@ Rows = Callable[[Tensor], Tensor]
 PROJECTED_TOGETHER = 4
 """Times `chunk` rows pass the projections at once: they take a fourth of an MLP's memory per row."""
 
-AMPERE = (8, 0)
-"""Compute capability from which SDPA's kernels share key heads among query heads."""
+CUDNN_FROM = 10**11
+"""Squared rows times layers of that length from which attention may be cuDNN's: 61,000 rows in 27 layers. On a Hopper GPU it takes half of
+flash's time, 10 of 21 ms at 32,000 rows, but the first plan of a process takes 0.9 s and one for another length 40 to 80 ms."""
+
+MANY = 128
+"""Rows from which unpacking weights costs less than products that read them packed."""
 
 
-CUDNN_FROM = 1 << 33
-"""Squared rows times layers of that length from which attention may be cuDNN's: 17,800 rows in 27 layers, 92,700 in one. On a Hopper GPU it
-takes half of flash's time, 10 of 21 ms at 32,000 rows, once its plan for the length exists, which takes 40 to 80 ms."""
+class ManyRows(Protocol):
+    """A layer's products for `MANY` rows and more, where there are kernels for them (`nf4_products.py`)."""
+
+    def heads(self, normed: Tensor, angles: Angles) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries, rotated keys, and values, (1, heads, n, head_dim) each, of normed rows."""
+
+    def output(self, mixed: Tensor) -> Tensor:
+        """The output projection of attention."""
+
+    def mlp(self, normed: Tensor) -> Tensor:
+        """The gated MLP of normed rows."""
 
 
 class LayerCache(Protocol):
@@ -71,6 +85,7 @@ class DecoderLayer:
     head_dim: int
     scale: float
     flash: bool = False
+    many: ManyRows | None = None
 
     def attention(
         self, hidden: Tensor, angles: Angles, cache: LayerCache | None = None, *, chunk: int | None = None, alike: int = 1
@@ -83,11 +98,12 @@ class DecoderLayer:
         count = hidden.shape[1]
         together = count if chunk is None else PROJECTED_TOGETHER * chunk
         mixed = self._mixed(hidden, angles, cache, together, count**2 * alike >= CUDNN_FROM)
+        project = self.o if self.many is None or count < MANY else self.many.output
         if count <= together:
-            return hidden + self.o(mixed)
+            return hidden + project(mixed)
         output = torch.empty_like(hidden)
         for rows in _pieces(count, together):
-            torch.add(hidden[:, rows], self.o(mixed[:, rows]), out=output[:, rows])
+            torch.add(hidden[:, rows], project(mixed[:, rows]), out=output[:, rows])
         return output
 
     def feed_forward(self, hidden: Tensor, *, chunk: int | None = None) -> Tensor:
@@ -95,8 +111,9 @@ class DecoderLayer:
 
         A 7B layer's MLP needs 114 kB of activations per row in bfloat16: at most `chunk` rows pass at once.
         """
+        mlp = self.mlp if self.many is None or hidden.shape[1] < MANY else self.many.mlp
         for rows in hidden.split(chunk or hidden.shape[1], dim=1):
-            rows.add_(self.mlp(self.mlp_norm(rows)))
+            rows.add_(mlp(self.mlp_norm(rows)))
         return hidden
 
     def decode(self, rows: Tensor, angles: Angles, cache: DecodeCache) -> Tensor:
@@ -129,11 +146,16 @@ class DecoderLayer:
         for rows in _pieces(count, together):
             part = (cos[:, rows], sin[:, rows])
             normed = self.attention_norm(hidden[:, rows])
-            queries.append(rotate(self._heads(self.q, normed, self.q_norm), part))
-            keys, values = rotate(self._heads(self.k, normed, self.k_norm), part), self._heads(self.v, normed)
+            asking, keys, values = self.rotated_heads(normed, part) if self.many is None or count < MANY else self.many.heads(normed, part)
+            queries.append(asking)
             if cache is not None:
                 keys, values = cache.append(keys, values)
         return queries[0] if len(queries) == 1 else torch.cat(queries, 2), keys, values
+
+    def rotated_heads(self, normed: Tensor, angles: Angles) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries, rotated keys, and values, (1, heads, n, head_dim) each, of normed rows."""
+        queries, keys = self._heads(self.q, normed, self.q_norm), self._heads(self.k, normed, self.k_norm)
+        return rotate(queries, angles), rotate(keys, angles), self._heads(self.v, normed)
 
     def _heads(self, projection: Rows, rows: Tensor, norm: Rows | None = None) -> Tensor:
         """(1, heads, n, head_dim) of `rows` (1, n, hidden)."""
@@ -194,4 +216,4 @@ def _cudnn_allowed() -> Iterator[None]:
 
 @lru_cache
 def _shares_keys(device: torch.device) -> bool:
-    return torch.cuda.get_device_capability(device) >= AMPERE
+    return torch.cuda.get_device_capability(device) >= AMPERE  # before, no kernel of SDPA does

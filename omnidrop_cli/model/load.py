@@ -19,6 +19,7 @@ from omnidrop_cli.config import ModelConfig
 from omnidrop_cli.errors import ModelError, OmnidropError, OutOfMemory, UsageError, summarize
 from omnidrop_cli.events import SILENT, ProgressCallback
 from omnidrop_cli.in_use import keep_in_use
+from omnidrop_cli.kernels import AMPERE
 from omnidrop_cli.model.adapter import QwenOmniAdapter, set_attention, unquantized_names
 from omnidrop_cli.model.checkpoint import Checkpoint, check_parameter_count, open_checkpoint, thinker_slices
 from omnidrop_cli.model.hub import pull
@@ -38,10 +39,6 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 LARGE = 1_000_000_000
 """Decoder parameters from which `auto` quantises, and keeps a CPU's activations in bfloat16 to halve the memory."""
-
-
-AMPERE = 8
-"""Compute capability from which NVIDIA GPUs compute in bfloat16."""
 
 
 def load(choice: ModelConfig, progress: ProgressCallback = SILENT) -> Thinker:
@@ -164,7 +161,7 @@ def _quant(choice: ModelConfig, stored: str, sizes: ThinkerSizes) -> tuple[str, 
 def _dtype(asked: str, device: torch.device, sizes: ThinkerSizes) -> tuple[torch.dtype, str | None]:
     if asked != "auto":
         return DTYPES[asked], None
-    if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] < AMPERE:
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < AMPERE:
         # bfloat16 runs in slow kernels there, and its attention keeps the whole matrix of weights.
         return torch.float16, "float16: this GPU has no bfloat16"
     if device.type == "cuda":

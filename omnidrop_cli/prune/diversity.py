@@ -21,8 +21,8 @@ from omnidrop_cli.prune.pick_loop import PickLoop
 MAX_DISTANCES = 1 << 27
 """Most pairwise distances kept at once (512 MiB in float32); a larger group is selected from in blocks of candidates."""
 
-ALIGNED = 8
-"""Groups are padded to a multiple of it: GPUs store rows of odd lengths one number at a time."""
+ALIGNED = 16
+"""Groups are padded to a multiple of it: GPUs read and store rows of other lengths one number at a time."""
 
 NEIGHBOURS = 5
 

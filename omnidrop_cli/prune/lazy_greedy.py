@@ -20,7 +20,7 @@ from omnidrop_cli.prune.pick_loop import PickLoop
 CANDIDATES = 1 << 12
 """Tokens compared with one another at once (64 MiB of distances)."""
 
-ALIGNED = 8
+ALIGNED = 16
 """Candidates of a block are a multiple of it: GPUs store rows of odd lengths one number at a time."""
 
 RUN = 1 << 8

@@ -174,11 +174,11 @@ def test_the_estimate_of_memory_covers_what_the_decoder_takes(label: str, gpu: F
     assert 0.8 * expected < found < expected
 
 
-@pytest.mark.parametrize(("label", "seconds", "layers"), [("none", 60, 0), ("none", 180, 27), ("dash@0.3", 600, 27), ("fastv@0.3", 600, 2)])
+@pytest.mark.parametrize(("label", "seconds", "layers"), [("none", 60, 0), ("none", 600, 27), ("fastv@0.3", 600, 0)])
 def test_cudnn_may_attend_where_a_plan_pays(
     label: str, seconds: float, layers: int, gpu: FakeGpu, thinker_7b: Thinker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its plan for a length takes as long as it saves in one layer of 92,000 rows, or in 27 of 18,000."""
+    """Its first plan takes as long as it saves in 27 layers of 58,000 rows."""
     allowed: list[bool] = []
     attend = decoder_layer.scaled_dot_product_attention
 

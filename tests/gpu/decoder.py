@@ -22,6 +22,7 @@ from omnidrop_cli.engine.decode_step import step
 from omnidrop_cli.engine.encode import embed
 from omnidrop_cli.engine.generate import Decoding
 from omnidrop_cli.engine.prefill import Prefilled, prefill
+from omnidrop_cli.engine.row_step import readable_layers
 from omnidrop_cli.engine.sampling import Sampler
 from omnidrop_cli.model.memory_estimate import QUANTIZED_BYTES, decoder_bytes
 from omnidrop_cli.prune.methods import get_method, names
@@ -182,7 +183,7 @@ def profile(machine: Machine, size: str, seconds: float) -> Facts:
         prefilled = run(label)
         facts[f"{label}, prefill"] = _kernels(machine, partial(run, label))
         facts[f"{label}, step"] = _kernels(machine, partial(step, thinker, prefilled.cache, 1, prefilled.next_position))
-        static = StaticDecode(thinker, prefilled.cache, 1, prefilled.next_position, 64)
+        static = StaticDecode(thinker, prefilled.cache, 1, prefilled.next_position, 64, readable_layers(thinker))
         capture = CudaGraphRunner.of(thinker).capture or uncaptured
         facts[f"{label}, replay"] = _kernels(machine, capture(static.step))
     return facts

@@ -13,7 +13,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from omnidrop_cli.kernels import row_attention, row_products
+from omnidrop_cli.kernels import many_rows, row_attention, row_products
 from omnidrop_cli.kernels.row_products import GATED, LONG, SHORT
 
 HALF, FLOAT, INT, ROW, CONSTANT = "*bf16", "*fp32", "i32", "*i64", "constexpr"
@@ -49,6 +49,9 @@ def main(capability: int) -> None:
     types = {"x": FLOAT, "y": FLOAT, "codes": (FLOAT, FLOAT), "gate": MATRIX, "up": MATRIX, "size": INT}
     constants = {"k": 3584, "rows": GATED.rows, "width": GATED.blocks, "shuffle": True, "nested": True, "dtype": tl.bfloat16}
     compiled(row_products._gated, types, constants, capability, GATED.warps)
+    types = {"codes": (FLOAT, FLOAT), "matrix": MATRIX, "out": HALF, "count": INT}
+    constants = {"nested": True, "blocks": many_rows.BLOCKS, "shuffle": True, "dtype": tl.bfloat16}
+    compiled(many_rows._unpack, types, constants, capability, 4)
     types = dict.fromkeys(("queries", "keys", "values"), HALF) | {"row": ROW} | dict.fromkeys(("sums", "peaks", "totals"), FLOAT)
     types |= {"capacity": INT, "split": INT, "scale": "fp32"}
     constants = {"each": 7, "size": 128, "parts": row_attention.PARTS, "block": row_attention.BLOCK, "padded": 16}

@@ -34,7 +34,10 @@ def words(clip: Path, wanted: str) -> list[str]:
 
 @pytest.mark.parametrize(("wanted", "said"), [("auto", "bonjour"), ("en", "hello"), ("eng", "hello"), ("fr", "bonjour")])
 def test_they_are_found_next_to_the_copy(server: Server, cache: DownloadCache, page: str, wanted: str, said: str) -> None:
+    get(server, cache, page)
+    bodies = server.bodies("/clip.mp4")
     found = get(server, cache, page, subtitles=wanted)
+    assert server.bodies("/clip.mp4") == bodies, "the clip is there already"
     assert found.warnings == ()
     assert words(found.path, wanted) == [said]
 

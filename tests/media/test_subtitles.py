@@ -113,8 +113,10 @@ def test_lines_of_a_part_count_from_its_start(
     assert tuple(second for second, _ in found.lines) == pytest.approx(seconds)
 
 
-def test_a_part_far_into_a_long_file(tmp_path: Path) -> None:
+def test_a_part_far_into_a_long_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading begins a minute before the part, with what is on the screen then."""
+    sought, seek = list[float](), subtitles._seek
+    monkeypatch.setattr(subtitles, "_seek", lambda container, at_s: sought.append(at_s) or seek(container, at_s))
     lines = "".join(f"{n}\n00:{n:02}:00,000 --> 00:{n:02}:30,000\nminute {n}\n\n" for n in range(6))
     (tmp_path / "x").write_text(lines)
     video = ("-f", "lavfi", "-i", "color=d=360:r=1:s=64x64")
@@ -124,6 +126,31 @@ def test_a_part_far_into_a_long_file(tmp_path: Path) -> None:
             found, _ = read_subtitles(tmp_path / f"x{suffix}", "auto", 190.0, 245.0)
             assert found is not None
             assert found.lines == ((0.0, "minute 3"), (50.0, "minute 4"))
+    ffmpeg("-i", tmp_path / "x.mkv", "-map", 0, "-c", "copy", "-output_ts_offset", 7, tmp_path / "late.mkv")
+    for start_s in (60.0, 60.5, 190.0):
+        found, _ = read_subtitles(tmp_path / "late.mkv", "auto", start_s, start_s + 10)
+        assert found is not None
+        assert [words for _, words in found.lines] == [f"minute {start_s // 60:.0f}"]
+    assert sought == pytest.approx([130.0, 130.0, 7.5, 137.0], abs=0.01)
+
+
+def test_a_seek_is_in_microseconds_and_may_fail() -> None:
+    asked: list[int] = []
+    subtitles._seek(SimpleNamespace(seek=asked.append), 1.5)  # type: ignore[arg-type]
+    assert asked == [1_500_000]
+
+    def fails(_: int) -> None:
+        raise av.error.PermissionError(1, "no")
+
+    subtitles._seek(SimpleNamespace(seek=fails), 1.5)  # type: ignore[arg-type]
+
+
+def test_only_the_track_is_read_where_pyav_can() -> None:
+    tracks = [SimpleNamespace(discard="default") for _ in range(3)]
+    subtitles._leave_out_others(SimpleNamespace(streams=tracks), tracks[1])  # type: ignore[arg-type]
+    everything = getattr(av.stream, "Discard", None)  # PyAV 17 has none
+    left_out = "default" if everything is None else everything.all
+    assert [track.discard for track in tracks] == [left_out, "default", left_out]
 
 
 def test_lines_are_on_the_clips_clock_where_the_file_begins_later(folder: Path, tmp_path: Path) -> None:

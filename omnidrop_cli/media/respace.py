@@ -62,14 +62,17 @@ def respaced(video: TrackPackets, tick_s: float, audio: TrackPackets | None, pro
 
 
 def rescaled(video: TrackPackets, audio: TrackPackets) -> tuple[TrackPackets, str] | None:
-    """Pictures on the clock of the audio, and what to say about it; None where both clocks agree, or where nothing tells.
+    """Pictures whose time scale is damaged, on the clock of the audio.
 
-    What lies next to each other in a file is of the same time. Where the audio next to the pictures goes on at another rate than they
-    do, from the beginning to the end of both tracks, and keeps to the length of its own packets, the time scale of the pictures is wrong.
+    What lies next to each other in a file is of the same time. Where the audio next to the pictures goes on at another rate than they do,
+    along a straight line through at least half of both tracks, and keeps to the length of its own samples, their time scale is wrong.
 
     Args:
         video: The packets of the video track.
         audio: The packets of the audio track.
+
+    Returns:
+        Packets on the clock of the audio, and what to say about it; None where both clocks agree, or where nothing tells.
     """
     pictures_s, sound_s = _decoding_s(video), _decoding_s(audio)
     if pictures_s is None or sound_s is None or len(video) < _LEAST:

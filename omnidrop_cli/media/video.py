@@ -37,7 +37,7 @@ _THREADS_PER_CORE, _THREADS_MOST = 4, 16
 wait: a minute of 1080p takes a third longer. Sixteen is the decoder's own limit; each thread costs the memory of a few frames."""
 
 _THREADS_PIXELS = 1 << 28
-"""Pixels that all threads may hold: 16 threads up to 8K."""
+"""Pixels that all threads may hold: 16 threads up to 5K, 8 at 8K."""
 
 _SAME_SHAPE = 0.02
 """Relative difference of two aspect ratios that counts as none."""
@@ -101,6 +101,12 @@ def _decode(source: Source, track: VideoTrack, actions: NDArray[np.int8], leap: 
             yield from _PartDecoder(container, track, int(part)).decode(actions, leap)
 
 
+def _threads(width: int, height: int) -> int:
+    """How many threads decode pictures of this size."""
+    most = max(1, _THREADS_PIXELS // max(1, width * height))
+    return min(_THREADS_MOST, most, _THREADS_PER_CORE * (os.cpu_count() or 1))
+
+
 class _PartDecoder:
     """Decodes the video track of one part of a file."""
 
@@ -117,8 +123,7 @@ class _PartDecoder:
         self._codec = codec
         codec.thread_type = "AUTO"
         if codec.has_b_frames:
-            most = max(1, _THREADS_PIXELS // max(1, codec.width * codec.height))
-            codec.thread_count = min(_THREADS_MOST, most, _THREADS_PER_CORE * (os.cpu_count() or 1))
+            codec.thread_count = _threads(codec.width, codec.height)
         codec.open(strict=False)  # dav1d obeys the `skip_frame` it is opened with for ever: that must be to skip nothing
 
     def decode(self, actions: NDArray[np.int8], leap: bool) -> Iterator[tuple[int, Any]]:

@@ -147,7 +147,10 @@ def test_unfinished_downloads_go_after_a_week(server: Server, cache: DownloadCac
 WHOLE = '{"url": "x", "section": null, "fetched_at": 1, "checked_at": 1, "validators": {}'
 
 
-def test_who_waits_for_another_process_reads_why(server: Server, cache: DownloadCache) -> None:
+def test_who_waits_for_another_process_reads_why(server: Server, cache: DownloadCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(source.time, "sleep", slept.append)
+
     class Waiting(ProgressCallback):
         said: list[str] = []  # noqa: RUF012
 
@@ -160,6 +163,7 @@ def test_who_waits_for_another_process_reads_why(server: Server, cache: Download
         held.enter_context(fileio.locked_folder(cache.part(server.url("/clip.mp4"), None)))
         assert get(server, cache, progress=Waiting()).path.stat().st_size
     assert Waiting.said == ["127.0.0.1: another process is downloading this clip"]
+    assert slept[0] == 0.5
 
 
 DAMAGED = ["", "{", "[]", "null", '{"url": 3}', WHOLE.replace("null", "[1]") + "}", WHOLE + ', "subtitles": 5}']

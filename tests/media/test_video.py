@@ -54,20 +54,38 @@ def test_skipping_changes_no_pixel(clips: Clips, name: str, monkeypatch: pytest.
     assert np.array_equal(quick.frames, plain.frames)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("cores", "held", "threads"), [(1, 100, 4), (2, 100, 8), (64, 100, 16), (64, 5, 5), (64, 0.5, 1)])
+@pytest.mark.parametrize(
+    ("cores", "width", "height", "threads"),
+    [
+        (1, 1920, 1080, 4),
+        (None, 1920, 1080, 4),
+        (3, 1920, 1080, 12),
+        (64, 1920, 1080, 16),
+        (64, 4096, 4096, 16),
+        (64, 4096, 4097, 15),
+        (64, 7680, 4320, 8),
+        (64, 16_384, 16_384, 1),
+        (64, 16_384, 32_768, 1),
+        (64, 0, 0, 16),
+    ],
+)
 def test_the_decoders_threads_hold_few_pictures(
-    clips: Clips, cores: int, held: float, threads: int, monkeypatch: pytest.MonkeyPatch
+    cores: int | None, width: int, height: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`held` pictures of this size are allowed at once. Each thread holds one."""
+    """Each thread holds one."""
+    monkeypatch.setattr(video.os, "cpu_count", lambda: cores)
+    assert video._threads(width, height) == threads
+
+
+def test_a_decoder_of_b_frames_has_these_threads(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
     track = plan_clip(clips["tone_video"], DEFAULT).scan.timeline.video
     assert track is not None
-    monkeypatch.setattr(video.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(video, "_threads", lambda width, height: (width, height).index(180) + 5)
     with av.open(str(clips["tone_video"])) as container:
         codec = container.streams.video[0].codec_context
         assert codec.has_b_frames
-        monkeypatch.setattr(video, "_THREADS_PIXELS", int(held * codec.width * codec.height))
         video._PartDecoder(container, track, 0)
-        assert codec.thread_count == threads
+        assert codec.thread_count == 6
 
 
 @pytest.mark.parametrize(

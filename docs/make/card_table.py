@@ -16,7 +16,7 @@ from omnidrop_cli.model.names import QWEN_BOUNDS
 from omnidrop_cli.model.sizes import QWEN_3B, QWEN_7B
 
 PAGE = Path(__file__).parents[1] / "user" / "models.md"
-MEASURED = PAGE.parents[1] / "results" / "figures" / "gpu-h100.json"
+MEASURED = PAGE.parents[1] / "results" / "figures" / "gpu-h100-before.json"  # the last run of the 3B
 BLOCK = re.compile(r"(<!-- cards: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 SAMPLED = QWEN_BOUNDS.fill(MediaConfig())
@@ -56,7 +56,7 @@ def check() -> str:
     for stage, facts in json.loads(MEASURED.read_text(encoding="utf-8")).items():
         kind, _, subject = stage.partition(" ")
         name, _, length = subject.partition(" ")
-        if kind != "prefill" or name not in MODELS:
+        if kind != "prefill" or name not in MODELS or "," in length:
             continue
         for method in (method for method in METHODS if method in facts):
             needed = MODELS[name].of_tokens(facts["tokens"] - TEXT_TOKENS, METHODS[method])

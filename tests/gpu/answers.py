@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from omnidrop_cli.prune.methods import names
 from tests.gpu.machine import Facts, Machine, choice
 from tests.gpu.options import WIDTH, estimate
 
+ROOT = Path(__file__).parents[2]
 QUESTIONS = ("what is said?", "what is shown at the end?")
 DEMO = tuple(one.question for one in DEMO_QUESTIONS if one.clip == "demo")[:5]
 
@@ -143,4 +145,5 @@ def pytest_run(*arguments: str, timeout_s: float = 150) -> Facts:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:
         return {"rc": None, "tail": ((error.stdout or b"")[-2000:]).decode(errors="replace")}
-    return {"rc": done.returncode, "tail": (done.stdout + done.stderr)[-3500:]}
+    text = (done.stdout + done.stderr).replace(f"{ROOT}/", "")  # the file is published
+    return {"rc": done.returncode, "tail": text[-3500:]}

@@ -67,13 +67,16 @@ def _transformers() -> dict[str, Any]:
 def _device() -> dict[str, Any]:
     import torch
 
+    from omnidrop_cli import kernels
+
     found: dict[str, Any] = {"threads": torch.get_num_threads(), "memory_mb": _memory_mb(), "cuda": torch.version.cuda, "gpus": []}
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(index)
             major, minor = torch.cuda.get_device_capability(index)
             about = {"name": torch.cuda.get_device_name(index), "total_mb": total // 10**6, "free_mb": free // 10**6}
-            found["gpus"].append({**about, "capability": f"{major}.{minor}", "bfloat16": torch.cuda.is_bf16_supported()})
+            about |= {"capability": f"{major}.{minor}", "bfloat16": torch.cuda.is_bf16_supported()}
+            found["gpus"].append({**about, "kernels_problem": kernels.problem(torch.device("cuda", index))})
     return found
 
 
@@ -179,6 +182,8 @@ def _device_lines(found: Mapping[str, Any]) -> Iterator[Line]:
     yield "torch's CUDA", found["cuda"] or "none: this torch runs on the CPU", False
     for gpu in found["gpus"]:
         yield "gpu", f"{gpu['name']}, {gpu['free_mb'] / 1e3:.1f} of {gpu['total_mb'] / 1e3:.1f} GB free, sm {gpu['capability']}", False
+        slow = f"do not run, prefill and answers are slower: {gpu['kernels_problem']}"
+        yield "kernels", slow if gpu["kernels_problem"] else "run (Triton)", gpu["kernels_problem"] is not None
 
 
 def _codec_lines(found: Mapping[str, Any]) -> Iterator[Line]:

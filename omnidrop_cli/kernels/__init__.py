@@ -15,13 +15,22 @@ AMPERE = (8, 0)
 
 
 @lru_cache
-def runs_on(device: torch.device) -> bool:
-    """Whether Triton's kernels run on `device`, found out by one, once. Takes about a second on a machine's first call."""
-    if device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(device) < AMPERE:
-        return False
+def problem(device: torch.device) -> str | None:
+    """Why Triton's kernels do not run on `device`; None where one ran. Takes about a second on a machine's first call."""
+    if device.type != "cuda":
+        return "no NVIDIA GPU"
+    if torch.version.hip:
+        return "PyTorch is built for AMD GPUs"
+    if torch.cuda.get_device_capability(device) < AMPERE:
+        return "the GPU is older than Ampere"
     try:
         from omnidrop_cli.kernels.trial import trial
 
-        return trial(device)
-    except Exception:  # no Triton, no compiler, no folder for its files, a card that it does not support: whatever it raises
-        return False
+        return None if trial(device) else "a kernel gave a wrong number"
+    except Exception as error:  # no Triton, no compiler, no folder for its files, a card that it does not support: whatever it raises
+        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
+def runs_on(device: torch.device) -> bool:
+    """Whether Triton's kernels run on `device`."""
+    return problem(device) is None

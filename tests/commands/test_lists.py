@@ -181,3 +181,13 @@ def test_cache_sizes_survive_odd_places(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "blob")
     (tmp_path / "dangling").symlink_to(tmp_path / "gone")
     assert doctor._size(tmp_path)["size_mb"] == 2.0
+
+
+@pytest.mark.parametrize("problem", [None, "RuntimeError: Failed to find C compiler."])
+def test_doctor_says_whether_kernels_run_on_a_gpu(problem: str | None) -> None:
+    gpu = {"name": "NVIDIA X", "free_mb": 9000, "total_mb": 12000, "capability": "8.9", "bfloat16": True, "kernels_problem": problem}
+    lines = list(doctor._device_lines({"threads": 2, "memory_mb": None, "cuda": "13.0", "gpus": [gpu]}))
+    assert lines[2] == ("gpu", "NVIDIA X, 9.0 of 12.0 GB free, sm 8.9", False)
+    name, text, wants_attention = lines[3]
+    assert (name, wants_attention) == ("kernels", problem is not None)
+    assert text == "run (Triton)" if problem is None else problem in text

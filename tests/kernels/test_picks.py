@@ -56,3 +56,30 @@ def test_selection_takes_the_kernel_where_it_runs_and_a_group_fits(most: int, mo
 
 def test_no_kernel_runs_on_a_cpu() -> None:
     assert not kernels.runs_on(torch.device("cpu"))
+    assert kernels.problem(torch.device("cpu")) == "no NVIDIA GPU"
+
+
+@pytest.mark.parametrize(
+    ("capability", "hip", "raised", "found"),
+    [
+        ((7, 5), None, None, "the GPU is older than Ampere"),
+        ((9, 0), "6.4", None, "PyTorch is built for AMD GPUs"),
+        ((8, 0), None, RuntimeError("Failed to find C compiler.\nPlease specify via CC"), "RuntimeError: Failed to find C compiler."),
+        ((8, 6), None, None, None),
+    ],
+)
+def test_the_reason_is_given_where_no_kernel_runs(
+    capability: tuple[int, int], hip: str | None, raised: Exception | None, found: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trial(device: torch.device) -> bool:
+        if raised is not None:
+            raise raised
+        return True
+
+    monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr("omnidrop_cli.kernels.trial.trial", trial)
+    kernels.problem.cache_clear()
+    assert kernels.problem(torch.device("cuda:7")) == found
+    assert kernels.runs_on(torch.device("cuda:7")) == (found is None)
+    kernels.problem.cache_clear()

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from omnidrop_cli.engine.kv_cache import ALIGNED
-from omnidrop_cli.kernels import runs_on
 
 if TYPE_CHECKING:
     from omnidrop_cli.kernels.nf4_weights import NF4Layer
@@ -25,12 +24,10 @@ Buffers = tuple[Tensor, Tensor, Tensor]
 """Keys and values (kv heads, capacity, dh) of a layer, and the row to write next, int64 (1,), on the device."""
 
 
-def readable_layers(thinker: Thinker) -> list[NF4Layer] | None:
+def readable_layers(thinker: Thinker) -> Sequence[NF4Layer] | None:
     """The layers of `thinker` as the kernels read them; None where they cannot, or where Triton or the GPU cannot run them."""
-    if thinker.loaded.quant != "nf4" or thinker.loaded.attention != "sdpa" or not runs_on(thinker.device):
-        return None
-    layers = [thinker.adapter.nf4_layer(number) for number in range(thinker.adapter.num_layers)]
-    return None if None in layers else [layer for layer in layers if layer is not None]
+    plain = thinker.loaded.quant == "nf4" and thinker.loaded.attention == "sdpa"
+    return thinker.adapter.nf4_layers if plain else None
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -42,7 +43,8 @@ def to_distances(products: Tensor, of_rows: Tensor, of_columns: Tensor) -> Tenso
     """
     groups, count, counts = products.shape
     tiles = triton.cdiv(count, ROWS) * triton.cdiv(counts, COLUMNS)
-    _finish[(tiles, groups)](
-        products, of_rows, of_columns, count, counts, timed=len(of_rows) == 3, rows=ROWS, columns=COLUMNS, enable_fp_fusion=True
-    )
+    with torch.cuda.device_of(products):
+        _finish[(tiles, groups)](
+            products, of_rows, of_columns, count, counts, timed=len(of_rows) == 3, rows=ROWS, columns=COLUMNS, enable_fp_fusion=True
+        )
     return products

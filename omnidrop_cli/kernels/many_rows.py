@@ -5,6 +5,7 @@ Each does in one launch, and one pass, what PyTorch or bitsandbytes does in seve
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -42,10 +43,11 @@ def _unpack(codes, matrix, out, count, nested: tl.constexpr, blocks: tl.constexp
 def unpack(weights: NF4Weights, out: Tensor) -> None:
     """Write `weights` into `out` (n, k), contiguous: the numbers that bitsandbytes' dequantisation gives."""
     count = out.numel() // 64
-    _unpack[(triton.cdiv(count, BLOCKS),)](
-        codes_of(weights), matrix_of(weights), out, count, nested=weights.nested is not None, blocks=BLOCKS,
-        shuffle=out.is_cuda, dtype=TYPES[out.dtype], num_warps=4, enable_fp_fusion=False,
-    )  # fmt: skip
+    with torch.cuda.device_of(out):
+        _unpack[(triton.cdiv(count, BLOCKS),)](
+            codes_of(weights), matrix_of(weights), out, count, nested=weights.nested is not None, blocks=BLOCKS,
+            shuffle=out.is_cuda, dtype=TYPES[out.dtype], num_warps=4, enable_fp_fusion=False,
+        )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -69,7 +71,8 @@ def rotate(projected: Tensor, cos: Tensor, sin: Tensor, heads: int) -> None:
     count, _, size = projected.shape
     stride = projected.stride(0)
     grid = (triton.cdiv(count, ROWS), heads)
-    _rotate[grid](projected, cos.contiguous(), sin.contiguous(), count, stride, size=size, rows=ROWS, enable_fp_fusion=True)
+    with torch.cuda.device_of(projected):
+        _rotate[grid](projected, cos.contiguous(), sin.contiguous(), count, stride, size=size, rows=ROWS, enable_fp_fusion=True)
 
 
 @triton.jit
@@ -85,5 +88,6 @@ def _activate(gate, up, count, numbers: tl.constexpr):
 def activate(gate: Tensor, up: Tensor) -> Tensor:
     """SiLU of `gate` times `up`, of one shape and contiguous, in the place of `gate`."""
     count = gate.numel()
-    _activate[(triton.cdiv(count, NUMBERS),)](gate, up, count, numbers=NUMBERS, num_warps=8, enable_fp_fusion=True)
+    with torch.cuda.device_of(gate):
+        _activate[(triton.cdiv(count, NUMBERS),)](gate, up, count, numbers=NUMBERS, num_warps=8, enable_fp_fusion=True)
     return gate

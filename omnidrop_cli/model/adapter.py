@@ -123,11 +123,19 @@ class QwenOmniAdapter:
     @cached_property
     def _by_parts(self) -> tuple[DecoderLayer, ...]:
         """Every layer by its parts, found once: a decode step would look up 300 attributes of modules."""
-        layers = [self._parts_of(number) for number in range(self.num_layers)]
-        if not runs_on(self.embedding_weight.device):
-            return tuple(layers)
-        many = products_by_kernels([self.nf4_layer(number) for number in range(self.num_layers)], layers[0])
+        layers = tuple(self._parts_of(number) for number in range(self.num_layers))
+        many = None if self.nf4_layers is None else products_by_kernels(self.nf4_layers, layers[0])
+        if many is None:
+            return layers
         return tuple(replace(layer, many=products) for layer, products in zip(layers, many, strict=True))
+
+    @cached_property
+    def nf4_layers(self) -> tuple[NF4Layer, ...] | None:
+        """Every layer by the tensors behind it, found once; None where kernels do not run here or cannot read one of the layers."""
+        if not runs_on(self.embedding_weight.device):
+            return None
+        layers = tuple(self.nf4_layer(number) for number in range(self.num_layers))
+        return None if None in layers else layers  # type: ignore[return-value]
 
     def _parts_of(self, number: int) -> DecoderLayer:
         layer = self.layers[number]

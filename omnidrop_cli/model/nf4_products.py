@@ -63,13 +63,13 @@ class NF4Products:
         return torch.cat(biases) if biases else None
 
 
-def products_by_kernels(layers: Sequence[NF4Layer | None], first: DecoderLayer) -> Sequence[NF4Products | None]:
-    """The products of `layers` where all can be read and the kernels agree with the modules of the `first`; else None for each."""
-    products = [NF4Products(layer) for layer in layers if layer is not None]
+def products_by_kernels(layers: Sequence[NF4Layer], first: DecoderLayer) -> Sequence[NF4Products] | None:
+    """The products of `layers`; None where the kernels fail, or disagree with the modules of the `first` layer."""
+    products = [NF4Products(layer) for layer in layers]
     with suppress(Exception):  # whatever Triton raises, the modules remain
-        if len(products) == len(layers) and agree(products[0], first):
+        if agree(products[0], first):
             return products
-    return [None] * len(layers)
+    return None
 
 
 @torch.inference_mode()
@@ -78,12 +78,12 @@ def agree(products: NF4Products, modules: DecoderLayer) -> bool:
 
     Raises whatever Triton raises where it cannot compile them.
     """
-    hidden = products.layer.attention_norm[0]
-    rows = torch.randn(1, MANY, hidden.shape[0], generator=torch.Generator().manual_seed(0)).to(hidden)
-    turn = torch.linspace(0, 3, MANY * modules.head_dim, device=hidden.device).view(1, MANY, modules.head_dim)
-    angles = turn.cos().to(hidden.dtype), turn.sin().to(hidden.dtype)
-    found = (*products.heads(rows, angles), products.output(rows), products.mlp(rows))
-    expected = (*modules.rotated_heads(rows, angles), modules.o(rows), modules.mlp(rows))
+    like, noise = products.layer.attention_norm[0], torch.Generator().manual_seed(0)
+    rows, mixed = (torch.randn(1, MANY, width, generator=noise).to(like) for width in (products.layer.gate.k, products.layer.o.k))
+    turn = torch.linspace(0, 3, MANY * modules.head_dim, device=like.device).view(1, MANY, modules.head_dim)
+    angles = turn.cos().to(like.dtype), turn.sin().to(like.dtype)
+    found = (*products.heads(rows, angles), products.output(mixed), products.mlp(rows))
+    expected = (*modules.rotated_heads(rows, angles), modules.o(mixed), modules.mlp(rows))
     differences = [(one - other).abs().max() / other.abs().max() for one, other in zip(found, expected, strict=True)]
     return bool(torch.stack(differences).max() <= MOST_ROUNDING)
 

@@ -83,7 +83,8 @@ def rescaled(video: TrackPackets, audio: TrackPackets) -> tuple[TrackPackets, st
         return None
     at_s, shown_s = sound_s[following[inside]], pictures_s[inside]
     spans_s = float(at_s[-1] - at_s[0])
-    if spans_s < _LEAST_S or shown_s[0] == shown_s[-1] or abs(np.diff(sound_s).mean() / audio.held_s - 1) > _INEXACT:
+    off_s = abs(np.diff(sound_s).mean() - audio.held_s)
+    if spans_s < _LEAST_S or shown_s[0] == shown_s[-1] or off_s > _INEXACT * audio.held_s:
         return None
     rate, start_s = np.polyfit(shown_s, at_s, 1)
     inexact = float(np.abs(rate * shown_s + start_s - at_s).max()) / spans_s

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -191,3 +193,9 @@ def test_what_is_not_in_order_tells_nothing(track: int, damage: str) -> None:
     else:
         broken.dts_s[50] = np.nan if damage == "no time stamp" else broken.dts_s[48]
     assert rescaled(*tracks) is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_audio_of_unknown_length_tells_nothing() -> None:
+    video, audio = muxed(film(40.0), sound(40.0), 2.0)
+    assert rescaled(video, replace(audio, held_s=0.0)) is None

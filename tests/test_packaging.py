@@ -51,7 +51,7 @@ def test_the_wheel_has_the_built_in_model_and_not_its_training(wheel: zipfile.Zi
 
 
 def test_the_wheel_stays_small(wheel: zipfile.ZipFile) -> None:
-    assert sum(entry.file_size for entry in wheel.infolist()) < 14.5e6, "12.1 MB of it are the built-in weights"
+    assert sum(entry.file_size for entry in wheel.infolist()) < 15e6, "12.1 MB of it are the built-in weights"
 
 
 def test_the_source_archive_has_the_licence_the_docs_and_the_tests(tmp_path: Path) -> None:

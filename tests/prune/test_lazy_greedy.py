@@ -115,3 +115,16 @@ def test_waits_are_few_and_memory_is_linear(monkeypatch: pytest.MonkeyPatch) -> 
 def test_broken_numbers_end_the_loop() -> None:
     tokens = Tokens(torch.full((1, 9, 4), float("nan")))
     assert lazy_greedy.lazy_greedy(tokens, 5).shape == (1, 5)
+
+
+def test_a_matrix_of_distances_is_filled_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, token = torch.randn(20, 5), torch.arange(20).view(2, 10)
+    tokens = Tokens.of(features, token, torch.ones_like(token, dtype=torch.bool), torch.rand(20) + 0.5, None)
+    whole, matrix, made = torch.empty(2, 10, 10), torch.empty(2, 10, 10), []
+    distances.fill(whole, tokens)
+    between = distances.between
+    monkeypatch.setattr(distances, "BLOCK", 60)
+    monkeypatch.setattr(distances, "between", lambda *pair: made.append(between(*pair)) or made[-1])
+    distances.fill(matrix, tokens)
+    assert [part.numel() for part in made] == [60, 60, 60, 20]
+    torch.testing.assert_close(matrix, whole)

@@ -1,4 +1,4 @@
-"""Compiles the kernels of one row for GPUs that need not be there: `python -m tests.kernels.compiled_rows`.
+"""Compiles kernels for GPUs that need not be there: `python -m tests.kernels.compiled`.
 
 Prints the kernel, the compute capability and the bytes of shared memory. Triton's interpreter must be off.
 """
@@ -13,7 +13,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from omnidrop_cli.kernels import many_rows, row_attention, row_products
+from omnidrop_cli.kernels import cosine_distances, many_rows, picks, row_attention, row_products
 from omnidrop_cli.kernels.row_products import GATED, LONG, SHORT
 
 HALF, FLOAT, INT, ROW, CONSTANT = "*bf16", "*fp32", "i32", "*i64", "constexpr"
@@ -56,6 +56,14 @@ def main(capability: int) -> None:
     types |= {"capacity": INT, "split": INT, "scale": "fp32"}
     constants = {"each": 7, "size": 128, "parts": row_attention.PARTS, "block": row_attention.BLOCK, "padded": 16}
     compiled(row_attention._attend, types, constants, capability, 4)
+    types = {"heads": HALF, "cos": HALF, "sin": HALF, "count": INT, "stride": INT}
+    compiled(many_rows._rotate, types, {"size": 128, "rows": many_rows.ROWS}, capability, 4)
+    compiled(many_rows._activate, {"gate": HALF, "up": HALF, "count": INT}, {"numbers": many_rows.NUMBERS}, capability, 8)
+    types = {"matrix": FLOAT, "nearest": FLOAT, "picks": ROW, "values": FLOAT, "count": INT, "size": INT}
+    compiled(picks._pick, types, {"block": 1 << 14}, capability, 16)
+    types = dict.fromkeys(("products", "of_rows", "of_columns"), FLOAT) | {"count": INT, "counts": INT}
+    constants = {"timed": True, "rows": cosine_distances.ROWS, "columns": cosine_distances.COLUMNS}
+    compiled(cosine_distances._finish, types, constants, capability, 4)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ LINES = {
     "evaluate": 2330,
     "explain": 1300,
     "kernels": 790,
-    "media": 4340,
+    "media": 4350,
     "model": 3420,
     "nano/train": 2600,
     "nano/world": 1550,

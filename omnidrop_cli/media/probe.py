@@ -6,6 +6,7 @@ Only the first picture and the first sound of each track are decoded. A track in
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -202,7 +203,10 @@ def _credible(video: _Video, audio: _Audio | None, stream: Any, promised_s: floa
     facts, packets = video
     in_fragments = stream.container.format.name.startswith("mov") and not stream.frames  # FFmpeg adds their lengths up
     stated_s = None if in_fragments else promised_s
-    moved = respaced(packets, float(stream.time_base), None if audio is None else audio[1], stated_s)
+    # FFmpeg takes a tick for a second where the time scale is no number that can be, which no muxer writes into fragments.
+    unusable = in_fragments and audio is None and stream.time_base == 1
+    tick_s = math.inf if unusable else float(stream.time_base)
+    moved = respaced(packets, tick_s, None if audio is None else audio[1], stated_s)
     if moved is None and audio is not None:
         moved = rescaled(packets, audio[1])
     if moved is None:

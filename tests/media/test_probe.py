@@ -298,3 +298,19 @@ def test_a_track_is_never_faster_than_a_thousand_pictures_a_second() -> None:
 def test_what_is_odd_about_a_file(form: str, parts: int, open_list: bool, said: list[str]) -> None:
     source = Source(Path("a"), 9, 0, ((0, 9),) * parts, open_list=open_list)
     assert list(module._warnings(source, form, Timeline(None, None, 0.0, ("a note",)))) == [*said, "a note"]
+
+
+def test_a_time_scale_that_is_no_number_does_not_make_hours_of_a_silent_fragmented_clip(tmp_path: Path) -> None:
+    """FFmpeg takes a tick for a second then, and the file states no length."""
+    clip = tmp_path / "clip.mp4"
+    source = ["-f", "lavfi", "-i", "testsrc2=size=96x64:rate=25:duration=2"]
+    flags = ["-c:v", "libx264", "-movflags", "frag_keyframe+empty_moov+default_base_moof"]
+    subprocess.run(["ffmpeg", "-v", "error", *source, *flags, str(clip)], check=True)
+    data = bytearray(clip.read_bytes())
+    scale = data.find(b"mdhd") + 16
+    data[scale] = 0x8E
+    clip.write_bytes(data)
+    facts = module.probe(clip)
+    assert facts.duration_s == pytest.approx(2.0, abs=0.05)
+    assert facts.video is not None
+    assert facts.video.fps == pytest.approx(25)

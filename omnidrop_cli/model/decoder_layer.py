@@ -98,7 +98,8 @@ class DecoderLayer:
         count = hidden.shape[1]
         together = count if chunk is None else PROJECTED_TOGETHER * chunk
         mixed = self._mixed(hidden, angles, cache, together, count**2 * alike >= CUDNN_FROM)
-        project = self.o if self.many is None or count < MANY else self.many.output
+        many = self._kernels(count)
+        project = self.o if many is None else many.output
         if count <= together:
             return hidden + project(mixed)
         output = torch.empty_like(hidden)
@@ -111,7 +112,8 @@ class DecoderLayer:
 
         A 7B layer's MLP needs 114 kB of activations per row in bfloat16: at most `chunk` rows pass at once.
         """
-        mlp = self.mlp if self.many is None or hidden.shape[1] < MANY else self.many.mlp
+        many = self._kernels(hidden.shape[1])
+        mlp = self.mlp if many is None else many.mlp
         for rows in hidden.split(chunk or hidden.shape[1], dim=1):
             rows.add_(mlp(self.mlp_norm(rows)))
         return hidden
@@ -142,15 +144,19 @@ class DecoderLayer:
 
     def _project(self, hidden: Tensor, angles: Angles, cache: LayerCache | None, together: int) -> tuple[Tensor, Tensor, Tensor]:
         count, (cos, sin) = hidden.shape[1], angles
-        queries, keys, values = [], hidden, hidden
+        many, queries, keys, values = self._kernels(count), [], hidden, hidden
+        heads = self.rotated_heads if many is None else many.heads
         for rows in _pieces(count, together):
             part = (cos[:, rows], sin[:, rows])
-            normed = self.attention_norm(hidden[:, rows])
-            asking, keys, values = self.rotated_heads(normed, part) if self.many is None or count < MANY else self.many.heads(normed, part)
+            asking, keys, values = heads(self.attention_norm(hidden[:, rows]), part)
             queries.append(asking)
             if cache is not None:
                 keys, values = cache.append(keys, values)
         return queries[0] if len(queries) == 1 else torch.cat(queries, 2), keys, values
+
+    def _kernels(self, rows: int) -> ManyRows | None:
+        """The kernels for `rows` rows, where there are some and they pay."""
+        return self.many if rows >= MANY else None
 
     def rotated_heads(self, normed: Tensor, angles: Angles) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries, rotated keys, and values, (1, heads, n, head_dim) each, of normed rows."""

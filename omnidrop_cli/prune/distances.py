@@ -10,9 +10,13 @@ from torch.nn.functional import normalize
 
 from omnidrop_cli import kernels
 from omnidrop_cli.model.products import HALF, float32_products
+from omnidrop_cli.prune.cosines import inverse_lengths
 
 BLOCK = 1 << 24
 """Most numbers made at once on the way (64 MiB in float32)."""
+
+ALIGNED = 16
+"""Lengths of rows of distances are a multiple of it where they can be: GPUs read and store rows of other lengths one number at a time."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Tokens:
         inside = token.clamp(max=features.shape[0] - 1)
         rows, scale = features[inside], None
         if features.dtype in HALF:
-            scale = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float32).clamp_(min=1e-12).reciprocal_()
+            scale = inverse_lengths(rows)
         else:
             rows = normalize(rows.float(), dim=-1)
         tokens = cls(rows, scale, None if weight is None else weight.float()[inside], None if when is None else when.float()[inside])

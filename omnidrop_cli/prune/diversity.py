@@ -21,9 +21,6 @@ from omnidrop_cli.prune.pick_loop import PickLoop
 MAX_DISTANCES = 1 << 27
 """Most pairwise distances kept at once (512 MiB in float32); a larger group is selected from in blocks of candidates."""
 
-ALIGNED = 16
-"""Groups are padded to a multiple of it: GPUs read and store rows of other lengths one number at a time."""
-
 NEIGHBOURS = 5
 
 Peaks = Literal["paper", "v2", "v1"]
@@ -59,7 +56,7 @@ def max_min(
         if not any(target):
             continue
         lazy = len(sizes) * max(sizes) ** 2 > MAX_DISTANCES
-        width = max(sizes) if lazy else -(-max(sizes) // ALIGNED) * ALIGNED
+        width = max(sizes) if lazy else -(-max(sizes) // distances.ALIGNED) * distances.ALIGNED
         offset = torch.arange(width, device=features.device)
         present = offset < topk.on_device(sizes, members)[:, None]
         place = (topk.on_device(starts[first : first + len(sizes)], members)[:, None] + offset).clamp(max=n - 1)

@@ -20,9 +20,6 @@ from omnidrop_cli.prune.pick_loop import PickLoop
 CANDIDATES = 1 << 12
 """Tokens compared with one another at once (64 MiB of distances)."""
 
-ALIGNED = 16
-"""Candidates of a block are a multiple of it: GPUs store rows of odd lengths one number at a time."""
-
 RUN = 1 << 8
 """Picks between two checks whether they still hold; those after the first that does not are discarded."""
 
@@ -71,7 +68,7 @@ def _run(loop: PickLoop, most: int, chosen: Tensor, bound: Tensor, first: Tensor
 
 def _nearest(tokens: Tokens, picked: Tokens) -> Tensor:
     """(n,) distance of every token from the nearest of `picked`, without the weights."""
-    step = max(ALIGNED, distances.BLOCK // picked.size // ALIGNED * ALIGNED)
+    step = max(distances.ALIGNED, distances.BLOCK // picked.size // distances.ALIGNED * distances.ALIGNED)
     parts = (tokens.take(slice(start, start + step)) for start in range(0, tokens.size, step))
     return torch.cat([distances.between(picked, part)[0].amin(dim=0) for part in parts])
 
